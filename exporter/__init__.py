@@ -1,0 +1,1 @@
+"""The fleet's current truth in memory, served to Prometheus."""

@@ -1,0 +1,1 @@
+"""Between the topics: decodes, orders, normalises and names what the producers sent."""

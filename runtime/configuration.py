@@ -1,0 +1,170 @@
+"""Reads the settings from their file, the environment and the switches, and says exactly what is wrong with a bad one."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, get_type_hints
+
+import msgspec
+from msgspec import inspect
+
+from virtflow.runtime.settings import Settings
+from virtflow.schemas.errors import SettingError
+
+ENVIRONMENT_PREFIX: Final = "VIRTFLOW_"
+CONFIG_VARIABLE: Final = "VIRTFLOW_CONFIG"
+DEFAULT_FILE: Final = Path("/etc/virtflow/virtflow.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting as its declaration says: where it stands, its type and bounds, its default, its switch and help."""
+
+    section: str
+    key: str
+    type: inspect.Type
+    about: str
+    switch: str
+    default: Any
+
+    @property
+    def path(self) -> str:
+        """``section.key``: the setting's name in messages, and of its switch's value."""
+        return f"{self.section}.{self.key}"
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return f"{ENVIRONMENT_PREFIX}{self.section}_{self.key}".upper()
+
+
+def rows() -> Iterator[Row]:
+    """Every setting in the order of its declaration."""
+    for section in _struct(inspect.type_info(Settings)).fields:
+        for item in _struct(section.type).fields:
+            kind: inspect.Type = item.type
+            meta: dict[str, Any] = {}
+            if isinstance(kind, inspect.Metadata):
+                meta = {**(kind.extra_json_schema or {}), **(kind.extra or {})}
+                kind = kind.type
+            default = item.default_factory() if item.default is msgspec.NODEFAULT else item.default
+            yield Row(section.name, item.name, kind, meta.get("description", ""), meta.get("switch", ""), default)
+
+
+def _struct(info: inspect.Type) -> inspect.StructType:
+    assert isinstance(info, inspect.StructType)
+    return info
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value that was given, and by whom."""
+
+    origin: str
+    key: str
+    value: Any
+    text: bool
+
+
+def load(file: Path | None, environ: Mapping[str, str], switches: Mapping[str, object] | None = None) -> Settings:
+    """The settings; raises ``SettingError`` that names origin, key, value, reason and fix.
+
+    ``switches`` maps ``section.key`` to what was given on the command line. Without ``file`` the one that
+    ``VIRTFLOW_CONFIG`` names is read, else the default one where it exists.
+    """
+    known = {row.path: row for row in rows()}
+    given: dict[str, _Given] = {}
+    given.update(_from_file(chosen_file(file, environ), known))
+    given.update(_from_environment(environ, known))
+    for path, value in (switches or {}).items():
+        if value is not None:
+            given[path] = _Given(f"switch {known[path].switch}", path, value, isinstance(value, str))
+    sections: dict[str, dict[str, Any]] = {}
+    for path, one in given.items():
+        row = known[path]
+        sections.setdefault(row.section, {})[row.key] = _converted(row, one)
+    return msgspec.convert(sections, Settings)
+
+
+def chosen_file(file: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The settings file that counts, or None where there is none."""
+    if file is not None:
+        return file
+    if named := environ.get(CONFIG_VARIABLE):
+        return Path(named)
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def _from_file(file: Path | None, known: Mapping[str, Row]) -> dict[str, _Given]:
+    if file is None:
+        return {}
+    origin = f"file {file}"
+    try:
+        document = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise SettingError(origin=origin, key="--config", value=str(file), why=why, fix="name a file that can be read") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(origin=origin, key="(whole file)", value=file.name, why=f"no TOML: {error}", fix="mend that line") from error
+    given = {}
+    for section, table in document.items():
+        if not isinstance(table, dict):
+            raise _unknown(origin, section, table, {row.section for row in known.values()})
+        for key, value in table.items():
+            path = f"{section}.{key}"
+            if path not in known:
+                raise _unknown(origin, path, value, known)
+            given[path] = _Given(origin, path, value, text=False)
+    return given
+
+
+def _from_environment(environ: Mapping[str, str], known: Mapping[str, Row]) -> dict[str, _Given]:
+    variables = {row.variable: path for path, row in known.items()}
+    sections = tuple({f"{ENVIRONMENT_PREFIX}{row.section.upper()}_" for row in known.values()})
+    given = {}
+    for name, value in environ.items():
+        if name in variables:
+            given[variables[name]] = _Given(f"environment {name}", variables[name], value, text=True)
+        elif name.startswith(sections):
+            raise _unknown("environment", name, value, variables)
+    return given
+
+
+def _unknown(origin: str, key: str, value: object, known: Mapping[str, object] | set[str]) -> SettingError:
+    near = difflib.get_close_matches(key, list(known), n=1)
+    fix = f"did you mean {near[0]}?" if near else "`virtflow config sample` lists the settings"
+    return SettingError(origin=origin, key=key, value=value, why="there is no such setting", fix=fix)
+
+
+def _converted(row: Row, given: _Given) -> object:
+    value = _parsed(row, given.value) if given.text else given.value
+    field = msgspec.defstruct("field", [("value", _annotation(row))])
+    try:
+        converted: Any = msgspec.convert({"value": value}, field, strict=not given.text)
+    except msgspec.ValidationError as error:
+        why = re.sub(r" - at `\$\.value(.*)`", r"\1", str(error))
+        raise SettingError(
+            origin=given.origin, key=row.path, value=given.value, why=why, fix=f"{row.about} Default: {row.default!r}"
+        ) from error
+    return converted.value
+
+
+def _parsed(row: Row, text: str) -> object:
+    """Lists and maps from one line of text: ``a,b`` and ``k=v,k=v``."""
+    match row.type:
+        case inspect.ListType():
+            return [item.strip() for item in text.split(",") if item.strip()]
+        case inspect.DictType():
+            return dict(item.strip().partition("=")[::2] for item in text.split(",") if item.strip())
+        case _:
+            return text
+
+
+def _annotation(row: Row) -> Any:  # noqa: ANN401, a type form
+    section = next(f.type for f in _struct(inspect.type_info(Settings)).fields if f.name == row.section)
+    return get_type_hints(_struct(section).cls, include_extras=True)[row.key]

@@ -1,0 +1,149 @@
+"""Every setting, declared once: type, default, bounds, switch and help.
+
+From the rows come the TOML file, the environment variables (``VIRTFLOW_SECTION_KEY``), the switches, ``config sample`` and
+``docs/settings.md``. Later ones win: default, file, environment, switch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+Seconds = float
+ADDRESS_PATTERN = r"^(\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):[0-9]{1,5}$"
+
+_META: Any = Meta
+"""``Meta`` without its overloads, which forbid to pass bounds on."""
+
+
+def _row(about: str, switch: str = "", **bounds: float) -> Meta:
+    meta: Meta = _META(description=about, extra={"switch": switch}, **bounds)
+    return meta
+
+
+def _address(about: str) -> Meta:
+    return Meta(description=about, extra={"switch": "--listen"}, pattern=ADDRESS_PATTERN)
+
+
+class Libvirt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The connection to libvirt on a hypervisor."""
+
+    uri: Annotated[str, _row("libvirt connection URI.", "--connect")] = "qemu:///system"
+    connect_timeout_seconds: Annotated[Seconds, _row("How long connecting may take before it is given up.", ge=0.1, le=600)] = 10.0
+    keepalive_seconds: Annotated[int, _row("Interval of keepalive messages to libvirt.", ge=1, le=60)] = 2
+    keepalive_count: Annotated[int, _row("Keepalive messages without an answer after which the connection is lost.", ge=1, le=20)] = 2
+    reconnect_maximum_seconds: Annotated[Seconds, _row("Longest pause between attempts to reconnect.", ge=0.1, le=3600)] = 10.0
+
+
+class Producer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sampling on a hypervisor."""
+
+    node: Annotated[str, _row("Name of this node in all records; the host name when empty.", "--node")] = ""
+    interval_seconds: Annotated[Seconds, _row("Sampling interval.", "--interval", ge=0.1, le=3600)] = 10.0
+    deadline_ratio: Annotated[float, _row("Part of the interval after which a round is sent with what has arrived.", ge=0.1, le=0.95)] = 0.8
+    inventory_seconds: Annotated[Seconds, _row("How often the inventory of an unchanged VM is read and sent again.", ge=10, le=86400)] = (
+        300.0
+    )
+    ring_rounds: Annotated[int, _row("Rounds kept in memory while the broker is away; the oldest are dropped.", ge=1, le=10000)] = 60
+
+
+class Kafka(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The way to the broker, for every client."""
+
+    bootstrap_servers: Annotated[str, _row("Kafka brokers to start from, separated by commas.", "--bootstrap-servers")] = "localhost:9092"
+    security_protocol: Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], _row("How to talk to the brokers.")] = (
+        "PLAINTEXT"
+    )
+    sasl_mechanism: Annotated[Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], _row("SASL mechanism.")] = ""
+    sasl_username: Annotated[str, _row("SASL user.")] = ""
+    sasl_password_file: Annotated[str, _row("File that holds the SASL password and nothing else.")] = ""
+    tls_ca_file: Annotated[str, _row("CA certificates the brokers are checked against; the system's when empty.")] = ""
+    tls_certificate_file: Annotated[str, _row("Client certificate (PEM).")] = ""
+    tls_key_file: Annotated[str, _row("Key of the client certificate (PEM).")] = ""
+    client: Annotated[dict[str, str], _row("Further librdkafka settings, passed through to every client as they are.")] = field(
+        default_factory=dict
+    )
+
+
+class Topics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The topics' names and sizes."""
+
+    prefix: Annotated[str, Meta(description="Put before every topic's name.", pattern=r"^[a-zA-Z0-9._-]{0,100}$")] = ""
+    partitions: Annotated[int, _row("Partitions of the topics that `topics create` makes.", ge=1, le=10000)] = 6
+    replication: Annotated[int, _row("Replicas of the topics that `topics create` makes.", ge=1, le=10)] = 1
+
+
+class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The schema registry, where there is one."""
+
+    url: Annotated[str, _row("URL of a Confluent-compatible schema registry; without it messages carry the schema's fingerprint.")] = ""
+    timeout_seconds: Annotated[Seconds, _row("How long the registry may take to answer.", ge=0.1, le=60)] = 5.0
+
+
+class Processors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Stream processing."""
+
+    group: Annotated[str, Meta(description="Consumer group of the processors.", min_length=1)] = "virtflow-processors"
+    instance: Annotated[
+        str,
+        _row("Name of this process in its group, unique and kept over restarts: rebalances then take seconds. The host name when empty."),
+    ] = ""
+    listen: Annotated[str, _address("Where the processors serve their own /metrics, /healthz and /readyz.")] = "127.0.0.1:9178"
+    in_flight: Annotated[int, _row("Snapshots that may wait for the broker's acknowledgement at once.", ge=1, le=10000)] = 64
+    dead_letter_window: Annotated[int, _row("Messages over which the share of undecodable ones is watched.", ge=10, le=1000000)] = 1000
+    dead_letter_share: Annotated[float, _row("Share of undecodable messages in the window at which processing stops.", gt=0, le=1)] = 0.5
+
+
+class Exporter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fleet's /metrics."""
+
+    listen: Annotated[str, _address("Where /metrics is served.")] = "127.0.0.1:9177"
+    read_back_seconds: Annotated[
+        Seconds, _row("How much of vm.metrics is read back at start; at least three sampling intervals.", ge=0, le=86400)
+    ] = 60.0
+    forget_node_seconds: Annotated[Seconds, _row("How long a silent node is shown as down before it is forgotten.", ge=60, le=31536000)] = (
+        86400.0
+    )
+    include: Annotated[list[str], _row("Groups or metric names to export, separated by commas; all when empty.", "--include")] = field(
+        default_factory=list
+    )
+    exclude: Annotated[list[str], _row("Groups or metric names to leave out, separated by commas.", "--exclude")] = field(
+        default_factory=list
+    )
+    vm_labels: Annotated[list[str], _row("Labels of every VM's series beside uuid: name, or fields of the inventory.", "--vm-labels")] = (
+        field(default_factory=lambda: ["name"])
+    )
+    connections: Annotated[int, _row("HTTP connections that may be open at once.", ge=1, le=100000)] = 256
+    request_timeout_seconds: Annotated[
+        Seconds, _row("How long a client may take to send a request or take the answer.", ge=0.1, le=600)
+    ] = 15.0
+
+
+class Simulate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Synthetic hypervisors."""
+
+    nodes: Annotated[int, _row("Nodes to simulate.", "--nodes", ge=1, le=10000)] = 2
+    vms: Annotated[int, _row("VMs on each node.", "--vms", ge=0, le=100000)] = 20
+    seed: Annotated[int, _row("Seed: the same one gives the same fleet.", "--seed")] = 1
+
+
+class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What services write to standard error."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], _row("Least severity that is written.", "--log-level")] = "info"
+    format: Annotated[Literal["text", "json"], _row("Lines for people, or JSON objects for programs.", "--log-format")] = "text"
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All sections."""
+
+    libvirt: Libvirt = field(default_factory=Libvirt)
+    producer: Producer = field(default_factory=Producer)
+    kafka: Kafka = field(default_factory=Kafka)
+    topics: Topics = field(default_factory=Topics)
+    registry: Registry = field(default_factory=Registry)
+    processors: Processors = field(default_factory=Processors)
+    exporter: Exporter = field(default_factory=Exporter)
+    simulate: Simulate = field(default_factory=Simulate)
+    log: Log = field(default_factory=Log)

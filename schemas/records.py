@@ -1,0 +1,153 @@
+"""The records of the topics. The fields that the catalogue names come from ``fields.py``, which is generated from it.
+
+Absent is -1 for integers, NaN for doubles and "" for strings: never 0. Times are Unix seconds, sizes bytes, unless the
+field is one of libvirt's own (``SampledVm`` and its devices), which keep libvirt's names and units.
+Records are msgspec structs: frozen, with slots, built and taken apart in C.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct, field
+
+from virtflow.schemas.fields import (
+    BlockMetrics,
+    BlockSample,
+    HealthFields,
+    NetworkMetrics,
+    NetworkSample,
+    SampledVm,
+    VcpuMetrics,
+    VcpuSample,
+    VmFields,
+)
+
+NAN: Final = float("nan")
+
+
+class Disk(Struct, frozen=True, gc=False, kw_only=True):
+    """One disk of a VM as its XML describes it. ``device`` is the target name (``vda``), ``source`` a path, volume or URL."""
+
+    device: str = ""
+    kind: str = ""
+    bus: str = ""
+    source: str = ""
+
+
+class Nic(Struct, frozen=True, gc=False, kw_only=True):
+    """One network interface of a VM as its XML describes it. ``device`` is the host's name of it (``vnet3``)."""
+
+    device: str = ""
+    model: str = ""
+    mac: str = ""
+    source: str = ""
+
+
+class VmInventory(Struct, frozen=True, gc=False, kw_only=True):
+    """What changes rarely of a VM (topic ``vm.inventory``), from its XML and the metadata of the owner's platform.
+
+    ``platform`` is ``openstack``, ``ovirt``, ``kubevirt`` or "". ``namespace`` and ``instance`` are the platform's own name of the VM.
+    """
+
+    uuid: str
+    name: str = ""
+    node: str = ""
+    boot_id: str = ""
+    sequence: int = -1
+    part: int = 0
+    collected: float = NAN
+    title: str = ""
+    machine_type: str = ""
+    vcpus: int = -1
+    memory_bytes: int = -1
+    platform: str = ""
+    project: str = ""
+    project_id: str = ""
+    user: str = ""
+    user_id: str = ""
+    flavor: str = ""
+    namespace: str = ""
+    instance: str = ""
+    disks: list[Disk] = field(default_factory=list)
+    nics: list[Nic] = field(default_factory=list)
+
+
+class VmSnapshot(SampledVm, frozen=True, gc=False, kw_only=True):
+    """What libvirt said of one VM in one round, under libvirt's own names and in its own units.
+
+    ``monitor_collected`` is the start of the call that brought the monitor groups: NaN when this round has none.
+    ``inventory`` holds one entry when it changed or is due, else none.
+    """
+
+    uuid: str
+    name: str = ""
+    monitor_collected: float = NAN
+    vcpus: list[VcpuSample] = field(default_factory=list)
+    networks: list[NetworkSample] = field(default_factory=list)
+    blocks: list[BlockSample] = field(default_factory=list)
+    inventory: list[VmInventory] = field(default_factory=list)
+
+
+class NodeHealth(HealthFields, frozen=True, gc=False, kw_only=True):
+    """The node's own health as of this round: the catalogue's fields, and the versions on the node."""
+
+    version: str = ""
+    libvirt_version: str = ""
+    hypervisor_version: str = ""
+
+
+class NodeSnapshot(Struct, frozen=True, gc=False, kw_only=True):
+    """One message per node and round (topic ``vm.snapshots``); a large round is split into ``parts`` messages.
+
+    ``boot_id`` is random for each run of the producer, ``sequence`` counts its rounds from 0: together with ``part`` they order
+    a node's messages whatever its clock says.
+    """
+
+    node: str
+    boot_id: str
+    sequence: int
+    part: int = 0
+    parts: int = 1
+    collected: float = NAN
+    interval: float = NAN
+    health: NodeHealth = field(default_factory=NodeHealth)
+    vms: list[VmSnapshot] = field(default_factory=list)
+
+
+class NodeStatus(Struct, frozen=True, gc=False, kw_only=True):
+    """The newest health of a node (topic ``vm.nodes``)."""
+
+    node: str
+    boot_id: str = ""
+    sequence: int = -1
+    part: int = 0
+    collected: float = NAN
+    interval: float = NAN
+    health: NodeHealth = field(default_factory=NodeHealth)
+
+
+class VmMetrics(VmFields, frozen=True, gc=False, kw_only=True):
+    """One sample of one VM in base units (topic ``vm.metrics``); fields are named after the metrics.
+
+    ``collected`` is the start of the round's safe calls, ``monitor_collected`` that of the call that brought the monitor groups
+    (NaN when the sample has none). (uuid, node, boot_id, sequence) identifies the sample.
+    """
+
+    uuid: str
+    name: str = ""
+    node: str = ""
+    boot_id: str = ""
+    sequence: int = -1
+    part: int = 0
+    collected: float = NAN
+    interval: float = NAN
+    monitor_collected: float = NAN
+    vcpus: list[VcpuMetrics] = field(default_factory=list)
+    networks: list[NetworkMetrics] = field(default_factory=list)
+    blocks: list[BlockMetrics] = field(default_factory=list)
+
+
+Record = NodeSnapshot | VmMetrics | VmInventory | NodeStatus
+RECORDS: Final[tuple[type[Record], ...]] = (NodeSnapshot, VmMetrics, VmInventory, NodeStatus)
+"""The records that are a topic's value, each with a schema file of its own."""

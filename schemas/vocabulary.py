@@ -1,0 +1,161 @@
+"""The words a catalogue row is made of: types, groups, conversions, sources and the row itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+LONG_MAX = 2**63 - 1
+"""Largest value an Avro ``long`` holds; anything above is out of range and counts as absent."""
+
+ABSENT_LONG = -1
+"""What an integer field holds when libvirt did not report it. Doubles hold NaN."""
+
+
+class Type(StrEnum):
+    """Prometheus' metric type."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+
+
+class Group(StrEnum):
+    """What a metric is about; the unit of ``--include``, ``--exclude`` and ``?collect[]=``."""
+
+    CORE = "core"
+    HYPERVISOR = "hypervisor"
+    GUEST = "guest"
+    VM = "vm"
+    NODE = "node"
+    PIPELINE = "pipeline"
+
+
+class Stability(StrEnum):
+    """What is promised of a name: a stable one never changes, an experimental one may."""
+
+    STABLE = "stable"
+    EXPERIMENTAL = "experimental"
+
+
+class Scope(StrEnum):
+    """The record that carries a value: one VM, or one of its devices."""
+
+    VM = "vm"
+    VCPU = "vcpu"
+    NETWORK = "network"
+    BLOCK = "block"
+
+
+class Tier(StrEnum):
+    """How a value is sampled: the safe groups never wait, the monitor groups can hang for ever."""
+
+    SAFE = "safe"
+    MONITOR = "monitor"
+
+
+class Conversion(StrEnum):
+    """How libvirt's own unit becomes the base unit that is exposed."""
+
+    NONE = "none"
+    NANOSECONDS = "nanoseconds"
+    KIBIBYTES = "kibibytes"
+
+    @property
+    def to_float(self) -> bool:
+        """Whether the base unit is fractional, so that the named field is a double."""
+        return self is Conversion.NANOSECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Libvirt:
+    """A value that libvirt reports as is.
+
+    ``field`` is libvirt's typed-parameter name with ``N`` for a device's index (``block.N.rd.bytes``).
+    """
+
+    field: str
+    conversion: Conversion = Conversion.NONE
+
+    @property
+    def scope(self) -> Scope:
+        """The record that carries the field, from libvirt's prefix."""
+        parts = self.field.split(".")
+        return SCOPE_OF_PREFIX[parts[0]] if "N" in parts else Scope.VM
+
+    @property
+    def attribute(self) -> str:
+        """The field's name in the snapshot records: ``rd_bytes``, ``balloon_last_update``."""
+        field = self.field
+        if self.scope is not Scope.VM:
+            field = field.split(".", 2)[2]
+        return field.replace(".", "_").replace("-", "_")
+
+    @property
+    def tier(self) -> Tier:
+        """Whether reading the field can hang (source: measured on libvirt 9.0 with stopped QEMU processes)."""
+        return Tier.SAFE if self.field.split(".")[0] in SAFE_PREFIXES else Tier.MONITOR
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """A value of the node's own health record, which travels in every snapshot."""
+
+    attribute: str
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A value the exporter works out from the record, in one sentence."""
+
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A value that a service counts about itself and serves on its own ``/metrics``."""
+
+    service: str
+
+
+Source = Libvirt | Health | Derived | Own
+
+SCOPE_OF_PREFIX = {"vcpu": Scope.VCPU, "net": Scope.NETWORK, "block": Scope.BLOCK}
+SAFE_PREFIXES = frozenset({"state", "net"})
+NAME_PREFIX = {
+    Scope.VM: "vm_",
+    Scope.VCPU: "vm_vcpu_",
+    Scope.NETWORK: "vm_network_",
+    Scope.BLOCK: "vm_block_",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the catalogue: everything that is known of a metric.
+
+    ``labels`` are those beyond ``uuid`` and ``name`` (groups core, hypervisor, guest, vm) or all of them (node, pipeline).
+    """
+
+    name: str
+    type: Type
+    unit: str
+    help: str
+    group: Group
+    source: Source
+    labels: tuple[str, ...] = ()
+    ephemeral: bool = False
+    stability: Stability = Stability.STABLE
+
+    @property
+    def field(self) -> str:
+        """The value's name in ``VmMetrics`` or ``NodeHealth``: the metric's without the prefix of its record."""
+        if isinstance(self.source, Libvirt):
+            return self.name.removeprefix(NAME_PREFIX[self.source.scope])
+        if isinstance(self.source, Health):
+            return self.source.attribute
+        return self.name
+
+    @property
+    def of_vm(self) -> bool:
+        """Whether the series carry a VM's ``uuid`` and ``name``."""
+        return self.group not in {Group.NODE, Group.PIPELINE}
