@@ -1,0 +1,22 @@
+"""The lab's fixtures: two real hypervisors per test file, with one guest under load on the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.lab import Guest, GuestSpec, Lab
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """Two nodes without VMs."""
+    with Lab(nodes=2) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def guest(lab: Lab) -> Guest:
+    """A guest under load on the first node, with two disks and two NICs."""
+    return lab.nodes[0].start_guest(GuestSpec("web-1", disks=2, nics=2))
