@@ -1,0 +1,158 @@
+"""Settings of every Kafka client in one place: the defaults of librdkafka that lose data are changed here and nowhere else.
+
+Source of the settings: librdkafka's CONFIGURATION.md. The mappings go to ``confluent_kafka.Producer`` and ``Consumer`` as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+from typing import Any, Final
+
+from virtflow.runtime.settings import Kafka, Settings
+from virtflow.schemas.errors import SettingError
+from virtflow.schemas.topics import Topic
+
+ClientSettings = dict[str, Any]
+
+_LOGGER: Final = logging.getLogger("virtflow.kafka")
+
+_RECONNECT: Final[ClientSettings] = {
+    "reconnect.backoff.ms": 250,
+    "reconnect.backoff.max.ms": 2_000,
+    "socket.keepalive.enable": True,
+    "socket.timeout.ms": 30_000,
+    "allow.auto.create.topics": False,
+    "log.connection.close": False,
+}
+_SAFE_PRODUCER: Final[ClientSettings] = {
+    "enable.idempotence": True,
+    "acks": "all",
+    # murmur2 agrees with the Java client's partitioner, so that a key keeps its partition whoever produces.
+    "partitioner": "murmur2_random",
+    "compression.type": "zstd",
+    "message.max.bytes": 1_000_000,
+}
+
+
+def topic_name(settings: Settings, topic: Topic) -> str:
+    """The topic's name on the broker: the configured prefix and its own name."""
+    return settings.topics.prefix + topic.name
+
+
+def client_settings(settings: Settings) -> ClientSettings:
+    """What every librdkafka client needs: brokers, security, reconnection, our log, and the free map of the settings.
+
+    Raises ``SettingError`` where a file with a secret can't be read.
+    """
+    kafka = settings.kafka
+    config: ClientSettings = {
+        "bootstrap.servers": kafka.bootstrap_servers,
+        "security.protocol": kafka.security_protocol,
+        "client.id": "virtflow",
+        "logger": _LOGGER,
+        **_RECONNECT,
+    }
+    for key, value in (
+        ("sasl.mechanism", kafka.sasl_mechanism),
+        ("sasl.username", kafka.sasl_username),
+        ("sasl.password", password(kafka)),
+        ("ssl.ca.location", kafka.tls_ca_file),
+        ("ssl.certificate.location", kafka.tls_certificate_file),
+        ("ssl.key.location", kafka.tls_key_file),
+    ):
+        if value:
+            config[key] = value
+    return config
+
+
+def snapshot_producer_settings(settings: Settings) -> ClientSettings:
+    """A producer for rounds: they are worth sending for two intervals; the ring in front of it keeps the newest."""
+    timeout_ms = max(1_000, int(2_000 * settings.producer.interval_seconds))
+    return {
+        **client_settings(settings),
+        **_SAFE_PRODUCER,
+        "linger.ms": 50,
+        "message.timeout.ms": timeout_ms,
+        "request.timeout.ms": min(30_000, timeout_ms),
+        "queue.buffering.max.messages": 1_000,
+        "queue.buffering.max.kbytes": 16_384,
+        **settings.kafka.client,
+    }
+
+
+def acknowledged_producer_settings(settings: Settings) -> ClientSettings:
+    """A producer whose messages must arrive: it never gives up; the caller bounds what is in flight."""
+    return {
+        **client_settings(settings),
+        **_SAFE_PRODUCER,
+        "linger.ms": 20,
+        "message.timeout.ms": 0,
+        "queue.buffering.max.messages": 200_000,
+        "queue.buffering.max.kbytes": 131_072,
+        **settings.kafka.client,
+    }
+
+
+def consumer_settings(settings: Settings, group: str) -> ClientSettings:
+    """A consumer that stores no offset by itself and holds bounded memory however large the lag is."""
+    return {
+        **client_settings(settings),
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "queued.min.messages": 2_000,
+        "queued.max.messages.kbytes": 16_384,
+        "fetch.message.max.bytes": 1_048_588,
+        "partition.assignment.strategy": "cooperative-sticky",
+        **settings.kafka.client,
+    }
+
+
+def password(kafka: Kafka) -> str:
+    """The SASL password from its file, or "" where none is set."""
+    if not kafka.sasl_password_file:
+        return ""
+    return _read(kafka.sasl_password_file, "kafka.sasl_password_file").rstrip("\n")
+
+
+def tls_context(kafka: Kafka) -> ssl.SSLContext:
+    """The TLS settings for clients that are not librdkafka (aiokafka under faust)."""
+    for path, key in (
+        (kafka.tls_ca_file, "kafka.tls_ca_file"),
+        (kafka.tls_certificate_file, "kafka.tls_certificate_file"),
+        (kafka.tls_key_file, "kafka.tls_key_file"),
+    ):
+        if path:
+            _read(path, key)
+    context = ssl.create_default_context(cafile=kafka.tls_ca_file or None)
+    if kafka.tls_certificate_file:
+        context.load_cert_chain(kafka.tls_certificate_file, kafka.tls_key_file or None)
+    return context
+
+
+def faust_security(settings: Settings) -> tuple[list[str], Any]:
+    """The brokers' URLs and the credentials for a faust app (None for plain text)."""
+    kafka = settings.kafka
+    brokers = [f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",") if server.strip()]
+    if kafka.security_protocol == "PLAINTEXT":
+        return brokers, None
+    import faust
+
+    context = tls_context(kafka) if kafka.security_protocol.endswith("SSL") else None
+    if not kafka.security_protocol.startswith("SASL"):
+        return brokers, faust.SSLCredentials(context)
+    credentials = faust.SASLCredentials(
+        mechanism=kafka.sasl_mechanism or "PLAIN", username=kafka.sasl_username, password=password(kafka), ssl_context=context
+    )
+    return brokers, credentials
+
+
+def _read(path: str, key: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise SettingError(origin="settings", key=key, value=path, why=why, fix="name a file this user can read") from error

@@ -1,0 +1,79 @@
+"""Starting and stopping: signals, readiness and watchdog messages to systemd."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Final
+
+STOP_SECONDS: Final = 10.0
+"""A service is drained, committed and gone this long after SIGTERM."""
+
+
+class Stop:
+    """Set once, by SIGTERM, SIGINT or the service itself; whoever waits wakes, whoever subscribed is called.
+
+    Callbacks run in the thread that stops (the main thread for a signal), so they only hand the word on.
+    """
+
+    def __init__(self) -> None:
+        """Not set."""
+        self._event = threading.Event()
+        self._callbacks: list[Callable[[], None]] = []
+
+    def on_signals(self) -> Stop:
+        """Lets SIGTERM and SIGINT set it; to be called in the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+        return self
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.set()
+
+    def set(self) -> None:
+        """Stops; the second call has no effect."""
+        if self._event.is_set():
+            return
+        self._event.set()
+        for callback in self._callbacks:
+            callback()
+
+    def is_set(self) -> bool:
+        """Whether it is time to stop."""
+        return self._event.is_set()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Waits until it is set or the time is over; whether it is set."""
+        return self._event.wait(seconds)
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Calls ``callback`` when it is set, at once if it is already. For an event loop: ``loop.call_soon_threadsafe``."""
+        self._callbacks.append(callback)
+        if self._event.is_set():
+            callback()
+
+
+def notify(state: str) -> bool:
+    """Tells systemd ``state`` (``READY=1``, ``WATCHDOG=1``, ``STOPPING=1``); False where no systemd listens.
+
+    Source: sd_notify(3).
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return False
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+        return True
+    return False
+
+
+def watchdog_seconds() -> float | None:
+    """How often systemd wants to hear ``WATCHDOG=1``: half of its limit; None where there is no watchdog."""
+    limit = os.environ.get("WATCHDOG_USEC", "")
+    return int(limit) / 2e6 if limit.isdigit() else None

@@ -1,0 +1,90 @@
+"""The services' log: standard error, text for people or JSON for programs, at most one line a minute for each problem."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, TextIO
+
+THROTTLE_SECONDS: Final = 60.0
+REMEMBERED: Final = 1_000
+"""Problems whose last line is remembered; beyond that the oldest are forgotten."""
+
+
+class Throttle(logging.Filter):
+    """Lets a warning or error through once a minute; the next one to pass says how many were held back.
+
+    Two lines are the same problem when they come from the same logger with the same template; what is filled in may differ.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` gives seconds that never go back."""
+        super().__init__()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._passed: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written; adds ``held_back`` to those that are."""
+        record.held_back = 0
+        if record.levelno < logging.WARNING:
+            return True
+        problem = (record.name, str(record.msg))
+        now = self._clock()
+        with self._lock:
+            last, held_back = self._passed.get(problem, (-THROTTLE_SECONDS, 0))
+            if now - last < THROTTLE_SECONDS:
+                self._passed[problem] = (last, held_back + 1)
+                return False
+            self._passed.pop(problem, None)
+            self._passed[problem] = (now, 0)
+            if len(self._passed) > REMEMBERED:
+                self._passed.pop(next(iter(self._passed)))
+        record.held_back = held_back
+        return True
+
+
+class TextFormatter(logging.Formatter):
+    """``time level logger: message`` with how many lines like it were held back."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line; a traceback follows on further lines."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = f"{stamp}.{int(record.msecs):03d}Z {record.levelname.lower():7} {record.name}: {_message(record)}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (Unix seconds), level, logger, message, and the traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a JSON object."""
+        entry: dict[str, object] = {
+            "time": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": _message(record),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def _message(record: logging.LogRecord) -> str:
+    held_back = getattr(record, "held_back", 0)
+    text = record.getMessage().replace("\n", "\\n")
+    return f"{text} ({held_back} more like it held back)" if held_back else text
+
+
+def setup(level: str, form: str, stream: TextIO | None = None) -> None:
+    """Sends all loggers to ``stream`` (standard error) from ``level`` on, as ``text`` or ``json``."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.addFilter(Throttle())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
