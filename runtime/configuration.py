@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_type_hints
@@ -71,24 +71,57 @@ class _Given:
     text: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All that the origins say: the settings with every good value in them, who gave each value, and every error."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    errors: tuple[SettingError, ...]
+
+
 def load(file: Path | None, environ: Mapping[str, str], switches: Mapping[str, object] | None = None) -> Settings:
     """The settings; raises ``SettingError`` that names origin, key, value, reason and fix.
 
     ``switches`` maps ``section.key`` to what was given on the command line. Without ``file`` the one that
     ``VIRTFLOW_CONFIG`` names is read, else the default one where it exists.
     """
+    surveyed = survey(file, environ, switches)
+    if surveyed.errors:
+        raise surveyed.errors[0]
+    return surveyed.settings
+
+
+def survey(file: Path | None, environ: Mapping[str, str], switches: Mapping[str, object] | None = None) -> Survey:
+    """As ``load``, but tells every error instead of the first, and where each value that counts comes from."""
     known = {row.path: row for row in rows()}
-    given: dict[str, _Given] = {}
-    given.update(_from_file(chosen_file(file, environ), known))
-    given.update(_from_environment(environ, known))
+    errors: list[SettingError] = []
+    given = _given(file, environ, known, errors)
     for path, value in (switches or {}).items():
         if value is not None:
             given[path] = _Given(f"switch {known[path].switch}", path, value, isinstance(value, str))
     sections: dict[str, dict[str, Any]] = {}
+    origins = {}
     for path, one in given.items():
         row = known[path]
-        sections.setdefault(row.section, {})[row.key] = _converted(row, one)
-    return msgspec.convert(sections, Settings)
+        try:
+            sections.setdefault(row.section, {})[row.key] = _converted(row, one)
+        except SettingError as error:
+            errors.append(error)
+        else:
+            origins[path] = one.origin
+    return Survey(msgspec.convert(sections, Settings), origins, tuple(errors))
+
+
+def _given(file: Path | None, environ: Mapping[str, str], known: Mapping[str, Row], errors: list[SettingError]) -> dict[str, _Given]:
+    given: dict[str, _Given] = {}
+    chosen = chosen_file(file, environ)
+    for one in (*_from_file(chosen, known), *_from_environment(environ, known)):
+        if isinstance(one, SettingError):
+            errors.append(one)
+        else:
+            given[one.key] = one
+    return given
 
 
 def chosen_file(file: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -100,43 +133,51 @@ def chosen_file(file: Path | None, environ: Mapping[str, str]) -> Path | None:
     return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
-def _from_file(file: Path | None, known: Mapping[str, Row]) -> dict[str, _Given]:
+def _from_file(file: Path | None, known: Mapping[str, Row]) -> Iterator[_Given | SettingError]:
     if file is None:
-        return {}
+        return
     origin = f"file {file}"
     try:
         document = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         why = error.strerror or str(error)
-        raise SettingError(origin=origin, key="--config", value=str(file), why=why, fix="name a file that can be read") from error
+        yield SettingError(origin=origin, key="--config", value=str(file), why=why, fix="name a file that can be read")
+        return
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(origin=origin, key="(whole file)", value=file.name, why=f"no TOML: {error}", fix="mend that line") from error
-    given = {}
+        yield SettingError(origin=origin, key="(whole file)", value=file.name, why=f"no TOML: {error}", fix="mend that line")
+        return
+    sections = {row.section for row in known.values()}
     for section, table in document.items():
-        if not isinstance(table, dict):
-            raise _unknown(origin, section, table, {row.section for row in known.values()})
-        for key, value in table.items():
-            path = f"{section}.{key}"
-            if path not in known:
-                raise _unknown(origin, path, value, known)
-            given[path] = _Given(origin, path, value, text=False)
-    return given
+        if section not in sections:
+            yield _unknown(origin, section, table, [*sections, *known])
+        elif not isinstance(table, dict):
+            yield SettingError(
+                origin=origin, key=section, value=table, why="not a section", fix=f"write [{section}] and its settings below it"
+            )
+        else:
+            yield from _from_section(origin, section, table, known)
 
 
-def _from_environment(environ: Mapping[str, str], known: Mapping[str, Row]) -> dict[str, _Given]:
+def _from_section(origin: str, section: str, table: Mapping[str, object], known: Mapping[str, Row]) -> Iterator[_Given | SettingError]:
+    for key, value in table.items():
+        path = f"{section}.{key}"
+        yield _Given(origin, path, value, text=False) if path in known else _unknown(origin, path, value, known)
+
+
+def _from_environment(environ: Mapping[str, str], known: Mapping[str, Row]) -> Iterator[_Given | SettingError]:
     variables = {row.variable: path for path, row in known.items()}
     sections = tuple({f"{ENVIRONMENT_PREFIX}{row.section.upper()}_" for row in known.values()})
-    given = {}
     for name, value in environ.items():
         if name in variables:
-            given[variables[name]] = _Given(f"environment {name}", variables[name], value, text=True)
+            yield _Given(f"environment {name}", variables[name], value, text=True)
         elif name.startswith(sections):
-            raise _unknown("environment", name, value, variables)
-    return given
+            yield _unknown("environment", name, value, variables)
 
 
-def _unknown(origin: str, key: str, value: object, known: Mapping[str, object] | set[str]) -> SettingError:
-    near = difflib.get_close_matches(key, list(known), n=1)
+def _unknown(origin: str, key: str, value: object, known: Iterable[str]) -> SettingError:
+    """A name that is no setting, with the one that was meant: the same key in its section, or the nearest name."""
+    names = sorted(known)
+    near = [name for name in names if name.endswith(f".{key}")] or difflib.get_close_matches(key, names, n=1)
     fix = f"did you mean {near[0]}?" if near else "`virtflow config sample` lists the settings"
     return SettingError(origin=origin, key=key, value=value, why="there is no such setting", fix=fix)
 
