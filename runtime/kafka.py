@@ -64,7 +64,7 @@ def client_settings(settings: Settings) -> ClientSettings:
     ):
         if value:
             config[key] = value
-    return config
+    return config | kafka.client
 
 
 def snapshot_producer_settings(settings: Settings) -> ClientSettings:

@@ -1,0 +1,122 @@
+"""The layout is a promise: which folder may import which, and that no module is a junk drawer."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+ALLOWED: dict[str, frozenset[str]] = {
+    "schemas": frozenset(),
+    "runtime": frozenset({"schemas"}),
+    "producer": frozenset({"schemas", "runtime"}),
+    "processors": frozenset({"schemas", "runtime"}),
+    "exporter": frozenset({"schemas", "runtime"}),
+    "cli": frozenset({"schemas", "runtime", "producer", "processors", "exporter"}),
+}
+
+CENTRE_ONLY = ("aiohttp", "faust", "mode", "isal", "prometheus_client", "rich", "aiokafka")
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_imports_go_one_way(package: str) -> None:
+    """A folder imports only what its line in docs/architecture.md allows."""
+    seen = 0
+    for path in sources(package):
+        for module in imports(path):
+            parts = module.split(".")
+            if parts[0] == "virtflow":
+                seen += 1
+                assert parts[1] in ALLOWED[package] | {package}, f"{path.relative_to(ROOT)} imports {module}"
+    assert seen
+
+
+def test_every_folder_with_code_is_held() -> None:
+    """A new top-level package must be given its place first."""
+    folders = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert folders == set(ALLOWED)
+
+
+def test_architecture_page_names_the_same_edges() -> None:
+    """docs/architecture.md says what this test holds."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)/` \|[^|]*\| ([^|]*) \|$", page, re.MULTILINE))
+    assert {name: frozenset(re.findall(r"`(\w+)`", cell)) for name, cell in rows.items() if name in ALLOWED} == ALLOWED
+
+
+def test_hops_in_the_architecture_page_exist() -> None:
+    """Each hop of the metric's way is a real function of a real module, in under ten hops."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    hops = re.findall(r"^\d+\. `(\w+)/(\w+)\.py` · `([\w.]+)`", page, re.MULTILINE)
+    assert 5 <= len(hops) < 10
+    for folder, module, name in hops:
+        defined = _definitions(ROOT / folder / f"{module}.py")
+        assert name in defined, f"{folder}/{module}.py has no {name}"
+
+
+def _definitions(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.ClassDef):
+            names.add(node.name)
+            names |= {f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef)}
+    return names
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_files_stay_readable(package: str) -> None:
+    """No file over 600 lines, no junk drawer, few long functions."""
+    lengths = []
+    for path in sources(package):
+        assert path.stem not in {"utils", "helpers", "common", "base", "manager"}, path
+        text = path.read_text()
+        assert len(text.splitlines()) <= 600, path
+        lengths += [
+            (node.end_lineno or node.lineno) - node.lineno + 1
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
+    if package != "schemas":
+        assert sorted(lengths)[int(len(lengths) * 0.95) - 1] <= 45
+
+
+def test_one_place_per_service_catches_everything() -> None:
+    """A bare ``except Exception`` stands at most once in a package: at the top of its service's loop."""
+    for package in ALLOWED:
+        found = [p.name for p in sources(package) for _ in re.findall(r"except (?:Base)?Exception\b", p.read_text())]
+        assert len(found) <= 1, f"{package}: {found}"
+
+
+def test_producer_imports_nothing_of_the_centre() -> None:
+    """What a producer loads, measured in a fresh interpreter: none of the centre's packages, and no socket server."""
+    code = (
+        "import sys; import virtflow.producer.service, virtflow.cli.main; "
+        f"print([m for m in {CENTRE_ONLY!r} if m in sys.modules] + [m for m in sys.modules if m.startswith('virtflow.exporter') "
+        "or m.startswith('virtflow.processors')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd="/", env={"PYTHONPATH": str(ROOT / ".types")}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
