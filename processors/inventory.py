@@ -1,0 +1,42 @@
+"""What a snapshot tells of its VMs' inventory, and of its node."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from virtflow.schemas.ranges import is_uuid
+from virtflow.schemas.records import NodeSnapshot, NodeStatus, VmInventory
+
+
+def inventories_of(snapshot: NodeSnapshot) -> list[VmInventory]:
+    """The inventories that came with ``snapshot``: the producer sends a VM's when it is first seen, has changed or is due again.
+
+    Whose it is and how new it is comes from the snapshot around it, whatever the inventory says of itself.
+    """
+    return [
+        replace(
+            inventory,
+            uuid=vm.uuid,
+            node=snapshot.node,
+            boot_id=snapshot.boot_id,
+            sequence=snapshot.sequence,
+            part=snapshot.part,
+            collected=snapshot.collected,
+        )
+        for vm in snapshot.vms
+        for inventory in vm.inventory[:1]
+        if is_uuid(vm.uuid)
+    ]
+
+
+def status_of(snapshot: NodeSnapshot) -> NodeStatus:
+    """The node's own health as of this round."""
+    return NodeStatus(
+        node=snapshot.node,
+        boot_id=snapshot.boot_id,
+        sequence=snapshot.sequence,
+        part=snapshot.part,
+        collected=snapshot.collected,
+        interval=snapshot.interval,
+        health=snapshot.health,
+    )
