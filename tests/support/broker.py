@@ -1,0 +1,154 @@
+"""A real Kafka broker of a test's own: started on ports that the system hands out, stopped, killed, paused and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+KAFKA = Path(__file__).resolve().parents[2] / "scripts" / "kafka"
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""Whatever ends the test run, even SIGKILL, ends the broker."""
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+LOG_TAIL_CHARACTERS = 3000
+
+
+class BrokerError(AssertionError):
+    """The broker did not do what was asked of it; the text holds the end of its log."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Return so many different loopback ports that nobody listens on."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+class Broker:
+    """One embedded broker: its storage and ports stay the same over any number of stops, kills and starts.
+
+    ``with Broker(folder) as broker`` starts it and ends it whatever state it is in. ``address`` is what clients call
+    ``bootstrap.servers``; ``host`` may be another of this machine's addresses, for clients in other network namespaces.
+    """
+
+    def __init__(self, folder: Path, *, host: str = "127.0.0.1") -> None:
+        """Take the ports; nothing runs before ``start``."""
+        self.folder = folder
+        self.host = host
+        self.port, self._controller_port = free_ports(2)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._paused = False
+
+    @property
+    def address(self) -> str:
+        """Return HOST:PORT for clients."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Return the process id of the running broker; fails when it is stopped."""
+        return self._running().pid
+
+    def start(self) -> None:
+        """Start the broker and return when it answers a metadata request; raises BrokerError after a minute."""
+        if self._process is not None:
+            raise BrokerError(f"the broker at {self.address} runs already")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = [*DIES_WITH_US, str(KAFKA), "run", "--dir", str(self.folder / "storage"), "--host", self.host]
+        command += ["--port", str(self.port), "--controller-port", str(self._controller_port)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        self.wait_until_ready()
+
+    def wait_until_ready(self, seconds: float = START_SECONDS) -> None:
+        """Wait until the broker answers a metadata request; raises BrokerError when it ended or takes longer."""
+        deadline = time.monotonic() + seconds
+        while not self._listens() or not self._answers():
+            code = self._running().poll()
+            if code is not None:
+                self._process = None
+                raise BrokerError(f"the broker at {self.address} ended with {code}: {self._tail()}")
+            if time.monotonic() > deadline:
+                raise BrokerError(f"the broker at {self.address} does not answer after {seconds} s: {self._tail()}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop it as an operator does (TERM) and wait until it is gone."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it with -9, in the middle of whatever it does, and wait until it is gone."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Start it again on the same ports and data, stopping it first if it runs."""
+        if self._process is not None:
+            self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze it: its connections stay open and nothing answers."""
+        self._running().send_signal(signal.SIGSTOP)
+        self._paused = True
+
+    def resume(self) -> None:
+        """Let a paused broker go on."""
+        self._running().send_signal(signal.SIGCONT)
+        self._paused = False
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End it, paused or not."""
+        if self._process is not None:
+            self.kill()
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "broker.log"
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise BrokerError(f"the broker at {self.address} is not running")
+        return self._process
+
+    def _end(self, how: signal.Signals) -> None:
+        process = self._running()
+        if self._paused:
+            self.resume()
+        process.send_signal(how)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise BrokerError(f"the broker at {self.address} is still there {STOP_SECONDS} s after {how.name}: {self._tail()}") from error
+        self._process = None
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1.0):
+            return True
+        return False
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(KafkaException):
+            AdminClient({"bootstrap.servers": self.address, "log_level": 0}).list_topics(timeout=2.0)
+            return True
+        return False
+
+    def _tail(self) -> str:
+        return self._log.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:]
