@@ -56,6 +56,12 @@ def rows() -> Iterator[Row]:
             yield Row(section.name, item.name, kind, meta.get("description", ""), meta.get("switch", ""), default)
 
 
+def section_about(section: str) -> str:
+    """What a section is for, in one sentence."""
+    info = next(item.type for item in _struct(inspect.type_info(Settings)).fields if item.name == section)
+    return _struct(info).cls.__doc__ or section
+
+
 def _struct(info: inspect.Type) -> inspect.StructType:
     assert isinstance(info, inspect.StructType)
     return info

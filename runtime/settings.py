@@ -69,9 +69,12 @@ class Kafka(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Topics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The topics' names and sizes."""
 
-    prefix: Annotated[str, Meta(description="Put before every topic's name.", pattern=r"^[a-zA-Z0-9._-]{0,100}$")] = ""
-    partitions: Annotated[int, _row("Partitions of the topics that `topics create` makes.", ge=1, le=10000)] = 6
-    replication: Annotated[int, _row("Replicas of the topics that `topics create` makes.", ge=1, le=10)] = 1
+    prefix: Annotated[
+        str,
+        Meta(description="Put before every topic's name.", extra={"switch": "--topic-prefix"}, pattern=r"^[a-zA-Z0-9._-]{0,100}$"),
+    ] = ""
+    partitions: Annotated[int, _row("Partitions of the topics that `topics create` makes.", "--partitions", ge=1, le=10000)] = 6
+    replication: Annotated[int, _row("Replicas of the topics that `topics create` makes.", "--replication", ge=1, le=10)] = 1
 
 
 class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,0 +1,106 @@
+"""``virtflow config``: a settings file to start from, and the settings that count here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+import click
+from msgspec import inspect
+
+from virtflow.cli.switches import config_switch, json_switch, setting, shown
+from virtflow.cli.table import print_table
+from virtflow.runtime.configuration import Row, chosen_file, rows, section_about, survey
+
+DEFAULT_ORIGIN = "default"
+
+
+@click.group()
+def config() -> None:
+    """A settings file to start from, and the settings that count here."""
+
+
+@config.command()
+def sample() -> None:
+    """Print a settings file with every setting, its default, bounds and meaning.
+
+    \b
+    Example:
+      virtflow config sample > /etc/virtflow/virtflow.toml
+    """  # noqa: D301, click's own mark for lines that are kept
+    click.echo(sample_text(), nl=False)
+
+
+@config.command()
+@config_switch
+@json_switch
+def show(*, config_file: Path | None, as_json: bool) -> None:
+    """Print every setting's value here and where it comes from. Passwords are never among them: settings name their files.
+
+    \b
+    Examples:
+      virtflow config show
+      virtflow config show --config ./virtflow.toml --json
+    """  # noqa: D301, click's own mark for lines that are kept
+    surveyed = survey(config_file, os.environ)
+    if surveyed.errors:
+        raise surveyed.errors[0]
+    found = [(row.path, setting(surveyed.settings, row.path), surveyed.origins.get(row.path, DEFAULT_ORIGIN)) for row in rows()]
+    if as_json:
+        file = chosen_file(config_file, os.environ)
+        told = {path: {"value": value, "origin": origin} for path, value, origin in found}
+        click.echo(json.dumps({"file": None if file is None else str(file), "settings": told}, indent=2))
+    else:
+        print_table(("SETTING", "VALUE", "ORIGIN"), [(path, shown(value), origin) for path, value, origin in found])
+
+
+def sample_text() -> str:
+    """The sample settings file: TOML that loads back to the defaults."""
+    parts = ["# Settings of virtflow. Every value below is the default; a line that is left out means the same."]
+    for section, members in groupby(rows(), key=lambda row: row.section):
+        parts += ["", f"# {section_about(section)}", f"[{section}]"]
+        for row in members:
+            parts += ["", *(f"# {line}" for line in _comment(row)), f"{row.key} = {toml_value(row.default)}"]
+    return "\n".join(parts) + "\n"
+
+
+def _comment(row: Row) -> Iterator[str]:
+    yield row.about
+    if limits := bounds(row):
+        yield limits[0].upper() + limits[1:] + "."
+    overrides = [f"environment {row.variable}", *([f"switch {row.switch}"] if row.switch else [])]
+    yield "Overridden by: " + ", ".join(overrides)
+
+
+def bounds(row: Row) -> str:
+    """What a setting's value may be, in words; "" where its type says it all."""
+    match row.type:
+        case inspect.LiteralType(values=values):
+            words = "one of " + ", ".join(sorted(json.dumps(value) for value in values))
+        case inspect.IntType(ge=low, le=high) | inspect.FloatType(ge=low, le=high) if low is not None:
+            words = f"{low} to {high}"
+        case inspect.FloatType(gt=above, le=high) if above is not None:
+            words = f"above {above}, at most {high}"
+        case inspect.StrType(pattern=str()) if row.key == "listen":
+            words = "an address and a port, as in 127.0.0.1:9177 or [::1]:9177"
+        case inspect.StrType(pattern=str() as pattern):
+            words = f"as in {pattern}"
+        case inspect.StrType(min_length=int()):
+            words = "not empty"
+        case _:
+            words = ""
+    return words
+
+
+def toml_value(value: object) -> str:
+    """A setting's value in TOML."""
+    if isinstance(value, list):
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if isinstance(value, dict):
+        pairs = [f"{key if re.fullmatch('[A-Za-z0-9_-]+', key) else json.dumps(key)} = {toml_value(item)}" for key, item in value.items()]
+        return "{ " + ", ".join(pairs) + " }" if pairs else "{}"
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,117 @@
+"""The command ``virtflow``: finds the sub-command, runs it, and turns what goes wrong into one line and an exit code.
+
+Sub-commands are imported when they are called, so that a producer never loads what only the others need.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final
+
+import click
+
+from virtflow.schemas.errors import InputError, SettingError
+
+FINE, FOUND, WRONG_USE = 0, 1, 2
+INTERRUPTED: Final = 130
+"""What a shell expects of a program that Ctrl-C ended."""
+PIPE_CLOSED: Final = 141
+"""What a shell expects of a program whose reader went away."""
+DEBUG_VARIABLE: Final = "VIRTFLOW_DEBUG"
+
+COMMANDS: Final[Mapping[str, str]] = {
+    "producer": "virtflow.cli.services:producer",
+    "processors": "virtflow.cli.services:processors",
+    "exporter": "virtflow.cli.services:exporter",
+    "simulate": "virtflow.cli.services:simulate",
+    "topics": "virtflow.cli.topics:topics",
+    "metrics": "virtflow.cli.metrics:metrics",
+    "config": "virtflow.cli.config:config",
+    "version": "virtflow.cli.version:version",
+    "completion": "virtflow.cli.completion:completion",
+}
+"""Where each command is, in the order of the help."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the table."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or None where there is none of that name."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog="Settings come from --config FILE, the environment (VIRTFLOW_SECTION_KEY) and switches; the later ones win.",
+)
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Metrics of every virtual machine of a KVM/libvirt fleet, from libvirt through Kafka to Prometheus.
+
+    \b
+    virtflow snapshot            what the VMs of this host do, now
+    virtflow node                /metrics of this host alone, without Kafka
+    virtflow check               what is missing before a service can run
+    """  # noqa: D301, click's own mark for lines that are kept
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def run() -> int:
+    """The console entry: runs the command line and returns its exit code (0 fine, 1 found something or failed, 2 wrong use)."""
+    try:
+        code = main.main(prog_name="virtflow", standalone_mode=False)
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001, the one place: nobody but us is to see a traceback
+        return _told(error)
+    return code if isinstance(code, int) else FINE
+
+
+def _told(error: BaseException) -> int:
+    """Tells the user what ended the command, in one line, and returns the exit code that says so."""
+    match error:
+        case click.exceptions.Exit():
+            code = error.exit_code
+        case click.ClickException():
+            error.show()
+            code = error.exit_code
+        case click.exceptions.Abort() | KeyboardInterrupt():
+            code = INTERRUPTED
+        case BrokenPipeError():
+            # The interpreter flushes standard output once more at its end, which would fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = PIPE_CLOSED
+        case InputError():
+            click.echo(f"virtflow: {error}", err=True)
+            code = WRONG_USE if isinstance(error, SettingError) else FOUND
+        case _:
+            if os.environ.get(DEBUG_VARIABLE):
+                raise error
+            click.echo(f"virtflow: this is a defect of virtflow: {_named(error)}; {DEBUG_VARIABLE}=1 shows where", err=True)
+            code = FOUND
+    return code
+
+
+def _named(error: BaseException) -> str:
+    text = str(error).replace("\n", "\\n")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(run())

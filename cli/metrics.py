@@ -1,0 +1,71 @@
+"""``virtflow metrics``: the catalogue of metrics, as it is in the code."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from virtflow.cli.switches import json_switch
+from virtflow.cli.table import print_table
+from virtflow.schemas.metrics import METRICS
+from virtflow.schemas.vocabulary import Derived, Group, Health, Libvirt, Metric, Own
+
+
+@click.group()
+def metrics() -> None:
+    """The catalogue of metrics."""
+
+
+@metrics.command("list")
+@click.option(
+    "--group", "groups", multiple=True, type=click.Choice([group.value for group in Group]), help="Only this group; may be repeated."
+)
+@json_switch
+def list_metrics(*, groups: tuple[str, ...], as_json: bool) -> None:
+    """Print every metric: name, type, unit, labels, group, source and meaning.
+
+    \b
+    Examples:
+      virtflow metrics list --group core
+      virtflow metrics list --json | jq -r '.[].name'
+    """  # noqa: D301, click's own mark for lines that are kept
+    chosen = [metric for metric in METRICS if not groups or metric.group.value in groups]
+    if as_json:
+        click.echo(json.dumps([entry(metric) for metric in chosen], indent=2))
+    else:
+        rows = [(m.name, m.type.value, ",".join(labels(m)), m.group.value, m.help) for m in chosen]
+        print_table(("NAME", "TYPE", "LABELS", "GROUP", "MEANING"), rows)
+
+
+def labels(metric: Metric) -> tuple[str, ...]:
+    """All labels of a metric's series."""
+    return ("uuid", "name", *metric.labels) if metric.of_vm else metric.labels
+
+
+def entry(metric: Metric) -> dict[str, Any]:
+    """All that is known of a metric, for programs."""
+    return {
+        "name": metric.name,
+        "type": metric.type.value,
+        "unit": metric.unit,
+        "help": metric.help,
+        "group": metric.group.value,
+        "labels": list(labels(metric)),
+        "ephemeral": metric.ephemeral,
+        "stability": metric.stability.value,
+        "source": _source(metric),
+    }
+
+
+def _source(metric: Metric) -> dict[str, str]:
+    match metric.source:
+        case Libvirt(field=field, conversion=conversion):
+            return {"kind": "libvirt", "field": field, "unit": conversion.value, "tier": metric.source.tier.value}
+        case Health(attribute=attribute):
+            return {"kind": "health", "field": attribute}
+        case Derived(how=how):
+            return {"kind": "derived", "how": how}
+        case Own(service=service):
+            return {"kind": "own", "service": service}

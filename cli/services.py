@@ -1,0 +1,72 @@
+"""The services as commands: each imports its part when it is called, sets up log and signals, and runs until it is told to stop."""
+
+from __future__ import annotations
+
+import click
+
+from virtflow.cli.parts import part
+from virtflow.cli.switches import KAFKA, LOG, settings_switches
+from virtflow.runtime import log
+from virtflow.runtime.lifecycle import Stop
+from virtflow.runtime.settings import Settings
+
+
+def serve(module: str, extra: str, settings: Settings) -> None:
+    """Runs a service until SIGTERM, SIGINT or its own end."""
+    log.setup(settings.log.level, settings.log.format)
+    stop = Stop().on_signals()
+    part(module, extra).run(settings, stop)
+
+
+@click.command()
+@settings_switches("libvirt.uri", *KAFKA, "topics.prefix", "producer.interval_seconds", "producer.node", *LOG)
+def producer(settings: Settings) -> None:
+    """Sample this hypervisor's VMs and send the snapshots to Kafka. Opens no port.
+
+    \b
+    Examples:
+      virtflow producer --bootstrap-servers kafka1:9092,kafka2:9092
+      virtflow producer --connect qemu:///system --interval 5 --node rack1-host7
+    """  # noqa: D301, click's own mark for lines that are kept
+    serve("virtflow.producer.service", "producer", settings)
+
+
+@click.command()
+@settings_switches(*KAFKA, "topics.prefix", "processors.listen", *LOG)
+def processors(settings: Settings) -> None:
+    """Turn snapshots into named metrics in base units: vm.snapshots in; vm.metrics, vm.inventory and vm.nodes out.
+
+    Run as many as there are partitions; each takes its share.
+
+    \b
+    Examples:
+      virtflow processors --bootstrap-servers kafka1:9092
+      virtflow processors --config /etc/virtflow/virtflow.toml --listen 127.0.0.1:9179
+    """  # noqa: D301, click's own mark for lines that are kept
+    serve("virtflow.processors.service", "processors", settings)
+
+
+@click.command()
+@settings_switches(*KAFKA, "topics.prefix", "exporter.listen", "exporter.include", "exporter.exclude", "exporter.vm_labels", *LOG)
+def exporter(settings: Settings) -> None:
+    """Serve the fleet's /metrics to Prometheus, with /healthz, /readyz and a page that says what is there.
+
+    \b
+    Examples:
+      virtflow exporter --bootstrap-servers kafka1:9092 --listen 0.0.0.0:9177
+      virtflow exporter --exclude guest,vm_vcpu_wait_seconds_total
+    """  # noqa: D301, click's own mark for lines that are kept
+    serve("virtflow.exporter.service", "exporter", settings)
+
+
+@click.command()
+@settings_switches("simulate.nodes", "simulate.vms", "producer.interval_seconds", "simulate.seed", *KAFKA, "topics.prefix", *LOG)
+def simulate(settings: Settings) -> None:
+    """Act as many hypervisors: send snapshots of VMs that do not exist, with load, reboots, and VMs made and deleted.
+
+    \b
+    Examples:
+      virtflow simulate --nodes 10 --vms 100 --interval 1
+      virtflow simulate --nodes 2 --vms 5 --interval 5 --seed 7 --bootstrap-servers localhost:9092
+    """  # noqa: D301, click's own mark for lines that are kept
+    serve("virtflow.producer.simulate", "producer", settings)

@@ -1,0 +1,95 @@
+"""Switches made from the settings' rows, so that a name, its help and its default are typed once: in ``runtime/settings.py``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from functools import cache, wraps
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+from msgspec import inspect
+
+from virtflow.runtime.configuration import CONFIG_VARIABLE, DEFAULT_FILE, Row, load, rows
+from virtflow.runtime.settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+KAFKA: Final = ("kafka.bootstrap_servers",)
+LOG: Final = ("log.level", "log.format")
+
+config_switch: Final = click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help=f"Settings file (TOML). [default: {DEFAULT_FILE} where it exists; env: {CONFIG_VARIABLE}]",
+)
+json_switch: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+_METAVARS: Final = (("_seconds", "SECONDS"), ("_servers", "HOST:PORT,..."), ("uri", "URI"), ("url", "URL"), ("listen", "ADDRESS:PORT"))
+
+
+@cache
+def row_of(path: str) -> Row:
+    """The row of a setting by its ``section.key``."""
+    return next(row for row in rows() if row.path == path)
+
+
+def settings_switches(*paths: str) -> Callable[[Command], Callable[..., Any]]:
+    """Gives a command ``--config`` and the switches of the settings ``paths``; it is called with the loaded ``Settings`` first.
+
+    A value is handed on as the text it is: the settings' own rules check it, so that an error reads the same wherever it came from.
+    """
+
+    def decorate(command: Command) -> Callable[..., Any]:
+        @wraps(command)
+        def with_settings(config_file: Path | None, **given: Any) -> Any:  # noqa: ANN401, click's values
+            switches = {path: given.pop(_parameter(path)) for path in paths}
+            return command(load(config_file, os.environ, switches), **given)
+
+        decorated: Callable[..., Any] = with_settings
+        for path in reversed(paths):
+            decorated = _option(row_of(path))(decorated)
+        return config_switch(decorated)
+
+    return decorate
+
+
+def metavar(row: Row) -> str:
+    """What stands for the value in a help text: its choices, or the kind of value."""
+    match row.type:
+        case inspect.LiteralType(values=values):
+            return "[" + "|".join(str(value) for value in values if value) + "]"
+        case inspect.ListType():
+            return "NAME,..."
+    by_name = next((word for end, word in _METAVARS if row.key.endswith(end)), "")
+    return by_name or ("NUMBER" if isinstance(row.type, inspect.IntType | inspect.FloatType) else "NAME")
+
+
+def shown(value: object) -> str:
+    """A setting's value as a person would type it on the command line."""
+    if isinstance(value, list):
+        return ",".join(str(item) for item in value)
+    if isinstance(value, dict):
+        return ",".join(f"{key}={item}" for key, item in value.items())
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def setting(settings: Settings, path: str) -> Any:  # noqa: ANN401, any setting's value
+    """The value of the setting ``section.key``."""
+    section, _, key = path.partition(".")
+    return getattr(getattr(settings, section), key)
+
+
+def _parameter(path: str) -> str:
+    return path.replace(".", "_")
+
+
+def _option(row: Row) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    default = shown(row.default)
+    notes = [f"default: {default}"] if default else []
+    text = f"{row.about} [{'; '.join([*notes, f'env: {row.variable}'])}]"
+    return click.option(row.switch, _parameter(row.path), metavar=metavar(row), help=text)

@@ -1,0 +1,57 @@
+"""Tables for people: rich where it is installed and the output is a terminal, plain columns otherwise."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+import click
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()) -> None:
+    """Prints ``rows`` below ``head``; the columns ``right`` are aligned to the right. Cells are made printable."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    if not (sys.stdout.isatty() and _rich_table(head, cells, right)):
+        click.echo(plain(head, cells, right))
+
+
+def plain(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
+    """The table as aligned columns without lines around them."""
+    lines = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
+
+    def text(line: Sequence[str]) -> str:
+        return "  ".join(
+            cell.rjust(w) if n in right else cell.ljust(w) for n, (cell, w) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+
+    return "\n".join(text(line) for line in lines)
+
+
+def printable(text: str, longest: int = 128) -> str:
+    """``text`` without control, bidi and other unprintable characters (each becomes ``?``), at most ``longest`` long.
+
+    Names of VMs are data of strangers: on a terminal they could move the cursor or turn the line around.
+    """
+    cut = text if len(text) <= longest else text[: longest - 1] + "…"
+    return "".join("?" if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} else char for char in cut)
+
+
+def _rich_table(head: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int]) -> bool:
+    """Whether rich is there and has printed the table."""
+    try:
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ModuleNotFoundError:
+        return False
+    table = Table(box=box.SIMPLE_HEAD)
+    for n, name in enumerate(head):
+        table.add_column(name, justify="right" if n in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(width=max(shutil.get_terminal_size().columns, 60)).print(table)
+    return True
