@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Final
 
+import click
+
+from virtflow.cli.config import bounds, toml_value
+from virtflow.cli.main import main
+from virtflow.runtime.configuration import CONFIG_VARIABLE, DEFAULT_FILE, Row, rows, section_about
 from virtflow.schemas.metrics import IGNORED_FIELDS, METRICS
 from virtflow.schemas.topics import TOPICS
 from virtflow.schemas.vocabulary import Derived, Group, Health, Libvirt, Metric, Own
@@ -91,4 +97,57 @@ is configured, else as Avro single-object encoding (0xC3 0x01 and the schema's f
 Absent is -1 for integers, NaN for doubles and an empty string for strings: never 0. A schema file's default of a double is -1, since JSON knows no NaN: both mean
 absent. Times are Unix seconds, sizes bytes; only the samples inside `vm.snapshots` keep libvirt's own names and units."""
 
-PAGES: Final[dict[str, Callable[[], str]]] = {"metrics.md": metrics_page, "topics.md": topics_page}
+
+def settings_page() -> str:
+    """``docs/settings.md``: every setting by section."""
+    parts = [NOTICE, "# Settings", SETTINGS_TEXT]
+    for section, members in groupby(rows(), key=lambda row: row.section):
+        parts += [f"## {section}", section_about(section)]
+        parts.append(table(("setting", "default", "environment", "switch", "meaning"), [_setting(row) for row in members]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _setting(row: Row) -> tuple[str, ...]:
+    limits = bounds(row)
+    meaning = f"{row.about} {limits[0].upper()}{limits[1:]}." if limits else row.about
+    return f"`{row.key}`", f"`{toml_value(row.default)}`", f"`{row.variable}`", f"`{row.switch}`" if row.switch else "", meaning
+
+
+SETTINGS_TEXT: Final = f"""One TOML file, environment variables and switches; later ones win. The file is the one that `--config` or `{CONFIG_VARIABLE}` names, else
+`{DEFAULT_FILE}` where it exists. `virtflow config sample` prints a file with every setting, `virtflow config show` the values that count here and where each
+comes from, and `virtflow check` every error in them.
+
+In an environment variable or a switch a list is written `a,b` and a map `key=value,key=value`. A password is never a setting: settings name the file that holds it."""
+
+
+def cli_page() -> str:
+    """``docs/cli.md``: every command's help as the command itself prints it."""
+    pages = list(_commands(main, click.Context(main, info_name="virtflow", terminal_width=100, **main.context_settings)))
+    parts = [NOTICE, "# Commands", CLI_TEXT, table(("command", "what it does"), [(f"`{name}`", short) for name, short, _ in pages])]
+    for name, _, text in pages:
+        parts += [f"## {name}", f"```text\n{text}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _commands(group: click.Group, context: click.Context) -> Iterator[tuple[str, str, str]]:
+    """Name, one-line help and whole help of every command below ``group``."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        inner = click.Context(command, info_name=name, parent=context, terminal_width=100)
+        if isinstance(command, click.Group):
+            yield from _commands(command, inner)
+        else:
+            yield inner.command_path, command.get_short_help_str(200), command.get_help(inner)
+
+
+CLI_TEXT: Final = """Output is for people by default; `--json` prints the same for programs. A switch that means the same has the same name everywhere. Exit codes: 0 fine, 1 found something
+wrong or failed, 2 wrong use or a bad setting. An error is one line on standard error that names the thing, its value and what to do; `VIRTFLOW_DEBUG=1` adds the
+traceback of a defect."""
+
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "metrics.md": metrics_page,
+    "topics.md": topics_page,
+    "settings.md": settings_page,
+    "cli.md": cli_page,
+}
