@@ -10,7 +10,6 @@ from itertools import groupby
 from pathlib import Path
 
 import click
-from msgspec import inspect
 
 from virtflow.cli.switches import config_switch, json_switch, setting, shown
 from virtflow.cli.table import print_table
@@ -70,30 +69,10 @@ def sample_text() -> str:
 
 def _comment(row: Row) -> Iterator[str]:
     yield row.about
-    if limits := bounds(row):
+    if limits := row.bounds:
         yield limits[0].upper() + limits[1:] + "."
     overrides = [f"environment {row.variable}", *([f"switch {row.switch}"] if row.switch else [])]
     yield "Overridden by: " + ", ".join(overrides)
-
-
-def bounds(row: Row) -> str:
-    """What a setting's value may be, in words; "" where its type says it all."""
-    match row.type:
-        case inspect.LiteralType(values=values):
-            words = "one of " + ", ".join(sorted(json.dumps(value) for value in values))
-        case inspect.IntType(ge=low, le=high) | inspect.FloatType(ge=low, le=high) if low is not None:
-            words = f"{low} to {high}"
-        case inspect.FloatType(gt=above, le=high) if above is not None:
-            words = f"above {above}, at most {high}"
-        case inspect.StrType(pattern=str()) if row.key == "listen":
-            words = "an address and a port, as in 127.0.0.1:9177 or [::1]:9177"
-        case inspect.StrType(pattern=str() as pattern):
-            words = f"as in {pattern}"
-        case inspect.StrType(min_length=int()):
-            words = "not empty"
-        case _:
-            words = ""
-    return words
 
 
 def toml_value(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,11 +14,12 @@ from typing import Any, Final, get_type_hints
 import msgspec
 from msgspec import inspect
 
-from virtflow.runtime.settings import Settings
+from virtflow.runtime.settings import ADDRESS_PATTERN, Settings
 from virtflow.schemas.errors import SettingError
 
 ENVIRONMENT_PREFIX: Final = "VIRTFLOW_"
 CONFIG_VARIABLE: Final = "VIRTFLOW_CONFIG"
+ADDRESS_FORM: Final = "an address and a port, as in 127.0.0.1:9177 or [::1]:9177"
 DEFAULT_FILE: Final = Path("/etc/virtflow/virtflow.toml")
 
 
@@ -41,6 +43,24 @@ class Row:
     def variable(self) -> str:
         """Its environment variable."""
         return f"{ENVIRONMENT_PREFIX}{self.section}_{self.key}".upper()
+
+    @property
+    def bounds(self) -> str:
+        """What the value may be, in words; "" where its type says it all."""
+        match self.type:
+            case inspect.LiteralType(values=values):
+                words = "one of " + ", ".join(sorted(json.dumps(value) for value in values))
+            case inspect.IntType(ge=low, le=high) | inspect.FloatType(ge=low, le=high) if low is not None:
+                words = f"{low} to {high}"
+            case inspect.FloatType(gt=above, le=high) if above is not None:
+                words = f"above {above}, at most {high}"
+            case inspect.StrType(pattern=str() as pattern):
+                words = ADDRESS_FORM if pattern == ADDRESS_PATTERN else f"as in {pattern}"
+            case inspect.StrType(min_length=int()):
+                words = "not empty"
+            case _:
+                words = ""
+        return words
 
 
 def rows() -> Iterator[Row]:
@@ -194,10 +214,10 @@ def _converted(row: Row, given: _Given) -> object:
     try:
         converted: Any = msgspec.convert({"value": value}, field, strict=not given.text)
     except msgspec.ValidationError as error:
-        why = re.sub(r" - at `\$\.value(.*)`", r"\1", str(error))
-        raise SettingError(
-            origin=given.origin, key=row.path, value=given.value, why=why, fix=f"{row.about} Default: {row.default!r}"
-        ) from error
+        why = re.sub(r"(?: matching regex .*)? - at `\$\.value(.*)`", r"\1", str(error))
+        allowed = f"give {row.bounds}. " if row.bounds else ""
+        fix = f"{allowed}{row.about} Default: {row.default!r}"
+        raise SettingError(origin=given.origin, key=row.path, value=given.value, why=why, fix=fix) from error
     return converted.value
 
 

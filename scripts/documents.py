@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from virtflow.cli.config import bounds, toml_value
+from virtflow.cli.config import toml_value
 from virtflow.cli.main import main
 from virtflow.runtime.configuration import CONFIG_VARIABLE, DEFAULT_FILE, Row, rows, section_about
 from virtflow.schemas.metrics import IGNORED_FIELDS, METRICS
@@ -108,7 +108,7 @@ def settings_page() -> str:
 
 
 def _setting(row: Row) -> tuple[str, ...]:
-    limits = bounds(row)
+    limits = row.bounds
     meaning = f"{row.about} {limits[0].upper()}{limits[1:]}." if limits else row.about
     return f"`{row.key}`", f"`{toml_value(row.default)}`", f"`{row.variable}`", f"`{row.switch}`" if row.switch else "", meaning
 
