@@ -1,0 +1,162 @@
+"""The HTTP server of every service: loopback by default, GET only, bounded in connections, headers and time.
+
+``Web`` serves a table of routes; ``/healthz`` is always there and waits for nothing. ``own_routes`` is what a service without
+pages of its own serves: ``/metrics`` and ``/readyz``. The limits on connections are in ``web_connections``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Final
+
+from aiohttp import web
+
+from virtflow.runtime.own_metrics import OwnMetrics
+from virtflow.runtime.web_connections import Connection, Door, Limits
+from virtflow.schemas.errors import EnvironmentProblemError
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+EXPOSITION_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+BACKLOG: Final = 128
+SWEEP_SECONDS: Final = 1.0
+STOP_SECONDS: Final = 2.0
+"""How long answers under way may take when the server stops."""
+HIGHEST_PORT: Final = 65_535
+
+
+class Web:
+    """One server on one address."""
+
+    def __init__(self, listen: str, routes: Mapping[str, Handler], metrics: OwnMetrics, limits: Limits | None = None) -> None:
+        """``listen`` is ``ADDRESS:PORT`` (``[::1]:9177`` for IPv6; port 0 takes a free one); ``routes`` maps paths to handlers."""
+        self._listen = listen
+        self._limits = limits or Limits()
+        self._door = Door(self._limits, metrics)
+        self._application = _application(routes)
+        self._runner = web.AppRunner(
+            self._application, handle_signals=False, access_log=None, shutdown_timeout=STOP_SECONDS, handler_cancellation=True
+        )
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """``ADDRESS:PORT`` it is bound to; what was asked for while it is not."""
+        if self._server is None or not self._server.sockets:
+            return self._listen
+        host, port, *_ = self._server.sockets[0].getsockname()
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def start(self) -> None:
+        """Binds and serves; raises ``EnvironmentProblemError`` where the address can't be had."""
+        host, port = split_address(self._listen)
+        await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
+        self._door.serve(server)
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(self._door.protocol, host, port, backlog=BACKLOG, reuse_address=True)
+        except OSError as error:
+            await self._runner.cleanup()
+            raise _not_bound(self._listen, error) from error
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    async def stop(self) -> None:
+        """Takes no more connections, gives answers under way two seconds, and closes everything; may be called twice."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._sweeper
+            self._sweeper = None
+        if self._server is not None:
+            self._server.close()
+            await self._runner.cleanup()
+            self._server = None
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        every = min(SWEEP_SECONDS, self._limits.request_timeout_seconds / 4)
+        while True:
+            await asyncio.sleep(every)
+            self._door.sweep(loop.time())
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """Host and port of ``ADDRESS:PORT``; raises ``EnvironmentProblemError`` where it is none."""
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > HIGHEST_PORT:
+        fix = f"write ADDRESS:PORT with a port up to {HIGHEST_PORT}, for example 127.0.0.1:9177"
+        raise EnvironmentProblemError(thing="listening address", value=listen, why="no address and port", fix=fix)
+    return host.strip("[]"), int(port)
+
+
+def text(body: str, status: int = 200) -> web.Response:
+    """A plain text answer; a newline is added."""
+    return web.Response(text=body + "\n", status=status)
+
+
+def readiness(ready: Callable[[], str]) -> Handler:
+    """``/readyz``: ``ready`` says what is still missing, or "" when nothing is."""
+
+    async def readyz(request: web.Request) -> web.Response:
+        del request
+        missing = ready()
+        return text(f"not ready: {missing}", status=503) if missing else text("ready")
+
+    return readyz
+
+
+def own_routes(metrics: OwnMetrics, ready: Callable[[], str]) -> dict[str, Handler]:
+    """The routes of a service that serves nothing but itself: ``/metrics`` and ``/readyz``."""
+
+    async def own(request: web.Request) -> web.Response:
+        del request
+        return web.Response(body=metrics.render(), headers={"Content-Type": EXPOSITION_TYPE})
+
+    return {"/metrics": own, "/readyz": readiness(ready)}
+
+
+async def _healthz(request: web.Request) -> web.Response:
+    del request
+    return text("ok")
+
+
+@web.middleware
+async def _phase(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Lets the connection know that its request is complete."""
+    if isinstance(request.protocol, Connection):
+        request.protocol.answering()
+    return await handler(request)
+
+
+async def _sign(request: web.Request, response: web.StreamResponse) -> None:
+    """Names no versions, and lets no browser guess types."""
+    del request
+    response.headers["Server"] = "virtflow"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+
+
+def _application(routes: Mapping[str, Handler]) -> web.Application:
+    application = web.Application(middlewares=[_phase], client_max_size=1024)
+    application.on_response_prepare.append(_sign)
+    for path, handler in {"/healthz": _healthz, **routes}.items():
+        application.router.add_get(path, handler)
+    return application
+
+
+def _not_bound(listen: str, error: OSError) -> EnvironmentProblemError:
+    why = error.strerror or str(error)
+    fix = "choose another --listen ADDRESS:PORT"
+    if error.errno == errno.EADDRINUSE:
+        why, fix = "already in use", "stop the process that holds it, or " + fix
+    elif error.errno == errno.EACCES:
+        fix = "choose a port above 1023 for --listen ADDRESS:PORT"
+    elif isinstance(error, socket.gaierror):
+        why, fix = "is no address of this host", "name one of this host's addresses with --listen ADDRESS:PORT"
+    return EnvironmentProblemError(thing="listening address", value=listen, why=why, fix=fix)

@@ -1,0 +1,256 @@
+"""HTTP connections that can't be held for ever: how many may be open, and how long each may stay in one phase.
+
+A connection waits for a request's first byte (idle), for the rest of the request (asking), or for its client to take the answer
+(answering). aiohttp limits none of these for a first request, so each connection knows since when it is in its phase, and
+the ``Door`` closes what is overdue. When the door is full, the one who asks least makes room: first connections without a
+complete request, the longest wait first, then clients that do not take their answer. So a flood of half requests or of slow
+readers never keeps a scrape out. Where nobody can go, the newcomer gets 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
+
+from virtflow.runtime.own_metrics import OwnMetrics
+
+LOGGER: Final = logging.getLogger("virtflow.web")
+
+STALLED_SECONDS: Final = 1.0
+"""A client that takes nothing of its answer for this long may be dropped for a newcomer."""
+
+REFUSAL_LINGER_SECONDS: Final = 1.0
+"""How long a refused client may take to read why: closing at once over unread bytes would reset the connection."""
+
+_HEADER: Final = "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+_BUSY_TEXT: Final = "too many connections\n"
+_LATE_TEXT: Final = "the request took too long\n"
+BUSY: Final = (
+    f"HTTP/1.1 503 Service Unavailable\r\n{_HEADER}Retry-After: 1\r\nContent-Length: {len(_BUSY_TEXT)}\r\n\r\n{_BUSY_TEXT}".encode()
+)
+LATE: Final = f"HTTP/1.1 408 Request Timeout\r\n{_HEADER}Content-Length: {len(_LATE_TEXT)}\r\n\r\n{_LATE_TEXT}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What clients may cost: connections at once, seconds for a request and for its answer, idle seconds, header bytes."""
+
+    connections: int = 256
+    request_timeout_seconds: float = 15.0
+    idle_seconds: float = 75.0
+    header_bytes: int = 8_190
+
+
+class Phase(Enum):
+    """What a connection waits for."""
+
+    IDLE = auto()
+    ASKING = auto()
+    ANSWERING = auto()
+
+
+class Connection(RequestHandler):
+    """aiohttp's connection that also knows what it waits for, and since when (seconds of the loop's clock)."""
+
+    __slots__ = ("_door", "phase", "since", "stalled_since")
+
+    def __init__(self, door: Door, server: web.Server, limits: Limits) -> None:
+        """Registers itself at the ``door`` once it is open."""
+        loop = asyncio.get_running_loop()
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=limits.idle_seconds,
+            access_log=cast("Any", None),
+            logger=LOGGER,
+            max_line_size=limits.header_bytes,
+            max_field_size=limits.header_bytes,
+            lingering_time=0,
+        )
+        self._door = door
+        self.phase = Phase.ASKING
+        self.since = loop.time()
+        self.stalled_since: float | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Opens; a newcomer has as long for its first byte as for its whole request."""
+        super().connection_made(transport)
+        self._door.entered(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Closed, by whichever side."""
+        self._door.left(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """The first bytes after an answer begin a request."""
+        if self.phase is Phase.IDLE and data:
+            self._enter(Phase.ASKING)
+        super().data_received(data)
+
+    def answering(self) -> None:
+        """The request is complete; its answer begins."""
+        self._enter(Phase.ANSWERING)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Sends the rest of an answer and counts it."""
+        self._enter(Phase.ANSWERING)
+        finished = await super().finish_response(request, resp, start_time)
+        self._door.answered(finished[0].status)
+        self._enter(Phase.IDLE)
+        return finished
+
+    def pause_writing(self) -> None:
+        """The client's window is full."""
+        super().pause_writing()
+        self.stalled_since = self._loop.time()
+
+    def resume_writing(self) -> None:
+        """The client takes its answer again."""
+        super().resume_writing()
+        self.stalled_since = None
+
+    def log_exception(self, *args: object, **kw: object) -> None:
+        """A request that is no HTTP is its sender's fault and no line of our log; a handler's exception is ours."""
+        if isinstance(kw.get("exc_info"), HttpProcessingError):
+            LOGGER.debug("a request that is no HTTP: %s", kw["exc_info"])
+            return
+        super().log_exception(*args, **kw)
+
+    def end(self, last_words: bytes = b"") -> None:
+        """Closes now; what the client has not taken is thrown away."""
+        transport = self.transport
+        if transport is None:
+            return
+        if last_words:
+            transport.write(last_words)
+            self.force_close()
+        else:
+            transport.abort()
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self.since = self._loop.time()
+
+
+class _Refused(asyncio.Protocol):
+    """A newcomer without a place: told so, and closed once it has sent something or a second is over."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Says 503 at once."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(BUSY)
+        if not self._door.linger(self):
+            self._transport.close()
+            return
+        asyncio.get_running_loop().call_later(REFUSAL_LINGER_SECONDS, self.close)
+
+    def data_received(self, data: bytes) -> None:
+        """Its request does not matter."""
+        del data
+        self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Makes room for the next one to be refused."""
+        del exc
+        self._door.lingered(self)
+
+    def close(self) -> None:
+        """Closes once the 503 is sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+class Door:
+    """Lets connections in up to the limit and closes the overdue ones. ``protocol`` is asyncio's protocol factory."""
+
+    def __init__(self, limits: Limits, metrics: OwnMetrics) -> None:
+        """Open for nobody until ``serve`` names the server."""
+        self._limits = limits
+        self._server: web.Server | None = None
+        self._open: dict[Connection, None] = {}
+        self._refused: set[_Refused] = set()
+        self._requests = metrics.counter("virtflow_web_requests_total")
+        self._connections = metrics.gauge("virtflow_web_connections")
+        self._refusals = metrics.counter("virtflow_web_connections_refused_total")
+
+    def serve(self, server: web.Server) -> None:
+        """From now on connections are handled by ``server``."""
+        self._server = server
+
+    def protocol(self) -> asyncio.Protocol:
+        """The protocol of a newcomer: a connection, or a refusal where there is no room and nobody to give way."""
+        assert self._server is not None
+        if len(self._open) >= self._limits.connections and not self._make_room():
+            self._refusals.inc()
+            self._requests.labels(status="503").inc()
+            return _Refused(self)
+        return Connection(self, self._server, self._limits)
+
+    def entered(self, connection: Connection) -> None:
+        """A connection is open."""
+        self._open[connection] = None
+        self._connections.set(len(self._open))
+
+    def left(self, connection: Connection) -> None:
+        """A connection is closed."""
+        self._open.pop(connection, None)
+        self._connections.set(len(self._open))
+
+    def answered(self, status: int) -> None:
+        """A request got its answer."""
+        self._requests.labels(status=str(status)).inc()
+
+    def linger(self, refused: _Refused) -> bool:
+        """Whether there is room for a refused client to read why."""
+        if len(self._refused) >= self._limits.connections:
+            return False
+        self._refused.add(refused)
+        return True
+
+    def lingered(self, refused: _Refused) -> None:
+        """A refused client is gone."""
+        self._refused.discard(refused)
+
+    def sweep(self, now: float) -> None:
+        """Closes what is overdue at ``now`` (the loop's clock)."""
+        for connection in list(self._open):
+            waited = now - connection.since
+            if connection.phase is Phase.IDLE:
+                if waited > self._limits.idle_seconds:
+                    connection.end()
+            elif waited > self._limits.request_timeout_seconds:
+                connection.end(LATE if connection.phase is Phase.ASKING else b"")
+
+    def _make_room(self) -> bool:
+        """Closes the connection that is missed least; False where all of them are being answered."""
+        for connection in self._open:
+            if connection.phase is not Phase.ANSWERING:
+                self._give_up(connection, BUSY if connection.phase is Phase.ASKING else b"")
+                return True
+        now = asyncio.get_running_loop().time()
+        for connection in self._open:
+            if connection.stalled_since is not None and now - connection.stalled_since > STALLED_SECONDS:
+                self._give_up(connection, b"")
+                return True
+        return False
+
+    def _give_up(self, connection: Connection, last_words: bytes) -> None:
+        self._refusals.inc()
+        if last_words:
+            self._requests.labels(status="503").inc()
+        connection.end(last_words)
+        self.left(connection)
