@@ -51,14 +51,23 @@ def only_child(pid: int) -> int:
 
 
 class Process:
-    """A program running in a node's namespaces; signals reach it, not the nsenter around it."""
+    """A program that a test started; where it runs in a node's namespaces, signals reach it and not the nsenter around it."""
 
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
-        """Take an nsenter that was just started; returns once the program within it exists."""
-        self._popen = popen
-        await_true(lambda: self.ended or only_child(popen.pid) != 0, SETUP_SECONDS, f"{popen.args!r} starts")
-        self.pid = only_child(popen.pid)
+    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, *, nsenter: bool = False) -> None:
+        """Start it, both its outputs appended to ``log``; with ``nsenter`` returns once the program within exists."""
+        with log.open("ab") as output:
+            self._popen = subprocess.Popen(
+                command if nsenter else ["setpriv", "--pdeathsig", "KILL", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=None if environment is None else {**os.environ, **environment},
+            )
+        self.pid = self._popen.pid
         """As seen from outside the namespaces."""
+        if nsenter:
+            await_true(lambda: self.ended or only_child(self._popen.pid) != 0, SETUP_SECONDS, f"{command!r} starts")
+            self.pid = only_child(self._popen.pid)
 
     @property
     def ended(self) -> bool:
@@ -130,15 +139,7 @@ class Namespaces:
 
     def spawn(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Process:
         """Start a program in the namespaces, both its outputs appended to ``log``; it ends with the lab at the latest."""
-        with log.open("ab") as output:
-            popen = subprocess.Popen(
-                self.command(command),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=None if environment is None else {**os.environ, **environment},
-            )
-        process = Process(popen)
+        process = Process(self.command(command), log, environment, nsenter=True)
         self._spawned.append(process)
         return process
 

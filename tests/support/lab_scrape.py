@@ -1,0 +1,153 @@
+"""What a scrape shows: every series once, found by name and labels; and a watcher that scrapes all the time."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.lab_process import await_true
+
+Series = tuple[str, frozenset[tuple[str, str]]]
+"""A metric's name and its labels."""
+
+SCRAPE_SECONDS = 5.0
+PAUSE_SECONDS = 0.2
+AWAIT_SECONDS = 60.0
+
+
+class DuplicateSeriesError(AssertionError):
+    """A series stood twice in one scrape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """One answer of /metrics, and when it was asked for (Unix seconds)."""
+
+    time: float
+    text: str
+    series: dict[Series, float]
+
+    def of_vm(self, uuid: str) -> dict[Series, float]:
+        """The series of one VM, without its uuid and name labels."""
+        mine = ("uuid", uuid)
+        return {
+            (name, frozenset(pair for pair in labels if pair[0] not in {"uuid", "name"})): value
+            for (name, labels), value in self.series.items()
+            if mine in labels
+        }
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """The value of the one series with these labels among its own; None when there is none."""
+        wanted = frozenset(labels.items())
+        found = [value for (other, own), value in self.series.items() if other == name and wanted <= own]
+        assert len(found) < 2, f"{name}{labels} is not one series"
+        return found[0] if found else None
+
+    def uuids(self) -> set[str]:
+        """The VMs that are shown."""
+        return {value for _, labels in self.series for label, value in labels if label == "uuid"}
+
+
+def parse(text: str, when: float) -> Scrape:
+    """Read an exposition; DuplicateSeriesError when a series stands twice."""
+    series: dict[Series, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            key = (sample.name, frozenset(sample.labels.items()))
+            if key in series:
+                raise DuplicateSeriesError(f"{sample.name}{sample.labels}")
+            series[key] = sample.value
+    return Scrape(when, text, series)
+
+
+def fetch(url: str) -> str:
+    """The body at ``url``; OSError when nobody answers with 200."""
+    with urllib.request.urlopen(url, timeout=SCRAPE_SECONDS) as answer:  # noqa: S310, a loopback address of the test's own
+        body: bytes = answer.read()
+    return body.decode()
+
+
+def scrape(address: str) -> Scrape:
+    """Scrape ``address`` (HOST:PORT) now; OSError when nobody answers."""
+    when = time.time()
+    return parse(fetch(f"http://{address}/metrics"), when)
+
+
+def try_scrape(address: str) -> Scrape | None:
+    """Scrape ``address``, None when nobody answers."""
+    try:
+        return scrape(address)
+    except OSError:
+        return None
+
+
+@dataclass
+class Watch:
+    """Scrapes an address about five times a second in the background, and keeps what it saw.
+
+    An answer with a series twice ends the watch, and leaving it raises.
+    """
+
+    address: str
+    scrapes: list[Scrape] = field(default_factory=list)
+    failures: list[float] = field(default_factory=list)
+    """When nobody answered."""
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _error: Exception | None = None
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End, and raise what the watch found wrong."""
+        self._stop.set()
+        self._thread.join()
+        if self._error is not None and error is None:
+            raise self._error
+
+    def _run(self) -> None:
+        while not self._stop.wait(PAUSE_SECONDS):
+            when = time.time()
+            try:
+                self.scrapes.append(scrape(self.address))
+            except OSError:
+                self.failures.append(when)
+            except (AssertionError, ValueError) as error:
+                self._error = error
+                return
+
+    def await_scrapes(self, count: int) -> None:
+        """Wait for so many more scrapes."""
+        enough = len(self.scrapes) + count
+        await_true(lambda: self._error is not None or len(self.scrapes) >= enough, AWAIT_SECONDS, f"{self.address} answers {count} scrapes")
+
+    def values(self, name: str, **labels: str) -> Iterator[tuple[float, float]]:
+        """Time and value of one series in every scrape that shows it."""
+        for one in list(self.scrapes):
+            value = one.value(name, **labels)
+            if value is not None:
+                yield one.time, value
+
+    def longest_gap(self, name: str, **labels: str) -> float:
+        """Longest time in seconds without the series, from the first scrape that showed it to the last scrape of all."""
+        times = [when for when, _ in self.values(name, **labels)]
+        assert times, f"{name}{labels} was never shown"
+        ends = [*times, self.scrapes[-1].time]
+        return max(later - earlier for earlier, later in itertools.pairwise(ends))
+
+    def drops(self, name: str, **labels: str) -> int:
+        """How often the series fell from one scrape to the next."""
+        values = [value for _, value in self.values(name, **labels)]
+        return sum(later < earlier for earlier, later in itertools.pairwise(values))
