@@ -351,6 +351,8 @@ def _pipeline() -> tuple[Metric, ...]:
         ),
         row("processors_dead_letters_total", _C, "", "Messages sent to vm.dead-letters, by reason.", "processors", ("reason",)),
         row("processors_dropped_values_total", _C, "", "Values out of range, left out of their sample.", "processors"),
+        row("processors_dropped_vms_total", _C, "", "VMs left out of their snapshot because their uuid is none.", "processors"),
+        row("processors_refused_messages_total", _C, "", "Results the broker will never take, left out.", "processors"),
         row("processors_delivery_retries_total", _C, "", "Messages produced again after a failed delivery.", "processors"),
         row("processors_in_flight", _G, "", "Snapshots whose results the broker has not acknowledged yet.", "processors"),
         row(

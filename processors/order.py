@@ -1,0 +1,53 @@
+"""The order of each node's snapshots, kept in memory: what was seen is passed by, what is newer goes on.
+
+Nothing is stored: after a crash, and after a rebalance that gave partitions away, snapshots that were handled but not committed
+come again and are handled again. Every sink tells them by (node, boot id, sequence, part) and keeps the newest.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness
+from virtflow.schemas.records import NodeSnapshot
+
+NODES: Final = 100_000
+"""Nodes that are remembered; beyond that the one remembered longest is forgotten, so that forged names can't fill the memory."""
+
+
+class Taken(Struct, frozen=True, gc=False):
+    """What the order says of a snapshot: how fresh it is, and whether it is the first one seen of its round."""
+
+    freshness: Freshness
+    opens_round: bool
+
+
+class Orders:
+    """The newest position of every node."""
+
+    def __init__(self, nodes: int = NODES) -> None:
+        """Nothing has been seen; at most ``nodes`` are remembered."""
+        self._nodes = nodes
+        self._seen: dict[str, Seen] = {}
+
+    def take(self, snapshot: NodeSnapshot) -> Taken:
+        """Where ``snapshot`` stands in its node's order; a new one is the newest from now on."""
+        seen = self._seen.get(snapshot.node)
+        position = Position(snapshot.boot_id, snapshot.sequence, snapshot.part)
+        fresh = freshness(seen, position)
+        if fresh is not Freshness.NEW:
+            return Taken(fresh, opens_round=False)
+        self._seen[snapshot.node] = advance(seen, position)
+        if len(self._seen) > self._nodes:
+            del self._seen[next(iter(self._seen))]
+        return Taken(fresh, opens_round=seen is None or _round(seen.newest) != _round(position))
+
+    def forget(self) -> None:
+        """Forgets everything: what comes again is handled again."""
+        self._seen.clear()
+
+
+def _round(position: Position) -> tuple[str, int]:
+    return position.boot_id, position.sequence

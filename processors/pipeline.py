@@ -1,0 +1,143 @@
+"""A message's way through the processors: step, deliver, acknowledge; bounded, in order, nothing acknowledged too early.
+
+A message is acknowledged when the broker has all its results *and* every message taken before it is acknowledged. The stream
+framework must never see an acknowledgement out of order: where a partition has no committed offset yet it would commit past
+the one that is still under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from virtflow.processors.dead_letter import Message, Window, dead_letter, reason_of
+from virtflow.processors.deliver import Delivery, DeliveryFailedError
+from virtflow.processors.order import Orders
+from virtflow.processors.step import Outcome, outcome_of
+from virtflow.processors.tally import Tally
+from virtflow.schemas.codec import Codec
+from virtflow.schemas.errors import InputError, UndecodableError
+
+_LOG: Final = logging.getLogger("virtflow.processors")
+
+Acknowledge = Callable[[], object]
+
+
+class _UnderWay:
+    """A message whose results are being delivered; without ``acknowledge`` it belongs to nobody any more."""
+
+    __slots__ = ("acknowledge", "done")
+
+    def __init__(self, acknowledge: Acknowledge) -> None:
+        self.acknowledge: Acknowledge | None = acknowledge
+        self.done = False
+
+
+class Pipeline:
+    """All messages under way in this process."""
+
+    def __init__(self, codec: Codec, delivery: Delivery, window: Window, tally: Tally, in_flight: int) -> None:
+        """At most ``in_flight`` messages are under way; ``window`` says when too many are undecodable."""
+        self._codec = codec
+        self._delivery = delivery
+        self._window = window
+        self._tally = tally
+        self._orders = Orders()
+        self._under_way: deque[_UnderWay] = deque()
+        self._places = asyncio.Semaphore(in_flight)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.failure: asyncio.Future[InputError] = asyncio.get_running_loop().create_future()
+        """Set when nothing can go on: the reason."""
+
+    async def take(self, message: Message, acknowledge: Acknowledge) -> None:
+        """Takes a message on its way and returns as soon as there is room for the next one.
+
+        Never returns once processing has ended: the message then stays unacknowledged.
+        """
+        await self._places.acquire()
+        try:
+            outcome = None if self._closed else self._outcome(message)
+        except InputError as error:
+            self._fail(error)
+            outcome = None
+        if outcome is None:
+            await asyncio.Event().wait()
+            return
+        entry = _UnderWay(acknowledge)
+        self._under_way.append(entry)
+        self._empty.clear()
+        self._tally.in_flight.set(len(self._under_way))
+        task = asyncio.create_task(self._deliver(entry, outcome))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def revoked(self) -> None:
+        """Partitions were taken away or dealt anew: what is under way comes again, here or elsewhere, and is handled again."""
+        for entry in self._under_way:
+            entry.acknowledge = None
+        self._orders.forget()
+
+    async def drain(self, seconds: float) -> bool:
+        """Takes nothing more and waits for what is under way; whether all of it was acknowledged in time."""
+        self._closed = True
+        try:
+            await asyncio.wait_for(self._empty.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def _outcome(self, message: Message) -> Outcome:
+        self._tally.messages.inc()
+        now = time.time()
+        self._tally.lag_seconds.set(max(0.0, now - message.timestamp))
+        try:
+            outcome = outcome_of(message, self._codec, self._orders)
+        except Exception as error:  # noqa: BLE001, the service's one place: whatever a message makes fail ends as a dead letter
+            return self._refused(message, error, now)
+        self._window.note(message, undecodable=False)
+        self._tally.duplicates.inc(outcome.duplicate)
+        self._tally.dropped_values.inc(outcome.dropped_values)
+        self._tally.dropped_vms.inc(outcome.dropped_vms)
+        return outcome
+
+    def _refused(self, message: Message, error: Exception, now: float) -> Outcome:
+        self._window.note(message, undecodable=True)
+        where = (message.topic, message.partition, message.offset)
+        if isinstance(error, UndecodableError):
+            _LOG.warning("%s[%d] offset %d goes to the dead letters: %s", *where, error)
+        else:
+            _LOG.error("%s[%d] offset %d made us fail and goes to the dead letters", *where, exc_info=error)
+        self._tally.dead_letters.labels(reason=reason_of(error)).inc()
+        return Outcome([dead_letter(message, error, now)])
+
+    async def _deliver(self, entry: _UnderWay, outcome: Outcome) -> None:
+        try:
+            await self._delivery.deliver(outcome.results)
+        except DeliveryFailedError as error:
+            self._fail(error)
+            return
+        self._tally.vm_samples.inc(outcome.vm_samples)
+        entry.done = True
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        while self._under_way and self._under_way[0].done:
+            entry = self._under_way.popleft()
+            if entry.acknowledge is not None:
+                entry.acknowledge()
+            self._places.release()
+        self._tally.in_flight.set(len(self._under_way))
+        if not self._under_way:
+            self._empty.set()
+
+    def _fail(self, error: InputError) -> None:
+        self._closed = True
+        if not self.failure.done():
+            self.failure.set_result(error)

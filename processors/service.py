@@ -1,0 +1,150 @@
+"""The processors as a service: waits for the broker and its topics, processes until told to stop, leaves nothing half done."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from virtflow.processors.app import build_app
+from virtflow.processors.dead_letter import Window
+from virtflow.processors.deliver import Delivery
+from virtflow.processors.pipeline import Pipeline
+from virtflow.processors.tally import Tally
+from virtflow.runtime.kafka import acknowledged_producer_settings, topic_name
+from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, notify, watchdog_seconds
+from virtflow.runtime.own_metrics import OwnMetrics
+from virtflow.runtime.registry import SchemaIds
+from virtflow.runtime.settings import Settings
+from virtflow.runtime.topic_admin import TopicAdmin
+from virtflow.runtime.web import Web, own_routes
+from virtflow.schemas.codec import Codec
+from virtflow.schemas.errors import EnvironmentProblemError, InputError
+
+RETRY_SECONDS: Final = 2.0
+DRAIN_SECONDS: Final = STOP_SECONDS * 0.6
+"""How long results may take to be delivered at the end; the rest of the time is for the last commit."""
+LEAVE_SECONDS: Final = STOP_SECONDS * 0.3
+
+_LOG: Final = logging.getLogger("virtflow.processors")
+
+
+class StreamBrokenError(InputError):
+    """The stream framework gave up: what was not acknowledged comes again after a restart."""
+
+
+def run(settings: Settings, stop: Stop) -> None:
+    """Processes until ``stop`` is set; raises ``InputError`` where it can't go on, with all that was acknowledged handled."""
+    asyncio.run(Service(settings, stop).run())
+
+
+class Service:
+    """One run of the processors."""
+
+    def __init__(self, settings: Settings, stop: Stop) -> None:
+        """Nothing is connected before ``run``."""
+        self._settings = settings
+        self._stop = stop
+        self._stopped = asyncio.Event()
+        self._missing = "the broker has not answered yet"
+        self._metrics = OwnMetrics("processors")
+
+    async def run(self) -> None:
+        """Serves its own pages from the start, so that waiting can be seen, and processes as soon as the topics are there."""
+        loop = asyncio.get_running_loop()
+        self._stop.subscribe(lambda: _call(loop, self._stopped.set))
+        web = Web(self._settings.processors.listen, own_routes(self._metrics, lambda: self._missing), self._metrics)
+        await web.start()
+        _LOG.info("own metrics at http://%s/metrics", web.address)
+        watchdog = asyncio.create_task(_watch())
+        try:
+            if await self._topics_are_there():
+                await self._process()
+        finally:
+            watchdog.cancel()
+            notify("STOPPING=1")
+            await web.stop()
+
+    async def _topics_are_there(self) -> bool:
+        """Waits for the broker and all topics; False when it was time to stop before that."""
+        while not self._stopped.is_set():
+            problem = await asyncio.to_thread(self._problem)
+            if not problem:
+                return True
+            self._missing = problem
+            _LOG.warning("waiting: %s", problem)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), RETRY_SECONDS)
+        return False
+
+    def _problem(self) -> str:
+        try:
+            states = TopicAdmin(self._settings).states()
+        except EnvironmentProblemError as error:
+            return str(error)
+        return "; ".join(f"topic {state.name}: {state.problem}; {state.fix}" for state in states if state.problem)
+
+    async def _process(self) -> None:
+        tally = Tally(self._metrics)
+        settings = self._settings
+        ids = SchemaIds(settings.registry)
+        delivery = Delivery(acknowledged_producer_settings(settings), partial(topic_name, settings), tally)
+        window = Window(settings.processors.dead_letter_window, settings.processors.dead_letter_share)
+        pipeline = Pipeline(Codec(ids.ids, ids.fetch), delivery, window, tally, settings.processors.in_flight)
+        with tempfile.TemporaryDirectory(prefix="virtflow-processors-") as folder:
+            app = build_app(settings, Path(folder), pipeline.take, pipeline.revoked)
+            delivery.start()
+            ids.start()
+            try:
+                await self._stream(app, pipeline)
+            finally:
+                ids.stop()
+                delivery.close()
+
+    async def _stream(self, app: Any, pipeline: Pipeline) -> None:  # noqa: ANN401, faust is untyped
+        """Runs the app until it is time to stop or something gave up; then drains, commits and leaves."""
+        running = asyncio.create_task(_run_app(app))
+        stopped = asyncio.create_task(self._stopped.wait())
+        self._missing = ""
+        notify("READY=1")
+        _LOG.info("processing %s as group %s", self._settings.kafka.bootstrap_servers, self._settings.processors.group)
+        ends: list[asyncio.Future[Any]] = [running, stopped, pipeline.failure]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        self._missing = "stopping"
+        drained = await pipeline.drain(DRAIN_SECONDS)
+        if not drained:
+            _LOG.warning("results not delivered after %.0f s: their snapshots stay unacknowledged and come again", DRAIN_SECONDS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(app.stop(), LEAVE_SECONDS)
+        running.cancel()
+        stopped.cancel()
+        if pipeline.failure.done():
+            raise pipeline.failure.result()
+        if not self._stopped.is_set():
+            why = app.crash_reason or (running.exception() if running.done() and not running.cancelled() else None)
+            raise StreamBrokenError(f"the stream from {self._settings.kafka.bootstrap_servers} broke: {type(why).__name__}: {why}")
+        _LOG.info("drained, committed, stopped")
+
+
+async def _run_app(app: Any) -> None:  # noqa: ANN401, faust is untyped
+    await app.start()
+    await app.wait_until_stopped()
+
+
+def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    """Calls back in the loop, whatever thread this is; a loop that is closed has nobody left to tell."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback)
+
+
+async def _watch() -> None:
+    """Tells systemd that the event loop turns."""
+    pause = watchdog_seconds()
+    while pause is not None:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(pause)

@@ -1,0 +1,39 @@
+"""One message of ``vm.snapshots`` in, its results out: decode, order, normalise, encode. No I/O, no clock."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from virtflow.processors.dead_letter import Message, Result
+from virtflow.processors.inventory import inventories_of, status_of
+from virtflow.processors.normalise import normalise_snapshot
+from virtflow.processors.order import Orders
+from virtflow.schemas.codec import Codec
+from virtflow.schemas.order import Freshness
+from virtflow.schemas.records import NodeSnapshot
+from virtflow.schemas.topics import INVENTORY, METRICS, NODES
+
+
+class Outcome(Struct, frozen=True, gc=False):
+    """What came of a message: the messages to produce, how many of them are VM samples, and what was passed by."""
+
+    results: list[Result]
+    vm_samples: int = 0
+    duplicate: bool = False
+    dropped_values: int = 0
+    dropped_vms: int = 0
+
+
+def outcome_of(message: Message, codec: Codec, orders: Orders) -> Outcome:
+    """The results of one message; raises ``UndecodableError`` where it is no ``NodeSnapshot``."""
+    snapshot = codec.decode(message.value, NodeSnapshot)
+    taken = orders.take(snapshot)
+    if taken.freshness is not Freshness.NEW:
+        return Outcome([], duplicate=True)
+    normalised = normalise_snapshot(snapshot)
+    results = [Result(METRICS, sample.uuid.encode(), codec.encode(sample)) for sample in normalised.metrics]
+    results += [Result(INVENTORY, inventory.uuid.encode(), codec.encode(inventory)) for inventory in inventories_of(snapshot)]
+    if taken.opens_round:
+        results.append(Result(NODES, snapshot.node.encode(), codec.encode(status_of(snapshot))))
+    dropped = normalised.dropped
+    return Outcome(results, len(normalised.metrics), dropped_values=len(dropped.values), dropped_vms=dropped.vms)
