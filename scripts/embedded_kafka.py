@@ -69,11 +69,11 @@ def _copy_jars(pom: Path, jars: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     print("Fetching the embedded Kafka's jars (45 MB, once) ...", file=sys.stderr, flush=True)
     command = [maven, "-q", "-B", "-f", str(pom), f"-Dmaven.repo.local={repository}", "dependency:copy-dependencies"]
-    command += [f"-DoutputDirectory={part}", "-DincludeScope=runtime", "-Dstyle.color=never"]
-    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+    command += [f"-DoutputDirectory={part}", "-DincludeScope=runtime"]
+    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode or not any(part.glob("kafka_*.jar")):
         shutil.rmtree(part, ignore_errors=True)
-        reason = f"Maven ended with {done.returncode} and left no jars: is its repository reachable from here (see above)?"
+        reason = f"Maven ended with {done.returncode} and left no jars: is its repository reachable? {done.stdout.strip()[-1500:]}"
         raise CannotRunError(reason)
     part.rename(jars)
     shutil.rmtree(repository, ignore_errors=True)
