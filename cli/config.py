@@ -80,6 +80,9 @@ def toml_value(value: object) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, dict):
-        pairs = [f"{key if re.fullmatch('[A-Za-z0-9_-]+', key) else json.dumps(key)} = {toml_value(item)}" for key, item in value.items()]
+        pairs = [
+            f"{key if re.fullmatch('[A-Za-z0-9_-]+', key) else json.dumps(key, ensure_ascii=False)} = {toml_value(item)}"
+            for key, item in value.items()
+        ]
         return "{ " + ", ".join(pairs) + " }" if pairs else "{}"
     return json.dumps(value, ensure_ascii=False)

@@ -78,7 +78,7 @@ def run() -> int:
     try:
         code = main.main(prog_name="virtflow", standalone_mode=False)
         sys.stdout.flush()
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001, the one place: nobody but us is to see a traceback
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001, the one place: nobody but us is to see a traceback
         return _told(error)
     return code if isinstance(code, int) else FINE
 
@@ -93,8 +93,8 @@ def _told(error: BaseException) -> int:
             code = error.exit_code
         case click.exceptions.Abort() | KeyboardInterrupt():
             code = INTERRUPTED
-        case BrokenPipeError():
-            # The interpreter flushes standard output once more at its end, which would fail again.
+        case BrokenPipeError() | SystemExit():
+            # click makes the former the latter where it writes. The interpreter flushes standard output once more at its end, which would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = PIPE_CLOSED
         case InputError():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ import click
 from virtflow.cli.switches import json_switch
 from virtflow.cli.table import print_table
 from virtflow.schemas.metrics import METRICS
-from virtflow.schemas.vocabulary import Derived, Group, Health, Libvirt, Metric, Own
+from virtflow.schemas.vocabulary import Group, Metric
 
 
 @click.group()
@@ -55,17 +56,5 @@ def entry(metric: Metric) -> dict[str, Any]:
         "labels": list(labels(metric)),
         "ephemeral": metric.ephemeral,
         "stability": metric.stability.value,
-        "source": _source(metric),
+        "source": {"kind": type(metric.source).__name__.lower(), **asdict(metric.source)},
     }
-
-
-def _source(metric: Metric) -> dict[str, str]:
-    match metric.source:
-        case Libvirt(field=field, conversion=conversion):
-            return {"kind": "libvirt", "field": field, "unit": conversion.value, "tier": metric.source.tier.value}
-        case Health(attribute=attribute):
-            return {"kind": "health", "field": attribute}
-        case Derived(how=how):
-            return {"kind": "derived", "how": how}
-        case Own(service=service):
-            return {"kind": "own", "service": service}

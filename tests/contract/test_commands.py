@@ -1,0 +1,222 @@
+"""The commands' promises: names, shared switches, help with examples, exit codes, one-line errors, and no import of what is not used."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from tests.support.command import environment, one_line_error, virtflow
+from virtflow.cli.main import COMMANDS, main
+from virtflow.runtime.configuration import rows
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SERVICES = ("producer", "processors", "exporter", "simulate", "node")
+SAME_EVERYWHERE = {
+    "--config": (
+        "producer",
+        "processors",
+        "exporter",
+        "simulate",
+        "node",
+        "snapshot",
+        "check",
+        "topics create",
+        "topics list",
+        "config show",
+    ),
+    "--connect": ("producer", "node", "snapshot", "check"),
+    "--bootstrap-servers": ("producer", "processors", "exporter", "simulate", "topics create", "topics list", "check"),
+    "--listen": ("processors", "exporter", "node"),
+    "--interval": ("producer", "simulate", "node"),
+    "--json": ("topics create", "topics list", "metrics list", "check", "config show", "version"),
+    "--node": ("producer", "node"),
+    "--log-level": SERVICES,
+    "--log-format": SERVICES,
+}
+"""Switches that mean the same, and the commands that must have them by that very name."""
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Every command below ``virtflow`` by the words that call it."""
+    context = click.Context(main)
+    for name in COMMANDS:
+        command = main.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {inner}", found) for inner, found in command.commands.items())
+        else:
+            yield name, command
+
+
+ALL = dict(commands())
+LINE = re.compile(r"(?:^|`|/bin/)(virtflow (?:" + "|".join(COMMANDS) + r")\b[^`\n|<>$\\]*)", flags=re.MULTILINE)
+"""A command line in a page or a unit file."""
+
+
+def switches(command: click.Command) -> set[str]:
+    return {name for parameter in command.params for name in parameter.opts}
+
+
+def test_the_commands_are_there() -> None:
+    promised = ["snapshot", "node", *SERVICES[:4], "topics create", "topics list", "metrics list", "check", "config sample", "config show"]
+    assert set(promised) | {"version", "completion"} == set(ALL)
+
+
+@pytest.mark.parametrize("switch", SAME_EVERYWHERE)
+def test_a_switch_that_means_the_same_has_the_same_name(switch: str) -> None:
+    assert {name for name, command in ALL.items() if switch in switches(command)} == set(SAME_EVERYWHERE[switch])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_switches_of_settings_say_their_default_and_variable(name: str) -> None:
+    """A switch that stands for a setting is made from its row: the help names default and environment variable."""
+    by_switch = {row.switch: row for row in rows()} | {row.path: row for row in rows()}
+    for parameter in ALL[name].params:
+        row = by_switch.get(parameter.opts[0])
+        if row is None or not isinstance(parameter, click.Option):
+            continue
+        text = parameter.help or ""
+        assert row.about in text or parameter.opts[0] == "--listen"
+        assert "env: VIRTFLOW_" in text
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_help_has_examples_that_are_good_commands(name: str) -> None:
+    """Every help shows how the command is used, and each example parses."""
+    done = virtflow(*name.split(), "--help")
+    assert done.returncode == 0
+    assert not done.stderr
+    examples = re.findall(r"^ +(virtflow .+)$", done.stdout, flags=re.MULTILINE)
+    assert examples, done.stdout
+    for example in examples:
+        parse(example)
+
+
+def parse(line: str) -> None:
+    """Parses a command line as the program would, without running it; fails where the program would refuse it."""
+    words = [word for word in shlex.split(re.split(r" [|>#]|#", line)[0]) if word != "&"]
+    assert words.pop(0) == "virtflow"
+    if not words:
+        return
+    command: click.Command = main
+    context = click.Context(main, info_name="virtflow")
+    while isinstance(command, click.Group) and words:
+        found = command.get_command(context, words[0])
+        assert found is not None, line
+        command, words = found, words[1:]
+    command.make_context(command.name, words, resilient_parsing=False)
+
+
+NAMES = {f"virtflow {name}" for name in ALL}
+DOCUMENTS = sorted(
+    path for pattern in ("*.md", "docs/**/*.md", "deploy/**/*.service", "scripts/up") for path in ROOT.glob(pattern) if path.is_file()
+)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_command_lines_in_the_pages_are_good(path: Path) -> None:
+    """Every command line that a page or a unit file shows is one the program takes."""
+    for line in LINE.findall(path.read_text()):
+        if line.strip() not in NAMES and re.search(r"\b[A-Z]{3,}\b|\.\.\.", line) is None:
+            parse(line.strip())
+
+
+def test_alone_it_shows_the_help() -> None:
+    done = virtflow()
+    assert done.returncode == 0
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("bogus",), ("producer", "--bogus"), ("topics",), ("completion", "tcsh"), ("metrics", "list", "--group", "weather"), ("version", "x")],
+    ids=" ".join,
+)
+def test_wrong_use_is_exit_code_2(words: tuple[str, ...]) -> None:
+    done = virtflow(*words)
+    assert done.returncode == 2
+    assert "Usage: virtflow" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if "--config" in switches(ALL[name]) and name != "check"])
+def test_bad_settings_are_one_line_and_exit_code_2(name: str, tmp_path: Path) -> None:
+    """Whatever the command: file, key, value, reason and fix in one line."""
+    file = tmp_path / "bad.toml"
+    file.write_text("[kafka]\nbootstrap = 'x'\n")
+    line = one_line_error(virtflow(*name.split(), "--config", str(file)), 2)
+    assert f"file {file}: kafka.bootstrap = 'x': there is no such setting" in line
+
+
+def test_a_defect_is_one_line_and_shows_its_place_on_demand(tmp_path: Path) -> None:
+    """Only ``VIRTFLOW_DEBUG`` brings a traceback."""
+    program = tmp_path / "defect.py"
+    program.write_text(
+        "import sys\nfrom virtflow.cli import main, version\n"
+        "version.version.callback = lambda **_: 1 / 0\nsys.argv = ['virtflow', 'version']\nsys.exit(main.run())\n"
+    )
+    for extra, traceback in (({}, False), ({"VIRTFLOW_DEBUG": "1"}, True)):
+        done = subprocess.run([sys.executable, str(program)], env=environment(extra), capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert ("Traceback" in done.stderr) is traceback
+        assert "ZeroDivisionError: division by zero" in done.stderr
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {Path(sys.executable).with_name('virtflow')} metrics list --json | true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in {0, 141}
+    assert not done.stderr
+
+
+CENTRE = ("rich", "aiohttp", "prometheus_client", "faust", "isal", "aiokafka")
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Packages outside of the standard library that are loaded once ``statement`` has run."""
+    code = f"import sys\n{statement}\nprint(' '.join({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_the_producer_loads_nothing_of_the_centre() -> None:
+    found = loaded_by("from virtflow.cli import main, services\nimport virtflow.producer.service")
+    assert not found & set(CENTRE)
+    assert "virtflow" in found
+
+
+def test_the_program_itself_loads_no_part() -> None:
+    found = loaded_by("from virtflow.cli import main")
+    assert not found & {*CENTRE, "libvirt", "confluent_kafka", "fastavro", "msgspec"}
+
+
+def test_version_for_programs() -> None:
+    told = json.loads(virtflow("version", "--json").stdout)
+    assert virtflow("version").stdout == f"virtflow {told['virtflow']}\n"
+    assert told["parts"]["fastavro"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_the_program(shell: str) -> None:
+    done = virtflow("completion", shell)
+    assert done.returncode == 0
+    assert "_VIRTFLOW_COMPLETE" in done.stdout
+
+
+def test_bash_completes_a_command_and_a_switch() -> None:
+    for words, expected in (("virtflow exp", "exporter"), ("virtflow topics create --rep", "--replication")):
+        done = virtflow(env={"_VIRTFLOW_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)})
+        assert f"plain,{expected}" in done.stdout

@@ -1,0 +1,59 @@
+"""The sample settings file and the shown settings."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.command import virtflow
+from virtflow.cli.config import sample_text, toml_value
+from virtflow.runtime.configuration import load, rows
+from virtflow.runtime.settings import Settings
+
+
+def test_sample_loads_back_to_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "sample.toml"
+    file.write_text(virtflow("config", "sample").stdout)
+    assert load(file, {}) == Settings()
+
+
+def test_sample_has_every_setting_with_its_help() -> None:
+    document = tomllib.loads(sample_text())
+    for row in rows():
+        assert document[row.section][row.key] == msgspec.to_builtins(row.default)
+        assert f"# {row.about}" in sample_text()
+        assert row.variable in sample_text()
+
+
+@given(st.dictionaries(st.text(), st.lists(st.text())))
+def test_toml_values_read_back(value: dict[str, list[str]]) -> None:
+    """Whatever is in a list or a map, TOML reads it back."""
+    clean = {key: items for key, items in value.items() if all("\x7f" not in text and text.isprintable() for text in (key, *items))}
+    assert tomllib.loads(f"value = {toml_value(clean)}")["value"] == clean
+
+
+def test_show_tells_values_and_origins(tmp_path: Path) -> None:
+    file = tmp_path / "v.toml"
+    file.write_text('[exporter]\nexclude = ["guest", "vm_state"]\n')
+    env = {"VIRTFLOW_CONFIG": str(file), "VIRTFLOW_PRODUCER_NODE": "n7"}
+    told = json.loads(virtflow("config", "show", "--json", env=env).stdout)
+    assert told["file"] == str(file)
+    assert told["settings"]["exporter.exclude"] == {"value": ["guest", "vm_state"], "origin": f"file {file}"}
+    assert told["settings"]["producer.node"] == {"value": "n7", "origin": "environment VIRTFLOW_PRODUCER_NODE"}
+    assert told["settings"]["log.level"] == {"value": "info", "origin": "default"}
+    assert set(told["settings"]) == {row.path for row in rows()}
+    lines = virtflow("config", "show", env=env).stdout.splitlines()
+    assert any(line.split() == ["exporter.exclude", "guest,vm_state", "file", str(file)] for line in lines)
+
+
+@pytest.mark.parametrize("switch", ["--password", "--secret"])
+def test_no_setting_is_a_secret(switch: str) -> None:
+    """A secret is named by its file, so that nothing that shows settings can show it."""
+    assert not [row for row in rows() if row.switch.startswith(switch)]
+    assert [row.key for row in rows() if "password" in row.key] == ["sasl_password_file"]
