@@ -1,0 +1,62 @@
+"""libvirt's events about VMs: registered once per connection, put into the inbox as they come.
+
+The callbacks run in libvirt's event loop and must return at once: they decide nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import libvirt
+
+from virtflow.producer.inbox import Happened, Inbox
+
+_LOGGER: Final = logging.getLogger(__name__)
+
+KINDS: Final = (
+    "LIFECYCLE",
+    "REBOOT",
+    "WATCHDOG",
+    "IO_ERROR_REASON",
+    "CONTROL_ERROR",
+    "BALLOON_CHANGE",
+    "DEVICE_REMOVED",
+    "DEVICE_ADDED",
+    "AGENT_LIFECYCLE",
+    "MIGRATION_ITERATION",
+    "JOB_COMPLETED",
+    "METADATA_CHANGE",
+    "TRAY_CHANGE",
+    "BLOCK_JOB_2",
+)
+"""The events that are listened to; a libvirt that lacks one is asked for the others."""
+
+CHANGES_DESCRIPTION: Final = frozenset({"lifecycle", "device_removed", "device_added", "metadata_change", "tray_change", "block_job_2"})
+"""After these the VM's XML may say something else."""
+
+
+def register(connection: Any, inbox: Inbox) -> int:  # noqa: ANN401, the binding has no types
+    """Have every event of the connection's VMs put into ``inbox``; how many kinds libvirt agreed to tell."""
+    agreed = 0
+    for kind in KINDS:
+        number = getattr(libvirt, f"VIR_DOMAIN_EVENT_ID_{kind}", None)
+        if number is None:
+            continue
+        try:
+            connection.domainEventRegisterAny(None, number, _putting(kind.lower(), inbox), None)
+        except libvirt.libvirtError as error:
+            _LOGGER.info("libvirt does not tell event %s: %s", kind.lower(), error)
+            continue
+        agreed += 1
+    return agreed
+
+
+def _putting(what: str, inbox: Inbox) -> Callable[..., None]:
+    def put(connection: Any, domain: Any, *details: Any) -> None:  # noqa: ANN401, the binding has no types
+        del connection
+        inbox.put(Happened(domain.UUIDString(), domain.name(), what, details[:-1], time.time()))
+
+    return put

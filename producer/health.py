@@ -1,0 +1,83 @@
+"""The node's own health as of a round: pure, but for the two numbers of the process that ``/proc`` knows."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from virtflow.schemas.records import NodeHealth, VmSnapshot
+from virtflow.schemas.states import state_word
+from virtflow.schemas.vocabulary import ABSENT_LONG
+
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+MILLION: Final = 1_000_000
+THOUSAND: Final = 1_000
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the producer has counted since it started, and the newest durations by tier."""
+
+    rounds: int = 0
+    rounds_late: int = 0
+    rounds_skipped: int = 0
+    reconnects: int = 0
+    unknown_fields: int = 0
+    drops: Counter[str] = field(default_factory=Counter)
+    sampling_seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The versions on the node in words; "" where libvirt has not told."""
+
+    own: str
+    libvirt: str = ""
+    hypervisor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What the way out knows: rounds that wait, and what it had to drop, by reason."""
+
+    spooled_rounds: int = 0
+    drops: Mapping[str, int] = field(default_factory=dict)
+
+
+def node_health(up: bool, vms: Iterable[VmSnapshot], counts: Counts, versions: Versions, outgoing: Outgoing) -> NodeHealth:  # noqa: FBT001, up is the field's name
+    """The health record; ``up`` says whether libvirt answered in this round."""
+    states = Counter(state_word(vm.state_state) for vm in vms if vm.state_state != ABSENT_LONG)
+    return NodeHealth(
+        up=int(up),
+        vms=dict(states),
+        sampling_seconds=dict(counts.sampling_seconds),
+        rounds_total=counts.rounds,
+        rounds_late_total=counts.rounds_late,
+        rounds_skipped_total=counts.rounds_skipped,
+        reconnects_total=counts.reconnects,
+        unknown_fields_total=counts.unknown_fields,
+        drops_total=dict(Counter(counts.drops) + Counter(outgoing.drops)),
+        spooled_rounds=outgoing.spooled_rounds,
+        cpu_seconds_total=time.process_time(),
+        resident_memory_bytes=_resident_bytes(),
+        version=versions.own,
+        libvirt_version=versions.libvirt,
+        hypervisor_version=versions.hypervisor,
+    )
+
+
+def version_words(number: int) -> str:
+    """The words for libvirt's version number: 9000000 is 9.0.0."""
+    return f"{number // MILLION}.{number % MILLION // THOUSAND}.{number % THOUSAND}"
+
+
+def _resident_bytes() -> int:
+    try:
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * PAGE_BYTES
+    except (OSError, IndexError, ValueError):
+        return ABSENT_LONG

@@ -1,0 +1,109 @@
+"""Which of libvirt's answers is shown of a VM in a round: pure, and ordered by when each call began.
+
+The safe call tells of every VM. A monitor answer is used once, in the round it arrives in. Where a VM has none, what never waits
+(``info``, ``vcpus``) fills in its CPU time, memory and vCPUs; a monitor answer that comes later is then older than what was shown,
+and must not take those values back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from msgspec import Struct
+
+from virtflow.producer.clean import Reading
+from virtflow.schemas.states import SHUT_OFF
+
+CPU_TIME: Final = "cpu.time"
+STATE: Final = "state.state"
+RESIDENT: Final = "balloon.rss"
+READS: Final = ".rd.reqs"
+
+
+class Answer(Struct, frozen=True, gc=False):
+    """What one call said of one VM: ``began`` on the monotonic clock orders it, ``started`` is the same in Unix seconds."""
+
+    data: dict[str, object]
+    began: float
+    started: float
+
+
+class Vm(Struct, frozen=True, gc=False):
+    """A VM as the safe call lists it."""
+
+    uuid: str
+    name: str
+    data: dict[str, object]
+
+
+@dataclass(slots=True)
+class Shown:
+    """Of which calls the newest values shown of each VM are; VMs that are gone are forgotten."""
+
+    monitor: dict[str, float] = field(default_factory=dict)
+    fill: dict[str, float] = field(default_factory=dict)
+
+    def keep(self, uuids: Mapping[str, Vm]) -> None:
+        """Forget all VMs but these."""
+        for known in (self.monitor, self.fill):
+            for uuid in known.keys() - uuids.keys():
+                del known[uuid]
+
+    def usable(self, uuid: str, answer: Answer | None) -> bool:
+        """Whether a monitor answer is newer than the one shown."""
+        return answer is not None and answer.began > self.monitor.get(uuid, float("-inf"))
+
+    def needs_fill(self, vm: Vm, answer: Answer | None) -> bool:
+        """Whether what never waits has to be asked for: without a monitor answer, or with one older than the fill that was shown."""
+        if answer is None or not self.usable(vm.uuid, answer):
+            return True
+        if vm.data.get(STATE) == SHUT_OFF:
+            return False
+        return CPU_TIME not in answer.data or answer.began <= self.fill.get(vm.uuid, float("-inf"))
+
+
+def reading(vm: Vm, answer: Answer | None, fill: Answer | None, shown: Shown) -> Reading:
+    """The VM's reading of this round; ``shown`` learns what is shown now."""
+    data, monitor = vm.data, None
+    if answer is not None and shown.usable(vm.uuid, answer):
+        monitor = answer
+        data = data | (_without_times(answer.data) if shown.fill.get(vm.uuid, float("-inf")) >= answer.began else answer.data)
+        shown.monitor[vm.uuid] = answer.began
+    if fill is not None:
+        data = data | fill.data
+        shown.fill[vm.uuid] = fill.began
+    if monitor is None or not answered(monitor.data):
+        return Reading(vm.uuid, vm.name, data)
+    return Reading(vm.uuid, vm.name, data, monitor.started)
+
+
+def answered(data: dict[str, object]) -> bool:
+    """Whether the VM's QEMU had a part in a monitor answer.
+
+    A call that does not wait for a VM whose job lock is taken still tells what libvirt itself knows of it. These fields are
+    reported only by a call that held the lock (source: libvirt's ``qemuDomainGetStatsBalloon`` and ``qemuDomainGetStatsBlock``).
+    """
+    return RESIDENT in data or any(key.endswith(READS) for key in data)
+
+
+def _without_times(data: dict[str, object]) -> dict[str, object]:
+    """An older answer without the counters that a fill has shown newer values of."""
+    return {key: value for key, value in data.items() if key != CPU_TIME and not (key.startswith("vcpu.") and key.endswith(".time"))}
+
+
+def filled(info: tuple[int, ...], vcpus: tuple[object, ...] | None) -> dict[str, object]:
+    """The answers of ``info()`` and ``vcpus()`` under the keys of the bulk call.
+
+    ``info`` is (state, maximum memory KiB, memory KiB, vCPUs, CPU time ns); ``vcpus`` starts with a list of
+    (number, state, CPU time ns, CPU), or is None when the VM does not run.
+    """
+    _, maximum, current, count, cpu_time = info[:5]
+    data: dict[str, object] = {"balloon.maximum": maximum, "balloon.current": current, "vcpu.current": count}
+    if vcpus is not None:
+        data[CPU_TIME] = cpu_time
+        for number, state, time, *_ in vcpus[0]:  # type: ignore[attr-defined]  # the binding has no types
+            data[f"vcpu.{number}.state"] = state
+            data[f"vcpu.{number}.time"] = time
+    return data

@@ -1,0 +1,286 @@
+"""Sampling: one round after another of what libvirt says of all VMs, whatever hangs.
+
+Two tiers. The *safe* groups never wait, so every VM is in every round. The *monitor* groups can hang for ever, so they are asked on
+a connection of their own, and a round takes what has arrived by its deadline. For a VM that got no monitor answer, calls that never
+wait fill in CPU time, memory and vCPUs; when all is well the price of a round is one bulk call per tier.
+
+    source = Sampler(settings)            # connects in the background
+    found = source.round()                # a Round: at the latest interval x deadline_ratio later, also when libvirt is away
+    source.close(seconds=2.0)
+
+``virtflow.producer.service`` runs rounds on the grid and makes records of them; ``virtflow.producer.recording.Recording`` is the
+other ``Source``: a file instead of libvirt.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
+
+from virtflow.producer.calls import Listed, fill, list_vms, read_descriptions, versions
+from virtflow.producer.clean import Reading
+from virtflow.producer.connection import Connection, Lane, Link, start_event_loop
+from virtflow.producer.events import CHANGES_DESCRIPTION, register
+from virtflow.producer.health import Versions
+from virtflow.producer.inbox import Call, Happened, Inbox, Message, Opened, OpenFailed, Woken
+from virtflow.producer.inventory import Inventories, per_round
+from virtflow.producer.merge import Answer, Shown, reading
+from virtflow.producer.monitor import Monitor
+from virtflow.runtime.settings import Settings
+from virtflow.runtime.version import version
+from virtflow.schemas.records import VmInventory
+
+MONITOR_SHARE: Final = 0.75
+"""Part of the round's time after which VMs without a monitor answer are filled in."""
+DESCRIBE_SHARE: Final = 0.25
+"""Part of the round's time that reading XML may take."""
+
+_LOGGER: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What libvirt said in one round.
+
+    ``collected`` is its begin in Unix seconds. ``up`` says whether libvirt answered; ``late`` whether VMs lack their monitor groups
+    because those had not answered in time. ``seconds`` is how long each tier took; ``drops`` what could not be had, since the start.
+    """
+
+    collected: float
+    up: bool
+    late: bool = False
+    readings: tuple[Reading, ...] = ()
+    inventories: Mapping[str, VmInventory] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    versions: Versions = field(default_factory=lambda: Versions(version()))
+    reconnects: int = 0
+    drops: Mapping[str, int] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Where rounds come from: libvirt, or a recording of it."""
+
+    def round(self) -> Round:
+        """The next round; returns by its deadline whatever happens."""
+
+    def wait(self, until: float) -> None:
+        """Let the monotonic clock come to ``until`` and take what arrives meanwhile; may return earlier."""
+
+    def devices(self, uuid: str, names: tuple[str, ...]) -> None:
+        """Learn which devices a VM of the round has."""
+
+    def wake(self) -> None:
+        """Have ``round`` or ``wait`` return at once, from whatever thread: it is time to stop."""
+
+    def close(self, seconds: float) -> bool:
+        """Let go of everything within ``seconds``; False when a thread is still in a call that does not return."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a round has come."""
+
+    begin: float
+    collected: float
+    deadline: float
+    monitor_until: float
+    calls: dict[str, Call] = field(default_factory=dict)
+    listed: Listed | None = None
+    answers: dict[str, Answer] = field(default_factory=dict)
+    fills: dict[str, Answer] = field(default_factory=dict)
+    xml: dict[str, str] = field(default_factory=dict)
+    asked_xml: tuple[str, ...] = ()
+    late: bool = False
+
+    def ended(self, purpose: str) -> bool:
+        """Whether that call of this round was made and has ended."""
+        call = self.calls.get(purpose)
+        return call is not None and call.ended
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to wait for."""
+        return all(self.ended(purpose) for purpose in ("list", "describe", "fill"))
+
+
+class Sampler:
+    """Rounds from libvirt. All decisions are made in the thread that calls ``round`` and ``wait``."""
+
+    def __init__(self, settings: Settings, rng: random.Random | None = None) -> None:
+        """Begin to connect; nothing here waits for libvirt."""
+        start_event_loop()
+        self._interval = settings.producer.interval_seconds
+        self._window = self._interval * settings.producer.deadline_ratio
+        self._every = settings.producer.inventory_seconds
+        self._inbox = Inbox()
+        self._woken = False
+        self._versions = Versions(version())
+        rng = rng or random.Random()  # noqa: S311, jitter
+        self._safe = Link("safe", settings.libvirt, self._inbox, self._interval, self._prepare, rng)
+        self._monitor = Monitor(Link("monitor", settings.libvirt, self._inbox, self._interval, None, rng))
+        self._inventories = Inventories(self._every, rng)
+        self._shown = Shown()
+        self._progress = self._new_progress()
+        self._tend()
+
+    def _prepare(self, connection: Connection) -> None:
+        """Once per connection, in its thread: the callbacks, and the versions on the node."""
+        register(connection, self._inbox)
+        self._versions = Versions(version(), *versions(connection))
+
+    # -- the round
+
+    def round(self) -> Round:
+        """The next round; see ``Source``."""
+        progress = self._progress = self._new_progress()
+        self._monitor.begin()
+        self._tend()
+        self._advance(progress)
+        while not (progress.complete or self._woken) and (now := time.monotonic()) < progress.deadline:
+            message = self._inbox.take(self._next_step(progress, now))
+            if message is not None:
+                self._handle(message)
+            self._tend()
+            self._advance(progress)
+        return self._finished(progress)
+
+    def wait(self, until: float) -> None:
+        """Take what arrives until then; see ``Source``."""
+        while not self._woken and (now := time.monotonic()) < until:
+            message = self._inbox.take(min(until, max(now, self._due())))
+            if message is not None:
+                self._handle(message)
+            self._tend()
+
+    def _new_progress(self) -> _Progress:
+        now = time.monotonic()
+        return _Progress(now, time.time(), now + self._window, now + self._window * MONITOR_SHARE)
+
+    def _next_step(self, progress: _Progress, now: float) -> float:
+        steps = [progress.deadline, self._due()]
+        if "fill" not in progress.calls and progress.listed is not None:
+            steps.append(progress.monitor_until)
+        return max(now, min(steps))
+
+    def _advance(self, progress: _Progress) -> None:
+        """Begin whatever can begin now."""
+        self._monitor.advance()
+        lane = self._safe.lane
+        if lane is None:
+            return
+        if "list" not in progress.calls and lane.idle:
+            progress.calls["list"] = lane.submit("list", list_vms)
+        listed = progress.listed
+        if listed is None:
+            return
+        if "describe" not in progress.calls:
+            self._describe(progress, listed, lane)
+        waiting = not self._monitor.settled and time.monotonic() < progress.monitor_until
+        if "fill" not in progress.calls and not waiting:
+            self._fill(progress, listed, lane)
+
+    def _describe(self, progress: _Progress, listed: Listed, lane: Lane) -> None:
+        due = self._inventories.due(listed.vms, progress.begin)[: per_round(len(listed.vms), self._interval, self._every)]
+        progress.asked_xml = tuple(due)
+        until = progress.begin + self._window * DESCRIBE_SHARE
+        job = read_descriptions({uuid: listed.domains[uuid] for uuid in due}, progress.xml, until)
+        progress.calls["describe"] = lane.submit("describe", job)
+
+    def _fill(self, progress: _Progress, listed: Listed, lane: Lane) -> None:
+        progress.answers = self._monitor.collect()
+        missing = [uuid for uuid, vm in listed.vms.items() if self._shown.needs_fill(vm, progress.answers.get(uuid))]
+        progress.late = not self._monitor.settled and bool(missing)
+        job = fill({uuid: listed.domains[uuid] for uuid in missing}, progress.fills, progress.deadline)
+        progress.calls["fill"] = lane.submit("fill", job)
+
+    def _finished(self, progress: _Progress) -> Round:
+        listed, now = progress.listed, time.monotonic()
+        result = Round(
+            progress.collected,
+            up=listed is not None,
+            late=progress.late,
+            versions=self._versions,
+            reconnects=max(0, self._safe.connects - 1) + max(0, self._monitor.link.connects - 1),
+            drops=Counter(self._inventories.drops),
+        )
+        if listed is None:
+            return result
+        self._shown.keep(listed.vms)
+        answers, fills, xml = progress.answers, dict(progress.fills), dict(progress.xml)
+        readings = tuple(reading(vm, answers.get(uuid), fills.get(uuid), self._shown) for uuid, vm in listed.vms.items())
+        seconds = {"safe": progress.calls["list"].seconds}
+        if self._monitor.settled and self._monitor.seconds is not None:
+            seconds["monitor"] = self._monitor.seconds
+        return replace(result, readings=readings, inventories=self._described(progress, listed, xml, now), seconds=seconds)
+
+    def _described(self, progress: _Progress, listed: Listed, xml: Mapping[str, str], now: float) -> dict[str, VmInventory]:
+        found = {}
+        for uuid in progress.asked_xml:
+            text = xml.get(uuid)
+            if text == "":
+                self._inventories.unread(uuid, now)
+            elif text is not None and (inventory := self._inventories.described(uuid, listed.vms[uuid].name, text, now)) is not None:
+                found[uuid] = inventory
+        return found
+
+    def devices(self, uuid: str, names: tuple[str, ...]) -> None:
+        """Learn which devices a VM of the round has; see ``Source``."""
+        self._inventories.devices(uuid, names)
+
+    # -- what arrives
+
+    def _tend(self) -> None:
+        now = time.monotonic()
+        self._safe.tend(now)
+        self._monitor.link.tend(now)
+
+    def _due(self) -> float:
+        return min(self._safe.due, self._monitor.link.due)
+
+    def _link(self, lane: Lane) -> Link:
+        return self._safe if lane.name == self._safe.name else self._monitor.link
+
+    def _handle(self, message: Message) -> None:
+        now = time.monotonic()
+        if isinstance(message, Call):
+            message.lane.returned()
+        match message:
+            case Opened(lane):
+                if self._link(lane).opened(lane) and lane.name == self._safe.name:
+                    self._inventories.all_changed()
+            case OpenFailed(lane, error):
+                self._link(lane).failed(lane, error, now)
+            case Happened():
+                if message.what in CHANGES_DESCRIPTION:
+                    self._inventories.changed(message.uuid)
+            case Woken():
+                self._woken = True
+            case Call() if message.lane.name == self._safe.name:
+                self._take(message, now)
+            case Call():
+                self._monitor.take(message, now)
+
+    def _take(self, call: Call, now: float) -> None:
+        """A call of the safe tier has ended; one of an earlier round has nothing to say any more."""
+        if call.error is not None:
+            self._safe.drop(call.lane, now, str(call.error))
+        elif self._progress.calls.get("list") is call:
+            self._progress.listed = call.result
+
+    # -- the end
+
+    def wake(self) -> None:
+        """Return from waiting; see ``Source``."""
+        self._inbox.put(Woken())
+
+    def close(self, seconds: float) -> bool:
+        """Close the connections; see ``Source``."""
+        until = time.monotonic() + seconds
+        lanes = self._safe.close() + self._monitor.link.close()
+        ended = [lane.join(until - time.monotonic()) for lane in lanes]
+        return all(ended)

@@ -1,0 +1,133 @@
+"""The producer: rounds on a fixed grid, made into records and handed to a sink.
+
+``run(settings, stop)`` is ``virtflow producer``: libvirt in, Kafka out. What it is made of serves the other commands as well:
+
+    source = Sampler(settings)                        # or Recording(path)
+    rounds(settings, source, stop, sink)              # virtflow node: `sink.offer` gets each NodeSnapshot, whole
+    snapshot = one_snapshot(settings, source)         # virtflow snapshot: a single one, connecting included
+
+A sink never waits: it is called on the sampling thread. ``sink.outgoing()`` tells what it had to drop, for the node's health.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from virtflow.producer.clean import Tally, device_names, vm_snapshot
+from virtflow.producer.health import Counts, Outgoing, node_health
+from virtflow.producer.sample import Round, Sampler, Source
+from virtflow.runtime.lifecycle import Stop, notify
+from virtflow.runtime.settings import Settings
+from virtflow.schemas.records import NodeSnapshot
+
+CLOSE_SECONDS: Final = 3.0
+DRAIN_SECONDS: Final = 5.0
+
+_LOGGER: Final = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """Where a node's snapshots go."""
+
+    def offer(self, snapshot: NodeSnapshot) -> None:
+        """Take a round's snapshot; never waits."""
+
+    def outgoing(self) -> Outgoing:
+        """What waits, and what had to be dropped since the start."""
+
+
+@dataclass(slots=True)
+class Maker:
+    """Makes the records of one run of the producer: its boot id is random, its rounds are numbered from 0."""
+
+    settings: Settings
+    boot_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    sequence: int = 0
+    counts: Counts = field(default_factory=Counts)
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def node(self) -> str:
+        """The node's name in all records."""
+        return self.settings.producer.node or socket.gethostname()
+
+    def node_snapshot(self, found: Round, source: Source, outgoing: Outgoing) -> NodeSnapshot:
+        """The record of a round; the source learns the VMs' devices."""
+        vms = [vm_snapshot(reading, self.tally, found.inventories.get(reading.uuid)) for reading in found.readings]
+        for vm in vms:
+            if vm.monitor_collected == vm.monitor_collected:  # not NaN: only a full answer tells all devices
+                source.devices(vm.uuid, device_names(vm))
+        counts = self.counts
+        counts.rounds += 1
+        counts.rounds_late += found.late
+        counts.reconnects = found.reconnects
+        counts.unknown_fields = self.tally.unknown_fields
+        counts.drops = Counter(found.drops) + self.tally.drops
+        counts.sampling_seconds = dict(found.seconds)
+        snapshot = NodeSnapshot(
+            node=self.node,
+            boot_id=self.boot_id,
+            sequence=self.sequence,
+            collected=found.collected,
+            interval=self.settings.producer.interval_seconds,
+            health=node_health(found.up, vms, counts, found.versions, outgoing),
+            vms=vms,
+        )
+        self.sequence += 1
+        return snapshot
+
+
+def rounds(settings: Settings, source: Source, stop: Stop, sink: Sink) -> None:
+    """Rounds on the grid until ``stop``: a round that takes too long makes the next ones fall out, counted, never stacked."""
+    stop.subscribe(source.wake)
+    maker = Maker(settings)
+    interval = settings.producer.interval_seconds
+    due = time.monotonic()
+    while not stop.is_set():
+        found = source.round()
+        if stop.is_set():
+            return
+        sink.offer(maker.node_snapshot(found, source, sink.outgoing()))
+        notify("WATCHDOG=1")
+        missed = max(0, int((time.monotonic() - due) / interval))
+        maker.counts.rounds_skipped += missed
+        due += interval * (missed + 1)
+        source.wait(due)
+
+
+def one_snapshot(settings: Settings, source: Source, seconds: float) -> NodeSnapshot:
+    """A single round with libvirt's answer; after ``seconds`` without one, the last round as it is (its health has ``up`` 0)."""
+    maker = Maker(settings)
+    until = time.monotonic() + seconds
+    while True:
+        found = source.round()
+        if found.up or time.monotonic() >= until:
+            return maker.node_snapshot(found, source, Outgoing())
+
+
+def run(settings: Settings, stop: Stop) -> None:
+    """``virtflow producer``: samples until ``stop`` and publishes to Kafka. Returns drained, well within the stop's limit."""
+    from virtflow.producer.publish import Publisher
+
+    publisher = Publisher(settings)
+    source = Sampler(settings)
+    notify("READY=1")
+    try:
+        rounds(settings, source, stop, publisher)
+    finally:
+        notify("STOPPING=1")
+        left = publisher.close(DRAIN_SECONDS)
+        closed = source.close(CLOSE_SECONDS)
+    if left:
+        _LOGGER.warning("stopped with %d rounds that the broker did not take", left)
+    if not closed:
+        # A thread is in a call to libvirt that does not return; the interpreter's own end would wait for its connection.
+        logging.shutdown()
+        os._exit(0)
