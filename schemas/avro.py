@@ -12,7 +12,7 @@ import msgspec
 from msgspec import inspect
 
 from virtflow.schemas.metrics import BY_NAME
-from virtflow.schemas.vocabulary import ABSENT_LONG, NAME_PREFIX, Scope
+from virtflow.schemas.vocabulary import ABSENT_LONG, MIGRATION_PREFIX, NAME_PREFIX, Scope
 
 NAMESPACE = "virtflow"
 MAX_DEPTH = 16
@@ -25,6 +25,7 @@ _PREFIXES = {
     "VcpuMetrics": (NAME_PREFIX[Scope.VCPU],),
     "NetworkMetrics": (NAME_PREFIX[Scope.NETWORK],),
     "BlockMetrics": (NAME_PREFIX[Scope.BLOCK],),
+    "VmMigration": (MIGRATION_PREFIX,),
     "NodeHealth": ("virtflow_node_",),
 }
 

@@ -147,6 +147,47 @@ class BlockMetrics(Struct, frozen=True, gc=False, kw_only=True):
     threshold_bytes: int = -1
 
 
+class MigrationFields(Struct, frozen=True, gc=False, kw_only=True):
+    """Fields of the catalogue: a migration's numbers in base units."""
+
+    elapsed_seconds: float = _NAN
+    setup_seconds: float = _NAN
+    downtime_seconds: float = _NAN
+    expected_downtime_seconds: float = _NAN
+    data_total_bytes: int = -1
+    data_processed_bytes: int = -1
+    data_remaining_bytes: int = -1
+    memory_total_bytes: int = -1
+    memory_processed_bytes: int = -1
+    memory_remaining_bytes: int = -1
+    disk_total_bytes: int = -1
+    disk_processed_bytes: int = -1
+    disk_remaining_bytes: int = -1
+    memory_bytes_per_second: int = -1
+    disk_bytes_per_second: int = -1
+    memory_constant_bytes: int = -1
+    memory_normal_bytes: int = -1
+    memory_compression_bytes: int = -1
+    memory_compression_cache_bytes: int = -1
+    memory_compression_pages: int = -1
+    memory_compression_cache_misses: int = -1
+    memory_compression_overflows: int = -1
+    memory_dirty_bytes_per_second: int = -1
+    memory_iteration: int = -1
+    memory_page_size_bytes: int = -1
+    memory_postcopy_requests: int = -1
+    auto_converge_throttle_ratio: float = _NAN
+    progress_ratio: float = _NAN
+    converging: int = -1
+    dirty_ratio: float = _NAN
+    expected_remaining_seconds: float = _NAN
+    started_timestamp_seconds: float = _NAN
+    paused_timestamp_seconds: float = _NAN
+    resumed_timestamp_seconds: float = _NAN
+    ended_timestamp_seconds: float = _NAN
+    updated_timestamp_seconds: float = _NAN
+
+
 class HealthFields(Struct, frozen=True, gc=False, kw_only=True):
     """Fields of the catalogue: what a producer tells of itself."""
 
@@ -160,5 +201,10 @@ class HealthFields(Struct, frozen=True, gc=False, kw_only=True):
     unknown_fields_total: int = -1
     drops_total: dict[str, int] = field(default_factory=dict)
     spooled_rounds: int = -1
+    events_total: dict[str, int] = field(default_factory=dict)
+    journal_events: int = -1
+    journal_bytes: int = -1
+    jobs: int = -1
+    job_polls_total: dict[str, int] = field(default_factory=dict)
     cpu_seconds_total: float = _NAN
     resident_memory_bytes: int = -1

@@ -7,11 +7,13 @@ Sources of the libvirt fields and units: libvirt's ``virConnectGetAllDomainStats
 
 from __future__ import annotations
 
+from virtflow.schemas.metrics_migration import MIGRATION_METRICS
 from virtflow.schemas.vocabulary import (
     Conversion,
     Derived,
     Group,
     Health,
+    Job,
     Libvirt,
     Metric,
     Own,
@@ -154,7 +156,7 @@ def _hypervisor() -> tuple[Metric, ...]:
 
 def _guest() -> tuple[Metric, ...]:
     def row(name: str, kind: Type, unit: str, text: str, source: Libvirt) -> Metric:
-        return Metric(name, kind, unit, text, Group.GUEST, source, ephemeral=True)
+        return Metric(name, kind, unit, text, Group.GUEST, source)
 
     return (
         row(
@@ -261,6 +263,12 @@ def _vm() -> tuple[Metric, ...]:
             "Age of the VM's newest sample of the groups that can hang.",
             "scrape time less the start of the newest monitor call that answered for the VM",
         ),
+        row(
+            "vm_conflict",
+            "",
+            "Whether two nodes claim to run the VM for longer than a hand-over takes.",
+            "the nodes' newest samples of the VM (schemas/ownership.py)",
+        ),
     )
 
 
@@ -322,6 +330,13 @@ def _node() -> tuple[Metric, ...]:
             ("reason",),
         ),
         row("spooled_rounds", _G, "", "Rounds that wait in memory for the broker.", Health("spooled_rounds")),
+        row("events_total", _C, "", "Events of libvirt about VMs that were taken, by kind.", Health("events_total"), ("kind",)),
+        row(
+            "journal_events", _G, "", "Events in the journal on disk, which the broker has not acknowledged yet.", Health("journal_events")
+        ),
+        row("journal_bytes", _G, "bytes", "Size of the events in the journal on disk.", Health("journal_bytes")),
+        row("jobs", _G, "", "Running jobs of VMs that are polled.", Health("jobs")),
+        row("job_polls_total", _C, "", "Polls of running jobs, by outcome.", Health("job_polls_total"), ("outcome",)),
         row("cpu_seconds_total", _C, "seconds", "CPU time of the producer's own process.", Health("cpu_seconds_total")),
         row("resident_memory_bytes", _G, "bytes", "Resident memory of the producer's own process.", Health("resident_memory_bytes")),
     )
@@ -353,6 +368,9 @@ def _pipeline() -> tuple[Metric, ...]:
         row("processors_dropped_values_total", _C, "", "Values out of range, left out of their sample.", "processors"),
         row("processors_dropped_vms_total", _C, "", "VMs left out of their snapshot because their uuid is none.", "processors"),
         row("processors_refused_messages_total", _C, "", "Results the broker will never take, left out.", "processors"),
+        row("processors_events_total", _C, "", "Events taken from vm.events.", "processors"),
+        row("processors_migrations_total", _C, "", "Migrations that ended, by result.", "processors", ("result",)),
+        row("processors_migrations_running", _G, "", "Migrations that are being followed.", "processors"),
         row("processors_delivery_retries_total", _C, "", "Messages produced again after a failed delivery.", "processors"),
         row("processors_in_flight", _G, "", "Snapshots whose results the broker has not acknowledged yet.", "processors"),
         row(
@@ -378,7 +396,7 @@ def _pipeline() -> tuple[Metric, ...]:
     )
 
 
-METRICS: tuple[Metric, ...] = _core() + _hypervisor() + _guest() + _vm() + _node() + _pipeline()
+METRICS: tuple[Metric, ...] = _core() + _hypervisor() + _guest() + MIGRATION_METRICS + _vm() + _node() + _pipeline()
 """Every metric of virtflow, in the order of the exposition."""
 
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}
@@ -387,6 +405,11 @@ BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}
 def of_libvirt(scope: Scope) -> tuple[tuple[Metric, Libvirt], ...]:
     """The rows whose value libvirt reports in records of ``scope``, each with its source."""
     return tuple((m, m.source) for m in METRICS if isinstance(m.source, Libvirt) and m.source.scope is scope)
+
+
+def of_migration() -> tuple[Metric, ...]:
+    """The rows whose value is a field of ``VmMigration``."""
+    return tuple(m for m in MIGRATION_METRICS if m.unit or isinstance(m.source, Job) or m.field == "converging")
 
 
 def of_health() -> tuple[tuple[Metric, Health], ...]:

@@ -1,33 +1,112 @@
 """Which node speaks for a VM: one rule, used wherever two nodes report the same UUID.
 
-A VM that migrates is for a moment known to both hosts: the destination lists it as paused while it arrives. The node where it
-runs speaks; between equals the newer collection does.
+A VM that migrates is known to both hosts for a while: the destination lists it as paused while it arrives. The newest migration
+known decides: until the hand-over its source speaks, afterwards its destination. Where no migration is known, or the node it
+names does not have the VM any more, the node where it runs speaks; between equals the newer collection does.
+
+Two nodes that both say it runs are normal for the moment of a hand-over, since each tells what it last saw. When it lasts, it is
+a conflict: two hosts run one VM, or one of them reports what is not true.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from typing import Final
+
 from msgspec import Struct
 
 from virtflow.schemas import states
+from virtflow.schemas.records import NAN, VmMigration
+
+HANDOVER_INTERVALS: Final = 2.0
+"""For how many sampling intervals two nodes may claim a running VM before it is a conflict."""
 
 _RUNNING = frozenset({states.RUNNING, states.BLOCKED, states.SHUTTING_DOWN})
+_GONE = frozenset({states.NO_STATE, states.SHUT_OFF, states.CRASHED})
+_INCOMING = frozenset({states.PAUSED_MIGRATION, states.PAUSED_STARTING_UP})
 
 
 class Claim(Struct, frozen=True, gc=False):
-    """What one node says of a VM: its state, and when that was collected (Unix seconds of that node's clock)."""
+    """What one node says of a VM: its state and reason, when that was collected (Unix seconds of that node's clock), and how often."""
 
     node: str
     state: int
     collected: float
+    reason: int = -1
+    interval: float = NAN
 
 
-def speaks(current: Claim, other: Claim) -> Claim:
-    """The claim that counts of two nodes' newest ones.
+class Contest(Struct, frozen=True, gc=False):
+    """Since when (seconds of whoever watches) two nodes have claimed to run a VM without a break; NaN when they do not."""
 
-    Running beats not running; then the newer collection; then, so that everyone decides alike, the node's name.
+    since: float = NAN
+
+
+def speaks(current: Claim, other: Claim, migration: VmMigration | None = None) -> Claim:
+    """The claim that counts of two nodes' newest ones."""
+    return speaker((current, other), migration)
+
+
+def speaker(claims: Iterable[Claim], migration: VmMigration | None = None) -> Claim:
+    """The claim that counts of all nodes' newest ones, of which there is at least one.
+
+    The node that ``migration`` names; then running before paused before arriving or gone; then the newer collection; then, so
+    that everyone decides alike, the node's name.
     """
-    return max(current, other, key=_weight)
+    known = tuple(claims)
+    named = _named(known, migration)
+    return max(known, key=lambda claim: (claim.node == named, *_weight(claim)))
 
 
-def _weight(claim: Claim) -> tuple[bool, float, str]:
-    return claim.state in _RUNNING, claim.collected, claim.node
+def _named(claims: tuple[Claim, ...], migration: VmMigration | None) -> str:
+    """The node that the newest migration says has the VM; "" where it says nothing that still holds."""
+    if migration is None or migration.result == "unknown":
+        return ""
+    ends = {claim.node: claim for claim in claims if claim.state not in _GONE}
+    source, destination = ends.get(migration.source), ends.get(migration.destination)
+    if handed_over(migration):
+        return migration.destination if destination else ""
+    if source is None:
+        return ""
+    if destination and runs(destination) and not runs(source):
+        # The samples are ahead of the events: a destination runs only once the source has let go.
+        return migration.destination
+    return migration.source
+
+
+def handed_over(migration: VmMigration) -> bool:
+    """Whether the VM is the destination's."""
+    if migration.result == "running":
+        return not math.isnan(migration.resumed_timestamp_seconds)
+    return migration.result == "completed"
+
+
+def runs(claim: Claim) -> bool:
+    """Whether the node says that the VM runs there."""
+    return claim.state in _RUNNING
+
+
+def contest(before: Contest, claims: Iterable[Claim], now: float) -> Contest:
+    """How long two nodes have claimed the running VM: to be asked whenever a claim changes or goes. ``now`` is the watcher's clock."""
+    if sum(map(runs, claims)) < 2:  # noqa: PLR2004, two make a contest
+        return Contest()
+    return Contest(now) if math.isnan(before.since) else before
+
+
+def conflict(contested: Contest, claims: Iterable[Claim], now: float) -> bool:
+    """Whether the contest has lasted for longer than a hand-over takes with these claims' intervals."""
+    if math.isnan(contested.since):
+        return False
+    longest = max((claim.interval for claim in claims if not math.isnan(claim.interval)), default=0.0)
+    return now - contested.since > HANDOVER_INTERVALS * longest
+
+
+def _weight(claim: Claim) -> tuple[int, float, str]:
+    if runs(claim):
+        rank = 2
+    elif claim.state in _GONE or (claim.state == states.PAUSED and claim.reason in _INCOMING):
+        rank = 0
+    else:
+        rank = 1
+    return rank, claim.collected, claim.node

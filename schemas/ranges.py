@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from virtflow.schemas.records import NodeSnapshot, NodeStatus, Record, VmInventory, VmMetrics
+from virtflow.schemas.records import NodeSnapshot, NodeStatus, Record, VmEvent, VmInventory, VmMetrics, VmMigration
 
 NAME_LENGTH: Final = 256
 EARLIEST_SECONDS: Final = 946_684_800.0
@@ -15,6 +15,9 @@ INTERVAL_SECONDS: Final = 86_400.0
 SEQUENCE: Final = 2**53
 PARTS: Final = 100_000
 UUID_LENGTH: Final = 36
+
+Placed = NodeSnapshot | NodeStatus | VmMetrics | VmInventory
+"""Records that carry the place of the round they come from."""
 
 
 def out_of_range(record: Record) -> str:
@@ -28,6 +31,10 @@ def out_of_range(record: Record) -> str:
             return _uuid(record.uuid) or _node(record) or _order(record) or _times(record)
         case VmInventory():
             return _uuid(record.uuid) or _node(record) or _order(record)
+        case VmEvent():
+            return _uuid(record.uuid) or _node(record) or _place(record.boot_id, record.sequence, 0) or _time(record.time)
+        case VmMigration():
+            return _uuid(record.uuid)
 
 
 def is_uuid(text: str) -> bool:
@@ -41,19 +48,27 @@ def _uuid(uuid: str) -> str:
     return "" if is_uuid(uuid) else f"uuid {uuid[:40]!r} is none"
 
 
-def _node(record: Record) -> str:
+def _node(record: Placed | VmEvent) -> str:
     return "" if 0 < len(record.node) <= NAME_LENGTH else f"node name of {len(record.node)} characters"
 
 
-def _order(record: Record) -> str:
-    if not 0 <= record.sequence <= SEQUENCE:
-        return f"sequence {record.sequence}"
-    if not 0 <= record.part <= PARTS:
-        return f"part {record.part}"
-    return "" if 0 < len(record.boot_id) <= NAME_LENGTH else f"boot id of {len(record.boot_id)} characters"
+def _order(record: Placed) -> str:
+    return _place(record.boot_id, record.sequence, record.part)
+
+
+def _place(boot_id: str, sequence: int, part: int) -> str:
+    if not 0 <= sequence <= SEQUENCE:
+        return f"sequence {sequence}"
+    if not 0 <= part <= PARTS:
+        return f"part {part}"
+    return "" if 0 < len(boot_id) <= NAME_LENGTH else f"boot id of {len(boot_id)} characters"
 
 
 def _times(record: NodeSnapshot | NodeStatus | VmMetrics) -> str:
-    if not EARLIEST_SECONDS <= record.collected <= LATEST_SECONDS:
-        return f"collected at {record.collected}"
+    if why := _time(record.collected):
+        return why
     return "" if 0 < record.interval <= INTERVAL_SECONDS else f"interval of {record.interval} s"
+
+
+def _time(at: float) -> str:
+    return "" if EARLIEST_SECONDS <= at <= LATEST_SECONDS else f"collected at {at}"

@@ -15,6 +15,7 @@ from virtflow.schemas.fields import (
     BlockMetrics,
     BlockSample,
     HealthFields,
+    MigrationFields,
     NetworkMetrics,
     NetworkSample,
     SampledVm,
@@ -148,6 +149,66 @@ class VmMetrics(VmFields, frozen=True, gc=False, kw_only=True):
     blocks: list[BlockMetrics] = field(default_factory=list)
 
 
-Record = NodeSnapshot | VmMetrics | VmInventory | NodeStatus
-RECORDS: Final[tuple[type[Record], ...]] = (NodeSnapshot, VmMetrics, VmInventory, NodeStatus)
+class VmEvent(Struct, frozen=True, gc=False, kw_only=True):
+    """Something that happened to a VM, or a poll of its running job (topic ``vm.events``). (node, boot_id, sequence) is its identity.
+
+    ``kind`` is the event's name in libvirt, in lower case; ``job`` a poll of a running job, ``job_gone`` that it runs no more,
+    ``state`` what a producer found when it started. ``event`` and ``detail`` are the event's own numbers, ``job`` holds job
+    statistics under libvirt's names and in its units. ``time`` is Unix seconds of the node's clock.
+    """
+
+    uuid: str
+    name: str = ""
+    node: str = ""
+    boot_id: str = ""
+    sequence: int = -1
+    time: float = NAN
+    kind: str = ""
+    event: int = -1
+    detail: int = -1
+    iteration: int = -1
+    state: int = -1
+    reason: int = -1
+    device: str = ""
+    path: str = ""
+    text: str = ""
+    size_bytes: int = -1
+    excess_bytes: int = -1
+    job: dict[str, int] = field(default_factory=dict)
+
+
+class MigrationPass(Struct, frozen=True, gc=False, kw_only=True):
+    """What was still to be moved when a pass over the VM's memory was first seen."""
+
+    iteration: int = -1
+    remaining_bytes: int = -1
+
+
+class VmMigration(MigrationFields, frozen=True, gc=False, kw_only=True):
+    """The running or last migration of a VM, joined from both hosts' events (topic ``vm.migrations``).
+
+    ``id`` stays the same from its start to the next one's. ``result`` is running, completed, failed, cancelled or unknown,
+    ``operation`` and ``type`` are libvirt's words for the job, ``kind`` is pre_copy or post_copy. Moments are Unix seconds of
+    the clock of the node they happened on. The boot ids and sequences are those of the newest event taken from each node.
+    """
+
+    uuid: str
+    id: str = ""
+    name: str = ""
+    source: str = ""
+    destination: str = ""
+    operation: str = ""
+    type: str = ""
+    kind: str = ""
+    result: str = ""
+    reason: str = ""
+    source_boot_id: str = ""
+    source_sequence: int = -1
+    destination_boot_id: str = ""
+    destination_sequence: int = -1
+    passes: list[MigrationPass] = field(default_factory=list)
+
+
+Record = NodeSnapshot | VmMetrics | VmInventory | NodeStatus | VmEvent | VmMigration
+RECORDS: Final[tuple[type[Record], ...]] = (NodeSnapshot, VmMetrics, VmInventory, NodeStatus, VmEvent, VmMigration)
 """The records that are a topic's value, each with a schema file of its own."""

@@ -49,6 +49,14 @@ SNAPSHOTS = Topic(
     "What libvirt said of all VMs of a node in one round, in libvirt's own units, and the node's own health",
     24 * HOUR_MS,
 )
+EVENTS = Topic(
+    "vm.events",
+    "VM uuid",
+    "VmEvent",
+    Cleanup.DELETE,
+    "What happened to a VM, and polls of its running jobs, as the node's libvirt told it",
+    30 * DAY_MS,
+)
 METRICS = Topic(
     "vm.metrics",
     "VM uuid",
@@ -63,6 +71,13 @@ INVENTORY = Topic(
     "VmInventory",
     Cleanup.COMPACT,
     "What changes rarely of a VM: names, machine type, devices, the owner's platform",
+)
+MIGRATIONS = Topic(
+    "vm.migrations",
+    "VM uuid",
+    "VmMigration",
+    Cleanup.COMPACT,
+    "The running or last migration of each VM: both hosts' view in one",
 )
 NODES = Topic(
     "vm.nodes",
@@ -80,4 +95,4 @@ DEAD_LETTERS = Topic(
     14 * DAY_MS,
 )
 
-TOPICS: tuple[Topic, ...] = (SNAPSHOTS, METRICS, INVENTORY, NODES, DEAD_LETTERS)
+TOPICS: tuple[Topic, ...] = (SNAPSHOTS, EVENTS, METRICS, INVENTORY, MIGRATIONS, NODES, DEAD_LETTERS)

@@ -25,6 +25,7 @@ class Group(StrEnum):
     CORE = "core"
     HYPERVISOR = "hypervisor"
     GUEST = "guest"
+    MIGRATION = "migration"
     VM = "vm"
     NODE = "node"
     PIPELINE = "pipeline"
@@ -58,12 +59,15 @@ class Conversion(StrEnum):
 
     NONE = "none"
     NANOSECONDS = "nanoseconds"
+    MILLISECONDS = "milliseconds"
     KIBIBYTES = "kibibytes"
+    PAGES = "pages"
+    PERCENT = "percent"
 
     @property
     def to_float(self) -> bool:
         """Whether the base unit is fractional, so that the named field is a double."""
-        return self is Conversion.NANOSECONDS
+        return self in {Conversion.NANOSECONDS, Conversion.MILLISECONDS, Conversion.PERCENT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,18 @@ class Libvirt:
 
 
 @dataclass(frozen=True, slots=True)
+class Job:
+    """A value of a running or completed job's statistics.
+
+    ``field`` is libvirt's typed-parameter name (``memory_dirty_rate``); pages become bytes by the job's own ``memory_page_size``.
+    Source: libvirt's ``VIR_DOMAIN_JOB_*`` macros.
+    """
+
+    field: str
+    conversion: Conversion = Conversion.NONE
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """A value of the node's own health record, which travels in every snapshot."""
 
@@ -117,7 +133,7 @@ class Own:
     service: str
 
 
-Source = Libvirt | Health | Derived | Own
+Source = Libvirt | Job | Health | Derived | Own
 
 SCOPE_OF_PREFIX = {"vcpu": Scope.VCPU, "net": Scope.NETWORK, "block": Scope.BLOCK}
 SAFE_PREFIXES = frozenset({"state", "net"})
@@ -127,13 +143,15 @@ NAME_PREFIX = {
     Scope.NETWORK: "vm_network_",
     Scope.BLOCK: "vm_block_",
 }
+MIGRATION_PREFIX = "vm_migration_"
+"""What the names of a migration's metrics have before the field of ``VmMigration``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
     """One row of the catalogue: everything that is known of a metric.
 
-    ``labels`` are those beyond ``uuid`` and ``name`` (groups core, hypervisor, guest, vm) or all of them (node, pipeline).
+    ``labels`` are those beyond ``uuid`` and ``name`` (groups core, hypervisor, guest, migration, vm) or all of them (node, pipeline).
     """
 
     name: str
@@ -153,6 +171,8 @@ class Metric:
             return self.name.removeprefix(NAME_PREFIX[self.source.scope])
         if isinstance(self.source, Health):
             return self.source.attribute
+        if self.group is Group.MIGRATION:
+            return self.name.removeprefix(MIGRATION_PREFIX)
         return self.name
 
     @property

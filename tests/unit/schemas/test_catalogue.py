@@ -8,7 +8,7 @@ import pytest
 
 from virtflow.schemas.metrics import BY_NAME, IGNORED_FIELDS, INVENTORY_LABELS, METRICS, of_libvirt
 from virtflow.schemas.records import VmInventory, VmMetrics
-from virtflow.schemas.vocabulary import Conversion, Derived, Group, Health, Libvirt, Metric, Own, Scope, Tier, Type
+from virtflow.schemas.vocabulary import Conversion, Derived, Group, Health, Job, Libvirt, Metric, Own, Scope, Tier, Type
 
 ROWS = [pytest.param(metric, id=metric.name) for metric in METRICS]
 
@@ -61,7 +61,7 @@ def test_source_fits_the_group(metric: Metric) -> None:
         case Group.PIPELINE:
             assert isinstance(metric.source, Own)
         case _:
-            assert isinstance(metric.source, Libvirt | Derived)
+            assert isinstance(metric.source, Libvirt | Job | Derived)
 
 
 @pytest.mark.parametrize(

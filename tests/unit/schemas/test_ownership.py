@@ -15,11 +15,11 @@ from virtflow.schemas.ownership import Claim, speaks
         (Claim("a", states.PAUSED, 20.0), Claim("b", states.RUNNING, 10.0), "b"),
         (Claim("a", states.BLOCKED, 10.0), Claim("b", states.SHUT_OFF, 20.0), "a"),
         (Claim("a", states.RUNNING, 10.0), Claim("b", states.RUNNING, 20.0), "b"),
-        (Claim("a", states.SHUT_OFF, 30.0), Claim("b", states.PAUSED, 20.0), "a"),
+        (Claim("a", states.SHUT_OFF, 30.0), Claim("b", states.PAUSED, 20.0), "b"),
         (Claim("a", states.RUNNING, 10.0), Claim("b", states.RUNNING, 10.0), "b"),
     ],
 )
 def test_speaks(one: Claim, other: Claim, winner: str) -> None:
-    """Running beats not running, then the newer collection; everyone decides alike, whichever way it is asked."""
+    """Running beats paused, paused beats gone, then the newer collection; everyone decides alike, whichever way it is asked."""
     assert speaks(one, other).node == winner
     assert speaks(other, one).node == winner

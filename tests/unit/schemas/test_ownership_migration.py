@@ -1,0 +1,69 @@
+"""Who speaks for a VM that migrates, and when two claims are a conflict."""
+
+from __future__ import annotations
+
+import pytest
+
+from virtflow.schemas.ownership import Claim, Contest, conflict, contest, speaker
+from virtflow.schemas.records import VmMigration
+from virtflow.schemas.states import PAUSED, PAUSED_MIGRATION, PAUSED_STARTING_UP, RUNNING, SHUT_OFF
+
+UUID = "01c4627c-7455-4be4-b014-9523f6d7e739"
+
+
+def claim(node: str, state: int, collected: float = 100.0, reason: int = 1) -> Claim:
+    return Claim(node, state, collected, reason, interval=10.0)
+
+
+def migration(result: str, *, resumed: float = float("nan")) -> VmMigration:
+    return VmMigration(uuid=UUID, source="a", destination="b", result=result, resumed_timestamp_seconds=resumed)
+
+
+A_RUNS, B_RUNS = claim("a", RUNNING), claim("b", RUNNING)
+A_LATER = claim("a", RUNNING, 110.0)
+A_STOPS = claim("a", PAUSED, 110.0, PAUSED_MIGRATION)
+A_GONE = claim("a", SHUT_OFF, 120.0)
+B_ARRIVES = claim("b", PAUSED, 130.0, PAUSED_STARTING_UP)
+B_WAITS = claim("b", PAUSED, 130.0, PAUSED_MIGRATION)
+B_PAUSED = claim("b", PAUSED, 90.0, 1)
+RUNS_ON = migration("running")
+HANDED = migration("running", resumed=100.0)
+
+
+@pytest.mark.parametrize(
+    ("claims", "known", "expected"),
+    [
+        ((A_RUNS, B_ARRIVES), None, "a"),
+        ((A_RUNS, B_ARRIVES), RUNS_ON, "a"),
+        ((A_STOPS, B_WAITS), RUNS_ON, "a"),
+        ((A_STOPS, B_RUNS), RUNS_ON, "b"),
+        ((A_LATER, B_RUNS), HANDED, "b"),
+        ((A_LATER, B_RUNS), migration("completed"), "b"),
+        ((A_GONE, B_RUNS), migration("completed"), "b"),
+        ((A_GONE, B_PAUSED), migration("completed"), "b"),
+        ((A_LATER, B_PAUSED), migration("completed"), "b"),
+        ((A_RUNS, claim("b", SHUT_OFF, 200.0)), migration("completed"), "a"),
+        ((A_RUNS, claim("c", RUNNING, 200.0)), migration("completed"), "c"),
+        ((A_RUNS, B_WAITS), migration("failed"), "a"),
+        ((A_RUNS, claim("b", RUNNING, 200.0)), migration("cancelled"), "a"),
+        ((A_RUNS, claim("b", RUNNING, 200.0)), migration("unknown"), "b"),
+        ((B_ARRIVES,), RUNS_ON, "b"),
+        ((A_RUNS, B_RUNS), None, "b"),
+    ],
+)
+def test_one_node_speaks(claims: tuple[Claim, ...], known: VmMigration | None, expected: str) -> None:
+    """Newest migration known, then running over paused over arriving, then the newer collection; the order of asking is the same to it."""
+    assert speaker(claims, known).node == expected
+    assert speaker(reversed(claims), known).node == expected
+
+
+def test_two_that_run_for_longer_than_a_hand_over_are_a_conflict() -> None:
+    """Two intervals pass as a hand-over; the contest ends when one of them lets go."""
+    both = (A_RUNS, B_RUNS)
+    contested = contest(Contest(), both, 1000.0)
+    contested = contest(contested, both, 1010.0)
+    assert not conflict(contested, both, 1020.0)
+    assert conflict(contested, both, 1020.1)
+    over = contest(contested, (A_GONE, B_RUNS), 1021.0)
+    assert not conflict(over, (A_GONE, B_RUNS), 2000.0)
+    assert not conflict(contest(over, both, 2000.0), both, 2020.0)
