@@ -33,7 +33,7 @@ SHUT_OFF_VMS: Final = 0.02
 WITHOUT_BALLOON: Final = 0.2
 """Share of the VMs whose guest has no balloon driver, so that it tells nothing of its memory."""
 
-Stats = dict[str, int | str]
+Stats = dict[str, object]
 """One VM under libvirt's own typed-parameter names, as a bulk statistics call returns it."""
 
 
