@@ -49,6 +49,7 @@ class Round:
 
     ``collected`` is its begin in Unix seconds. ``up`` says whether libvirt answered; ``late`` whether VMs lack their monitor groups
     because those had not answered in time. ``seconds`` is how long each tier took; ``drops`` what could not be had, since the start.
+    ``node`` is where a recording was made, "" for libvirt here and now.
     """
 
     collected: float
@@ -60,6 +61,7 @@ class Round:
     versions: Versions = field(default_factory=lambda: Versions(version()))
     reconnects: int = 0
     drops: Mapping[str, int] = field(default_factory=dict)
+    node: str = ""
 
 
 class Source(Protocol):

@@ -20,7 +20,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from virtflow.producer.clean import Tally, device_names, vm_snapshot
+from virtflow.producer.clean import Tally, device_names, printable, vm_snapshot
 from virtflow.producer.health import Counts, Outgoing, node_health
 from virtflow.producer.sample import Round, Sampler, Source
 from virtflow.runtime.lifecycle import Stop, notify
@@ -53,11 +53,6 @@ class Maker:
     counts: Counts = field(default_factory=Counts)
     tally: Tally = field(default_factory=Tally)
 
-    @property
-    def node(self) -> str:
-        """The node's name in all records."""
-        return self.settings.producer.node or socket.gethostname()
-
     def node_snapshot(self, found: Round, source: Source, outgoing: Outgoing) -> NodeSnapshot:
         """The record of a round; the source learns the VMs' devices."""
         vms = [vm_snapshot(reading, self.tally, found.inventories.get(reading.uuid)) for reading in found.readings]
@@ -72,7 +67,7 @@ class Maker:
         counts.drops = Counter(found.drops) + self.tally.drops
         counts.sampling_seconds = dict(found.seconds)
         snapshot = NodeSnapshot(
-            node=self.node,
+            node=printable(self.settings.producer.node or found.node or socket.gethostname()),
             boot_id=self.boot_id,
             sequence=self.sequence,
             collected=found.collected,
