@@ -1,0 +1,216 @@
+"""The fleet as of now: for each VM the newest sample of the node that speaks for it, for each node its newest health.
+
+Pure: records and times come in, lines come out. Times are seconds of one clock that never goes back (``arrived``, ``now``), so a
+host's wrong clock keeps nothing alive. Three of its own intervals after its last sample arrived, a VM's series are gone and a
+node is down; order and duplicates are told by ``schemas.order``, two nodes' claims settled by ``schemas.ownership``.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Final
+
+from virtflow.exporter.node_text import NodeText
+from virtflow.exporter.text import Lines, VmText, quoted
+from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness
+from virtflow.schemas.ownership import Claim, speaks
+from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics
+
+INTERVALS_ALIVE: Final = 3
+REMEMBER_SECONDS: Final = 3_600.0
+"""How long a vanished VM's order is remembered, so that a late or repeated sample of it is known for what it is."""
+
+NEVER: Final = float("inf")
+
+
+class Report:
+    """What one node says of a VM: its newest sample, and until when that holds; the order outlives the sample."""
+
+    __slots__ = ("expires", "record", "seen")
+
+    def __init__(self, record: VmMetrics, seen: Seen, expires: float) -> None:
+        """``expires`` is when the sample is three intervals old."""
+        self.record: VmMetrics | None = record
+        self.seen = seen
+        self.expires = expires
+
+
+class Vm:
+    """One VM: its nodes' reports, the sample that is shown, and its rendered lines."""
+
+    __slots__ = ("expires", "identity", "info", "inventory", "lines", "monitor_collected", "reports", "shown")
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
+        self.reports: dict[str, Report] = {}
+        self.inventory: VmInventory | None = None
+        self.shown: VmMetrics | None = None
+        self.identity = ""
+        self.lines: Lines = ()
+        self.info = ""
+        self.monitor_collected = float("nan")
+        self.expires = NEVER
+
+
+class Node:
+    """One node: its newest health, from when on it counts as silent and is forgotten, and its rendered lines."""
+
+    __slots__ = ("forgotten", "lines", "seen", "silent", "silent_from", "status")
+
+    def __init__(self, status: NodeStatus, seen: Seen, lines: Lines, silent_from: float, forgotten: float) -> None:
+        """Up until ``silent_from``, shown as down until ``forgotten``."""
+        self.status = status
+        self.seen = seen
+        self.lines = lines
+        self.silent = False
+        self.silent_from = silent_from
+        self.forgotten = forgotten
+
+
+class Fleet:
+    """All VMs and nodes. Not thread-safe: one thread feeds and scrapes it."""
+
+    def __init__(self, vm_text: VmText, node_text: NodeText, forget_node_seconds: float) -> None:
+        """``forget_node_seconds`` is how long a silent node is shown as down."""
+        self.vm_text: Final = vm_text
+        self.node_text: Final = node_text
+        self._forget_node_seconds = forget_node_seconds
+        self._vms: dict[str, Vm] = {}
+        self._nodes: dict[str, Node] = {}
+
+    def take_metrics(self, record: VmMetrics, arrived: float) -> Freshness:
+        """Takes a sample of a VM; what is not newer than the same node's newest has no effect."""
+        vm = self._vms.get(record.uuid)
+        if vm is None:
+            vm = self._vms[record.uuid] = Vm()
+        report = vm.reports.get(record.node)
+        position = Position(record.boot_id, record.sequence, record.part)
+        seen = report.seen if report is not None else None
+        fresh = freshness(seen, position)
+        if fresh is Freshness.NEW:
+            vm.reports[record.node] = Report(record, advance(seen, position), arrived + INTERVALS_ALIVE * record.interval)
+            self._decide(vm)
+        return fresh
+
+    def take_inventory(self, record: VmInventory, arrived: float) -> Freshness:
+        """Takes what changes rarely of a VM; of two nodes' ones that of the node which speaks counts, else the newer collection."""
+        vm = self._vms.get(record.uuid)
+        if vm is None:
+            vm = self._vms[record.uuid] = Vm()
+        fresh = _inventory_freshness(vm, record)
+        if fresh is Freshness.NEW:
+            vm.inventory = record
+            self._rename(vm)
+            if not vm.reports:
+                vm.expires = arrived + REMEMBER_SECONDS
+        return fresh
+
+    def forget_inventory(self, uuid: str) -> None:
+        """Drops a VM's inventory: its topic says that it is no more."""
+        vm = self._vms.get(uuid)
+        if vm is not None and vm.inventory is not None:
+            vm.inventory = None
+            self._rename(vm)
+
+    def take_node(self, status: NodeStatus, arrived: float) -> Freshness:
+        """Takes a node's health; what is not newer than its newest has no effect."""
+        key = quoted(status.node)
+        known = self._nodes.get(key)
+        position = Position(status.boot_id, status.sequence, status.part)
+        seen = known.seen if known is not None else None
+        fresh = freshness(seen, position)
+        if fresh is Freshness.NEW:
+            silent_from = arrived + INTERVALS_ALIVE * status.interval
+            lines = self.node_text.lines(status)
+            self._nodes[key] = Node(status, advance(seen, position), lines, silent_from, silent_from + self._forget_node_seconds)
+        return fresh
+
+    def forget_node(self, name: str) -> None:
+        """Drops a node: its topic says that it is no more."""
+        self._nodes.pop(quoted(name), None)
+
+    def expire(self, now: float) -> None:
+        """Lets go of everything whose time is over at ``now``; to be called before each scrape."""
+        for uuid, vm in [(uuid, vm) for uuid, vm in self._vms.items() if vm.expires <= now]:
+            if not _expire_reports(vm, now):
+                del self._vms[uuid]
+            else:
+                self._decide(vm)
+        for name, node in [(name, node) for name, node in self._nodes.items() if node.silent_from <= now]:
+            if node.forgotten <= now:
+                del self._nodes[name]
+            elif not node.silent:
+                node.silent = True
+                node.lines = self.node_text.silent(node.status)
+
+    def vms(self) -> list[Vm]:
+        """The VMs that are shown."""
+        return [vm for vm in self._vms.values() if vm.shown is not None]
+
+    def nodes(self) -> list[Node]:
+        """The nodes that are known, silent ones included."""
+        return list(self._nodes.values())
+
+    def _decide(self, vm: Vm) -> None:
+        """Finds the report that counts, shows it, and notes when the first of them is over."""
+        vm.expires = min([report.expires for report in vm.reports.values()])
+        live = [report.record for report in vm.reports.values() if report.record is not None]
+        record = live[0] if len(live) == 1 else _speaker(live)
+        if record is None:
+            vm.shown, vm.identity, vm.lines, vm.info = None, "", (), ""
+        elif record is not vm.shown:
+            self._show(vm, record)
+
+    def _show(self, vm: Vm, record: VmMetrics) -> None:
+        before, vm.shown = vm.shown, record
+        if record.monitor_collected > 0:
+            vm.monitor_collected = record.monitor_collected
+        if before is None or before.name != record.name or before.node != record.node:
+            identity = self.vm_text.identity(record, vm.inventory)
+            before = before if identity == vm.identity else None
+            vm.identity = identity
+            vm.info = self.vm_text.info(record, identity, vm.inventory)
+        vm.lines = self.vm_text.lines(record, vm.identity, before, vm.lines)
+
+    def _rename(self, vm: Vm) -> None:
+        """Renders what the inventory changes: always ``vm_info``, all lines where it changes the labels."""
+        if vm.shown is None:
+            return
+        identity = self.vm_text.identity(vm.shown, vm.inventory)
+        if identity != vm.identity:
+            vm.identity = identity
+            vm.lines = self.vm_text.lines(vm.shown, identity, None, ())
+        vm.info = self.vm_text.info(vm.shown, identity, vm.inventory)
+
+
+def _speaker(records: list[VmMetrics]) -> VmMetrics | None:
+    """The record of the node that speaks, None without records."""
+    if not records:
+        return None
+    by_node = {record.node: record for record in records}
+    return by_node[reduce(speaks, [Claim(record.node, record.state, record.collected) for record in records]).node]
+
+
+def _expire_reports(vm: Vm, now: float) -> bool:
+    """Drops the samples that are over and the orders that are forgotten; False when nothing is left of the VM."""
+    for node, report in list(vm.reports.items()):
+        if report.expires > now:
+            continue
+        if report.record is None:
+            del vm.reports[node]
+        else:
+            report.record = None
+            report.expires = now + REMEMBER_SECONDS
+    return bool(vm.reports)
+
+
+def _inventory_freshness(vm: Vm, record: VmInventory) -> Freshness:
+    current = vm.inventory
+    if current is None:
+        return Freshness.NEW
+    if current.node == record.node:
+        seen = Seen(Position(current.boot_id, current.sequence, current.part))
+        return freshness(seen, Position(record.boot_id, record.sequence, record.part))
+    if vm.shown is not None and vm.shown.node in {current.node, record.node}:
+        return Freshness.NEW if vm.shown.node == record.node else Freshness.STALE
+    return Freshness.NEW if record.collected > current.collected else Freshness.STALE

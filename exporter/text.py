@@ -1,0 +1,188 @@
+"""A record's lines of exposition, compiled from the catalogue: rendered when it arrives, and only where a value changed.
+
+A VM's lines are a tuple with one string per family, all of the family's series in it, "" where nothing was reported. At a scrape
+they only have to be joined (``exposition``). Format: Prometheus' text exposition 0.0.4.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import repeat
+from operator import attrgetter
+from typing import Any, Final
+
+from virtflow.schemas.errors import SettingError
+from virtflow.schemas.metrics import INVENTORY_LABELS, METRICS, of_libvirt
+from virtflow.schemas.records import VmInventory, VmMetrics
+from virtflow.schemas.states import reason_word, state_word
+from virtflow.schemas.vocabulary import Metric, Scope
+
+Lines = tuple[str, ...]
+"""One string per family, in the order of the families they were rendered for."""
+
+LABEL_LENGTH: Final = 256
+"""Characters of a label value that are shown: a title can be megabytes. Identity is the UUID, which is shorter."""
+
+VM_FAMILIES: Final = tuple(metric for metric in METRICS if metric.of_vm)
+STATE_INFO, VM_INFO, SAMPLE_AGE, MONITOR_AGE = "vm_state_info", "vm_info", "vm_sample_age_seconds", "vm_monitor_age_seconds"
+
+_DEVICES: Final = (
+    (Scope.VCPU, "vcpus", "vcpu"),
+    (Scope.NETWORK, "networks", "device"),
+    (Scope.BLOCK, "blocks", "device"),
+)
+"""The records of a VM's devices: their scope, where they stand in ``VmMetrics``, and the label (and field) that tells them apart."""
+
+# A NUL ends Prometheus' lexer, a lone surrogate has no UTF-8: both become the replacement character.
+_UNSAFE: Final = re.compile('[\\\\"\n\0\ud800-\udfff]')
+_REPLACED: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
+
+
+@lru_cache(maxsize=65_536)
+def quoted(value: str) -> str:
+    """A label value's text between its quotes: escaped, cut to ``LABEL_LENGTH`` characters, always valid UTF-8."""
+    return _UNSAFE.sub(lambda found: _REPLACED.get(found[0], "\ufffd"), value[:LABEL_LENGTH])
+
+
+def label_text(pairs: Iterable[tuple[str, str]]) -> str:
+    """``name="value",...`` without braces."""
+    return ",".join([f'{name}="{quoted(value)}"' for name, value in pairs])
+
+
+def head(metric: Metric) -> str:
+    """The HELP and TYPE lines of a family."""
+    about = metric.help.replace("\\", "\\\\").replace("\n", "\\n")
+    return f"# HELP {metric.name} {about}\n# TYPE {metric.name} {metric.type}\n"
+
+
+def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """The configured labels of every VM's series beside uuid; raises ``SettingError`` for one that does not exist."""
+    known = ("name", *INVENTORY_LABELS)
+    for label in labels:
+        if label not in known:
+            why = "is neither name nor a field of the inventory"
+            fix = f"choose among {', '.join(known)}"
+            raise SettingError(origin="settings", key="exporter.vm_labels", value=label, why=why, fix=fix)
+    return tuple(dict.fromkeys(labels))
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is rendered from the records of one scope: where each family's line goes, its text up to the labels, its value."""
+
+    at: tuple[int, ...]
+    prefixes: tuple[str, ...]
+    values: Callable[[Any], tuple[float, ...]]
+
+    @classmethod
+    def of(cls, scope: Scope, at: dict[str, int]) -> _Plan:
+        """The plan for the scope's metrics among the families ``at`` their places."""
+        rows = [metric for metric, _ in of_libvirt(scope) if metric.name in at]
+        return cls(
+            tuple(at[metric.name] for metric in rows),
+            tuple(f"{metric.name}{{" for metric in rows),
+            _getter([metric.field for metric in rows]),
+        )
+
+
+def _getter(fields: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Reads the fields as a tuple, however many there are."""
+    if len(fields) > 1:
+        return attrgetter(*fields)
+    return lambda record: tuple(getattr(record, field) for field in fields)
+
+
+class VmText:
+    """Renders VMs for the families and labels that were chosen at start."""
+
+    def __init__(self, names: Iterable[str], labels: Sequence[str] = ("name",)) -> None:
+        """``names`` are the metrics to export (others are passed by); ``labels`` stand in every series after uuid."""
+        wanted = frozenset(names)
+        self.families: Final = tuple(metric for metric in VM_FAMILIES if metric.name in wanted)
+        self.at: Final = {metric.name: place for place, metric in enumerate(self.families)}
+        self._labels = checked_labels(labels)
+        self._inventory_labels = frozenset(self._labels) - {"name"}
+        self._info_labels = tuple(label for label in INVENTORY_LABELS if label not in self._labels)
+        self._vm = _Plan.of(Scope.VM, self.at)
+        self._devices = tuple(
+            (plan, attrgetter(listed), attrgetter(label), label)
+            for scope, listed, label in _DEVICES
+            if (plan := _Plan.of(scope, self.at)).at
+        )
+
+    def identity(self, record: VmMetrics, inventory: VmInventory | None) -> str:
+        """The labels of all of the VM's series, from its newest sample and what is known of it."""
+        pairs = [("uuid", record.uuid)]
+        for label in self._labels:
+            if label in {"name", "node"}:
+                pairs.append((label, getattr(record, label)))
+            else:
+                pairs.append((label, getattr(inventory, label) if inventory else ""))
+        return label_text(pairs)
+
+    def lines(self, record: VmMetrics, identity: str, before: VmMetrics | None, rendered: Lines) -> Lines:
+        """The sample's lines. ``rendered`` are those of ``before`` under the same ``identity``: what did not change is kept.
+
+        Without ``before`` all is rendered and ``rendered`` does not matter.
+        """
+        lines = list(rendered) if before is not None else [""] * len(self.families)
+        _render(lines, self._vm, f"{identity}}} ", self._vm.values(record), None if before is None else self._vm.values(before))
+        for plan, listed, key, label in self._devices:
+            devices: list[Any] = listed(record)
+            old: list[Any] = [] if before is None else listed(before)
+            if devices or old:
+                labels = [f'{identity},{label}="{quoted(str(key(device)))}"}} ' for device in devices]
+                _render_devices(lines, plan, dict(zip(labels, devices, strict=True)), _comparable(devices, old, key))
+        self._render_state(lines, record, identity, before)
+        return tuple(lines)
+
+    def _render_state(self, lines: list[str], record: VmMetrics, identity: str, before: VmMetrics | None) -> None:
+        at = self.at.get(STATE_INFO)
+        if at is None or (before is not None and (record.state, record.state_reason) == (before.state, before.state_reason)):
+            return
+        if record.state < 0:
+            lines[at] = ""
+            return
+        reason = reason_word(record.state, record.state_reason) if record.state_reason >= 0 else ""
+        lines[at] = f"{STATE_INFO}{{{identity},{label_text([('state', state_word(record.state)), ('reason', reason)])}}} 1\n"
+
+    def info(self, record: VmMetrics, identity: str, inventory: VmInventory | None) -> str:
+        """The line of ``vm_info``: the inventory with the node that speaks for the VM; "" without an inventory."""
+        if inventory is None or VM_INFO not in self.at:
+            return ""
+        labels = label_text((label, record.node if label == "node" else getattr(inventory, label)) for label in self._info_labels)
+        return f"{VM_INFO}{{{identity},{labels}}} 1\n" if labels else f"{VM_INFO}{{{identity}}} 1\n"
+
+
+def _comparable(devices: list[Any], before: list[Any], key: Callable[[Any], object]) -> list[Any]:
+    """The devices of the sample before where they are the same ones in the same order, else none."""
+    return before if len(devices) == len(before) and list(map(key, devices)) == list(map(key, before)) else []
+
+
+def _render(lines: list[str], plan: _Plan, labels: str, values: Iterable[float], before: Iterable[float] | None) -> None:
+    """Renders one record's families where a value changed; ``labels`` end the braces."""
+    old: Iterable[float | None] = repeat(None) if before is None else before
+    for at, prefix, value, was in zip(plan.at, plan.prefixes, values, old, strict=False):
+        if value != was:
+            lines[at] = f"{prefix}{labels}{value!r}\n" if value >= 0 else ""
+
+
+def _render_devices(lines: list[str], plan: _Plan, devices: dict[str, Any], before: list[Any]) -> None:
+    """Renders the families of one kind of device where a value changed; all of them when devices came, went or moved.
+
+    ``devices`` by the text of their labels: two that would make the same series are one.
+    """
+    if len(devices) == 1:
+        for labels, device in devices.items():
+            _render(lines, plan, labels, plan.values(device), plan.values(before[0]) if len(before) == 1 else None)
+        return
+    columns: Iterable[tuple[float, ...]] = zip(*map(plan.values, devices.values()), strict=True) if devices else repeat(())
+    old: Iterable[object] = repeat(None)
+    if before and len(before) == len(devices):
+        old = zip(*map(plan.values, before), strict=True)
+    for at, prefix, column, was in zip(plan.at, plan.prefixes, columns, old, strict=False):
+        if column != was:
+            lines[at] = "".join([f"{prefix}{labels}{value!r}\n" for labels, value in zip(devices, column, strict=True) if value >= 0])
