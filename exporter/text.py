@@ -14,6 +14,8 @@ from itertools import repeat
 from operator import attrgetter
 from typing import Any, Final
 
+import msgspec
+
 from virtflow.schemas.errors import SettingError
 from virtflow.schemas.metrics import INVENTORY_LABELS, METRICS, of_libvirt
 from virtflow.schemas.records import VmInventory, VmMetrics
@@ -38,6 +40,10 @@ _DEVICES: Final = (
 
 # A NUL ends Prometheus' lexer, a lone surrogate has no UTF-8: both become the replacement character.
 _UNSAFE: Final = re.compile('[\\\\"\n\0\ud800-\udfff]')
+_ENCODE: Final = msgspec.json.Encoder().encode
+_LEAST, _NULL = "0", "null"
+"""Between them lie the texts of all numbers from 0 on; those of negative ones and of no number do not: those values are absent."""
+
 _REPLACED: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
 
 
@@ -162,12 +168,17 @@ def _comparable(devices: list[Any], before: list[Any], key: Callable[[Any], obje
     return before if len(devices) == len(before) and list(map(key, devices)) == list(map(key, before)) else []
 
 
-def _render(lines: list[str], plan: _Plan, labels: str, values: Iterable[float], before: Iterable[float] | None) -> None:
+def _texts(values: tuple[float, ...]) -> list[str]:
+    """The values as text, shortest form that reads back the same; ``null`` for NaN and infinity. All at once: a tenth of repr's cost."""
+    return _ENCODE(values)[1:-1].decode("ascii").split(",")
+
+
+def _render(lines: list[str], plan: _Plan, labels: str, values: tuple[float, ...], before: Iterable[float] | None) -> None:
     """Renders one record's families where a value changed; ``labels`` end the braces."""
     old: Iterable[float | None] = repeat(None) if before is None else before
-    for at, prefix, value, was in zip(plan.at, plan.prefixes, values, old, strict=False):
+    for at, prefix, value, text, was in zip(plan.at, plan.prefixes, values, _texts(values), old, strict=False):
         if value != was:
-            lines[at] = f"{prefix}{labels}{value!r}\n" if value >= 0 else ""
+            lines[at] = f"{prefix}{labels}{text}\n" if _LEAST <= text < _NULL else ""
 
 
 def _render_devices(lines: list[str], plan: _Plan, devices: dict[str, Any], before: list[Any]) -> None:
@@ -175,14 +186,17 @@ def _render_devices(lines: list[str], plan: _Plan, devices: dict[str, Any], befo
 
     ``devices`` by the text of their labels: two that would make the same series are one.
     """
-    if len(devices) == 1:
-        for labels, device in devices.items():
-            _render(lines, plan, labels, plan.values(device), plan.values(before[0]) if len(before) == 1 else None)
+    rows = [plan.values(device) for device in devices.values()]
+    if len(rows) == 1:
+        _render(lines, plan, next(iter(devices)), rows[0], plan.values(before[0]) if len(before) == 1 else None)
         return
-    columns: Iterable[tuple[float, ...]] = zip(*map(plan.values, devices.values()), strict=True) if devices else repeat(())
+    columns: Iterable[tuple[float, ...]] = zip(*rows, strict=True) if rows else repeat(())
+    texts: Iterable[tuple[str, ...]] = zip(*map(_texts, rows), strict=True) if rows else repeat(())
     old: Iterable[object] = repeat(None)
-    if before and len(before) == len(devices):
+    if before and len(before) == len(rows):
         old = zip(*map(plan.values, before), strict=True)
-    for at, prefix, column, was in zip(plan.at, plan.prefixes, columns, old, strict=False):
+    for at, prefix, column, written, was in zip(plan.at, plan.prefixes, columns, texts, old, strict=False):
         if column != was:
-            lines[at] = "".join([f"{prefix}{labels}{value!r}\n" for labels, value in zip(devices, column, strict=True) if value >= 0])
+            lines[at] = "".join(
+                [f"{prefix}{labels}{text}\n" for labels, text in zip(devices, written, strict=True) if _LEAST <= text < _NULL]
+            )
