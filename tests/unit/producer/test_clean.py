@@ -1,0 +1,157 @@
+"""libvirt's answers and their traps, as tables: what is absent stays absent, what can't be true is left out, devices go by name."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from virtflow.producer.clean import Reading, Tally, device_names, printable, vm_snapshot
+from virtflow.schemas.metrics import IGNORED_FIELDS, of_libvirt
+from virtflow.schemas.records import VmSnapshot
+from virtflow.schemas.vocabulary import LONG_MAX, Scope
+
+UUID = "96d39f50-15c8-409f-9a7f-d2f9b5cba981"
+
+
+def cleaned(data: dict[str, object], name: str = "web-1") -> tuple[VmSnapshot, Tally]:
+    tally = Tally()
+    return vm_snapshot(Reading(UUID, name, data), tally), tally
+
+
+@pytest.mark.parametrize(("scope", "field"), [(scope, source.field) for scope in Scope for _, source in of_libvirt(scope)])
+def test_every_field_of_the_catalogue_arrives_under_its_name(scope: Scope, field: str) -> None:
+    """A row of the catalogue needs nothing more to be sampled."""
+    attribute = next(source.attribute for _, source in of_libvirt(scope) if source.field == field)
+    prefix = field.split(".", maxsplit=1)[0]
+    named: dict[str, object] = {f"{prefix}.12.name": "dev"} if scope in {Scope.NETWORK, Scope.BLOCK} else {}
+    vm, tally = cleaned({**named, field.replace("N", "12"): 7})
+    holders: dict[Scope, list[Any]] = {Scope.VM: [vm], Scope.VCPU: vm.vcpus, Scope.NETWORK: vm.networks, Scope.BLOCK: vm.blocks}
+    assert [getattr(record, attribute) for record in holders[scope]] == [7]
+    assert tally == Tally()
+
+
+def test_nothing_said_is_absent_and_never_zero() -> None:
+    vm, tally = cleaned({})
+    numbers = {name: getattr(vm, name) for name in vm.__struct_fields__ if isinstance(getattr(vm, name), int)}
+    assert set(numbers.values()) == {-1}
+    assert math.isnan(vm.monitor_collected)
+    assert tally == Tally()
+
+
+@pytest.mark.parametrize("value", [-1, LONG_MAX + 1, 2**64 - 1, 1.5, "7", None, True, [1], math.nan])
+def test_a_value_that_can_not_be_costs_that_field_and_is_counted(value: object) -> None:
+    vm, tally = cleaned({"cpu.time": value, "cpu.user": 5})
+    assert (vm.cpu_time, vm.cpu_user) == (-1, 5)
+    assert tally.drops == {"out_of_range": 1}
+
+
+def test_zero_and_the_largest_value_are_values() -> None:
+    vm, _ = cleaned({"cpu.time": LONG_MAX, "cpu.user": 0})
+    assert (vm.cpu_time, vm.cpu_user) == (LONG_MAX, 0)
+
+
+@pytest.mark.parametrize("field", [field.replace("N", "3") for field in IGNORED_FIELDS])
+def test_known_fields_that_are_no_metric_are_passed_by_uncounted(field: str) -> None:
+    _, tally = cleaned({field: 1})
+    assert tally == Tally()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "cpu.future",
+        "block.0.rd.future",
+        "net.x.rx.bytes",
+        "vcpu.-1.time",
+        "block.1234567890.rd.reqs",
+        "vcpu.99999999999999999999.time",
+        "",
+        ".",
+        "..",
+        "block",
+        "block.0",
+        "block.0.",
+        "vcpu..time",
+    ],
+)
+def test_unknown_fields_are_counted_and_cost_nothing(key: str) -> None:
+    vm, tally = cleaned({key: 1, "cpu.time": 2})
+    assert (vm.cpu_time, tally.unknown_fields, vm.blocks, vm.vcpus) == (2, 1, [], [])
+
+
+def test_the_parse_of_a_key_is_remembered_with_its_index() -> None:
+    """Two indices of one field are two devices, also the second time."""
+    data: dict[str, object] = {"block.0.name": "vda", "block.0.rd.reqs": 1, "block.10.name": "vdb", "block.10.rd.reqs": 2}
+    for _ in range(2):
+        vm, _ = cleaned(data)
+        assert [(block.name, block.rd_reqs) for block in vm.blocks] == [("vda", 1), ("vdb", 2)]
+
+
+DEVICES: list[tuple[str, dict[str, object], list[tuple[object, int]]]] = [
+    ("indices swap between samples", {"block.1.name": "vda", "block.1.rd.reqs": 5, "block.0.name": "vdb"}, [("vdb", -1), ("vda", 5)]),
+    ("count is an upper bound", {"net.count": 2, "net.1.name": "vnet1", "net.1.rx.bytes": 3}, [("vnet1", 3)]),
+    ("three digits", {"block.count": 1, "block.123.name": "sdzz", "block.123.rd.reqs": 1}, [("sdzz", 1)]),
+    (
+        "a backing chain repeats the name: the first is the guest's view",
+        {"block.0.name": "vda", "block.0.rd.reqs": 9, "block.1.name": "vda", "block.1.rd.reqs": 1, "block.1.backingIndex": 2},
+        [("vda", 9)],
+    ),
+    ("one field missing costs only itself", {"block.0.name": "sr0", "block.0.rd.reqs": 0}, [("sr0", 0)]),
+    ("user-mode NICs have no name", {"net.0.rx.bytes": 5, "net.1.name": "vnet0", "net.1.rx.bytes": 6}, [("vnet0", 6)]),
+    ("an empty name is none", {"block.0.name": "", "block.0.rd.reqs": 5}, []),
+    ("a name that is no text is none", {"block.0.name": 5, "block.0.rd.reqs": 5}, []),
+]
+
+
+@pytest.mark.parametrize(("data", "expected"), [case[1:] for case in DEVICES], ids=[case[0] for case in DEVICES])
+def test_devices_go_by_their_name(data: dict[str, object], expected: list[tuple[object, int]]) -> None:
+    vm, _ = cleaned(data)
+    found = [(block.name, block.rd_reqs) for block in vm.blocks] + [(nic.name, nic.rx_bytes) for nic in vm.networks]
+    assert found == expected
+
+
+def test_a_device_without_a_name_is_counted() -> None:
+    _, tally = cleaned({"net.0.rx.bytes": 5, "block.0.rd.reqs": 1})
+    assert tally.drops == {"unnamed_device": 2}
+
+
+def test_vcpus_keep_their_numbers_over_holes() -> None:
+    vm, _ = cleaned({"vcpu.current": 2, "vcpu.maximum": 12, "vcpu.0.time": 1, "vcpu.11.time": 2, "vcpu.11.state": 1})
+    assert [(vcpu.number, vcpu.time, vcpu.state) for vcpu in vm.vcpus] == [(0, 1, -1), (11, 2, 1)]
+    assert (vm.vcpu_current, vm.vcpu_maximum) == (2, 12)
+
+
+@pytest.mark.parametrize(("state", "cpu_time"), [(1, 5), (3, 5), (4, 5), (5, -1), (6, 5), (99, 5)])
+def test_a_vm_that_is_shut_off_reports_no_cpu_time(state: int, cpu_time: int) -> None:
+    vm, _ = cleaned({"state.state": state, "cpu.time": 5, "cpu.user": 5, "cpu.system": 5, "balloon.current": 7})
+    assert (vm.cpu_time, vm.state_state, vm.balloon_current) == (cpu_time, state, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("web-1", "web-1"),
+        ("tab\there", "tab\ufffdhere"),
+        ("line\u0085end", "line\ufffdend"),
+        ("right\u202eleft", "right\ufffdleft"),
+        ("lone\ud800surrogate", "lone\ufffdsurrogate"),
+        ('quote" back\\slash {brace} %s', 'quote" back\\slash {brace} %s'),
+        ("-leading", "-leading"),
+        ("96d39f50-15c8-409f-9a7f-d2f9b5cba981", "96d39f50-15c8-409f-9a7f-d2f9b5cba981"),
+        ("ünïcödé 机", "ünïcödé 机"),
+        ("x" * 300, "x" * 256),
+        ("\u202e" * 4_000_000, "\ufffd" * 256),
+    ],
+)
+def test_names_become_printable(name: str, shown: str) -> None:
+    vm, _ = cleaned({}, name)
+    assert vm.name == shown == printable(name)
+    assert vm.name.encode()
+
+
+def test_device_names_tell_disks_from_nics() -> None:
+    one, _ = cleaned({"block.0.name": "a"})
+    other, _ = cleaned({"net.0.name": "a"})
+    assert device_names(one) != device_names(other)

@@ -1,0 +1,100 @@
+"""Which answer is shown: ordered by the begin of its call, each at most once, never an older time over a newer one."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from virtflow.producer.merge import Answer, Shown, Vm, answered, filled, reading
+
+UUID = "96d39f50-15c8-409f-9a7f-d2f9b5cba981"
+RUNNING = Vm(UUID, "a", {"state.state": 1})
+
+
+def monitor(began: float, cpu_time: int) -> Answer:
+    data: dict[str, object] = {"cpu.time": cpu_time, "cpu.user": 1, "balloon.rss": 5, "vcpu.0.time": cpu_time, "vcpu.0.wait": 3}
+    return Answer(data, began, 1000 + began)
+
+
+def fill(began: float, cpu_time: int) -> Answer:
+    return Answer({"cpu.time": cpu_time, "vcpu.0.time": cpu_time, "balloon.current": 9}, began, 1000 + began)
+
+
+def test_a_monitor_answer_in_time_needs_no_fill() -> None:
+    shown = Shown()
+    assert not shown.needs_fill(RUNNING, monitor(1, 10))
+    found = reading(RUNNING, monitor(1, 10), None, shown)
+    assert (found.data["cpu.time"], found.monitor_collected) == (10, 1001)
+
+
+def test_without_an_answer_the_fill_shows() -> None:
+    shown = Shown()
+    assert shown.needs_fill(RUNNING, None)
+    found = reading(RUNNING, None, fill(1, 10), shown)
+    assert found.data["cpu.time"] == 10
+    assert math.isnan(found.monitor_collected)
+
+
+def test_a_late_answer_is_shown_once_and_takes_no_time_back() -> None:
+    shown = Shown()
+    reading(RUNNING, None, fill(5, 50), shown)
+    late = monitor(4, 40)
+    assert shown.needs_fill(RUNNING, late)
+    found = reading(RUNNING, late, fill(6, 60), shown)
+    assert (found.data["cpu.time"], found.data["vcpu.0.time"], found.data["vcpu.0.wait"], found.monitor_collected) == (60, 60, 3, 1004)
+    again = reading(RUNNING, late, fill(7, 70), shown)
+    assert "cpu.user" not in again.data
+    assert math.isnan(again.monitor_collected)
+
+
+def test_a_late_answer_without_a_new_fill_shows_no_older_times() -> None:
+    shown = Shown()
+    reading(RUNNING, None, fill(5, 50), shown)
+    found = reading(RUNNING, monitor(4, 40), None, shown)
+    assert "cpu.time" not in found.data
+    assert "vcpu.0.time" not in found.data
+    assert found.data["cpu.user"] == 1
+
+
+def test_an_answer_older_than_the_one_shown_is_dropped() -> None:
+    shown = Shown()
+    reading(RUNNING, monitor(5, 50), None, shown)
+    assert not shown.usable(UUID, monitor(4, 40))
+    assert "cpu.time" not in reading(RUNNING, monitor(4, 40), None, shown).data
+
+
+def test_a_vm_that_went_is_forgotten() -> None:
+    shown = Shown()
+    reading(RUNNING, monitor(5, 50), fill(6, 60), shown)
+    shown.keep({})
+    assert (shown.monitor, shown.fill) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [({"cpu.time": 1, "balloon.current": 1}, False), ({"balloon.rss": 1}, True), ({"block.12.rd.reqs": 0}, True), ({}, False)],
+)
+def test_only_a_call_that_held_the_job_lock_proves_life(data: dict[str, object], expected: bool) -> None:  # noqa: FBT001
+    assert answered(data) is expected
+
+
+def test_a_vm_that_is_shut_off_is_not_asked_again_for_its_cpu_time() -> None:
+    off = Vm(UUID, "a", {"state.state": 5})
+    assert not Shown().needs_fill(off, Answer({"balloon.current": 1}, 1, 1))
+    assert Shown().needs_fill(off, None)
+
+
+def test_the_fill_has_the_bulk_call_s_keys() -> None:
+    found = filled((1, 2048, 1024, 2, 77), ([(0, 1, 33, 0), (3, 2, 44, -1)], [(True,)]))
+    assert found == {
+        "balloon.maximum": 2048,
+        "balloon.current": 1024,
+        "vcpu.current": 2,
+        "cpu.time": 77,
+        "vcpu.0.state": 1,
+        "vcpu.0.time": 33,
+        "vcpu.3.state": 2,
+        "vcpu.3.time": 44,
+    }
+    assert "cpu.time" not in filled((5, 2048, 1024, 2, 0), None)
