@@ -61,8 +61,11 @@ class Service:
 class Pipeline:
     """Producers on a lab's nodes, a broker they all reach, one processors and one exporter."""
 
-    def __init__(self, lab: Lab, folder: Path, settings: Mapping[str, str] | None = None) -> None:
-        """Bring everything up and wait until the exporter shows every node; ``settings`` are more environment variables."""
+    def __init__(self, lab: Lab, folder: Path, settings: Mapping[str, str] | None = None, *, whole: bool = True) -> None:
+        """Bring everything up and wait until the exporter shows every node; ``settings`` are more environment variables.
+
+        Without ``whole`` only the broker and its topics are there, for a test of producers that it starts itself.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.broker = Broker(folder / "broker", host=lab.network.address(254))
@@ -80,14 +83,18 @@ class Pipeline:
         self.processors = self._here("processors")
         self.exporter = self._here("exporter")
         try:
-            self._start()
+            self._start_broker()
+            if whole:
+                self._start_services()
         except BaseException:
             self.close()
             raise
 
-    def _start(self) -> None:
+    def _start_broker(self) -> None:
         self.broker.start()
         run(["env", *(f"{key}={value}" for key, value in self.environment.items()), VIRTFLOW, "topics", "create"])
+
+    def _start_services(self) -> None:
         for service in self.services:
             service.start()
         self.await_scrape(

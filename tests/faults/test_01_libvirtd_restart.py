@@ -1,0 +1,118 @@
+"""Fault 1: libvirtd is restarted, 20 times in a row."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.support.lab import Guest, Lab, await_true
+from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
+from tests.support.lab_tap import Tap
+from virtflow.producer.inbox import Happened, Message
+from virtflow.producer.sample import Sampler
+from virtflow.runtime.settings import Libvirt, Producer, Settings
+from virtflow.schemas.records import NodeSnapshot
+
+RESTARTS = 20
+TWO_INTERVALS = 2 * INTERVAL_SECONDS
+WAY_SECONDS = 0.5
+"""From the end of a round to its arrival at the test."""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """One node."""
+    with Lab(nodes=1) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def guests(lab: Lab) -> list[Guest]:
+    """Three VMs."""
+    return lab.nodes[0].load_paused(3)
+
+
+def test_a_good_snapshot_comes_within_two_intervals_of_every_restart(lab: Lab, guests: list[Guest], tmp_path: Path) -> None:
+    """The same process goes on through all restarts, and its threads do not grow in number."""
+    node = lab.nodes[0]
+
+    def good(snapshot: NodeSnapshot) -> bool:
+        return snapshot.health.up == 1 and {vm.uuid for vm in snapshot.vms} == {guest.uuid for guest in guests}
+
+    with Pipeline(lab, tmp_path, whole=False) as pipeline, Tap(pipeline.broker.address) as tap:
+        producer = pipeline.producers[0]
+        producer.start()
+        tap.await_snapshot(node.name, good, 0.0)
+        before = threads(producer.process.pid)
+        for _ in range(RESTARTS):
+            node.restart_libvirtd()
+            back = time.time()
+            assert tap.await_snapshot(node.name, good, back).time - back <= TWO_INTERVALS + WAY_SECONDS
+        await_true(lambda: threads(producer.process.pid) <= before, 10.0, "as many threads as before")
+        assert producer.stop() == 0
+        assert {one.snapshot.boot_id for one in tap.of(node.name)} == {tap.arrivals[0].snapshot.boot_id}
+
+
+class Listening(Sampler):
+    """The producer's sampler, which also notes the events it was told."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Begin to connect."""
+        self.told: list[tuple[str, str, tuple[object, ...]]] = []
+        super().__init__(settings)
+
+    def has_connected(self, times: int) -> bool:
+        """Whether it is connected, for at least the given time."""
+        return self._safe.connects >= times and self._safe.lane is not None
+
+    def _handle(self, message: Message) -> None:
+        if isinstance(message, Happened):
+            self.told.append((message.uuid, message.what, message.detail))
+        super()._handle(message)
+
+
+def test_each_event_comes_once_after_all_restarts(lab: Lab) -> None:
+    """Callbacks are registered anew with each connection, and none of a lost connection is left."""
+    node = lab.nodes[0]
+    settings = Settings(libvirt=Libvirt(uri=node.socket_uri), producer=Producer(interval_seconds=INTERVAL_SECONDS))
+    sampler = Listening(settings)
+    stopping = threading.Event()
+
+    def sample() -> None:
+        while not stopping.is_set():
+            sampler.round()
+            sampler.wait(time.monotonic() + 0.1)
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        for count in range(RESTARTS):
+            node.restart_libvirtd()
+            await_true(partial(sampler.has_connected, count + 1), 10.0, "connected again")
+        guest = node.load_paused(1, "event")[0]
+        node.virsh("resume", guest.uuid)
+        node.destroy(guest)
+        await_true(
+            lambda: any(uuid == guest.uuid and detail[0] == STOPPED for uuid, _, detail in sampler.told), 10.0, "the VM's end is told"
+        )
+    finally:
+        stopping.set()
+        thread.join()
+        assert sampler.close(5.0)
+    told = [(what, detail) for uuid, what, detail in sampler.told if uuid == guest.uuid and what == "lifecycle"]
+    assert sorted(told) == sorted(set(told))
+    assert {detail[0] for _, detail in told} >= {STARTED, RESUMED, STOPPED}
+
+
+STARTED, RESUMED, STOPPED = 2, 4, 5
+"""libvirt's numbers of lifecycle events."""
+
+
+def threads(pid: int) -> int:
+    """How many threads a process has."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
