@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "simulate": "virtflow.cli.services:simulate",
     "topics": "virtflow.cli.topics:topics",
     "metrics": "virtflow.cli.metrics:metrics",
+    "check": "virtflow.cli.check:check",
     "config": "virtflow.cli.config:config",
     "version": "virtflow.cli.version:version",
     "completion": "virtflow.cli.completion:completion",

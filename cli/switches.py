@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -39,23 +39,36 @@ def row_of(path: str) -> Row:
 
 
 def settings_switches(*paths: str) -> Callable[[Command], Callable[..., Any]]:
-    """Gives a command ``--config`` and the switches of the settings ``paths``; it is called with the loaded ``Settings`` first.
-
-    A value is handed on as the text it is: the settings' own rules check it, so that an error reads the same wherever it came from.
-    """
+    """Gives a command ``--config`` and the switches of the settings ``paths``; it is called with the loaded ``Settings`` first."""
 
     def decorate(command: Command) -> Callable[..., Any]:
         @wraps(command)
         def with_settings(config_file: Path | None, **given: Any) -> Any:  # noqa: ANN401, click's values
-            switches = {path: given.pop(_parameter(path)) for path in paths}
-            return command(load(config_file, os.environ, switches), **given)
+            return command(load(config_file, os.environ, given_switches(given, paths)), **given)
 
-        decorated: Callable[..., Any] = with_settings
-        for path in reversed(paths):
-            decorated = _option(row_of(path))(decorated)
-        return config_switch(decorated)
+        return config_switch(setting_options(*paths)(with_settings))
 
     return decorate
+
+
+def setting_options(*paths: str) -> Callable[[Command], Callable[..., Any]]:
+    """Gives a command the switches of the settings ``paths``, each with the help, the default and the variable of its row."""
+
+    def decorate(command: Command) -> Callable[..., Any]:
+        decorated: Callable[..., Any] = command
+        for path in reversed(paths):
+            decorated = _option(row_of(path))(decorated)
+        return decorated
+
+    return decorate
+
+
+def given_switches(given: dict[str, Any], paths: Iterable[str]) -> dict[str, object]:
+    """Takes the values of the switches ``paths`` out of ``given``, by their settings' names; None where one was not used.
+
+    A value is handed on as the text it is: the settings' own rules check it, so that an error reads the same wherever it came from.
+    """
+    return {path: given.pop(_parameter(path)) for path in paths}
 
 
 def metavar(row: Row) -> str:
