@@ -29,6 +29,7 @@ __all__ = ["Guest", "GuestSpec", "Lab", "LabError", "Node", "Process", "await_tr
 
 FIRST_PROCESS = Path(__file__).with_name("lab_node.sh")
 BOOT_SECONDS = 180.0
+LOOKS = 5
 LOADERS = 4
 """VMs that are started at a time; libvirtd serves five calls per connection."""
 
@@ -117,6 +118,15 @@ class Node:
         except LabError:
             return False
         return True
+
+    def captured_calls(self) -> int:
+        """How many of the daemon's workers are held by calls that do not return, by its own count: those busy at every one of some looks."""
+        return min(self._busy_workers() for _ in range(LOOKS))
+
+    def _busy_workers(self) -> int:
+        said = self.exec("virt-admin", "srv-threadpool-info", "libvirtd").splitlines()
+        numbers = {key.strip(): int(value) for key, _, value in (line.partition(":") for line in said) if value}
+        return numbers["nWorkers"] - numbers["freeWorkers"]
 
     # -- commands
 

@@ -15,6 +15,7 @@ from typing import Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.lab_process import await_true
+from tests.support.prometheus import Prometheus
 
 Series = tuple[str, frozenset[tuple[str, str]]]
 """A metric's name and its labels."""
@@ -67,6 +68,20 @@ def parse(text: str, when: float) -> Scrape:
                 raise DuplicateSeriesError(f"{sample.name}{sample.labels}")
             series[key] = sample.value
     return Scrape(when, text, series)
+
+
+def stored(prometheus: Prometheus, uuid: str) -> Scrape:
+    """What Prometheus holds of one VM now, as the scrape it comes from; rules' results left out. Empty at time 0 before the first one."""
+    now = time.time()
+    selector = f'{{uuid="{uuid}",job!=""}}'
+    series: dict[Series, float] = {}
+    for sample in prometheus.query(selector, now):
+        name = sample.labels.pop("__name__")
+        if name.startswith("vm_"):
+            key = (name, frozenset(pair for pair in sample.labels.items() if pair[0] not in {"job", "instance"}))
+            series[key] = sample.value
+    scraped = prometheus.query(f"timestamp(vm_sample_age_seconds{selector})", now)
+    return Scrape(scraped[0].value if scraped else 0.0, "", series)
 
 
 def fetch(url: str) -> str:
