@@ -1,0 +1,197 @@
+"""What operators install: units, rules, alerts and dashboards, each held against what virtflow really has."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.command_line import parse_command_line
+from tests.support.prometheus import check_rule_tests
+from virtflow.schemas.metrics import BY_NAME
+
+ROOT = Path(__file__).resolve().parents[2]
+UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+DASHBOARDS = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
+RULE_FILES = sorted((ROOT / "deploy" / "prometheus").glob("*.yml"))
+RULE_TESTS = Path(__file__).parent / "data" / "rules"
+RUNBOOKS = ROOT / "docs" / "runbooks"
+PROGRAM = "/opt/virtflow/bin/virtflow"
+NAME = re.compile(r"(?<![\w:\"{,])(?:vm|node|virtflow)[_:][a-z0-9_:]+")
+VARIABLE = re.compile(r"\$(?:\{\w+\}|\w+)")
+HARDENING = {
+    "NoNewPrivileges": "true",
+    "CapabilityBoundingSet": "",
+    "ProtectSystem": "strict",
+    "ProtectHome": "true",
+    "PrivateTmp": "true",
+    "PrivateDevices": "true",
+    "Type": "notify",
+    "Restart": "always",
+}
+
+
+def rules(file: Path) -> list[dict[str, Any]]:
+    """Every rule of a rule file."""
+    return [rule for group in yaml.safe_load(file.read_text()).get("groups", []) for rule in group["rules"]]
+
+
+ALL_RULES = [rule for file in RULE_FILES for rule in rules(file)]
+ALERTS = {rule["alert"]: rule for rule in ALL_RULES if "alert" in rule}
+RECORDED = {rule["record"] for rule in ALL_RULES if "record" in rule}
+
+
+def expressions(dashboard: Path) -> Iterator[str]:
+    """Every query of a dashboard, variables' queries included, as Prometheus would get it."""
+    board = json.loads(dashboard.read_text())
+    for panel in board["panels"]:
+        yield from (target["expr"] for target in panel.get("targets", []))
+    for variable in board["templating"]["list"]:
+        query = variable["query"]["query"]
+        yield re.sub(r"^(?:label_values|query_result)\((.+?)(?:, *\w+)?\)$", r"\1", query)
+
+
+def unknown_names(promql: str) -> set[str]:
+    """Names in a query that neither the catalogue nor a recording rule has."""
+    without_strings = re.sub(r'"[^"]*"', '""', promql)
+    return {name for name in NAME.findall(without_strings) if name not in BY_NAME and name not in RECORDED}
+
+
+def directives(unit: Path) -> dict[str, str]:
+    """A unit's directives; of one that is given twice, the last."""
+    lines = [line for line in unit.read_text().splitlines() if "=" in line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
+
+
+@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.get("alert") or rule["record"])
+def test_rules_ask_for_what_exists(rule: dict[str, Any]) -> None:
+    """A rule over a metric that nobody exposes would be silent for ever."""
+    assert unknown_names(rule["expr"]) == set()
+    assert NAME.search(rule["expr"]) or "up{" in rule["expr"]
+
+
+def test_an_unknown_name_is_found() -> None:
+    """The search above finds a wrong name wherever it stands in a query."""
+    assert unknown_names('sum by (node) (rate(vm_cpu_second_total{a="vm_x"}[5m])) > virtflow:nothing:sum') == {
+        "vm_cpu_second_total",
+        "virtflow:nothing:sum",
+    }
+
+
+@pytest.mark.parametrize("name", ["rules", "alerts"])
+def test_rules_do_what_they_say(name: str) -> None:
+    """Rules and alerts pass promtool's own tests."""
+    check_rule_tests(RULE_TESTS / f"{name}.yml")
+
+
+def test_every_alert_is_tested_and_has_its_page() -> None:
+    """Each alert fires in a test, names a page that exists, and the index and the pages say the same."""
+    tested = {
+        case["alertname"]
+        for test in yaml.safe_load((RULE_TESTS / "alerts.yml").read_text())["tests"]
+        for case in test["alert_rule_test"]
+        if case.get("exp_alerts")
+    }
+    assert tested == set(ALERTS)
+    index = (RUNBOOKS / "README.md").read_text()
+    for name, rule in ALERTS.items():
+        assert rule["annotations"]["runbook"] == f"docs/runbooks/{name}.md"
+        assert f"# {name}" in (RUNBOOKS / f"{name}.md").read_text()
+        assert f"({name}.md)" in index
+        assert rule["labels"]["severity"] in {"warning", "critical"}
+    assert {path.stem for path in RUNBOOKS.glob("*.md")} == {*ALERTS, "README"}
+
+
+@pytest.mark.parametrize("name", sorted(ALERTS))
+def test_runbooks_answer_the_three_questions(name: str) -> None:
+    """A page says what it means, what to look at, and what to do."""
+    page = (RUNBOOKS / f"{name}.md").read_text()
+    for heading in ("## What it means", "## Look", "## Do"):
+        assert heading in page
+    for line in re.findall(r"^ {4}virtflow (.+)$", page, re.MULTILINE):
+        parse_command_line(shlex.split(line, comments=True))
+    for query in re.findall(r"^ {4}promql> (.+)$", page, re.MULTILINE):
+        assert unknown_names(query) == set()
+
+
+def test_scrape_configuration_is_valid() -> None:
+    """Prometheus takes it, rules included."""
+    done = subprocess.run(
+        ["promtool", "check", "config", str(ROOT / "deploy" / "prometheus" / "prometheus.yml")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: path.stem)
+def test_dashboards_ask_for_what_exists(dashboard: Path, tmp_path: Path) -> None:
+    """Every query is one that Prometheus can read, over names of the catalogue or of the recording rules."""
+    queries = list(expressions(dashboard))
+    assert len(queries) > 15
+    for query in queries:
+        assert unknown_names(query) == set(), query
+    plain = [VARIABLE.sub(lambda match: "1m" if "interval" in match[0] else "x", query) for query in queries]
+    file = tmp_path / "rules.yml"
+    as_rules = [{"record": f"query_{number}", "expr": query} for number, query in enumerate(plain)]
+    file.write_text(json.dumps({"groups": [{"name": "queries", "rules": as_rules}]}))
+    done = subprocess.run(["promtool", "check", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_dashboards_are_told_apart_and_find_their_source() -> None:
+    """Own identifiers, panels that do not overlap, and the data source that the compose file provisions."""
+    boards = [json.loads(path.read_text()) for path in DASHBOARDS]
+    assert {board["uid"] for board in boards} == {"virtflow-fleet", "virtflow-vm"}
+    provisioned = yaml.safe_load((ROOT / "deploy" / "container" / "grafana" / "datasources" / "prometheus.yml").read_text())
+    uid = provisioned["datasources"][0]["uid"]
+    for board in boards:
+        cells = [
+            (x, y)
+            for panel in board["panels"]
+            for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+            for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+        ]
+        assert len(cells) == len(set(cells))
+        assert max(x for x, _ in cells) < 24
+        assert {panel["datasource"]["uid"] for panel in board["panels"] if panel["type"] != "row"} == {uid}
+        assert all(panel["description"] for panel in board["panels"] if panel["type"] != "row")
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_units_run_real_commands_as_users_of_their_own(unit: Path) -> None:
+    """The command is one that virtflow takes, and the user is in the sysusers file and in no group of others."""
+    given = directives(unit)
+    program, *words = shlex.split(given["ExecStart"])
+    assert program == PROGRAM
+    assert parse_command_line(words) == unit.stem.replace("-", " ", 1)
+    assert given["User"] == given["Group"] == unit.stem
+    assert "SupplementaryGroups" not in given
+    assert f"u {unit.stem} - " in (ROOT / "deploy" / "systemd" / "virtflow.sysusers").read_text()
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_units_are_hardened(unit: Path) -> None:
+    """What every unit must have, and systemd's own measure of what is left."""
+    given = directives(unit)
+    assert {key: given.get(key) for key in HARDENING} == HARDENING
+    assert "MemoryMax" in given
+    assert int(given["TimeoutStopSec"]) > 10, "a service drains for ten seconds"
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_systemd_takes_the_units(unit: Path, tmp_path: Path) -> None:
+    """`systemd-analyze` finds nothing wrong, and little exposed."""
+    here = tmp_path / unit.name
+    here.write_text(unit.read_text().replace(PROGRAM, sys.executable))
+    verified = subprocess.run(["systemd-analyze", "verify", "--man=no", str(here)], capture_output=True, text=True, check=False)
+    assert (verified.returncode, verified.stderr.strip()) == (0, "")
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", str(here)]
+    exposed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert exposed.returncode == 0, exposed.stdout[-500:]
