@@ -23,6 +23,7 @@ PIPE_CLOSED: Final = 141
 DEBUG_VARIABLE: Final = "VIRTFLOW_DEBUG"
 
 COMMANDS: Final[Mapping[str, str]] = {
+    "snapshot": "virtflow.cli.snapshot:snapshot",
     "producer": "virtflow.cli.services:producer",
     "processors": "virtflow.cli.services:processors",
     "exporter": "virtflow.cli.services:exporter",

@@ -20,7 +20,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], right: froze
 def plain(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
     """The table as aligned columns without lines around them."""
     lines = [list(head), *(list(row) for row in rows)]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
+    widths = [max(_width(line[n]) for line in lines) for n in range(len(head))]
 
     def text(line: Sequence[str]) -> str:
         return "  ".join(
@@ -28,6 +28,11 @@ def plain(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[i
         ).rstrip()
 
     return "\n".join(text(line) for line in lines)
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal that ``text`` takes: wide characters take two, combining ones none."""
+    return sum((unicodedata.east_asian_width(char) in "WF") + 1 for char in text if not unicodedata.combining(char))
 
 
 def printable(text: str, longest: int = 128) -> str:

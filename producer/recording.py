@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, NamedTuple, TextIO
 
 from virtflow.producer.clean import Reading
 from virtflow.producer.merge import answered
@@ -40,18 +40,31 @@ def write(found: Round, node: str, out: TextIO) -> int:
     return len(found.readings)
 
 
+class Recorded(NamedTuple):
+    """A VM's newest line on one node: its time, and the time of the line before it there (NaN for the only one)."""
+
+    time: float
+    node: str
+    reading: Reading
+    before: float = math.nan
+
+
 class Recording:
     """A ``Source`` that reads a recording: its only round has of each VM the newest line."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file; ``passed_by`` counts lines without a sample by reason. Raises ``EnvironmentProblemError``."""
+        """Read the file. Raises ``EnvironmentProblemError``.
+
+        ``passed_by`` counts lines without a sample by reason; ``newest`` has of each VM the newest line of every node that has one.
+        """
         self.passed_by: Counter[str] = Counter()
-        newest: dict[str, tuple[float, str, Reading]] = {}
+        by_node: dict[tuple[str, str], Recorded] = {}
         try:
             with path.open("rb") as file:
                 for time, node, reading in self._samples(_lines(file)):
-                    if reading.uuid not in newest or newest[reading.uuid][0] <= time:
-                        newest[reading.uuid] = (time, node, reading)
+                    known = by_node.get((reading.uuid, node))
+                    if known is None or known.time <= time:
+                        by_node[reading.uuid, node] = Recorded(time, node, reading, known.time if known else math.nan)
         except OSError as error:
             raise EnvironmentProblemError(
                 thing="recording",
@@ -59,17 +72,17 @@ class Recording:
                 why=error.strerror or str(error),
                 fix="name a file written by `virtflow snapshot --record`",
             ) from error
-        if not newest:
+        if not by_node:
             raise EnvironmentProblemError(
                 thing="recording",
                 value=str(path),
                 why=f"holds no sample ({self.passed_by.total()} lines passed by)",
                 fix="name a file written by `virtflow snapshot --record`",
             )
-        last = max(newest.values(), key=lambda item: item[0])
-        self._round = Round(
-            last[0], up=True, readings=tuple(reading for _, _, reading in newest.values()), node=last[1], drops=dict(self.passed_by)
-        )
+        self.newest = tuple(sorted(by_node.values(), key=lambda line: line.time))
+        readings = {line.reading.uuid: line.reading for line in self.newest}
+        last = self.newest[-1]
+        self._round = Round(last.time, up=True, readings=tuple(readings.values()), node=last.node, drops=dict(self.passed_by))
 
     def _samples(self, lines: Iterable[bytes]) -> Iterator[tuple[float, str, Reading]]:
         for line in lines:

@@ -1,0 +1,128 @@
+"""One sample of the VMs for ``virtflow snapshot``: from libvirt here and now, or the newest one in a recording."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from virtflow.cli.parts import part
+from virtflow.cli.probes import libvirt as probe_libvirt
+from virtflow.processors.inventory import inventories_of
+from virtflow.processors.normalise import normalise_snapshot
+from virtflow.runtime.settings import Settings
+from virtflow.schemas.errors import EnvironmentProblemError
+from virtflow.schemas.ownership import Claim, speaker
+from virtflow.schemas.records import NodeSnapshot, VmInventory, VmMetrics
+
+if TYPE_CHECKING:
+    from virtflow.producer.recording import Recorded
+    from virtflow.producer.sample import Round
+
+INTERVAL_SECONDS: Final = 5.0
+"""The interval that a single round is made for: most of it is how long a VM that hangs may hold it up."""
+DESCRIBE_SECONDS: Final = 10.0
+"""The inventory's interval, as short as it can be, so that the one round reads that of every VM."""
+CLOSE_SECONDS: Final = 2.0
+INTERVALS_ALIVE: Final = 3
+"""Of a VM that two nodes have recorded, the lines of a node count so many of its own intervals."""
+
+REPLAY: Final = "replay"
+"""The boot id of records that a recording brought."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The VMs in base units, each once. ``node`` and ``collected`` (Unix seconds) are those of the newest; ``stuck`` says that a call hangs."""
+
+    node: str
+    collected: float
+    vms: tuple[VmMetrics, ...]
+    inventories: dict[str, VmInventory] = field(default_factory=dict)
+    broken_lines: int = 0
+    stuck: bool = False
+
+
+def sample_libvirt(settings: Settings, record: Path | None) -> Sample:
+    """One round of the hypervisor's VMs, also appended to ``record`` as it was read. Raises ``EnvironmentProblemError``."""
+    for finding in probe_libvirt(settings):
+        if not finding.ok:
+            fix = f"{finding.fix}; or give a recording with --replay FILE"
+            raise EnvironmentProblemError(thing=finding.thing, value=finding.value, why=finding.detail, fix=fix)
+    sampling = part("virtflow.producer.sample", "producer")
+    service = part("virtflow.producer.service", "producer")
+    found: list[Round] = []
+
+    class Kept(sampling.Sampler):  # type: ignore[misc, name-defined]
+        """A sampler whose newest round is kept as it was read."""
+
+        def round(self) -> Round:
+            found[:] = [super().round()]
+            return found[0]
+
+    source = Kept(_for_one_round(settings))
+    try:
+        snapshot: NodeSnapshot = service.one_snapshot(settings, source, settings.libvirt.connect_timeout_seconds)
+    finally:
+        ended = source.close(CLOSE_SECONDS)
+    if not found[0].up:
+        uri = settings.libvirt.uri
+        raise EnvironmentProblemError(thing="libvirt", value=uri, why="does not answer", fix="`virtflow check --for producer` says more")
+    if record is not None:
+        _append(found[0], snapshot.node, record)
+    inventories = {inventory.uuid: inventory for inventory in inventories_of(snapshot)}
+    return Sample(snapshot.node, snapshot.collected, tuple(normalise_snapshot(snapshot).metrics), inventories, stuck=not ended)
+
+
+def _for_one_round(settings: Settings) -> Settings:
+    producer = msgspec.structs.replace(settings.producer, interval_seconds=INTERVAL_SECONDS, inventory_seconds=DESCRIBE_SECONDS)
+    return msgspec.structs.replace(settings, producer=producer)
+
+
+def _append(found: Round, node: str, path: Path) -> None:
+    recording = part("virtflow.producer.recording", "producer")
+    try:
+        with path.open("a", encoding="utf-8") as out:
+            recording.write(found, node, out)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise EnvironmentProblemError(thing="recording", value=str(path), why=why, fix="name a file this user can write") from error
+
+
+def sample_recording(path: Path) -> Sample:
+    """The newest line of every VM in a recording. Raises ``EnvironmentProblemError`` where there is none."""
+    recording: Any = part("virtflow.producer.recording", "producer").Recording(path)
+    lines: tuple[Recorded, ...] = recording.newest
+    records = [record for line in lines for record in _normalised(line)]
+    by_uuid: dict[str, list[VmMetrics]] = {}
+    for record in records:
+        by_uuid.setdefault(record.uuid, []).append(record)
+    spoken = {uuid: _speaking(claimed) for uuid, claimed in by_uuid.items()}
+    # A recording's samples tell nothing of the inventory but where the VM is.
+    inventories = {uuid: VmInventory(uuid=uuid, name=record.name, node=record.node) for uuid, record in spoken.items()}
+    return Sample(lines[-1].node, lines[-1].time, tuple(spoken.values()), inventories, recording.passed_by["broken_line"])
+
+
+def _normalised(line: Recorded) -> list[VmMetrics]:
+    clean = part("virtflow.producer.clean", "producer")
+    vm = clean.vm_snapshot(line.reading, clean.Tally())
+    snapshot = NodeSnapshot(
+        node=clean.printable(line.node), boot_id=REPLAY, sequence=0, collected=line.time, interval=line.time - line.before, vms=[vm]
+    )
+    return normalise_snapshot(snapshot).metrics
+
+
+def _speaking(records: list[VmMetrics]) -> VmMetrics:
+    """The record of the node that speaks for the VM, among those that are not over by the time of the newest."""
+    newest = max(record.collected for record in records)
+    live = [record for record in records if record.collected + INTERVALS_ALIVE * _interval(record) >= newest]
+    claims = [Claim(record.node, record.state, record.collected, record.state_reason, _interval(record)) for record in live]
+    node = speaker(claims).node
+    return next(record for record in live if record.node == node)
+
+
+def _interval(record: VmMetrics) -> float:
+    return INTERVAL_SECONDS if math.isnan(record.interval) else record.interval
