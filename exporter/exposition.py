@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.node_text import AGE as NODE_AGE
-from virtflow.exporter.text import MONITOR_AGE, SAMPLE_AGE, VM_INFO, Lines, head, label_text
+from virtflow.exporter.text import CONFLICT, MONITOR_AGE, SAMPLE_AGE, VM_INFO, Lines, head, label_text
 from virtflow.schemas.vocabulary import Metric
 
 VMS_PER_STEP: Final = 1_000
@@ -29,6 +29,7 @@ class _Shown(Struct, gc=False):
     info: str
     collected: float
     monitor_collected: float
+    conflict: bool = False
 
 
 Counts = dict[str, int]
@@ -40,7 +41,11 @@ def exposition(fleet: Fleet, names: Collection[str], wall: float, counts: Counts
 
     ``fleet.expire`` has been called; everything is read from the fleet before the first chunk. ``counts`` is updated.
     """
-    vms = [_Shown(vm.identity, vm.lines, vm.info, vm.shown.collected, vm.monitor_collected) for vm in fleet.vms() if vm.shown is not None]
+    vms = [
+        _Shown(vm.identity, vm.lines, vm.info, vm.shown.collected, vm.monitor_collected, vm.conflict)
+        for vm in fleet.vms()
+        if vm.shown is not None
+    ]
     nodes = [
         _Shown(label_text([("node", node.status.node)]), node.lines, "", node.status.collected, float("nan")) for node in fleet.nodes()
     ]
@@ -82,6 +87,8 @@ def _step(name: str, at: int, shown: list[_Shown], wall: float) -> str:
             return "".join([_age(name, one.identity, wall - one.collected) for one in shown])
         case _ if name == MONITOR_AGE:
             return "".join([_age(name, one.identity, wall - one.monitor_collected) for one in shown])
+        case _ if name == CONFLICT:
+            return "".join([f"{name}{{{one.identity}}} {one.conflict:d}\n" for one in shown])
         case _ if name == VM_INFO:
             return "".join([one.info for one in shown])
         case _:

@@ -7,13 +7,12 @@ node is down; order and duplicates are told by ``schemas.order``, two nodes' cla
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import Final
 
 from virtflow.exporter.node_text import NodeText
 from virtflow.exporter.text import Lines, VmText, quoted
 from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness
-from virtflow.schemas.ownership import Claim, speaks
+from virtflow.schemas.ownership import Claim, Contest, conflict, contest, speaker
 from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics
 
 INTERVALS_ALIVE: Final = 3
@@ -38,7 +37,7 @@ class Report:
 class Vm:
     """One VM: its nodes' reports, the sample that is shown, and its rendered lines."""
 
-    __slots__ = ("expires", "identity", "info", "inventory", "lines", "monitor_collected", "reports", "shown")
+    __slots__ = ("conflict", "contest", "expires", "identity", "info", "inventory", "lines", "monitor_collected", "reports", "shown")
 
     def __init__(self) -> None:
         """Nothing is known yet."""
@@ -49,6 +48,8 @@ class Vm:
         self.lines: Lines = ()
         self.info = ""
         self.monitor_collected = float("nan")
+        self.contest = Contest()
+        self.conflict = False
         self.expires = NEVER
 
 
@@ -89,7 +90,7 @@ class Fleet:
         fresh = freshness(seen, position)
         if fresh is Freshness.NEW:
             vm.reports[record.node] = Report(record, advance(seen, position), arrived + INTERVALS_ALIVE * record.interval)
-            self._decide(vm)
+            self._decide(vm, arrived)
         return fresh
 
     def take_inventory(self, record: VmInventory, arrived: float) -> Freshness:
@@ -135,7 +136,7 @@ class Fleet:
             if not _expire_reports(vm, now):
                 del self._vms[uuid]
             else:
-                self._decide(vm)
+                self._decide(vm, now)
         for name, node in [(name, node) for name, node in self._nodes.items() if node.silent_from <= now]:
             if node.forgotten <= now:
                 del self._nodes[name]
@@ -151,14 +152,21 @@ class Fleet:
         """The nodes that are known, silent ones included."""
         return list(self._nodes.values())
 
-    def _decide(self, vm: Vm) -> None:
+    def _decide(self, vm: Vm, now: float) -> None:
         """Finds the report that counts, shows it, and notes when the first of them is over."""
         vm.expires = min([report.expires for report in vm.reports.values()])
         live = [report.record for report in vm.reports.values() if report.record is not None]
-        record = live[0] if len(live) == 1 else _speaker(live)
-        if record is None:
+        if not live:
             vm.shown, vm.identity, vm.lines, vm.info = None, "", (), ""
-        elif record is not vm.shown:
+            vm.conflict, vm.contest = False, Contest()
+            return
+        record = live[0]
+        if len(live) > 1 or vm.conflict:
+            claims = [_claim(each) for each in live]
+            record = live[claims.index(speaker(claims))]
+            vm.contest = contest(vm.contest, claims, now)
+            vm.conflict = conflict(vm.contest, claims, now)
+        if record is not vm.shown:
             self._show(vm, record)
 
     def _show(self, vm: Vm, record: VmMetrics) -> None:
@@ -183,12 +191,8 @@ class Fleet:
         vm.info = self.vm_text.info(vm.shown, identity, vm.inventory)
 
 
-def _speaker(records: list[VmMetrics]) -> VmMetrics | None:
-    """The record of the node that speaks, None without records."""
-    if not records:
-        return None
-    by_node = {record.node: record for record in records}
-    return by_node[reduce(speaks, [Claim(record.node, record.state, record.collected) for record in records]).node]
+def _claim(record: VmMetrics) -> Claim:
+    return Claim(record.node, record.state, record.collected, record.state_reason, record.interval)
 
 
 def _expire_reports(vm: Vm, now: float) -> bool:

@@ -29,6 +29,7 @@ LABEL_LENGTH: Final = 256
 """Characters of a label value that are shown: a title can be megabytes. Identity is the UUID, which is shorter."""
 
 VM_FAMILIES: Final = tuple(metric for metric in METRICS if metric.of_vm)
+CONFLICT: Final = "vm_conflict"
 STATE_INFO, VM_INFO, SAMPLE_AGE, MONITOR_AGE = "vm_state_info", "vm_info", "vm_sample_age_seconds", "vm_monitor_age_seconds"
 
 _DEVICES: Final = (

@@ -1,0 +1,91 @@
+"""The page at ``/``: what this exporter is, what it knows, and where to go on. Self-contained: no script, nothing loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from importlib import resources
+from string import Template
+from typing import Final
+
+_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
+
+CONTENT_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicLag:
+    """How far behind a topic is: age of the newest record taken in seconds, and records that wait."""
+
+    topic: str
+    seconds: float
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the page says. ``missing`` is what keeps the exporter from being ready, "" when nothing does."""
+
+    version: str
+    missing: str
+    vms: int
+    nodes: int
+    down: int
+    series: int
+    scrapes: int
+    uptime_seconds: float
+    groups: Sequence[str]
+    lags: Sequence[TopicLag]
+
+
+def page(status: Status) -> str:
+    """The page as HTML."""
+    groups = " ".join(f'<a href="/metrics?collect[]={escape(group)}">{escape(group)}</a>' for group in status.groups)
+    return _template().substitute(
+        tone="bad" if status.missing else "good",
+        state=escape(f"Not ready: {status.missing}." if status.missing else "Ready."),
+        vms=_thousands(status.vms),
+        nodes=_thousands(status.nodes),
+        down=_thousands(status.down),
+        series=_thousands(status.series),
+        scrapes=_thousands(status.scrapes),
+        topics=_topics(status.lags),
+        groups=groups,
+        version=escape(status.version),
+        uptime=duration(status.uptime_seconds),
+    )
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its two largest units."""
+    whole = int(seconds)
+    for unit, name, smaller, smaller_name in ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min"), (_MINUTE, "min", 1, "s")):
+        if whole >= unit:
+            return f"{whole // unit} {name} {whole % unit // smaller} {smaller_name}"
+    return f"{whole} s"
+
+
+def _thousands(number: int) -> str:
+    """Digits in groups of three, kept together by narrow no-break spaces."""
+    return f"{number:,}".replace(",", "\u202f")
+
+
+def _topics(lags: Sequence[TopicLag]) -> str:
+    if not lags:
+        return ""
+    rows = "".join(
+        f'<tr><td><code>{escape(lag.topic)}</code></td><td class="number">{lag.seconds:.1f} s</td>'
+        f'<td class="number">{_thousands(lag.messages)}</td></tr>'
+        for lag in lags
+    )
+    return (
+        '<h2>Topics</h2><table><tr><th>topic</th><th class="number">age of the newest record when taken</th>'
+        f'<th class="number">records that wait</th></tr>{rows}</table>'
+    )
+
+
+@cache
+def _template() -> Template:
+    return Template(resources.files("virtflow.exporter").joinpath("landing.html").read_text("utf-8"))

@@ -1,0 +1,171 @@
+"""The exporter as a service, with the bus and without.
+
+``run(settings, stop)`` reads the fleet from Kafka and serves it: that is ``virtflow exporter``. Without a bus, as ``virtflow node`` does::
+
+    exporter = Exporter(settings)
+    # in any thread, whenever there is something: VmMetrics, VmInventory, NodeStatus
+    exporter.take(records)
+    # in the main thread: serves until ``stop`` is set; raises EnvironmentProblemError where the port is taken
+    exporter.serve(stop)
+
+Neither this module nor ``fleet``, ``text`` and ``web`` import a Kafka client before ``run`` asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+from virtflow.exporter.clocks import SYSTEM, Clocks
+from virtflow.exporter.fleet import Fleet
+from virtflow.exporter.node_text import NodeText
+from virtflow.exporter.selection import SERVICE, chosen
+from virtflow.exporter.text import VmText
+from virtflow.exporter.web import Pages
+from virtflow.runtime.lifecycle import Stop, notify, watchdog_seconds
+from virtflow.runtime.own_metrics import OwnMetrics
+from virtflow.runtime.settings import Settings
+from virtflow.runtime.web import Web
+from virtflow.runtime.web_connections import Limits
+from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics
+
+LOGGER: Final = logging.getLogger("virtflow.exporter")
+
+Taken = VmMetrics | VmInventory | NodeStatus
+
+
+class Source(Protocol):
+    """What feeds the fleet while it is served."""
+
+    topics: tuple[str, ...]
+
+    def missing(self) -> str:
+        """What keeps the fleet from being known, "" when nothing does."""
+        ...
+
+    async def run(self) -> None:
+        """Feeds until it is cancelled."""
+        ...
+
+
+class Exporter:
+    """One fleet and its pages."""
+
+    def __init__(self, settings: Settings, clocks: Clocks = SYSTEM) -> None:
+        """Raises ``SettingError`` for labels, groups or metrics that do not exist."""
+        own = settings.exporter
+        self._settings = own
+        self._clocks = clocks
+        self._names = chosen(own.include, own.exclude)
+        self.metrics: Final = OwnMetrics(SERVICE)
+        self.fleet: Final = Fleet(VmText(self._names, own.vm_labels), NodeText(self._names), own.forget_node_seconds)
+        self._waiting: deque[Taken] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._fed = False
+
+    def take(self, records: Iterable[Taken]) -> None:
+        """Hands records to the fleet; may be called from any thread, before and while it is served."""
+        self._waiting.extend(records)
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop has been closed meanwhile: nobody is served any more
+                loop.call_soon_threadsafe(self._drain)
+
+    def serve(self, stop: Stop, source: Source | None = None, bound: Callable[[str], None] | None = None) -> None:
+        """Serves until ``stop`` is set; raises ``EnvironmentProblemError`` where the address can't be had.
+
+        ``bound`` is told the ``ADDRESS:PORT`` once it is served.
+        """
+        asyncio.run(self.serving(stop, source, bound))
+
+    async def serving(self, stop: Stop, source: Source | None, bound: Callable[[str], None] | None) -> None:
+        """``serve`` for whoever has an event loop."""
+        loop = self._loop = asyncio.get_running_loop()
+        stopped = asyncio.Event()
+        stop.subscribe(lambda: _tell(loop, stopped))
+        pages = Pages(self.fleet, self._names, self.metrics, self._clocks, source.missing if source else self._missing)
+        limits = Limits(self._settings.connections, self._settings.request_timeout_seconds)
+        web = Web(self._settings.listen, pages.routes(source.topics if source else ()), self.metrics, limits)
+        await web.start()
+        self._drain()
+        LOGGER.info("serving http://%s/metrics", web.address)
+        if bound is not None:
+            bound(web.address)
+        notify("READY=1")
+        tasks = [asyncio.create_task(_watchdog())]
+        if source is not None:
+            tasks.append(asyncio.create_task(source.run()))
+        try:
+            await _until(stopped, tasks)
+        finally:
+            notify("STOPPING=1")
+            await web.stop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._loop = None
+
+    def _missing(self) -> str:
+        return "" if self._fed else "no sample has been taken yet"
+
+    def _drain(self) -> None:
+        """Takes what waits, in the event loop."""
+        now = self._clocks.now()
+        while self._waiting:
+            record = self._waiting.popleft()
+            self._fed = True
+            if isinstance(record, VmMetrics):
+                self.fleet.take_metrics(record, now)
+            elif isinstance(record, VmInventory):
+                self.fleet.take_inventory(record, now)
+            else:
+                self.fleet.take_node(record, now)
+
+
+def run(settings: Settings, stop: Stop) -> None:
+    """Serves the fleet that the topics tell of until ``stop`` is set.
+
+    Raises ``SettingError`` for settings that can't be used and ``EnvironmentProblemError`` where the address is taken.
+    """
+    from virtflow.exporter.feed import Feed
+    from virtflow.runtime.registry import SchemaIds
+    from virtflow.schemas.codec import Codec
+
+    exporter = Exporter(settings)
+    ids = SchemaIds(settings.registry)
+    feed = Feed(settings, exporter.fleet, Codec(fetch=ids.fetch), exporter.metrics, SYSTEM)
+    ids.start()
+    try:
+        exporter.serve(stop, feed)
+    finally:
+        ids.stop()
+
+
+async def _until(stopped: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    """Waits for the stop; a task that ends before it has failed, and its exception is ours."""
+    waiter = asyncio.create_task(stopped.wait())
+    ends: list[asyncio.Task[Any]] = [waiter, *tasks]
+    done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if waiter not in done:
+        waiter.cancel()
+        for task in done:
+            task.result()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
+    """Hands the word on to the event loop, which may be gone already."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(stopped.set)
+
+
+async def _watchdog() -> None:
+    """Tells systemd that the event loop turns."""
+    every = watchdog_seconds()
+    while True:
+        await asyncio.sleep(every or 3_600.0)
+        if every:
+            notify("WATCHDOG=1")
