@@ -16,6 +16,9 @@ from typing import IO, TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+    from types import FrameType
+
+    Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 
 STOP_SECONDS = 20.0
 TAIL_LINES = 15
@@ -64,6 +67,7 @@ class Supervisor:
         """Write each part's output to ``logs``/NAME.log, anew for each run."""
         self._logs = logs
         self._running: list[tuple[Part, subprocess.Popen[bytes]]] = []
+        self._handlers: dict[signal.Signals, Handler] = {}
 
     def start(self, part: Part) -> None:
         """Start a part; in a session of its own, so that Ctrl-C reaches the supervisor alone and the order of ending holds."""
@@ -125,16 +129,19 @@ class Supervisor:
 
     def __enter__(self) -> Self:
         """Let SIGTERM end everything as Ctrl-C does."""
+        self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         signal.signal(signal.SIGTERM, _interrupt)
         return self
 
     def __exit__(self, *reason: object) -> None:
         """End every part, the last started first; one that does not end in time is killed, and said so."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self._handlers:
             signal.signal(number, signal.SIG_IGN)
         for part, process in reversed(self._running):
             _end(part, process)
         self._running.clear()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def log_of(self, name: str) -> Path:
         """Return the file that a part's output goes to."""
