@@ -24,6 +24,7 @@ DEBUG_VARIABLE: Final = "VIRTFLOW_DEBUG"
 
 COMMANDS: Final[Mapping[str, str]] = {
     "snapshot": "virtflow.cli.snapshot:snapshot",
+    "node": "virtflow.cli.node:node",
     "producer": "virtflow.cli.services:producer",
     "processors": "virtflow.cli.services:processors",
     "exporter": "virtflow.cli.services:exporter",

@@ -1,0 +1,124 @@
+"""``virtflow node``: one host alone. The parts' own functions in one process, libvirt in, ``/metrics`` out, no bus."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from virtflow.cli.parts import part
+from virtflow.cli.switches import LOG, settings_switches
+from virtflow.runtime import log
+from virtflow.runtime.lifecycle import Stop
+from virtflow.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from virtflow.producer.health import Outgoing
+    from virtflow.schemas.records import NodeSnapshot
+
+CLOSE_SECONDS: Final = 3.0
+UNTRUE: Final = "out_of_range"
+"""The reason under which a value that can't be true is counted, as the producer counts those it sees itself."""
+
+
+@click.command()
+@settings_switches(
+    "libvirt.uri",
+    "exporter.listen",
+    "producer.interval_seconds",
+    "producer.node",
+    "exporter.include",
+    "exporter.exclude",
+    "exporter.vm_labels",
+    *LOG,
+)
+def node(settings: Settings) -> None:
+    """Serve /metrics of this host's VMs, without Kafka: sampling, normalising and exporting in one process.
+
+    \b
+    Examples:
+      virtflow node
+      virtflow node --listen 0.0.0.0:9177 --interval 15
+      virtflow node --connect qemu:///session --exclude guest --vm-labels name,project
+    """  # noqa: D301, click's own mark for lines that are kept
+    log.setup(settings.log.level, settings.log.format)
+    part("virtflow.producer.sample", "producer")
+    exporter = part("virtflow.exporter.service", "exporter").Exporter(settings)
+    stop = Stop().on_signals()
+    sampling = Sampling(settings, exporter, stop)
+    try:
+        exporter.serve(stop, bound=sampling.start)
+    finally:
+        stop.set()
+        ended = sampling.end()
+    if sampling.failure is not None:
+        raise sampling.failure
+    if not ended:
+        # A thread is in a call to libvirt that does not return; the interpreter's own end would wait for its connection.
+        logging.shutdown()
+        os._exit(0)
+
+
+class Sink:
+    """Where the rounds go: through the normaliser into the exporter's fleet. Called on the sampling thread."""
+
+    def __init__(self, exporter: Any) -> None:  # noqa: ANN401, a class of a part that is imported when it is called
+        """``exporter`` takes records from any thread."""
+        self._exporter = exporter
+        self._drops: Counter[str] = Counter()
+
+    def offer(self, snapshot: NodeSnapshot) -> None:
+        """Hands a round's records on: the inventory first, so that a VM's first sample has its labels."""
+        from virtflow.processors.inventory import inventories_of, status_of
+        from virtflow.processors.normalise import normalise_snapshot
+
+        normalised = normalise_snapshot(snapshot)
+        self._drops[UNTRUE] += len(normalised.dropped.values)
+        self._exporter.take([*inventories_of(snapshot), *normalised.metrics, status_of(snapshot)])
+
+    def outgoing(self) -> Outgoing:
+        """Nothing waits here; what the normaliser left out is told with the node's health."""
+        from virtflow.producer.health import Outgoing
+
+        return Outgoing(drops=+self._drops)
+
+
+class Sampling:
+    """The sampling thread. It begins once the address is had, so that a port that is taken ends the command before libvirt is asked."""
+
+    def __init__(self, settings: Settings, exporter: Any, stop: Stop) -> None:  # noqa: ANN401, as above
+        """Nothing runs before ``start``."""
+        self.failure: Exception | None = None
+        self._settings = settings
+        self._sink = Sink(exporter)
+        self._stop = stop
+        self._source: Any = None
+        self._thread = threading.Thread(target=self._run, name="sampling", daemon=True)
+
+    def start(self, address: str) -> None:
+        """Begins to sample; ``address`` is where the exporter serves."""
+        del address
+        self._source = part("virtflow.producer.sample", "producer").Sampler(self._settings)
+        self._thread.start()
+
+    def end(self) -> bool:
+        """Waits for the thread and closes the connections; False when a call to libvirt does not return."""
+        if self._source is None:
+            return True
+        self._thread.join(CLOSE_SECONDS)
+        ended: bool = self._source.close(CLOSE_SECONDS)
+        return ended and not self._thread.is_alive()
+
+    def _run(self) -> None:
+        from virtflow.producer.service import rounds
+
+        try:
+            rounds(self._settings, self._source, self._stop, self._sink)
+        except Exception as error:  # noqa: BLE001, the thread's one place: the main thread raises it
+            self.failure = error
+        finally:
+            self._stop.set()
