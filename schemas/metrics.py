@@ -17,6 +17,7 @@ from virtflow.schemas.vocabulary import (
     Libvirt,
     Metric,
     Own,
+    Rollup,
     Scope,
     Stability,
     Type,
@@ -98,13 +99,19 @@ def _hypervisor() -> tuple[Metric, ...]:
         text: str,
         source: Libvirt | Derived,
         labels: tuple[str, ...] = (),
+        rolls: Rollup | None = None,
     ) -> Metric:
-        return Metric(name, kind, unit, text, Group.HYPERVISOR, source, labels)
+        return Metric(name, kind, unit, text, Group.HYPERVISOR, source, labels, rolls=rolls)
 
     return (
-        row("vm_state", _G, "", "State of the VM as libvirt's number.", Libvirt("state.state")),
+        row("vm_state", _G, "", "State of the VM as libvirt's number.", Libvirt("state.state"), rolls=Rollup.STATES),
         row(
-            "vm_state_reason", _G, "", "Reason of the state as libvirt's number; its meaning depends on the state.", Libvirt("state.reason")
+            "vm_state_reason",
+            _G,
+            "",
+            "Reason of the state as libvirt's number; its meaning depends on the state.",
+            Libvirt("state.reason"),
+            rolls=Rollup.LAST,
         ),
         row(
             "vm_state_info",
@@ -131,7 +138,15 @@ def _hypervisor() -> tuple[Metric, ...]:
         row("vm_memory_rss_bytes", _G, "bytes", "Resident memory of the VM's process on the host.", Libvirt("balloon.rss", _KIB)),
         row("vm_vcpus_current", _G, "", "Virtual CPUs the VM has.", Libvirt("vcpu.current")),
         row("vm_vcpus_maximum", _G, "", "Virtual CPUs the VM may have at most.", Libvirt("vcpu.maximum")),
-        row("vm_vcpu_state", _G, "", "State of the virtual CPU: 0 offline, 1 running, 2 blocked.", Libvirt("vcpu.N.state"), _VCPU),
+        row(
+            "vm_vcpu_state",
+            _G,
+            "",
+            "State of the virtual CPU: 0 offline, 1 running, 2 blocked.",
+            Libvirt("vcpu.N.state"),
+            _VCPU,
+            Rollup.STATES,
+        ),
         row("vm_vcpu_seconds_total", _C, "seconds", "CPU time the virtual CPU has used.", Libvirt("vcpu.N.time", _NS), _VCPU),
         row(
             "vm_vcpu_wait_seconds_total",
@@ -155,8 +170,8 @@ def _hypervisor() -> tuple[Metric, ...]:
 
 
 def _guest() -> tuple[Metric, ...]:
-    def row(name: str, kind: Type, unit: str, text: str, source: Libvirt) -> Metric:
-        return Metric(name, kind, unit, text, Group.GUEST, source)
+    def row(name: str, kind: Type, unit: str, text: str, source: Libvirt, rolls: Rollup | None = None) -> Metric:  # noqa: PLR0913
+        return Metric(name, kind, unit, text, Group.GUEST, source, rolls=rolls)
 
     return (
         row(
@@ -223,6 +238,7 @@ def _guest() -> tuple[Metric, ...]:
             "seconds",
             "When the guest's balloon driver last told its memory statistics, in Unix time.",
             Libvirt("balloon.last-update"),
+            Rollup.LAST,
         ),
     )
 

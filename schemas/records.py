@@ -184,12 +184,22 @@ class MigrationPass(Struct, frozen=True, gc=False, kw_only=True):
     remaining_bytes: int = -1
 
 
+class EventPosition(Struct, frozen=True, gc=False, kw_only=True):
+    """The newest event of a node that a migration was changed by."""
+
+    node: str = ""
+    boot_id: str = ""
+    sequence: int = -1
+
+
 class VmMigration(MigrationFields, frozen=True, gc=False, kw_only=True):
     """The running or last migration of a VM, joined from both hosts' events (topic ``vm.migrations``).
 
     ``id`` stays the same from its start to the next one's. ``result`` is running, completed, failed, cancelled or unknown,
     ``operation`` and ``type`` are libvirt's words for the job, ``kind`` is pre_copy or post_copy. Moments are Unix seconds of
-    the clock of the node they happened on. The boot ids and sequences are those of the newest event taken from each node.
+    the clock of the node they happened on. ``revision`` counts the changes of all of the VM's migrations: of two records the
+    higher one is newer. ``seen`` has the nodes of
+    the VM's last migrations, the present ones first.
     """
 
     uuid: str
@@ -202,10 +212,8 @@ class VmMigration(MigrationFields, frozen=True, gc=False, kw_only=True):
     kind: str = ""
     result: str = ""
     reason: str = ""
-    source_boot_id: str = ""
-    source_sequence: int = -1
-    destination_boot_id: str = ""
-    destination_sequence: int = -1
+    revision: int = 0
+    seen: list[EventPosition] = field(default_factory=list)
     passes: list[MigrationPass] = field(default_factory=list)
 
 

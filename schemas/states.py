@@ -7,6 +7,7 @@ from __future__ import annotations
 
 NO_STATE, RUNNING, BLOCKED, PAUSED, SHUTTING_DOWN, SHUT_OFF, CRASHED, SUSPENDED = range(8)
 PAUSED_MIGRATION, PAUSED_STARTING_UP = 2, 11
+RUNNING_MIGRATED = 2
 
 STATES = ("no_state", "running", "blocked", "paused", "shutting_down", "shut_off", "crashed", "suspended")
 

@@ -54,6 +54,21 @@ class Tier(StrEnum):
     MONITOR = "monitor"
 
 
+class Rollup(StrEnum):
+    """What an hour or a day keeps of a metric in the history."""
+
+    SPREAD = "spread"
+    """Average, minimum and maximum."""
+    INCREASE = "increase"
+    """By how much it grew, restarts of the counter included, and where it stood last."""
+    STATES = "states"
+    """Minutes in each state, and the last one."""
+    LAST = "last"
+    """The last value: an average would mean nothing."""
+    NONE = "none"
+    """Nothing: it is not a value of a VM's sample."""
+
+
 class Conversion(StrEnum):
     """How libvirt's own unit becomes the base unit that is exposed."""
 
@@ -163,6 +178,15 @@ class Metric:
     labels: tuple[str, ...] = ()
     ephemeral: bool = False
     stability: Stability = Stability.STABLE
+    rolls: Rollup | None = None
+    """How it rolls up where its type does not say it."""
+
+    @property
+    def rollup(self) -> Rollup:
+        """What an hour or a day keeps of it: a counter its increase, a gauge its spread, where the row does not say otherwise."""
+        if not isinstance(self.source, Libvirt):
+            return Rollup.NONE
+        return self.rolls or (Rollup.INCREASE if self.type is Type.COUNTER else Rollup.SPREAD)
 
     @property
     def field(self) -> str:

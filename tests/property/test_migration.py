@@ -14,18 +14,11 @@ from virtflow.schemas.records import VmEvent, VmMigration
 
 EVENTS = recorded_events(MIGRATED)
 WHOLE = followed(EVENTS)[-1]
-FINAL = (
-    "elapsed_seconds",
-    "downtime_seconds",
-    "data_processed_bytes",
-    "memory_iteration",
-    "memory_bytes_per_second",
-    "ended_timestamp_seconds",
-)
+FINAL = ("elapsed_seconds", "downtime_seconds", "data_processed_bytes", "memory_iteration", "memory_bytes_per_second")
 
 
 def facts(migration: VmMigration) -> dict[str, object]:
-    return {name: getattr(migration, name) for name in ("source", "destination", "result", *FINAL[:-1])}
+    return {name: getattr(migration, name) for name in ("source", "destination", "result", *FINAL)}
 
 
 def skewed(events: list[VmEvent], node: str, seconds: float) -> list[VmEvent]:
