@@ -195,12 +195,14 @@ def query(prometheus: str, promql: str) -> list[tuple[dict[str, str], float]]:
 def wait_for_vms(pipeline: Pipeline, supervisor: Supervisor, started: float) -> bool:
     """Wait until Prometheus has a VM's CPU time that was collected after ``started``, and print what it has; whether it came."""
     prometheus = pipeline.address("prometheus")
-    fresh = f"(timestamp(vm_sample_age_seconds) - vm_sample_age_seconds > {started:.3f})"
+    ours = f'instance="{HOST}:{pipeline.ports.exporter}"'  # not what a run before, on other ports, left there
+    age = f"vm_sample_age_seconds{{{ours}}}"
+    fresh = f"(timestamp({age}) - {age} > {started:.3f})"
     seen: list[tuple[dict[str, str], float]] = []
 
     def arrived() -> bool:
         supervisor.check()
-        seen[:] = query(prometheus, f"vm_cpu_seconds_total and on (uuid) {fresh}")
+        seen[:] = query(prometheus, f"vm_cpu_seconds_total{{{ours}}} and on (uuid) {fresh}")
         return bool(seen)
 
     if not await_true(arrived, SMOKE_SECONDS, pause=0.25):
@@ -208,7 +210,7 @@ def wait_for_vms(pipeline: Pipeline, supervisor: Supervisor, started: float) -> 
             f"No VM's metrics were at Prometheus after {SMOKE_SECONDS:.0f} s; the logs are in {pipeline.folder / 'logs'}", file=sys.stderr
         )
         return False
-    series = query(prometheus, f'count({{__name__=~"vm_.+"}} and on (uuid) {fresh})')
+    series = query(prometheus, f'count({{__name__=~"vm_.+", {ours}}} and on (uuid) {fresh})')
     print(f"Prometheus has {len(seen)} VMs in {int(series[0][1]) if series else 0} series, {time.time() - started:.1f} s after the start:")
     for labels, value in sorted(seen, key=lambda one: one[0].get("name", ""))[:SHOWN_VMS]:
         print(f'  vm_cpu_seconds_total{{name="{labels.get("name", "")}", uuid="{labels["uuid"]}"}} {value:g}')
