@@ -170,7 +170,7 @@ def _hypervisor() -> tuple[Metric, ...]:
 
 
 def _guest() -> tuple[Metric, ...]:
-    def row(name: str, kind: Type, unit: str, text: str, source: Libvirt, rolls: Rollup | None = None) -> Metric:  # noqa: PLR0913
+    def row(name: str, kind: Type, unit: str, text: str, source: Libvirt, rolls: Rollup | None = None) -> Metric:
         return Metric(name, kind, unit, text, Group.GUEST, source, rolls=rolls)
 
     return (
