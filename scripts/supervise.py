@@ -128,8 +128,9 @@ class Supervisor:
                     time.sleep(0.2)
 
     def __enter__(self) -> Self:
-        """Let SIGTERM end everything as Ctrl-C does."""
+        """Let SIGTERM and Ctrl-C end everything, the latter also where a shell started us in the background and ignores it."""
         self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, _interrupt)
         return self
 

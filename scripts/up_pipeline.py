@@ -148,20 +148,21 @@ class Pipeline:
         """Start everything, each part once what it needs is ready. Raises PartError."""
         settings = write_settings(self.folder, self.ports, self.interval, self.uri)
         virtflow = str(Path(sys.executable).parent / "virtflow")
-        broker, prometheus = self._broker(), self._prometheus()
+        broker = self._broker()
         supervisor.start(broker)
-        supervisor.start(prometheus)
         supervisor.wait_ready(broker, READY_SECONDS, lambda: _listens(self.ports.kafka))
         supervisor.run_once(Part("topics", [virtflow, "topics", "create", "--config", str(settings)]), READY_SECONDS)
         services = [
             Part("processors", [virtflow, "processors", "--config", str(settings)], self.address("processors") + "/readyz"),
             Part("exporter", [virtflow, "exporter", "--config", str(settings)], self.address("exporter") + "/readyz"),
             Part(self.source.command, [virtflow, self.source.command, "--config", str(settings)]),
+            self._prometheus(),  # the last to start is the first to end: it sees nothing go down
         ]
         for part in services:
             supervisor.start(part)
-        for part in (prometheus, *services[:2]):
-            supervisor.wait_ready(part, READY_SECONDS)
+        for part in services:
+            if part.ready_url:
+                supervisor.wait_ready(part, READY_SECONDS)
 
     def address(self, name: str) -> str:
         """Return the URL of a part that answers HTTP."""
@@ -221,7 +222,7 @@ def welcome(pipeline: Pipeline) -> str:
     """Return what a person wants to know once everything runs."""
     prometheus = pipeline.address("prometheus")
     return f"""
-  VMs           {pipeline.source.why}, every {pipeline.interval:g} s
+  VMs           every {pipeline.interval:g} s: {pipeline.source.why}
   Metrics       {pipeline.address("exporter")}/metrics
   Prometheus    {prometheus}  (try: {prometheus}/graph?g0.expr=vm%3Acpu_usage%3Aratio&g0.tab=0)
   Processors    {pipeline.address("processors")}/metrics
