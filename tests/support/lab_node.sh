@@ -19,4 +19,4 @@ ip addr add 10.99.0.254/24 dev guests
 ip link set guests up
 trap '' CHLD # inherited by sleep: whatever is adopted is reaped by the kernel
 echo ready
-exec sleep infinity > /dev/null 2>&1 < /dev/null
+exec sleep infinity > /dev/null 2>&1
