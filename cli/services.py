@@ -7,6 +7,7 @@ import click
 from virtflow.cli.parts import part
 from virtflow.cli.switches import KAFKA, LOG, settings_switches
 from virtflow.runtime import log
+from virtflow.runtime.kafka import unusable
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Settings
 
@@ -15,7 +16,13 @@ def serve(module: str, extra: str, settings: Settings) -> None:
     """Runs a service until SIGTERM, SIGINT or its own end."""
     log.setup(settings.log.level, settings.log.format)
     stop = Stop().on_signals()
-    part(module, extra).run(settings, stop)
+    service, client = part(module, extra), part("confluent_kafka", extra)
+    try:
+        service.run(settings, stop)
+    except client.KafkaException as error:
+        if error.args[0].name() != "_INVALID_ARG":
+            raise
+        raise unusable(settings.kafka, error.args[0].str()) from error
 
 
 @click.command()

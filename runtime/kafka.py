@@ -67,6 +67,12 @@ def client_settings(settings: Settings) -> ClientSettings:
     return config | kafka.client
 
 
+def unusable(kafka: Kafka, reason: str) -> SettingError:
+    """The error for client settings that librdkafka refuses; ``reason`` is what it says."""
+    fix = "mend the settings of section kafka; kafka.client takes what librdkafka's CONFIGURATION.md lists"
+    return SettingError(origin="settings", key="kafka.client", value=kafka.client, why=reason, fix=fix)
+
+
 def snapshot_producer_settings(settings: Settings) -> ClientSettings:
     """A producer for rounds: they are worth sending for two intervals; the ring in front of it keeps the newest."""
     timeout_ms = max(1_000, int(2_000 * settings.producer.interval_seconds))

@@ -8,7 +8,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
-from virtflow.runtime.kafka import client_settings, topic_name
+from virtflow.runtime.kafka import client_settings, topic_name, unusable
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
 from virtflow.schemas.topics import TOPICS, Topic
@@ -76,14 +76,14 @@ class TopicAdmin:
     """The broker's administration, as far as our topics go."""
 
     def __init__(self, settings: Settings, answer_seconds: float = ANSWER_SECONDS) -> None:
-        """Connects in the background; raises ``SettingError`` or ``EnvironmentProblemError`` where the client's settings are no good."""
+        """Connects in the background; raises ``SettingError`` where the client's settings are no good."""
         self._settings = settings
         self._seconds = answer_seconds
         config = {**client_settings(settings), **settings.kafka.client}
         try:
             self._client = AdminClient(config)
         except KafkaException as error:
-            raise self._problem(error, "mend the settings of section kafka") from error
+            raise unusable(settings.kafka, _reason(error)) from error
 
     def states(self) -> list[TopicState]:
         """Every topic's state, in the table's order. Raises ``EnvironmentProblemError`` where the broker does not answer."""

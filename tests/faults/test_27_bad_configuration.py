@@ -67,7 +67,12 @@ CONTRADICTIONS = {
         "both",
     ),
     "read back too short": Bad("[producer]\ninterval_seconds = 60\n", "read_back_seconds = 60", "leaves a gap", "180 or more"),
-    "unknown broker setting": Bad("[kafka]\nclient = { linger = '5' }\n", "localhost:9092", "linger", "section kafka"),
+    "unknown broker setting": Bad(
+        "[kafka]\nclient = { linger = '5' }\n",
+        "kafka.client = {'linger': '5'}",
+        'No such configuration property: "linger"',
+        "section kafka",
+    ),
     "registry without scheme": Bad("[registry]\nurl = 'registry:8081'\n", "registry:8081", "no http or https URL", "http://registry:8081"),
     "address of another host": Bad(
         "[exporter]\nlisten = '192.0.2.1:9177'\n", "192.0.2.1:9177", "annot assign requested address", "--listen"
