@@ -13,7 +13,7 @@ import click
 
 from virtflow.cli.switches import config_switch, json_switch, setting, shown
 from virtflow.cli.table import print_table
-from virtflow.runtime.configuration import Row, chosen_file, rows, section_about, survey
+from virtflow.runtime.configuration import Row, chosen_file, redacted, rows, section_about, survey
 
 DEFAULT_ORIGIN = "default"
 
@@ -48,7 +48,7 @@ def show(*, config_file: Path | None, as_json: bool) -> None:
     surveyed = survey(config_file, os.environ)
     if surveyed.errors:
         raise surveyed.errors[0]
-    found = [(row.path, setting(surveyed.settings, row.path), surveyed.origins.get(row.path, DEFAULT_ORIGIN)) for row in rows()]
+    found = [(row.path, redacted(setting(surveyed.settings, row.path)), surveyed.origins.get(row.path, DEFAULT_ORIGIN)) for row in rows()]
     if as_json:
         file = chosen_file(config_file, os.environ)
         told = {path: {"value": value, "origin": origin} for path, value, origin in found}

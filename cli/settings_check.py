@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from virtflow.cli.findings import Finding, bad, good
+from virtflow.runtime.configuration import redacted
 from virtflow.runtime.settings import Kafka, Settings
 from virtflow.schemas.metrics import INVENTORY_LABELS, METRICS
 from virtflow.schemas.vocabulary import Group, Own
@@ -61,6 +62,8 @@ def _security(kafka: Kafka) -> Iterator[Finding]:
     for key in ("tls_ca_file", "tls_certificate_file", "tls_key_file"):
         if not tls and getattr(kafka, key):
             yield bad("setting", protocol, f"kafka.{key} has no effect with it", "set kafka.security_protocol to SSL or SASL_SSL")
+    if redacted(kafka.client) != kafka.client:
+        yield bad("setting", "kafka.client", "holds a secret that everyone who can read the settings sees", "use kafka.sasl_password_file")
     if bool(kafka.tls_certificate_file) != bool(kafka.tls_key_file):
         have, lack = ("certificate", "key") if kafka.tls_certificate_file else ("key", "certificate")
         yield bad("setting", f"kafka.tls_{have}_file", f"is set, but kafka.tls_{lack}_file is not", "set both or none")

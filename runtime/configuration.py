@@ -20,6 +20,8 @@ from virtflow.schemas.errors import SettingError
 ENVIRONMENT_PREFIX: Final = "VIRTFLOW_"
 CONFIG_VARIABLE: Final = "VIRTFLOW_CONFIG"
 ADDRESS_FORM: Final = "an address and a port, as in 127.0.0.1:9177 or [::1]:9177"
+_SECRET: Final = re.compile(r"password|secret|token|oauthbearer\.config|key\.pem")
+"""In the names of librdkafka's settings: what marks one that nobody may see."""
 DEFAULT_FILE: Final = Path("/etc/virtflow/virtflow.toml")
 
 
@@ -217,8 +219,15 @@ def _converted(row: Row, given: _Given) -> object:
         why = re.sub(r"(?: matching regex .*)? - at `\$\.value(.*)`", r"\1", str(error))
         allowed = f"give {row.bounds}. " if row.bounds else ""
         fix = f"{allowed}{row.about} Default: {row.default!r}"
-        raise SettingError(origin=given.origin, key=row.path, value=given.value, why=why, fix=fix) from error
+        raise SettingError(origin=given.origin, key=row.path, value=redacted(given.value), why=why, fix=fix) from error
     return converted.value
+
+
+def redacted(value: Any) -> Any:  # noqa: ANN401, any setting's value
+    """The value as it may be shown: in a map of librdkafka settings those that are secrets are left out."""
+    if not isinstance(value, dict):
+        return value
+    return {key: "[REDACTED]" if _SECRET.search(str(key)) else item for key, item in value.items()}
 
 
 def _parsed(row: Row, text: str) -> object:

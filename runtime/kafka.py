@@ -10,6 +10,7 @@ import ssl
 from pathlib import Path
 from typing import Any, Final
 
+from virtflow.runtime.configuration import redacted
 from virtflow.runtime.settings import Kafka, Settings
 from virtflow.schemas.errors import SettingError
 from virtflow.schemas.topics import Topic
@@ -70,7 +71,7 @@ def client_settings(settings: Settings) -> ClientSettings:
 def unusable(kafka: Kafka, reason: str) -> SettingError:
     """The error for client settings that librdkafka refuses; ``reason`` is what it says."""
     fix = "mend the settings of section kafka; kafka.client takes what librdkafka's CONFIGURATION.md lists"
-    return SettingError(origin="settings", key="kafka.client", value=kafka.client, why=reason, fix=fix)
+    return SettingError(origin="settings", key="kafka.client", value=redacted(kafka.client), why=reason, fix=fix)
 
 
 def snapshot_producer_settings(settings: Settings) -> ClientSettings:
