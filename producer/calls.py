@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import libvirt
 
+from virtflow.producer.captive import Looked
 from virtflow.producer.clean import REPLACEMENT
 from virtflow.producer.health import version_words
 from virtflow.producer.merge import Answer, Vm, filled
@@ -67,9 +68,40 @@ def _one_by_one(connection: Connection, domains: Iterable[Domain]) -> Iterable[t
     return found
 
 
-def ask_monitors(connection: Connection) -> dict[str, dict[str, object]]:
-    """Every VM with the groups that ask its QEMU: may never return."""
-    return {domain.UUIDString(): data for domain, data in connection.getAllDomainStats(MONITOR_GROUPS, NOWAIT)}
+def ask_monitors(uuids: tuple[str, ...], *, everyone: bool) -> Callable[[Connection], dict[str, dict[str, object]]]:
+    """A job that asks these VMs, in this order, for the groups that ask their QEMU: may never return."""
+
+    def job(connection: Connection) -> dict[str, dict[str, object]]:
+        if everyone:
+            records = connection.getAllDomainStats(MONITOR_GROUPS, NOWAIT)
+        else:
+            known = {domain.UUIDString(): domain for domain in connection.listAllDomains()}
+            chosen = [known[uuid] for uuid in uuids if uuid in known]
+            records = connection.domainListGetStats(chosen, MONITOR_GROUPS, NOWAIT) if chosen else []
+        return {domain.UUIDString(): data for domain, data in records}
+
+    return job
+
+
+def look(domains: dict[str, Domain], states: Callable[[list[str]], dict[str, str]]) -> Callable[[Connection], Looked]:
+    """A job that looks at VMs without waiting for one: who is occupied for how long, and what ``states`` says of the processes."""
+
+    def job(connection: Connection) -> Looked:
+        occupied: dict[str, float] = {}
+        for uuid, domain in domains.items():
+            if domain.ID() < 0:
+                occupied[uuid] = 0.0
+                continue
+            try:
+                state, _, milliseconds = domain.controlInfo()
+            except libvirt.libvirtError:  # it has just ended
+                if not connection.isAlive():
+                    raise
+                state, milliseconds = libvirt.VIR_DOMAIN_CONTROL_OK, 0
+            occupied[uuid] = max(milliseconds, 1) / 1000 if state == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED else 0.0
+        return Looked(occupied, states([uuid for uuid, domain in domains.items() if domain.ID() >= 0]))
+
+    return job
 
 
 def fill(domains: dict[str, Domain], found: dict[str, Answer], until: float) -> Callable[[Connection], None]:

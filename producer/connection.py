@@ -156,7 +156,8 @@ class Lane:
 class Link:
     """One connection kept open: lost ones are opened anew after growing, jittered pauses; hanging openings are given up.
 
-    An opening that was given up is used after all when it succeeds first. ``connects`` counts successes.
+    An opening that was given up is used after all when it succeeds first. ``connects`` counts
+    the successes, but for connections that replace one that was left to a call.
     """
 
     name: str
@@ -209,6 +210,13 @@ class Link:
             _LOGGER.warning("connection %s to %s is lost: %s", self.name, self.config.uri, why)
             self.lane, self.error = None, why
             self._wait(now)
+
+    def leave(self, lane: Lane, now: float) -> None:
+        """Leave a lane to its call, which does not come back; a new connection is opened at once."""
+        lane.retire()
+        if lane is self.lane:
+            self.lane, self._next = None, now
+            self.connects -= 1
 
     def close(self) -> list[Lane]:
         """Let go of everything; the lanes whose threads may still be busy."""

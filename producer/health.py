@@ -19,6 +19,18 @@ MILLION: Final = 1_000_000
 THOUSAND: Final = 1_000
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Calls lost in VMs that do not answer, their cap, and what became of the VMs; outcomes count since the producer started."""
+
+    captured_calls: int = 0
+    cap: int = 0
+    vms_skipped: int = 0
+    vms_not_probed: int = 0
+    probes: Mapping[str, int] = field(default_factory=dict)
+    calls: Mapping[str, int] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Counts:
     """What the producer has counted since it started, and the newest durations by tier."""
@@ -30,6 +42,7 @@ class Counts:
     unknown_fields: int = 0
     drops: Counter[str] = field(default_factory=Counter)
     sampling_seconds: dict[str, float] = field(default_factory=dict)
+    lost: Lost = field(default_factory=Lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,12 @@ def node_health(up: bool, vms: Iterable[VmSnapshot], counts: Counts, versions: V
         unknown_fields_total=counts.unknown_fields,
         drops_total=dict(Counter(counts.drops) + Counter(outgoing.drops)),
         spooled_rounds=outgoing.spooled_rounds,
+        captured_calls=counts.lost.captured_calls,
+        captured_calls_cap=counts.lost.cap,
+        vms_skipped=counts.lost.vms_skipped,
+        vms_not_probed=counts.lost.vms_not_probed,
+        probes_total=dict(counts.lost.probes),
+        monitor_calls_total=dict(counts.lost.calls),
         cpu_seconds_total=time.process_time(),
         resident_memory_bytes=_resident_bytes(),
         version=versions.own,

@@ -13,6 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from virtflow.producer.captive import Verdict
 from virtflow.producer.clean import Reading
 from virtflow.schemas.states import SHUT_OFF
 
@@ -20,6 +21,8 @@ CPU_TIME: Final = "cpu.time"
 STATE: Final = "state.state"
 RESIDENT: Final = "balloon.rss"
 READS: Final = ".rd.reqs"
+RESPONSIVE: Final = "monitor.responsive"
+PROBED: Final = "monitor.probed"
 
 
 class Answer(Struct, frozen=True, gc=False):
@@ -64,9 +67,9 @@ class Shown:
         return CPU_TIME not in answer.data or answer.began <= self.fill.get(vm.uuid, float("-inf"))
 
 
-def reading(vm: Vm, answer: Answer | None, fill: Answer | None, shown: Shown) -> Reading:
+def reading(vm: Vm, answer: Answer | None, fill: Answer | None, verdict: Verdict, shown: Shown) -> Reading:
     """The VM's reading of this round; ``shown`` learns what is shown now."""
-    data, monitor = vm.data, None
+    data, monitor = vm.data | _told(vm, verdict), None
     if answer is not None and shown.usable(vm.uuid, answer):
         monitor = answer
         data = data | (_without_times(answer.data) if shown.fill.get(vm.uuid, float("-inf")) >= answer.began else answer.data)
@@ -77,6 +80,14 @@ def reading(vm: Vm, answer: Answer | None, fill: Answer | None, shown: Shown) ->
     if monitor is None or not answered(monitor.data):
         return Reading(vm.uuid, vm.name, data)
     return Reading(vm.uuid, vm.name, data, monitor.started)
+
+
+def _told(vm: Vm, verdict: Verdict) -> dict[str, object]:
+    """The producer's own word of a VM's monitor; nothing of a VM that is shut off, which has none."""
+    if vm.data.get(STATE) == SHUT_OFF:
+        return {}
+    probed: dict[str, object] = {PROBED: int(verdict.probed)}
+    return probed if verdict.responsive is None else {**probed, RESPONSIVE: int(verdict.responsive)}
 
 
 def answered(data: dict[str, object]) -> bool:

@@ -26,11 +26,11 @@ from virtflow.producer.calls import Listed, fill, list_vms, read_descriptions, v
 from virtflow.producer.clean import Reading
 from virtflow.producer.connection import Connection, Lane, Link, start_event_loop
 from virtflow.producer.events import CHANGES_DESCRIPTION, register
-from virtflow.producer.health import Versions
+from virtflow.producer.health import Lost, Versions
 from virtflow.producer.inbox import Call, Happened, Inbox, Message, Opened, OpenFailed, Woken
 from virtflow.producer.inventory import Inventories, per_round
 from virtflow.producer.merge import Answer, Shown, reading
-from virtflow.producer.monitor import Monitor
+from virtflow.producer.monitor import LOOK, Monitor
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.version import version
 from virtflow.schemas.records import VmInventory
@@ -62,6 +62,7 @@ class Round:
     reconnects: int = 0
     drops: Mapping[str, int] = field(default_factory=dict)
     node: str = ""
+    lost: Lost = field(default_factory=Lost)
 
 
 class Source(Protocol):
@@ -124,7 +125,8 @@ class Sampler:
         self._versions = Versions(version())
         rng = rng or random.Random()  # noqa: S311, jitter
         self._safe = Link("safe", settings.libvirt, self._inbox, self._interval, self._prepare, rng)
-        self._monitor = Monitor(Link("monitor", settings.libvirt, self._inbox, self._interval, None, rng))
+        link = Link("monitor", settings.libvirt, self._inbox, self._interval, None, rng)
+        self._monitor = Monitor(link, self._safe, settings.producer, rng)
         self._inventories = Inventories(self._every, rng)
         self._shown = Shown()
         self._progress = self._new_progress()
@@ -158,6 +160,7 @@ class Sampler:
             if message is not None:
                 self._handle(message)
             self._tend()
+            self._monitor.advance(time.monotonic())
 
     def _new_progress(self) -> _Progress:
         now = time.monotonic()
@@ -171,7 +174,7 @@ class Sampler:
 
     def _advance(self, progress: _Progress) -> None:
         """Begin whatever can begin now."""
-        self._monitor.advance()
+        self._monitor.advance(time.monotonic())
         lane = self._safe.lane
         if lane is None:
             return
@@ -209,12 +212,14 @@ class Sampler:
             versions=self._versions,
             reconnects=max(0, self._safe.connects - 1) + max(0, self._monitor.link.connects - 1),
             drops=Counter(self._inventories.drops),
+            lost=self._monitor.lost(self._monitor.verdicts()),
         )
         if listed is None:
             return result
         self._shown.keep(listed.vms)
         answers, fills, xml = progress.answers, dict(progress.fills), dict(progress.xml)
-        readings = tuple(reading(vm, answers.get(uuid), fills.get(uuid), self._shown) for uuid, vm in listed.vms.items())
+        verdicts = self._monitor.verdicts()
+        readings = tuple(reading(vm, answers.get(uuid), fills.get(uuid), verdicts[uuid], self._shown) for uuid, vm in listed.vms.items())
         seconds = {"safe": progress.calls["list"].seconds}
         if self._monitor.settled and self._monitor.seconds is not None:
             seconds["monitor"] = self._monitor.seconds
@@ -242,7 +247,7 @@ class Sampler:
         self._monitor.link.tend(now)
 
     def _due(self) -> float:
-        return min(self._safe.due, self._monitor.link.due)
+        return min(self._safe.due, self._monitor.link.due, self._monitor.due)
 
     def _link(self, lane: Lane) -> Link:
         return self._safe if lane.name == self._safe.name else self._monitor.link
@@ -255,9 +260,11 @@ class Sampler:
             case Opened(lane):
                 if self._link(lane).opened(lane) and lane.name == self._safe.name:
                     self._inventories.all_changed()
+                    self._monitor.reconnected(now)
             case OpenFailed(lane, error):
                 self._link(lane).failed(lane, error, now)
             case Happened():
+                self._monitor.moved(message.uuid, now)
                 if message.what in CHANGES_DESCRIPTION:
                     self._inventories.changed(message.uuid)
             case Woken():
@@ -271,8 +278,12 @@ class Sampler:
         """A call of the safe tier has ended; one of an earlier round has nothing to say any more."""
         if call.error is not None:
             self._safe.drop(call.lane, now, str(call.error))
+            self._monitor.reconnected(now)
+        elif call.purpose == LOOK:
+            self._monitor.looked(call, now)
         elif self._progress.calls.get("list") is call:
             self._progress.listed = call.result
+            self._monitor.listed(call.result, now, self._progress.monitor_until)
 
     # -- the end
 

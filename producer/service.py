@@ -66,6 +66,7 @@ class Maker:
         counts.unknown_fields = self.tally.unknown_fields
         counts.drops = Counter(found.drops) + self.tally.drops
         counts.sampling_seconds = dict(found.seconds)
+        counts.lost = found.lost
         snapshot = NodeSnapshot(
             node=printable(self.settings.producer.node or found.node or socket.gethostname()),
             boot_id=self.boot_id,

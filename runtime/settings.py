@@ -45,6 +45,17 @@ class Producer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     inventory_seconds: Annotated[Seconds, _row("How often the inventory of an unchanged VM is read and sent again.", ge=10, le=86400)] = (
         300.0
     )
+    captive_calls: Annotated[
+        int,
+        _row(
+            "Calls into VMs that do not answer which may be lost at a time on this host; each holds one of libvirtd's workers (20) until its VM recovers. Above 5 other clients of libvirt suffer.",
+            ge=1,
+            le=15,
+        ),
+    ] = 3
+    probe_maximum_seconds: Annotated[Seconds, _row("Longest pause between attempts to ask a VM that does not answer.", ge=1, le=86400)] = (
+        300.0
+    )
     ring_rounds: Annotated[int, _row("Rounds kept in memory while the broker is away; the oldest are dropped.", ge=1, le=10000)] = 60
 
 

@@ -33,6 +33,8 @@ class SampledVm(Struct, frozen=True, gc=False, kw_only=True):
     balloon_hugetlb_pgalloc: int = -1
     balloon_hugetlb_pgfail: int = -1
     balloon_last_update: int = -1
+    monitor_responsive: int = -1
+    monitor_probed: int = -1
 
 
 class VmFields(Struct, frozen=True, gc=False, kw_only=True):
@@ -61,6 +63,8 @@ class VmFields(Struct, frozen=True, gc=False, kw_only=True):
     guest_memory_hugetlb_allocations_total: int = -1
     guest_memory_hugetlb_failures_total: int = -1
     guest_memory_updated_timestamp_seconds: int = -1
+    responsive: int = -1
+    monitor_probed: int = -1
 
 
 class VcpuSample(Struct, frozen=True, gc=False, kw_only=True):
@@ -208,3 +212,9 @@ class HealthFields(Struct, frozen=True, gc=False, kw_only=True):
     job_polls_total: dict[str, int] = field(default_factory=dict)
     cpu_seconds_total: float = _NAN
     resident_memory_bytes: int = -1
+    captured_calls: int = -1
+    captured_calls_cap: int = -1
+    vms_skipped: int = -1
+    vms_not_probed: int = -1
+    probes_total: dict[str, int] = field(default_factory=dict)
+    monitor_calls_total: dict[str, int] = field(default_factory=dict)

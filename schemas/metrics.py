@@ -8,6 +8,7 @@ Sources of the libvirt fields and units: libvirt's ``virConnectGetAllDomainStats
 from __future__ import annotations
 
 from virtflow.schemas.metrics_migration import MIGRATION_METRICS
+from virtflow.schemas.metrics_monitor import NODE_MONITOR_METRICS, VM_MONITOR_METRICS
 from virtflow.schemas.vocabulary import (
     Conversion,
     Derived,
@@ -420,7 +421,9 @@ def _pipeline() -> tuple[Metric, ...]:
     )
 
 
-METRICS: tuple[Metric, ...] = _core() + _hypervisor() + _guest() + MIGRATION_METRICS + _vm() + _node() + _pipeline()
+METRICS: tuple[Metric, ...] = (
+    _core() + _hypervisor() + _guest() + MIGRATION_METRICS + _vm() + VM_MONITOR_METRICS + _node() + NODE_MONITOR_METRICS + _pipeline()
+)
 """Every metric of virtflow, in the order of the exposition."""
 
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}

@@ -128,6 +128,11 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed(Libvirt):
+    """A value that the producer itself tells of a VM, under a key of its own beside libvirt's (``monitor.responsive``)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """A value of the node's own health record, which travels in every snapshot."""
 
@@ -151,7 +156,7 @@ class Own:
 Source = Libvirt | Job | Health | Derived | Own
 
 SCOPE_OF_PREFIX = {"vcpu": Scope.VCPU, "net": Scope.NETWORK, "block": Scope.BLOCK}
-SAFE_PREFIXES = frozenset({"state", "net"})
+SAFE_PREFIXES = frozenset({"state", "net", "monitor"})
 NAME_PREFIX = {
     Scope.VM: "vm_",
     Scope.VCPU: "vm_vcpu_",

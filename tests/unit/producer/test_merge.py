@@ -6,9 +6,11 @@ import math
 
 import pytest
 
+from virtflow.producer.captive import Verdict
 from virtflow.producer.merge import Answer, Shown, Vm, answered, filled, reading
 
 UUID = "96d39f50-15c8-409f-9a7f-d2f9b5cba981"
+FINE = Verdict(responsive=True, probed=True)
 RUNNING = Vm(UUID, "a", {"state.state": 1})
 
 
@@ -24,34 +26,34 @@ def fill(began: float, cpu_time: int) -> Answer:
 def test_a_monitor_answer_in_time_needs_no_fill() -> None:
     shown = Shown()
     assert not shown.needs_fill(RUNNING, monitor(1, 10))
-    found = reading(RUNNING, monitor(1, 10), None, shown)
+    found = reading(RUNNING, monitor(1, 10), None, FINE, shown)
     assert (found.data["cpu.time"], found.monitor_collected) == (10, 1001)
 
 
 def test_without_an_answer_the_fill_shows() -> None:
     shown = Shown()
     assert shown.needs_fill(RUNNING, None)
-    found = reading(RUNNING, None, fill(1, 10), shown)
+    found = reading(RUNNING, None, fill(1, 10), FINE, shown)
     assert found.data["cpu.time"] == 10
     assert math.isnan(found.monitor_collected)
 
 
 def test_a_late_answer_is_shown_once_and_takes_no_time_back() -> None:
     shown = Shown()
-    reading(RUNNING, None, fill(5, 50), shown)
+    reading(RUNNING, None, fill(5, 50), FINE, shown)
     late = monitor(4, 40)
     assert shown.needs_fill(RUNNING, late)
-    found = reading(RUNNING, late, fill(6, 60), shown)
+    found = reading(RUNNING, late, fill(6, 60), FINE, shown)
     assert (found.data["cpu.time"], found.data["vcpu.0.time"], found.data["vcpu.0.wait"], found.monitor_collected) == (60, 60, 3, 1004)
-    again = reading(RUNNING, late, fill(7, 70), shown)
+    again = reading(RUNNING, late, fill(7, 70), FINE, shown)
     assert "cpu.user" not in again.data
     assert math.isnan(again.monitor_collected)
 
 
 def test_a_late_answer_without_a_new_fill_shows_no_older_times() -> None:
     shown = Shown()
-    reading(RUNNING, None, fill(5, 50), shown)
-    found = reading(RUNNING, monitor(4, 40), None, shown)
+    reading(RUNNING, None, fill(5, 50), FINE, shown)
+    found = reading(RUNNING, monitor(4, 40), None, FINE, shown)
     assert "cpu.time" not in found.data
     assert "vcpu.0.time" not in found.data
     assert found.data["cpu.user"] == 1
@@ -59,14 +61,14 @@ def test_a_late_answer_without_a_new_fill_shows_no_older_times() -> None:
 
 def test_an_answer_older_than_the_one_shown_is_dropped() -> None:
     shown = Shown()
-    reading(RUNNING, monitor(5, 50), None, shown)
+    reading(RUNNING, monitor(5, 50), None, FINE, shown)
     assert not shown.usable(UUID, monitor(4, 40))
-    assert "cpu.time" not in reading(RUNNING, monitor(4, 40), None, shown).data
+    assert "cpu.time" not in reading(RUNNING, monitor(4, 40), None, FINE, shown).data
 
 
 def test_a_vm_that_went_is_forgotten() -> None:
     shown = Shown()
-    reading(RUNNING, monitor(5, 50), fill(6, 60), shown)
+    reading(RUNNING, monitor(5, 50), fill(6, 60), FINE, shown)
     shown.keep({})
     assert (shown.monitor, shown.fill) == ({}, {})
 

@@ -1,0 +1,200 @@
+"""Which VMs' monitors are asked, when a call may never come back: the decision, without libvirt, clock or thread.
+
+Theory of operation. A call that enters a VM whose QEMU does not answer never returns, and holds one of libvirtd's workers until
+the VM recovers, whatever becomes of us. So a call that has stayed in one VM for too long is *captured*: left alone, never retried,
+and counted together with those that an earlier run of ours left behind. No call is begun unless it could be captured too and
+the count still stay within the cap. How many calls may still be lost says what the host allows:
+
+    STARTING   nobody has looked yet        look at all VMs before any of them is asked
+    CALM       nothing lost, nobody skipped ask everyone in one call: the whole price while all is well
+    SEARCHING  two or more may be lost      look; ask all that are not skipped, trusted ones first; probe skipped ones, one by one
+    GUARDED    one more may be lost         look; ask only trusted VMs, or others in small portions where that slot is not ours to lose
+    SILENT     none may be lost             look; ask nobody
+
+A *look* never waits: libvirt's ``controlInfo`` of each VM ("occupied" and for how long) and, where it can be read, the state of
+QEMU's main thread in the process table. It names suspects, which are skipped, and sees them move, which ends it. A captured call
+vouches for the VMs before its culprit, because libvirt asks in the order it was given. Where nobody names the culprit, the VMs of
+the call are asked again in small portions, so that a further capture costs few of them, as long as calls may be lost. Whoever is not skipped and may not be asked is *not probed*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+NEVER: Final = float("inf")
+STOPPED: Final = frozenset("TtD")
+"""States of QEMU's main thread in which it answers nobody: stopped, traced, waiting for storage."""
+PORTIONS: Final = 64
+"""In how many portions VMs are asked of which one is stuck and nobody says which: up to that many VMs, one by one."""
+GUARDED_PORTIONS: Final = 8
+"""In how many portions VMs of which nothing is known are asked when a single call may be lost."""
+ASKS_PER_ROUND: Final = 256
+
+
+class Host(Enum):
+    """What the host allows."""
+
+    STARTING = auto()
+    CALM = auto()
+    SEARCHING = auto()
+    GUARDED = auto()
+    SILENT = auto()
+
+
+class Standing(Enum):
+    """What is thought of a VM's monitor."""
+
+    UNKNOWN = auto()
+    TRUSTED = auto()
+    SKIPPED = auto()
+
+
+# -- observations
+
+
+@dataclass(frozen=True, slots=True)
+class RoundBegan:
+    """A round has begun with these VMs, in libvirt's order; nothing new is asked after ``until``."""
+
+    uuids: tuple[str, ...]
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The call is under way; before, it only waited for a connection."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A call has come back: VMs whose QEMU answered, and VMs that libvirt could only tell its own part of."""
+
+    call: int
+    full: frozenset[str]
+    partial: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A call has come back with an error; ``lost`` when its connection is gone."""
+
+    call: int
+    lost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """For how long (seconds) each VM looked at has been occupied, 0 when it is not; the process states that can be read."""
+
+    occupied: Mapping[str, float] = field(default_factory=dict)
+    processes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Something happened to the VM: it is worth to look."""
+
+    uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnected:
+    """The connection to libvirt is a new one: what other calls hold is not known any more."""
+
+
+Observation = RoundBegan | Started | Ticked | Answered | Failed | Looked | Moved | Reconnected
+
+# -- actions
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask these VMs in one call, in this order; ``everyone`` when they are all there are."""
+
+    call: int
+    uuids: tuple[str, ...]
+    everyone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Look at these VMs; at all when there are none."""
+
+    uuids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Leave the call alone, its thread and connection with it."""
+
+    call: int
+
+
+Action = Ask | Look | Abandon
+
+
+class Reaction(Enum):
+    """What an observation leads to once it has been learned."""
+
+    NOTHING = auto()
+    LOOK = auto()
+    PLAN = auto()
+    CHECK = auto()
+
+
+class Choice(Enum):
+    """Whom the next call of a round asks."""
+
+    EVERYONE = auto()
+    UNSKIPPED = auto()
+    TRUSTED = auto()
+    PORTION = auto()
+    PROBE = auto()
+
+
+_R = Reaction
+TABLE: Final[dict[Host, dict[type[Observation], Reaction]]] = {
+    Host.STARTING: {RoundBegan: _R.LOOK, Looked: _R.PLAN, Answered: _R.NOTHING, Failed: _R.NOTHING, Ticked: _R.CHECK, Moved: _R.NOTHING},
+    Host.CALM: {RoundBegan: _R.PLAN, Looked: _R.PLAN, Answered: _R.PLAN, Failed: _R.PLAN, Ticked: _R.CHECK, Moved: _R.NOTHING},
+    Host.SEARCHING: {RoundBegan: _R.LOOK, Looked: _R.PLAN, Answered: _R.PLAN, Failed: _R.PLAN, Ticked: _R.CHECK, Moved: _R.LOOK},
+    Host.GUARDED: {RoundBegan: _R.LOOK, Looked: _R.PLAN, Answered: _R.PLAN, Failed: _R.PLAN, Ticked: _R.CHECK, Moved: _R.LOOK},
+    Host.SILENT: {RoundBegan: _R.LOOK, Looked: _R.PLAN, Answered: _R.LOOK, Failed: _R.LOOK, Ticked: _R.CHECK, Moved: _R.LOOK},
+}
+"""Host state x observation: what follows. ``Started`` and ``Reconnected`` lead to nothing by themselves."""
+
+PLANS: Final[dict[Host, tuple[Choice, ...]]] = {
+    Host.STARTING: (),
+    Host.CALM: (Choice.EVERYONE, Choice.UNSKIPPED),
+    Host.SEARCHING: (Choice.UNSKIPPED, Choice.PROBE),
+    Host.GUARDED: (Choice.TRUSTED, Choice.PORTION),
+    Host.SILENT: (),
+}
+"""Whom a round asks in each host state: the first choice that has anybody left in this round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The cap of calls that may be lost, how long a call may stay in one VM, and the shortest and longest pause between probes."""
+
+    cap: int
+    patience: float
+    first_pause: float
+    longest_pause: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is shown of a VM: whether its monitor answers (None: not known), and whether it may be asked at all."""
+
+    responsive: bool | None
+    probed: bool

@@ -1,0 +1,385 @@
+"""The state of one host's monitors, and what each observation changes: see ``captive`` for the theory and the tables.
+
+No libvirt, clock or thread in here either: observations in, actions out.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from virtflow.producer.captive import (
+    ASKS_PER_ROUND,
+    GUARDED_PORTIONS,
+    NEVER,
+    PLANS,
+    PORTIONS,
+    STOPPED,
+    TABLE,
+    Abandon,
+    Action,
+    Answered,
+    Ask,
+    Choice,
+    Failed,
+    Host,
+    Limits,
+    Look,
+    Looked,
+    Moved,
+    Observation,
+    Reaction,
+    Reconnected,
+    RoundBegan,
+    Standing,
+    Started,
+    Ticked,
+    Verdict,
+)
+
+STUCK: Final = Verdict(responsive=False, probed=True)
+RESPONSIVE: Final = Verdict(responsive=True, probed=True)
+UNDECIDED: Final = Verdict(responsive=None, probed=True)
+NOT_PROBED: Final = Verdict(responsive=None, probed=False)
+
+
+@dataclass(slots=True)
+class _Vm:
+    """What is known of a VM: its standing, what the last look said, and when it is probed next."""
+
+    standing: Standing = Standing.UNKNOWN
+    held: bool = False
+    process: str = ""
+    since: float = 0.0
+    probing: bool = False
+    pause: float = 0.0
+    due: float = NEVER
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the process table says that its QEMU answers nobody."""
+        return self.process in STOPPED
+
+    @property
+    def vouched(self) -> bool:
+        """Whether it can be asked at small risk: it answered last time, or the process table says it is fine."""
+        return self.standing is Standing.TRUSTED or (self.process != "" and not self.stopped)
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call under way: whom it asks in which order, since when, and what looks at it have seen."""
+
+    number: int
+    uuids: tuple[str, ...]
+    round: int
+    began: float = NEVER
+    looked: float = NEVER
+    idle_looks: int = 0
+    culprit: str = ""
+
+
+class Captives:
+    """The state of one host; ``observe`` is all that changes it."""
+
+    def __init__(self, limits: Limits, rng: random.Random) -> None:
+        """Nothing is known; ``rng`` spreads the probes."""
+        self.limits = limits
+        self.captured: dict[int, _Call] = {}
+        self.foreign: set[str] = set()
+        self.calls: Counter[str] = Counter()
+        self.probes: Counter[str] = Counter()
+        self._rng = rng
+        self._vms: dict[str, _Vm] = {}
+        self._asking: _Call | None = None
+        self._looking = False
+        self._started = False
+        self._number = 0
+        self._round = 0
+        self._asks = 0
+        self._until = -NEVER
+        self._done: set[str] = set()
+        self._portion = 0
+        self._usual = 0.0
+
+    # -- what is known
+
+    @property
+    def lost(self) -> int:
+        """Calls that will not come back before a VM recovers: ours, and those an earlier run left behind."""
+        return len(self.captured) + len(self.foreign)
+
+    @property
+    def host(self) -> Host:
+        """What the host allows now."""
+        if not self._started:
+            return Host.STARTING
+        free = self.limits.cap - self.lost
+        if free <= 0:
+            return Host.SILENT
+        if self.lost and free == 1:
+            return Host.GUARDED
+        troubled = self.lost or self._portion or any(vm.standing is Standing.SKIPPED or vm.probing for vm in self._vms.values())
+        return Host.SEARCHING if troubled else Host.CALM
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more is to be expected in this round."""
+        return self._asking is None and not self._looking
+
+    @property
+    def due(self) -> float:
+        """When time alone makes a difference: a call has been out for too long."""
+        call = self._asking
+        if call is None or self._looking:
+            return NEVER
+        return (call.began if call.looked == NEVER else call.looked) + self.limits.patience
+
+    @property
+    def skipped(self) -> int:
+        """VMs that are not asked because they do not answer."""
+        return sum(vm.standing is Standing.SKIPPED for vm in self._vms.values())
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """What is shown of each VM now."""
+        host = self.host
+        return {uuid: self._verdict(vm, host) for uuid, vm in self._vms.items()}
+
+    def _verdict(self, vm: _Vm, host: Host) -> Verdict:
+        if vm.standing is Standing.SKIPPED:
+            return STUCK
+        if host is Host.SILENT or (host is Host.GUARDED and self.captured and not vm.vouched):
+            return NOT_PROBED
+        return RESPONSIVE if vm.standing is Standing.TRUSTED else UNDECIDED
+
+    # -- what follows
+
+    def observe(self, observation: Observation, now: float) -> list[Action]:
+        """Learn what was seen at ``now`` (monotonic seconds); what is to be done about it."""
+        actions = self._learn(observation, now)
+        match TABLE[self.host].get(type(observation), Reaction.NOTHING):
+            case Reaction.LOOK:
+                actions += self._look()
+            case Reaction.CHECK:
+                actions += self._look() if now >= self.due else []
+            case Reaction.PLAN:
+                actions += self._plan(now)
+            case Reaction.NOTHING:
+                pass
+        return actions
+
+    def _look(self, uuids: tuple[str, ...] = ()) -> list[Action]:
+        if self._looking:
+            return []
+        self._looking = True
+        return [Look(uuids)]
+
+    def _plan(self, now: float) -> list[Action]:
+        if self._asking is not None or self._looking or now >= self._until or self._asks >= ASKS_PER_ROUND:
+            return []
+        host = self.host
+        for choice in PLANS[host]:
+            if chosen := self._chosen(choice, now):
+                self._number += 1
+                self._asks += 1
+                everyone = choice is Choice.EVERYONE
+                self._asking = _Call(self._number, chosen, self._round)
+                return [Ask(self._number, chosen, everyone)]
+        return []
+
+    def _chosen(self, choice: Choice, now: float) -> tuple[str, ...]:
+        left = [(uuid, vm) for uuid, vm in self._vms.items() if uuid not in self._done]
+        asked = [(uuid, vm) for uuid, vm in left if vm.standing is not Standing.SKIPPED and not self._alone(vm)]
+        match choice:
+            case Choice.EVERYONE:
+                return tuple(self._vms) if len(asked) == len(self._vms) else ()
+            case Choice.UNSKIPPED:
+                ordered = sorted(asked, key=lambda item: not item[1].vouched)
+                return tuple(uuid for uuid, _ in ordered[: self._portion or None])
+            case Choice.TRUSTED:
+                return tuple(uuid for uuid, vm in asked if vm.vouched)
+            case Choice.PORTION:
+                unknown = [uuid for uuid, _ in asked]
+                return () if self.captured else tuple(unknown[: -(-len(self._vms) // GUARDED_PORTIONS)])
+            case Choice.PROBE:
+                return self._probe(left, now)
+            case _:
+                assert_never(choice)
+
+    def _alone(self, vm: _Vm) -> bool:
+        """Whether it is tried by a call of its own: it was skipped, and only libvirt says that it moved."""
+        return vm.probing and not vm.process
+
+    def _probe(self, left: Iterable[tuple[str, _Vm]], now: float) -> tuple[str, ...]:
+        waiting = [(vm.due, uuid) for uuid, vm in left if (vm.standing is Standing.SKIPPED or self._alone(vm)) and vm.due <= now]
+        for _, uuid in sorted(waiting):
+            vm = self._vms[uuid]
+            if not vm.stopped:
+                return (uuid,)
+            self.probes["still_stopped"] += 1
+            self._postpone(vm, now)
+        return ()
+
+    # -- what is learned
+
+    def _learn(self, observation: Observation, now: float) -> list[Action]:
+        match observation:
+            case RoundBegan():
+                self._begin(observation)
+            case Answered():
+                return self._answered(observation, now)
+            case Failed():
+                self._failed(observation)
+            case Looked():
+                return self._looked(observation, now)
+            case _:
+                self._noted(observation, now)
+        return []
+
+    def _noted(self, observation: Started | Ticked | Moved | Reconnected, now: float) -> None:
+        match observation:
+            case Started(call):
+                if self._asking is not None and self._asking.number == call:
+                    self._asking.began = now
+            case Moved(uuid):
+                if uuid in self._vms:
+                    self._vms[uuid].due = min(self._vms[uuid].due, now)
+            case Reconnected():
+                self._started = self._looking = False
+                if self._asking is not None and self._asking.began == NEVER:
+                    self._asking = None
+            case Ticked():
+                pass
+
+    def _begin(self, began: RoundBegan) -> None:
+        known = self._vms
+        self._vms = {uuid: known.get(uuid) or _Vm() for uuid in began.uuids}
+        self.foreign.intersection_update(began.uuids)
+        self._round += 1
+        self._asks = 0
+        self._until = began.until
+        self._done.clear()
+        if self._portion and all(vm.standing is not Standing.UNKNOWN for vm in self._vms.values()):
+            self._portion = 0
+
+    def _answered(self, seen: Answered, now: float) -> list[Action]:
+        call = self._returned(seen.call)
+        if call is None:
+            return []
+        self.calls["answered"] += 1
+        if call.round == self._round:
+            self._done.update(call.uuids)
+        if call.number not in self.captured and call.began < now:
+            self._usual = max((now - call.began) / max(1, len(call.uuids)), self._usual * 0.9)
+        for uuid in seen.full & self._vms.keys():
+            vm = self._vms[uuid]
+            if vm.standing is Standing.SKIPPED and uuid != call.culprit and vm.since >= call.began:
+                continue  # it answered before it got stuck
+            self._trust(vm)
+        unsure = tuple(uuid for uuid in call.uuids if uuid in seen.partial and uuid in self._vms)
+        for uuid in unsure:
+            vm = self._vms[uuid]
+            if vm.probing or vm.standing is Standing.SKIPPED:
+                self.probes["no_answer"] += 1
+                self._skip(vm, now)
+        return self._look(unsure) if unsure else []
+
+    def _trust(self, vm: _Vm) -> None:
+        if vm.standing is Standing.SKIPPED or vm.probing:
+            self.probes["answered"] += 1
+        vm.standing, vm.held, vm.probing, vm.pause, vm.due = Standing.TRUSTED, False, False, 0.0, NEVER
+
+    def _failed(self, seen: Failed) -> None:
+        call = self._returned(seen.call)
+        if call is None:
+            return
+        self.calls["failed"] += 1
+        if seen.lost:
+            self._until = -NEVER  # the next round begins with a new connection
+        elif len(call.uuids) > 1:
+            self._portion = -(-len(call.uuids) // PORTIONS)  # one VM makes libvirt fail: the others are asked without it
+        else:
+            self._done.update(call.uuids)
+
+    def _returned(self, number: int) -> _Call | None:
+        if self._asking is not None and self._asking.number == number:
+            call, self._asking = self._asking, None
+            return call
+        return self.captured.pop(number, None)
+
+    def _looked(self, seen: Looked, now: float) -> list[Action]:
+        first, self._started, self._looking = not self._started, True, False
+        for uuid, seconds in seen.occupied.items():
+            if vm := self._vms.get(uuid):
+                self._judge(vm, seconds, seen.processes.get(uuid, ""), now)
+        if first:
+            ours = {call.culprit for call in self.captured.values()}
+            self.foreign = {uuid for uuid, seconds in seen.occupied.items() if seconds and uuid in self._vms} - ours
+        else:
+            self.foreign = {uuid for uuid in self.foreign if seen.occupied.get(uuid, 1.0)}
+        return self._overdue(seen, now)
+
+    def _judge(self, vm: _Vm, seconds: float, process: str, now: float) -> None:
+        """Skip a suspect; take one back that has moved."""
+        named_before = vm.held or vm.stopped
+        vm.held, vm.process = seconds >= self.limits.patience, process
+        if vm.held or vm.stopped:
+            if vm.standing is not Standing.SKIPPED:
+                self._skip(vm, now)
+        elif vm.standing is Standing.SKIPPED and named_before:
+            vm.standing, vm.probing, vm.due = Standing.UNKNOWN, True, now
+
+    def _skip(self, vm: _Vm, now: float) -> None:
+        vm.standing, vm.probing, vm.since = Standing.SKIPPED, False, now
+        self._postpone(vm, now)
+
+    def _postpone(self, vm: _Vm, now: float) -> None:
+        vm.pause = min(self.limits.longest_pause, max(self.limits.first_pause, vm.pause * 2))
+        vm.due = now + vm.pause * self._rng.uniform(0.75, 1.25)
+
+    def _overdue(self, seen: Looked, now: float) -> list[Action]:
+        """Whether the call under way is captured, and by whom, after a look at its VMs."""
+        call = self._asking
+        if call is None or now - call.began < self.limits.patience:
+            return []
+        call.looked = now
+        age = now - call.began
+        # Occupied for longer than the call is out: somebody else's call is in there, and ours has passed the VM by.
+        patience = self.limits.patience
+        named = [u for u in call.uuids if patience / 2 <= seen.occupied.get(u, 0.0) <= age + patience / 2]
+        named = named or [u for u in call.uuids if seen.processes.get(u, "") in STOPPED]
+        if named:
+            call.culprit = named[0]
+            return self._capture(call, now)
+        busy = any(seen.occupied.get(uuid) for uuid in call.uuids)
+        call.idle_looks = 0 if busy else call.idle_looks + 1
+        if call.idle_looks > 1 and age >= max(4 * patience, 3 * self._usual * len(call.uuids)):
+            return self._capture(call, now)
+        return []
+
+    def _capture(self, call: _Call, now: float) -> list[Action]:
+        """The call is lost. Whoever came before its culprit has answered it; of whoever came after nothing is known."""
+        self.calls["captured"] += 1
+        self._asking = None
+        self.captured[call.number] = call
+        if not call.culprit and len(call.uuids) == 1:
+            call.culprit = call.uuids[0]
+        if not call.culprit:
+            self._portion = -(-len(call.uuids) // PORTIONS)
+        before = call.uuids.index(call.culprit) if call.culprit else 0
+        for place, uuid in enumerate(call.uuids):
+            vm = self._vms.get(uuid)
+            if vm is None or vm.standing is Standing.SKIPPED:
+                continue
+            if uuid == call.culprit:
+                if vm.probing:
+                    self.probes["captured"] += 1
+                self._skip(vm, now)
+            elif place < before:
+                vm.standing, vm.probing = Standing.TRUSTED, False
+            else:
+                vm.standing = Standing.UNKNOWN
+        return [Abandon(call.number)]
