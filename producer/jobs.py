@@ -37,8 +37,11 @@ class Cap(Protocol):
     def may_poll(self, uuid: str, *, vouched: bool) -> bool:
         """Whether a call into this VM may be made now; with ``vouched`` only if its monitor is known to answer."""
 
+    def returned(self, uuid: str) -> None:
+        """The call that was allowed has come back."""
+
     def lost(self, uuid: str) -> None:
-        """A call into this VM has not come back."""
+        """The call that was allowed has not come back."""
 
 
 @dataclass(slots=True)
@@ -100,11 +103,12 @@ class Jobs:
             if now - call.began > self.patience:
                 self._leave(call, now)
             return
+        if self.link.lane is None:
+            if self._candidates or any(watch.due <= now for watch in self._watched.values()):
+                self.link.tend(now)
+            return
         uuid, vouched = self._next(now)
         if not uuid:
-            return
-        self.link.tend(now)
-        if self.link.lane is None:
             return
         self._asked = uuid
         self._call = self.link.lane.submit(POLL, _poll(uuid, known=not vouched))
@@ -121,6 +125,7 @@ class Jobs:
         if call is not self._call:
             return
         uuid, self._call = self._asked, None
+        self.cap.returned(uuid)
         if call.error is not None and not call.lane.alive:
             self.link.drop(call.lane, now, str(call.error))
             self._count("failed")

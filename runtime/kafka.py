@@ -102,6 +102,11 @@ def acknowledged_producer_settings(settings: Settings) -> ClientSettings:
     }
 
 
+def event_producer_settings(settings: Settings) -> ClientSettings:
+    """A producer for events: it never gives up, and sends at once; what is in flight is bounded by the caller, what waits is on disk."""
+    return {**acknowledged_producer_settings(settings), "linger.ms": 5, "queue.buffering.max.messages": 10_000, **settings.kafka.client}
+
+
 def consumer_settings(settings: Settings, group: str) -> ClientSettings:
     """A consumer that stores no offset by itself and holds bounded memory however large the lag is."""
     return {

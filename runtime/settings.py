@@ -34,6 +34,13 @@ class Libvirt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     keepalive_seconds: Annotated[int, _row("Interval of keepalive messages to libvirt.", ge=1, le=60)] = 2
     keepalive_count: Annotated[int, _row("Keepalive messages without an answer after which the connection is lost.", ge=1, le=20)] = 2
     reconnect_maximum_seconds: Annotated[Seconds, _row("Longest pause between attempts to reconnect.", ge=0.1, le=3600)] = 10.0
+    migration_status: Annotated[
+        bool,
+        _row(
+            "Also listen, on a second connection that may write, to QEMU's own status of its migrations: libvirt tells a read-only client "
+            "that a migration did not complete, but not whether it was cancelled or failed. Nothing is ever written."
+        ),
+    ] = False
 
 
 class Producer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,6 +63,15 @@ class Producer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     probe_maximum_seconds: Annotated[Seconds, _row("Longest pause between attempts to ask a VM that does not answer.", ge=1, le=86400)] = (
         300.0
     )
+    job_seconds: Annotated[Seconds, _row("How often the running job of a VM is polled.", ge=0.1, le=3600)] = 1.0
+    journal_folder: Annotated[str, _row("Folder for events that the broker does not have yet.")] = "/var/lib/virtflow/journal"
+    journal_bytes: Annotated[int, _row("Bytes that the journal of events may take on disk.", ge=65_536, le=2**40)] = 67_108_864
+    journal_sync: Annotated[
+        Literal["always", "second", "never"],
+        _row(
+            "When events are forced to the disk: before each is sent, once a second, or whenever the system does. A killed process loses none."
+        ),
+    ] = "second"
     ring_rounds: Annotated[int, _row("Rounds kept in memory while the broker is away; the oldest are dropped.", ge=1, le=10000)] = 60
 
 
@@ -105,6 +121,9 @@ class Processors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ""
     listen: Annotated[str, _address("Where the processors serve their own /metrics, /healthz and /readyz.")] = "127.0.0.1:9178"
     in_flight: Annotated[int, _row("Snapshots that may wait for the broker's acknowledgement at once.", ge=1, le=10000)] = 64
+    migration_silence_seconds: Annotated[
+        Seconds, _row("How long a running migration may go unheard of before it is given up with result unknown.", ge=1, le=604800)
+    ] = 60.0
     dead_letter_window: Annotated[int, _row("Messages over which the share of undecodable ones is watched.", ge=10, le=1000000)] = 1000
     dead_letter_share: Annotated[float, _row("Share of undecodable messages in the window at which processing stops.", gt=0, le=1)] = 0.5
 
@@ -125,6 +144,27 @@ class Exporter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     exclude: Annotated[list[str], _row("Groups or metric names to leave out, separated by commas.", "--exclude")] = field(
         default_factory=list
     )
+    always_export: Annotated[
+        bool,
+        _row(
+            "Export every ephemeral metric of every VM from the first scrape on, with the absent value until there is a real one.",
+            "--always-export",
+        ),
+    ] = False
+    absent_value: Annotated[
+        str,
+        Meta(
+            description="What --always-export shows where there is no real value: NaN (not known, in no comparison), or a number.",
+            extra={"switch": "--absent-value"},
+            pattern=r"^(NaN|[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?)$",
+        ),
+    ] = "NaN"
+    keep_last: Annotated[
+        bool, _row("Keep showing a migration's last values after it has ended, until the VM's next one starts.", "--keep-last")
+    ] = False
+    keep_file: Annotated[str, _row("File in which `virtflow node` keeps the last migrations for --keep-last.")] = (
+        "/var/lib/virtflow/migrations.jsonl"
+    )
     vm_labels: Annotated[list[str], _row("Labels of every VM's series beside uuid: name, or fields of the inventory.", "--vm-labels")] = (
         field(default_factory=lambda: ["name"])
     )
@@ -132,6 +172,46 @@ class Exporter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     request_timeout_seconds: Annotated[
         Seconds, _row("How long a client may take to send a request or take the answer.", ge=0.1, le=600)
     ] = 15.0
+
+
+class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The long history: tables on a folder or on S3-compatible storage."""
+
+    path: Annotated[str, _row("Folder or s3://BUCKET/PREFIX that holds the tables.", "--history")] = "/var/lib/virtflow/history"
+    s3_endpoint: Annotated[str, _row("URL of an S3-compatible server; Amazon's own when empty.")] = ""
+    s3_region: Annotated[str, _row("Region of the bucket.")] = "us-east-1"
+    s3_access_key_file: Annotated[str, _row("File that holds the access key and nothing else; the environment's when empty.")] = ""
+    s3_secret_key_file: Annotated[str, _row("File that holds the secret key and nothing else; the environment's when empty.")] = ""
+    storage: Annotated[dict[str, str], _row("Further settings of the object store, passed through as they are.")] = field(
+        default_factory=dict
+    )
+    group: Annotated[str, Meta(description="Consumer group of the writers.", min_length=1)] = "virtflow-history"
+    listen: Annotated[str, _address("Where the writer serves its own /metrics, /healthz and /readyz.")] = "127.0.0.1:9179"
+    commit_rows: Annotated[int, _row("Records held in memory at most: a commit is made when so many wait.", ge=1, le=1000000)] = 20_000
+    commit_seconds: Annotated[Seconds, _row("A commit is made when the oldest record has waited for so long.", ge=0.1, le=3600)] = 5.0
+    future_seconds: Annotated[
+        Seconds, _row("How far a record's time may be ahead of its arrival; beyond that it is left out and counted.", ge=0, le=31536000)
+    ] = 86_400.0
+    repeat_seconds: Annotated[
+        Seconds, _row("How much of the stored history a writer reads at start to know repeated records again.", ge=0, le=2592000)
+    ] = 7_200.0
+    raw_days: Annotated[int, _row("How long samples are kept.", ge=1, le=36500)] = 30
+    hourly_days: Annotated[int, _row("How long hourly rows are kept.", ge=1, le=36500)] = 396
+    daily_days: Annotated[int, _row("How long daily rows, migrations and inventory are kept.", ge=1, le=36500)] = 3652
+    events_days: Annotated[int, _row("How long events are kept.", ge=1, le=36500)] = 396
+    vacuum_hours: Annotated[
+        int, _row("How long files that no version names any more are kept for readers that started before.", ge=1, le=8760)
+    ] = 24
+    maintain_seconds: Annotated[
+        Seconds, _row("How often the writer rolls up, compacts and cleans; 0 leaves that to `history compact`.", ge=0, le=86400)
+    ] = 600.0
+    serve_listen: Annotated[str, _address("Where `history serve` answers Prometheus.")] = "127.0.0.1:9180"
+    query_memory_bytes: Annotated[int, _row("Memory a query may take.", ge=16_777_216)] = 1_073_741_824
+    query_seconds: Annotated[Seconds, _row("How long a query may take.", ge=0.1, le=86400)] = 60.0
+    query_rows: Annotated[int, _row("Rows a query may return.", ge=1, le=100000000)] = 1_000_000
+    serve_series: Annotated[int, _row("Series one remote_read query may touch.", ge=1, le=10000000)] = 20_000
+    serve_samples: Annotated[int, _row("Samples one remote_read query may return.", ge=1, le=1000000000)] = 20_000_000
+    serve_days: Annotated[int, _row("Longest range of one remote_read query.", ge=1, le=36500)] = 3660
 
 
 class Simulate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -159,5 +239,6 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     registry: Registry = field(default_factory=Registry)
     processors: Processors = field(default_factory=Processors)
     exporter: Exporter = field(default_factory=Exporter)
+    history: History = field(default_factory=History)
     simulate: Simulate = field(default_factory=Simulate)
     log: Log = field(default_factory=Log)

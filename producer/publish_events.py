@@ -1,0 +1,237 @@
+"""Events to Kafka: journal first, then the broker, and out of the journal when the broker has them.
+
+One thread does all of it, so that neither libvirt's event loop nor the sampling ever waits for a disk or a broker. Events go out in
+the order of their numbers, journal first; a bounded window of them is with the client at a time, the rest waits on disk. Polls of
+running jobs are not worth a journal: while the broker is away the newest one of each VM is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from virtflow.producer.inbox import Happened
+from virtflow.producer.journal import Entry, Journal
+from virtflow.producer.vm_events import counted_as, vm_event
+from virtflow.runtime.kafka import event_producer_settings, topic_name
+from virtflow.runtime.settings import Settings
+from virtflow.schemas.codec import Codec
+from virtflow.schemas.jobs import Kind
+from virtflow.schemas.records import VmEvent
+from virtflow.schemas.topics import EVENTS
+
+WINDOW: Final = 500
+"""Events that are with the client at a time."""
+MEMORY_EVENTS: Final = 10_000
+"""Events that wait in memory for the disk, or for the broker where the disk takes none."""
+POLL_SECONDS: Final = 0.05
+IDLE_SECONDS: Final = 0.5
+RETRY_SECONDS: Final = 1.0
+SYNC_SECONDS: Final = 1.0
+LOST: Final = "event_lost"
+REFUSED: Final = "event_refused"
+
+_LOGGER: Final = logging.getLogger(__name__)
+_NEVER: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE, KafkaError.INVALID_RECORD})
+
+
+@dataclass(frozen=True, slots=True)
+class EventHealth:
+    """What the node's health tells of its events."""
+
+    taken: dict[str, int] = field(default_factory=dict)
+    drops: dict[str, int] = field(default_factory=dict)
+    journal_events: int = 0
+    journal_bytes: int = 0
+
+
+class EventPublisher:
+    """The way of one node's events; ``offer`` may be called from one thread and never waits."""
+
+    def __init__(self, settings: Settings, node: str, make: Callable[[dict[str, Any]], Any] = Producer) -> None:
+        """``node`` is its name in the records; ``make`` builds the client from librdkafka's settings, no broker needs to be there."""
+        self._config = event_producer_settings(settings)
+        self._topic = topic_name(settings, EVENTS)
+        self._make = make
+        self._client = make(self._config)
+        self._journal = Journal(Path(settings.producer.journal_folder), settings.producer.journal_bytes)
+        self._sync = settings.producer.journal_sync
+        self._synced = time.monotonic()
+        self._codec = Codec()
+        self._node = node
+        self._boot_id = secrets.token_hex(8)
+        self._sequence = 0
+        self._taken: Counter[str] = Counter()
+        self._drops: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        self._offered: deque[VmEvent] = deque()
+        self._until: float | None = None
+        self._ready: deque[Entry] = deque()
+        self._polls: dict[bytes, Entry] = {}
+        self._window: dict[int, Entry] = {}
+        self._failed: list[Entry] = []
+        self._number = 0
+        self._health = EventHealth()
+        self._thread = threading.Thread(target=self._run, name="events", daemon=True)
+        self._thread.start()
+
+    # -- the sampling thread
+
+    def offer(self, happened: Happened) -> None:
+        """Number the event and hand it to the sending thread; beyond a bound the newest is dropped, counted."""
+        event = vm_event(happened, self._node, self._boot_id, self._sequence)
+        self._sequence += 1
+        with self._changed:
+            self._taken[counted_as(event)] += 1
+            if len(self._offered) >= MEMORY_EVENTS:
+                self._drops[LOST] += 1
+                return
+            self._offered.append(event)
+            self._changed.notify()
+
+    def health(self) -> EventHealth:
+        """What was taken, lost and waits, as of now."""
+        with self._changed:
+            health = self._health
+            drops = Counter(self._drops) + Counter(health.drops)
+            return EventHealth(dict(self._taken), dict(drops), health.journal_events + len(self._offered), health.journal_bytes)
+
+    def close(self, seconds: float) -> int:
+        """Send what is there for at most ``seconds``; how many events are left, in the journal for the next run."""
+        with self._changed:
+            self._until = time.monotonic() + seconds
+            self._changed.notify()
+        self._thread.join(seconds + 2 * IDLE_SECONDS)
+        return self.health().journal_events
+
+    # -- the sending thread
+
+    def _run(self) -> None:
+        self._journal.open()
+        replay = self._journal.left_behind()
+        while not self._over():
+            fresh = self._take()
+            # What an earlier run left goes first, a segment at a time; what happens meanwhile is only written down.
+            if not self._ready and not self._window:
+                self._ready.extend(next(replay, []))
+            for event in fresh:
+                self._keep(event)
+            self._bring_to_disk(written=bool(fresh))
+            self._send()
+            self._client.poll(POLL_SECONDS if self._window and not fresh else 0)
+            self._settle()
+            self._tell()
+        self._client.purge()
+        self._client.poll(0)
+        self._journal.close()
+        self._tell()
+
+    def _over(self) -> bool:
+        with self._changed:
+            if self._until is None:
+                return False
+            waits = self._offered or self._ready or self._window or self._failed
+            return time.monotonic() >= self._until or not waits
+
+    def _take(self) -> list[VmEvent]:
+        with self._changed:
+            if not self._offered and not self._window and not self._ready and self._until is None:
+                self._changed.wait(IDLE_SECONDS)
+            fresh = list(self._offered)
+            self._offered.clear()
+            return fresh
+
+    def _keep(self, event: VmEvent) -> None:
+        """Into the journal; where that takes none, memory has to do."""
+        key, message = event.uuid.encode(), self._codec.encode(event)
+        if event.kind == Kind.JOB:
+            self._polls[key] = Entry(0, key, message)
+            return
+        poll = self._polls.pop(key, None)
+        if poll is not None:
+            self._ready.append(poll)  # what is told next must not overtake it
+        entry = self._journal.append(key, message) or Entry(0, key, message)
+        if len(self._ready) >= MEMORY_EVENTS and entry.segment == 0:
+            self._drop(LOST)
+            return
+        self._ready.append(entry)
+
+    def _bring_to_disk(self, *, written: bool) -> None:
+        now = time.monotonic()
+        if (self._sync == "always" and written) or (self._sync == "second" and now - self._synced >= SYNC_SECONDS):
+            self._journal.sync()
+            self._synced = now
+
+    def _send(self) -> None:
+        if self._failed:
+            return
+        if not self._ready:
+            self._ready.extend(self._polls.values())
+            self._polls.clear()
+        while self._ready and len(self._window) < WINDOW:
+            entry = self._ready[0]
+            number = self._number = self._number + 1
+            try:
+                self._client.produce(
+                    self._topic, key=entry.key, value=entry.message, on_delivery=lambda error, _, n=number: self._delivered(error, n)
+                )
+            except BufferError:
+                return
+            except KafkaException as error:
+                self._note(error.args[0])
+                self._ready.popleft()
+                self._refuse(entry, error.args[0])
+                return
+            self._ready.popleft()
+            self._window[number] = entry
+
+    def _delivered(self, error: KafkaError | None, number: int) -> None:
+        """A delivery report: in this thread, from ``poll``."""
+        entry = self._window.pop(number)
+        if error is None:
+            self._journal.delivered(entry)
+        else:
+            self._note(error)
+            self._refuse(entry, error)
+
+    def _refuse(self, entry: Entry, error: KafkaError) -> None:
+        """What the broker will never take is dropped, anything else is sent again."""
+        if error.code() in _NEVER:
+            self._drop(REFUSED)
+            self._journal.delivered(entry)
+        else:
+            self._failed.append(entry)
+
+    def _settle(self) -> None:
+        """Once all reports are in, what failed is sent again, before what came after it."""
+        if not self._failed or self._window:
+            return
+        self._ready.extendleft(reversed(self._failed))
+        self._failed.clear()
+        with self._changed:
+            if self._until is None:
+                self._changed.wait(RETRY_SECONDS)
+
+    def _note(self, error: KafkaError) -> None:
+        _LOGGER.warning("topic %s does not take events: %s; they wait in %s", self._topic, error.str(), self._journal.folder)
+        if error.fatal():
+            self._client = self._make(self._config)
+
+    def _drop(self, reason: str) -> None:
+        with self._changed:
+            self._drops[reason] += 1
+
+    def _tell(self) -> None:
+        waiting = len(self._ready) + len(self._window) + len(self._failed)
+        health = EventHealth({}, dict(self._journal.problems), waiting, self._journal.size_bytes)
+        with self._changed:
+            self._health = health
