@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from virtflow.schemas.errors import EnvironmentProblemError, SettingError
 
 BROKER_SECONDS: Final = 5.0
 """How long the broker may take to answer before it counts as away."""
+TURN_SECONDS: Final = 0.2
+"""How long Ctrl-C may go unnoticed."""
 OWN_ANSWER_SECONDS: Final = 2.0
 """How long a service of ours may take to say who it is."""
 
@@ -51,10 +54,10 @@ def libvirt(settings: Settings) -> Iterator[Finding]:
     connection.start_event_loop()
     lane = connection.Lane("check", config, box)
     deadline = time.monotonic() + config.connect_timeout_seconds
-    opened = box.take(deadline)
+    opened = _take(box, deadline)
     if isinstance(opened, inbox.Opened):
         call = lane.submit("check", _read)
-        answer = box.take(deadline)
+        answer = _take(box, deadline)
         lane.retire()
         yield _read_finding(config.uri, answer is call, call)
     elif opened is None:
@@ -62,6 +65,14 @@ def libvirt(settings: Settings) -> Iterator[Finding]:
         yield bad("libvirt", config.uri, f"no answer within {config.connect_timeout_seconds:g} s", fix)
     else:
         yield bad("libvirt", config.uri, _words(opened.error), _libvirt_fix(str(opened.error)))
+
+
+def _take(box: Any, deadline: float) -> Any:  # noqa: ANN401, the producer's inbox
+    """The next message, or None at the deadline. In short waits: a signal that comes just before a wait does not end it."""
+    message = None
+    while message is None and (now := time.monotonic()) < deadline:
+        message = box.take(min(deadline, now + TURN_SECONDS))
+    return message
 
 
 def _read(connection: Any) -> tuple[int, str]:  # noqa: ANN401, libvirt's virConnect
@@ -124,6 +135,12 @@ def registry(settings: Settings) -> Iterator[Finding]:
     url = settings.registry.url
     if not url:
         return
+    try:
+        import_module("confluent_kafka.schema_registry")
+    except ImportError as error:
+        yield bad(
+            "packages", "virtflow[registry]", f"{error.name} is not installed, but registry.url is set", "pip install 'virtflow[registry]'"
+        )
     fix = "start the registry, or mend registry.url; without it set no URL"
     if not url.startswith(("http://", "https://")):
         yield bad("registry", url, "no http or https URL", "write it as http://registry:8081")
