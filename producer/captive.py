@@ -198,3 +198,39 @@ class Verdict:
 
     responsive: bool | None
     probed: bool
+
+
+@dataclass(slots=True)
+class VmMonitor:
+    """What is known of a VM: its standing, what the last look said, and when it is probed next."""
+
+    standing: Standing = Standing.UNKNOWN
+    held: bool = False
+    process: str = ""
+    since: float = 0.0
+    probing: bool = False
+    pause: float = 0.0
+    due: float = NEVER
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the process table says that its QEMU answers nobody."""
+        return self.process in STOPPED
+
+    @property
+    def vouched(self) -> bool:
+        """Whether it can be asked at small risk: it answered last time, or the process table says it is fine."""
+        return self.standing is Standing.TRUSTED or (self.process != "" and not self.stopped)
+
+
+@dataclass(slots=True)
+class CallOut:
+    """A call under way: whom it asks in which order, since when, and what looks at it have seen."""
+
+    number: int
+    uuids: tuple[str, ...]
+    round: int
+    began: float = NEVER
+    looked: float = NEVER
+    idle_looks: int = 0
+    culprit: str = ""

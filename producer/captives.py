@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, assert_never
 
 from virtflow.producer.captive import (
@@ -23,6 +22,7 @@ from virtflow.producer.captive import (
     Action,
     Answered,
     Ask,
+    CallOut,
     Choice,
     Failed,
     Host,
@@ -38,6 +38,7 @@ from virtflow.producer.captive import (
     Started,
     Ticked,
     Verdict,
+    VmMonitor,
 )
 
 STUCK: Final = Verdict(responsive=False, probed=True)
@@ -46,55 +47,20 @@ UNDECIDED: Final = Verdict(responsive=None, probed=True)
 NOT_PROBED: Final = Verdict(responsive=None, probed=False)
 
 
-@dataclass(slots=True)
-class _Vm:
-    """What is known of a VM: its standing, what the last look said, and when it is probed next."""
-
-    standing: Standing = Standing.UNKNOWN
-    held: bool = False
-    process: str = ""
-    since: float = 0.0
-    probing: bool = False
-    pause: float = 0.0
-    due: float = NEVER
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the process table says that its QEMU answers nobody."""
-        return self.process in STOPPED
-
-    @property
-    def vouched(self) -> bool:
-        """Whether it can be asked at small risk: it answered last time, or the process table says it is fine."""
-        return self.standing is Standing.TRUSTED or (self.process != "" and not self.stopped)
-
-
-@dataclass(slots=True)
-class _Call:
-    """A call under way: whom it asks in which order, since when, and what looks at it have seen."""
-
-    number: int
-    uuids: tuple[str, ...]
-    round: int
-    began: float = NEVER
-    looked: float = NEVER
-    idle_looks: int = 0
-    culprit: str = ""
-
-
 class Captives:
     """The state of one host; ``observe`` is all that changes it."""
 
     def __init__(self, limits: Limits, rng: random.Random) -> None:
         """Nothing is known; ``rng`` spreads the probes."""
         self.limits = limits
-        self.captured: dict[int, _Call] = {}
+        self.captured: dict[int, CallOut] = {}
         self.foreign: set[str] = set()
         self.calls: Counter[str] = Counter()
         self.probes: Counter[str] = Counter()
         self._rng = rng
-        self._vms: dict[str, _Vm] = {}
-        self._asking: _Call | None = None
+        self._vms: dict[str, VmMonitor] = {}
+        self._asking: CallOut | None = None
+        self._polled = ""
         self._looking = False
         self._started = False
         self._number = 0
@@ -111,6 +77,11 @@ class Captives:
     def lost(self) -> int:
         """Calls that will not come back before a VM recovers: ours, and those an earlier run left behind."""
         return len(self.captured) + len(self.foreign)
+
+    @property
+    def _free(self) -> int:
+        """Calls that may still be lost, beside a poll under way."""
+        return self.limits.cap - self.lost - bool(self._polled)
 
     @property
     def host(self) -> Host:
@@ -148,12 +119,39 @@ class Captives:
         host = self.host
         return {uuid: self._verdict(vm, host) for uuid, vm in self._vms.items()}
 
-    def _verdict(self, vm: _Vm, host: Host) -> Verdict:
+    def _verdict(self, vm: VmMonitor, host: Host) -> Verdict:
         if vm.standing is Standing.SKIPPED:
             return STUCK
         if host is Host.SILENT or (host is Host.GUARDED and self.captured and not vm.vouched):
             return NOT_PROBED
         return RESPONSIVE if vm.standing is Standing.TRUSTED else UNDECIDED
+
+    # -- polls of a VM's job, which are calls of another kind into the same monitors
+
+    def may_poll(self, uuid: str, *, vouched: bool) -> bool:
+        """Whether one more call may go into this VM now, ``vouched`` only if it is known to answer. The slot is kept until it is over."""
+        vm = self._vms.get(uuid)
+        if vm is None or self._polled or vm.standing is Standing.SKIPPED or not self._started:
+            return False
+        if vouched and vm.standing is not Standing.TRUSTED:
+            return False
+        if self._free - (self._asking is not None) < 1:
+            return False
+        self._polled = uuid
+        return True
+
+    def poll_returned(self, uuid: str) -> None:
+        """The poll has come back."""
+        if self._polled == uuid:
+            self._polled = ""
+
+    def poll_lost(self, uuid: str, now: float) -> None:
+        """The poll does not come back: it counts like a call of an earlier run, until a look finds the VM free."""
+        self.poll_returned(uuid)
+        self.foreign.add(uuid)
+        if vm := self._vms.get(uuid):
+            vm.held = True
+            self._skip(vm, now)
 
     # -- what follows
 
@@ -178,7 +176,7 @@ class Captives:
         return [Look(uuids)]
 
     def _plan(self, now: float) -> list[Action]:
-        if self._asking is not None or self._looking or now >= self._until or self._asks >= ASKS_PER_ROUND:
+        if self._asking is not None or self._looking or self._free < 1 or now >= self._until or self._asks >= ASKS_PER_ROUND:
             return []
         host = self.host
         for choice in PLANS[host]:
@@ -186,7 +184,7 @@ class Captives:
                 self._number += 1
                 self._asks += 1
                 everyone = choice is Choice.EVERYONE
-                self._asking = _Call(self._number, chosen, self._round)
+                self._asking = CallOut(self._number, chosen, self._round)
                 return [Ask(self._number, chosen, everyone)]
         return []
 
@@ -197,8 +195,9 @@ class Captives:
             case Choice.EVERYONE:
                 return tuple(self._vms) if len(asked) == len(self._vms) else ()
             case Choice.UNSKIPPED:
-                ordered = sorted(asked, key=lambda item: not item[1].vouched)
-                return tuple(uuid for uuid, _ in ordered[: self._portion or None])
+                vouched = tuple(uuid for uuid, vm in asked if vm.vouched)
+                others = tuple(uuid for uuid, vm in asked if not vm.vouched)
+                return (vouched or others[: self._portion]) if self._portion else vouched + others
             case Choice.TRUSTED:
                 return tuple(uuid for uuid, vm in asked if vm.vouched)
             case Choice.PORTION:
@@ -209,11 +208,11 @@ class Captives:
             case _:
                 assert_never(choice)
 
-    def _alone(self, vm: _Vm) -> bool:
+    def _alone(self, vm: VmMonitor) -> bool:
         """Whether it is tried by a call of its own: it was skipped, and only libvirt says that it moved."""
         return vm.probing and not vm.process
 
-    def _probe(self, left: Iterable[tuple[str, _Vm]], now: float) -> tuple[str, ...]:
+    def _probe(self, left: Iterable[tuple[str, VmMonitor]], now: float) -> tuple[str, ...]:
         waiting = [(vm.due, uuid) for uuid, vm in left if (vm.standing is Standing.SKIPPED or self._alone(vm)) and vm.due <= now]
         for _, uuid in sorted(waiting):
             vm = self._vms[uuid]
@@ -256,7 +255,7 @@ class Captives:
 
     def _begin(self, began: RoundBegan) -> None:
         known = self._vms
-        self._vms = {uuid: known.get(uuid) or _Vm() for uuid in began.uuids}
+        self._vms = {uuid: known.get(uuid) or VmMonitor() for uuid in began.uuids}
         self.foreign.intersection_update(began.uuids)
         self._round += 1
         self._asks = 0
@@ -285,9 +284,19 @@ class Captives:
             if vm.probing or vm.standing is Standing.SKIPPED:
                 self.probes["no_answer"] += 1
                 self._skip(vm, now)
+            elif self._names(uuid):
+                self._skip(vm, now)
         return self._look(unsure) if unsure else []
 
-    def _trust(self, vm: _Vm) -> None:
+    def _names(self, uuid: str) -> bool:
+        """Whether a VM whose job lock is taken gives away who holds a captured call that nobody has named yet."""
+        for call in self.captured.values():
+            if not call.culprit and uuid in call.uuids:
+                call.culprit = uuid
+                return True
+        return False
+
+    def _trust(self, vm: VmMonitor) -> None:
         if vm.standing is Standing.SKIPPED or vm.probing:
             self.probes["answered"] += 1
         vm.standing, vm.held, vm.probing, vm.pause, vm.due = Standing.TRUSTED, False, False, 0.0, NEVER
@@ -299,12 +308,18 @@ class Captives:
         self.calls["failed"] += 1
         if seen.lost:
             self._until = -NEVER  # the next round begins with a new connection
-        elif len(call.uuids) > 1:
-            self._portion = -(-len(call.uuids) // PORTIONS)  # one VM makes libvirt fail: the others are asked without it
-        else:
+        elif len(call.uuids) == 1:
             self._done.update(call.uuids)
+        else:  # one VM makes libvirt fail: the others are asked without it
+            self._portion = -(-len(call.uuids) // PORTIONS)
+            for vm in self._members(call):
+                vm.standing = Standing.UNKNOWN
 
-    def _returned(self, number: int) -> _Call | None:
+    def _members(self, call: CallOut) -> list[VmMonitor]:
+        """The call's VMs that are not skipped."""
+        return [vm for uuid in call.uuids if (vm := self._vms.get(uuid)) and vm.standing is not Standing.SKIPPED]
+
+    def _returned(self, number: int) -> CallOut | None:
         if self._asking is not None and self._asking.number == number:
             call, self._asking = self._asking, None
             return call
@@ -322,7 +337,7 @@ class Captives:
             self.foreign = {uuid for uuid in self.foreign if seen.occupied.get(uuid, 1.0)}
         return self._overdue(seen, now)
 
-    def _judge(self, vm: _Vm, seconds: float, process: str, now: float) -> None:
+    def _judge(self, vm: VmMonitor, seconds: float, process: str, now: float) -> None:
         """Skip a suspect; take one back that has moved."""
         named_before = vm.held or vm.stopped
         vm.held, vm.process = seconds >= self.limits.patience, process
@@ -332,11 +347,11 @@ class Captives:
         elif vm.standing is Standing.SKIPPED and named_before:
             vm.standing, vm.probing, vm.due = Standing.UNKNOWN, True, now
 
-    def _skip(self, vm: _Vm, now: float) -> None:
+    def _skip(self, vm: VmMonitor, now: float) -> None:
         vm.standing, vm.probing, vm.since = Standing.SKIPPED, False, now
         self._postpone(vm, now)
 
-    def _postpone(self, vm: _Vm, now: float) -> None:
+    def _postpone(self, vm: VmMonitor, now: float) -> None:
         vm.pause = min(self.limits.longest_pause, max(self.limits.first_pause, vm.pause * 2))
         vm.due = now + vm.pause * self._rng.uniform(0.75, 1.25)
 
@@ -360,7 +375,7 @@ class Captives:
             return self._capture(call, now)
         return []
 
-    def _capture(self, call: _Call, now: float) -> list[Action]:
+    def _capture(self, call: CallOut, now: float) -> list[Action]:
         """The call is lost. Whoever came before its culprit has answered it; of whoever came after nothing is known."""
         self.calls["captured"] += 1
         self._asking = None

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import libvirt
 
 from virtflow.producer.inbox import Happened, Inbox
+from virtflow.schemas import states
 
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ KINDS: Final = (
     "CONTROL_ERROR",
     "BALLOON_CHANGE",
     "DEVICE_REMOVED",
+    "DEVICE_REMOVAL_FAILED",
     "DEVICE_ADDED",
     "AGENT_LIFECYCLE",
     "MIGRATION_ITERATION",
@@ -31,8 +33,17 @@ KINDS: Final = (
     "METADATA_CHANGE",
     "TRAY_CHANGE",
     "BLOCK_JOB_2",
+    "BLOCK_THRESHOLD",
+    "MEMORY_FAILURE",
 )
 """The events that are listened to; a libvirt that lacks one is asked for the others."""
+
+TRANSIT: Final = (
+    (states.PAUSED, states.PAUSED_MIGRATION),
+    (states.PAUSED, states.PAUSED_STARTING_UP),
+    (states.RUNNING, states.RUNNING_MIGRATED),
+)
+"""States, each with its reason, that only a migration leads to."""
 
 CHANGES_DESCRIPTION: Final = frozenset({"lifecycle", "device_removed", "device_added", "metadata_change", "tray_change", "block_job_2"})
 """After these the VM's XML may say something else."""
@@ -60,3 +71,9 @@ def _putting(what: str, inbox: Inbox) -> Callable[..., None]:
         inbox.put(Happened(domain.UUIDString(), domain.name(), what, details[:-1], time.time()))
 
     return put
+
+
+def in_transit(data: Mapping[str, object]) -> tuple[int, int] | None:
+    """State and reason of a VM that migrates or has migrated, from its bulk statistics; None for any other."""
+    found = data.get("state.state"), data.get("state.reason")
+    return next((known for known in TRANSIT if known == found), None)

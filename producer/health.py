@@ -43,6 +43,8 @@ class Counts:
     drops: Counter[str] = field(default_factory=Counter)
     sampling_seconds: dict[str, float] = field(default_factory=dict)
     lost: Lost = field(default_factory=Lost)
+    jobs: int = 0
+    job_polls: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,13 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """What the way out knows: rounds that wait, and what it had to drop, by reason."""
+    """What the way out knows: rounds that wait, what it had to drop, by reason, events taken, by kind, and the events' journal."""
 
     spooled_rounds: int = 0
     drops: Mapping[str, int] = field(default_factory=dict)
+    events: Mapping[str, int] = field(default_factory=dict)
+    journal_events: int = ABSENT_LONG
+    journal_bytes: int = ABSENT_LONG
 
 
 def node_health(up: bool, vms: Iterable[VmSnapshot], counts: Counts, versions: Versions, outgoing: Outgoing) -> NodeHealth:  # noqa: FBT001, up is the field's name
@@ -82,6 +87,11 @@ def node_health(up: bool, vms: Iterable[VmSnapshot], counts: Counts, versions: V
         vms_not_probed=counts.lost.vms_not_probed,
         probes_total=dict(counts.lost.probes),
         monitor_calls_total=dict(counts.lost.calls),
+        events_total=dict(outgoing.events),
+        journal_events=outgoing.journal_events,
+        journal_bytes=outgoing.journal_bytes,
+        jobs=counts.jobs,
+        job_polls_total=dict(counts.job_polls),
         cpu_seconds_total=time.process_time(),
         resident_memory_bytes=_resident_bytes(),
         version=versions.own,

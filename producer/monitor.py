@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -110,7 +111,7 @@ class Monitor:
         """What is shown of each VM's monitor."""
         return self.captives.verdicts()
 
-    def lost(self, verdicts: Mapping[str, Verdict]) -> Lost:
+    def health(self, verdicts: Mapping[str, Verdict]) -> Lost:
         """What the node's health tells of this tier."""
         captives = self.captives
         return Lost(
@@ -121,6 +122,20 @@ class Monitor:
             dict(captives.probes),
             dict(captives.calls),
         )
+
+    # -- the cap, for whoever else calls into a VM (``jobs.Cap``)
+
+    def may_poll(self, uuid: str, *, vouched: bool) -> bool:
+        """Whether a call into this VM may be made now; it keeps its slot until ``returned`` or ``lost``."""
+        return self.captives.may_poll(uuid, vouched=vouched)
+
+    def returned(self, uuid: str) -> None:
+        """That call has come back."""
+        self.captives.poll_returned(uuid)
+
+    def lost(self, uuid: str) -> None:
+        """That call does not come back."""
+        self.captives.poll_lost(uuid, time.monotonic())
 
     # -- what arrives
 

@@ -13,12 +13,13 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from virtflow.producer.health import Outgoing
 from virtflow.producer.inbox import Happened
 from virtflow.producer.journal import Entry, Journal
 from virtflow.producer.vm_events import counted_as, vm_event
@@ -26,7 +27,7 @@ from virtflow.runtime.kafka import event_producer_settings, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.codec import Codec
 from virtflow.schemas.jobs import Kind
-from virtflow.schemas.records import VmEvent
+from virtflow.schemas.records import NodeSnapshot, VmEvent
 from virtflow.schemas.topics import EVENTS
 
 WINDOW: Final = 500
@@ -45,13 +46,12 @@ _NEVER: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG
 
 
 @dataclass(frozen=True, slots=True)
-class EventHealth:
-    """What the node's health tells of its events."""
+class _Waiting:
+    """What waits in the sending thread, and what its journal had to pass by."""
 
-    taken: dict[str, int] = field(default_factory=dict)
-    drops: dict[str, int] = field(default_factory=dict)
-    journal_events: int = 0
+    events: int = 0
     journal_bytes: int = 0
+    drops: dict[str, int] = field(default_factory=dict)
 
 
 class EventPublisher:
@@ -80,7 +80,7 @@ class EventPublisher:
         self._window: dict[int, Entry] = {}
         self._failed: list[Entry] = []
         self._number = 0
-        self._health = EventHealth()
+        self._waiting = _Waiting()
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()
 
@@ -98,12 +98,13 @@ class EventPublisher:
             self._offered.append(event)
             self._changed.notify()
 
-    def health(self) -> EventHealth:
-        """What was taken, lost and waits, as of now."""
+    def outgoing(self) -> Outgoing:
+        """What was taken, what was lost and what waits, as of now."""
         with self._changed:
-            health = self._health
-            drops = Counter(self._drops) + Counter(health.drops)
-            return EventHealth(dict(self._taken), dict(drops), health.journal_events + len(self._offered), health.journal_bytes)
+            waiting = self._waiting
+            drops = Counter(self._drops) + Counter(waiting.drops)
+            events = waiting.events + len(self._offered)
+            return Outgoing(0, dict(drops), dict(self._taken), events, waiting.journal_bytes)
 
     def close(self, seconds: float) -> int:
         """Send what is there for at most ``seconds``; how many events are left, in the journal for the next run."""
@@ -111,7 +112,7 @@ class EventPublisher:
             self._until = time.monotonic() + seconds
             self._changed.notify()
         self._thread.join(seconds + 2 * IDLE_SECONDS)
-        return self.health().journal_events
+        return self.outgoing().journal_events
 
     # -- the sending thread
 
@@ -231,7 +232,34 @@ class EventPublisher:
             self._drops[reason] += 1
 
     def _tell(self) -> None:
-        waiting = len(self._ready) + len(self._window) + len(self._failed)
-        health = EventHealth({}, dict(self._journal.problems), waiting, self._journal.size_bytes)
+        events = len(self._ready) + len(self._window) + len(self._failed)
+        waiting = _Waiting(events, self._journal.size_bytes, dict(self._journal.problems))
         with self._changed:
-            self._health = health
+            self._waiting = waiting
+
+
+class Snapshots(Protocol):
+    """Where the rounds go."""
+
+    def offer(self, snapshot: NodeSnapshot) -> None:
+        """Take a round's snapshot; never waits."""
+
+    def outgoing(self) -> Outgoing:
+        """What waits, and what had to be dropped since the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class WithEvents:
+    """A sink for rounds whose health tells of the events as well."""
+
+    snapshots: Snapshots
+    events: EventPublisher
+
+    def offer(self, snapshot: NodeSnapshot) -> None:
+        """Hand the round on."""
+        self.snapshots.offer(snapshot)
+
+    def outgoing(self) -> Outgoing:
+        """Both sides' in one."""
+        rounds, events = self.snapshots.outgoing(), self.events.outgoing()
+        return replace(events, spooled_rounds=rounds.spooled_rounds, drops=dict(Counter(rounds.drops) + Counter(events.drops)))

@@ -18,25 +18,29 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from virtflow.producer.calls import Listed, fill, list_vms, read_descriptions, versions
 from virtflow.producer.clean import Reading
 from virtflow.producer.connection import Connection, Lane, Link, start_event_loop
-from virtflow.producer.events import CHANGES_DESCRIPTION, register
+from virtflow.producer.events import CHANGES_DESCRIPTION, in_transit, register
 from virtflow.producer.health import Lost, Versions
 from virtflow.producer.inbox import Call, Happened, Inbox, Message, Opened, OpenFailed, Woken
 from virtflow.producer.inventory import Inventories, per_round
+from virtflow.producer.jobs import POLL, Jobs
 from virtflow.producer.merge import Answer, Shown, reading
 from virtflow.producer.monitor import LOOK, Monitor
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.version import version
+from virtflow.schemas.jobs import Kind
 from virtflow.schemas.records import VmInventory
 
 MONITOR_SHARE: Final = 0.75
 """Part of the round's time after which VMs without a monitor answer are filled in."""
+JOB_PATIENCE: Final = 2
+"""How long a poll of a job may take, in the time a call may stay in one VM: QEMU is slow at the end of a migration."""
 DESCRIBE_SHARE: Final = 0.25
 """Part of the round's time that reading XML may take."""
 
@@ -61,6 +65,8 @@ class Round:
     versions: Versions = field(default_factory=lambda: Versions(version()))
     reconnects: int = 0
     drops: Mapping[str, int] = field(default_factory=dict)
+    jobs: int = 0
+    job_polls: Mapping[str, int] = field(default_factory=dict)
     node: str = ""
     lost: Lost = field(default_factory=Lost)
 
@@ -114,8 +120,8 @@ class _Progress:
 class Sampler:
     """Rounds from libvirt. All decisions are made in the thread that calls ``round`` and ``wait``."""
 
-    def __init__(self, settings: Settings, rng: random.Random | None = None) -> None:
-        """Begin to connect; nothing here waits for libvirt."""
+    def __init__(self, settings: Settings, rng: random.Random | None = None, events: Callable[[Happened], None] | None = None) -> None:
+        """Begin to connect; nothing here waits for libvirt. ``events``, which never waits, gets what happens to VMs and their jobs."""
         start_event_loop()
         self._interval = settings.producer.interval_seconds
         self._window = self._interval * settings.producer.deadline_ratio
@@ -127,6 +133,12 @@ class Sampler:
         self._safe = Link("safe", settings.libvirt, self._inbox, self._interval, self._prepare, rng)
         link = Link("monitor", settings.libvirt, self._inbox, self._interval, None, rng)
         self._monitor = Monitor(link, self._safe, settings.producer, rng)
+        link = Link(POLL, settings.libvirt, self._inbox, self._interval, None, rng)
+        patience = JOB_PATIENCE * self._monitor.captives.limits.patience
+        self._events = events
+        self._jobs = Jobs(link, self._monitor, self._tell, settings.producer.job_seconds, patience)
+        self._connected_anew = False
+        self._taking = {self._safe.name: self._take, self._monitor.link.name: self._monitor.take, POLL: self._jobs.take}
         self._inventories = Inventories(self._every, rng)
         self._shown = Shown()
         self._progress = self._new_progress()
@@ -212,7 +224,9 @@ class Sampler:
             versions=self._versions,
             reconnects=max(0, self._safe.connects - 1) + max(0, self._monitor.link.connects - 1),
             drops=Counter(self._inventories.drops),
-            lost=self._monitor.lost(self._monitor.verdicts()),
+            jobs=self._jobs.running,
+            job_polls=dict(self._jobs.polls),
+            lost=self._monitor.health(self._monitor.verdicts()),
         )
         if listed is None:
             return result
@@ -245,12 +259,13 @@ class Sampler:
         now = time.monotonic()
         self._safe.tend(now)
         self._monitor.link.tend(now)
+        self._jobs.tend(now)
 
     def _due(self) -> float:
-        return min(self._safe.due, self._monitor.link.due, self._monitor.due)
+        return min(self._safe.due, self._monitor.link.due, self._monitor.due, self._jobs.due)
 
     def _link(self, lane: Lane) -> Link:
-        return self._safe if lane.name == self._safe.name else self._monitor.link
+        return next(link for link in (self._safe, self._monitor.link, self._jobs.link) if link.name == lane.name)
 
     def _handle(self, message: Message) -> None:
         now = time.monotonic()
@@ -261,18 +276,23 @@ class Sampler:
                 if self._link(lane).opened(lane) and lane.name == self._safe.name:
                     self._inventories.all_changed()
                     self._monitor.reconnected(now)
+                    self._connected_anew = True
             case OpenFailed(lane, error):
                 self._link(lane).failed(lane, error, now)
             case Happened():
-                self._monitor.moved(message.uuid, now)
-                if message.what in CHANGES_DESCRIPTION:
-                    self._inventories.changed(message.uuid)
+                self._happened(message, now)
             case Woken():
                 self._woken = True
-            case Call() if message.lane.name == self._safe.name:
-                self._take(message, now)
             case Call():
-                self._monitor.take(message, now)
+                self._taking[message.lane.name](message, now)
+
+    def _happened(self, event: Happened, now: float) -> None:
+        self._monitor.moved(event.uuid, now)
+        if self._events is not None:
+            self._events(event)
+            self._jobs.happened(event, now)
+        if event.what in CHANGES_DESCRIPTION:
+            self._inventories.changed(event.uuid)
 
     def _take(self, call: Call, now: float) -> None:
         """A call of the safe tier has ended; one of an earlier round has nothing to say any more."""
@@ -284,6 +304,20 @@ class Sampler:
         elif self._progress.calls.get("list") is call:
             self._progress.listed = call.result
             self._monitor.listed(call.result, now, self._progress.monitor_until)
+            if self._connected_anew and self._events is not None:
+                self._found(call.result, call.started)
+
+    def _found(self, listed: Listed, at: float) -> None:
+        """The first list of a connection: what happened before nobody heard, so VMs in transit and running jobs are looked for."""
+        self._connected_anew = False
+        for uuid, vm in listed.vms.items():
+            if (found := in_transit(vm.data)) is not None:
+                self._tell(Happened(uuid, vm.name, Kind.STATE.value, found, at))
+        self._jobs.look(list(listed.vms))
+
+    def _tell(self, happened: Happened) -> None:
+        if self._events is not None:
+            self._events(happened)
 
     # -- the end
 
@@ -294,6 +328,6 @@ class Sampler:
     def close(self, seconds: float) -> bool:
         """Close the connections; see ``Source``."""
         until = time.monotonic() + seconds
-        lanes = self._safe.close() + self._monitor.link.close()
+        lanes = self._safe.close() + self._monitor.link.close() + self._jobs.link.close()
         ended = [lane.join(until - time.monotonic()) for lane in lanes]
         return all(ended)

@@ -67,8 +67,9 @@ class Maker:
         counts.drops = Counter(found.drops) + self.tally.drops
         counts.sampling_seconds = dict(found.seconds)
         counts.lost = found.lost
+        counts.jobs, counts.job_polls = found.jobs, found.job_polls
         snapshot = NodeSnapshot(
-            node=printable(self.settings.producer.node or found.node or socket.gethostname()),
+            node=node_name(self.settings, found.node),
             boot_id=self.boot_id,
             sequence=self.sequence,
             collected=found.collected,
@@ -78,6 +79,11 @@ class Maker:
         )
         self.sequence += 1
         return snapshot
+
+
+def node_name(settings: Settings, recorded: str = "") -> str:
+    """The node's name in all records: the setting, else what a recording says, else the host's name."""
+    return printable(settings.producer.node or recorded or socket.gethostname())
 
 
 def rounds(settings: Settings, source: Source, stop: Stop, sink: Sink) -> None:
@@ -111,18 +117,23 @@ def one_snapshot(settings: Settings, source: Source, seconds: float) -> NodeSnap
 def run(settings: Settings, stop: Stop) -> None:
     """``virtflow producer``: samples until ``stop`` and publishes to Kafka. Returns drained, well within the stop's limit."""
     from virtflow.producer.publish import Publisher
+    from virtflow.producer.publish_events import EventPublisher, WithEvents
 
     publisher = Publisher(settings)
-    source = Sampler(settings)
+    events = EventPublisher(settings, node_name(settings))
+    source = Sampler(settings, events=events.offer)
     notify("READY=1")
     try:
-        rounds(settings, source, stop, publisher)
+        rounds(settings, source, stop, WithEvents(publisher, events))
     finally:
         notify("STOPPING=1")
-        left = publisher.close(DRAIN_SECONDS)
+        left = publisher.close(DRAIN_SECONDS / 2)
+        journaled = events.close(DRAIN_SECONDS / 2)
         closed = source.close(CLOSE_SECONDS)
     if left:
         _LOGGER.warning("stopped with %d rounds that the broker did not take", left)
+    if journaled:
+        _LOGGER.warning("stopped with %d events that the broker did not take: the journal has them for the next start", journaled)
     if not closed:
         # A thread is in a call to libvirt that does not return; the interpreter's own end would wait for its connection.
         logging.shutdown()
