@@ -7,6 +7,7 @@ node is down; order and duplicates are told by ``schemas.order``, two nodes' cla
 
 from __future__ import annotations
 
+from math import isnan
 from typing import Final
 
 from virtflow.exporter.node_text import NodeText
@@ -161,7 +162,7 @@ class Fleet:
             vm.conflict, vm.contest = False, Contest()
             return
         record = live[0]
-        if len(live) > 1 or vm.conflict:
+        if len(live) > 1 or not isnan(vm.contest.since):
             claims = [_claim(each) for each in live]
             record = live[claims.index(speaker(claims))]
             vm.contest = contest(vm.contest, claims, now)

@@ -42,7 +42,7 @@ _DEVICES: Final = (
 # A NUL ends Prometheus' lexer, a lone surrogate has no UTF-8: both become the replacement character.
 _UNSAFE: Final = re.compile('[\\\\"\n\0\ud800-\udfff]')
 _ENCODE: Final = msgspec.json.Encoder().encode
-_LEAST, _NULL = "0", "null"
+_LEAST, _NULL, _MINUS_ZERO = "0", "null", "-0.0"
 """Between them lie the texts of all numbers from 0 on; those of negative ones and of no number do not: those values are absent."""
 
 _REPLACED: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
@@ -171,7 +171,8 @@ def _comparable(devices: list[Any], before: list[Any], key: Callable[[Any], obje
 
 def _texts(values: tuple[float, ...]) -> list[str]:
     """The values as text, shortest form that reads back the same; ``null`` for NaN and infinity. All at once: a tenth of repr's cost."""
-    return _ENCODE(values)[1:-1].decode("ascii").split(",")
+    texts = _ENCODE(values)[1:-1].decode("ascii").split(",")
+    return [_LEAST if text == _MINUS_ZERO else text for text in texts] if _MINUS_ZERO in texts else texts
 
 
 def _render(lines: list[str], plan: _Plan, labels: str, values: tuple[float, ...], before: Iterable[float] | None) -> None:
@@ -185,7 +186,7 @@ def _render(lines: list[str], plan: _Plan, labels: str, values: tuple[float, ...
 def _render_devices(lines: list[str], plan: _Plan, devices: dict[str, Any], before: list[Any]) -> None:
     """Renders the families of one kind of device where a value changed; all of them when devices came, went or moved.
 
-    ``devices`` by the text of their labels: two that would make the same series are one.
+    ``devices`` by the text of their labels: of two that would make the same series the last counts.
     """
     rows = [plan.values(device) for device in devices.values()]
     if len(rows) == 1:

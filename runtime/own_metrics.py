@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
-from prometheus_client.registry import RestrictedRegistry
+from prometheus_client import Metric as Family
+from prometheus_client.registry import Collector
 
 from virtflow.runtime.version import version
 from virtflow.schemas.metrics import METRICS
@@ -15,6 +16,8 @@ from virtflow.schemas.vocabulary import Metric, Own, Type
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 BUILD_INFO: Final = "virtflow_build_info"
+_PLACES: Final = {metric.name: place for place, metric in enumerate(METRICS)}
+
 ALL: Final = "all"
 """The service of a catalogue row that every service has."""
 
@@ -63,7 +66,18 @@ class OwnMetrics:
 
     def render(self, names: Collection[str] | None = None) -> bytes:
         """The text exposition (version 0.0.4) of these names, of all when None; families without a sample are left out."""
-        wanted = self.names if names is None else self.names.intersection(names)
-        if not wanted:
-            return b""
-        return generate_latest(RestrictedRegistry(wanted, self._registry))
+        return generate_latest(_Chosen([metric for name, metric in self._by_name() if names is None or name in names]))
+
+    def _by_name(self) -> list[tuple[str, Counter | Gauge]]:
+        return sorted([*self._counters.items(), *self._gauges.items()], key=lambda item: _PLACES[item[0]])
+
+
+class _Chosen(Collector):
+    """Some of the metrics, in the catalogue's order; those that nothing has counted yet are left out."""
+
+    def __init__(self, metrics: Iterable[Counter | Gauge]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Family]:
+        """Their families."""
+        return (family for metric in self._metrics for family in metric.collect() if family.samples)

@@ -1,0 +1,56 @@
+"""The page for people: says what is there, loads nothing, trusts nobody."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from virtflow.exporter.landing import Status, TopicLag, duration, page
+
+STATUS = Status(
+    version="0.1.0",
+    missing="",
+    vms=12_345,
+    nodes=40,
+    down=2,
+    series=740_700,
+    scrapes=7,
+    uptime_seconds=93_784.0,
+    groups=("core", "guest"),
+    lags=(TopicLag("vm.metrics", 0.25, 3),),
+)
+
+
+def test_says_what_is_there() -> None:
+    html = page(STATUS)
+    for text in (
+        "0.1.0",
+        "12\u202f345",
+        ">40<",
+        "740\u202f700",
+        "Ready.",
+        "vm.metrics",
+        "0.2 s",
+        "1 d 2 h",
+        "/metrics?collect[]=guest",
+        "/readyz",
+    ):
+        assert text in html, text
+    assert "$" not in html
+
+
+def test_is_self_contained() -> None:
+    """No script, no style sheet, picture or font from elsewhere."""
+    assert not re.search(r"<script|<link|<img|url\(|https?://", page(STATUS))
+
+
+def test_what_is_missing_is_said_and_escaped() -> None:
+    html = page(Status(**{field: getattr(STATUS, field) for field in STATUS.__slots__} | {"missing": "no <b>broker</b>", "lags": ()}))
+    assert "Not ready: no &lt;b&gt;broker&lt;/b&gt;." in html
+    assert "<h2>Topics" not in html
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (61.0, "1 min 1 s"), (7_260.0, "2 h 1 min"), (200_000.0, "2 d 7 h")])
+def test_durations(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
