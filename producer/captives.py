@@ -131,14 +131,11 @@ class Captives:
     def may_poll(self, uuid: str, *, vouched: bool) -> bool:
         """Whether one more call may go into this VM now, ``vouched`` only if it is known to answer. The slot is kept until it is over."""
         vm = self._vms.get(uuid)
-        if vm is None or self._polled or vm.standing is Standing.SKIPPED or not self._started:
+        if vm is None or self._polled or not self._started or self._free - (self._asking is not None) < 1:
             return False
-        if vouched and vm.standing is not Standing.TRUSTED:
-            return False
-        if self._free - (self._asking is not None) < 1:
-            return False
-        self._polled = uuid
-        return True
+        if vm.standing is Standing.TRUSTED or (vm.standing is Standing.UNKNOWN and not vouched):
+            self._polled = uuid
+        return self._polled == uuid
 
     def poll_returned(self, uuid: str) -> None:
         """The poll has come back."""

@@ -1,0 +1,158 @@
+"""The captives under random interleavings: never above the cap, nobody lost for ever, nothing wrong shown."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.stuck_host import INTERVAL, StuckHost
+from virtflow.producer.captive import Host, Verdict
+
+VMS = 12
+NUMBERS = st.integers(0, VMS - 1)
+MISHAPS = st.one_of(
+    st.tuples(st.just("freeze"), NUMBERS),
+    st.tuples(st.just("thaw"), NUMBERS),
+    st.tuples(st.just("event"), NUMBERS),
+    st.tuples(st.just("reconnect"), NUMBERS),
+    st.tuples(st.just("steps"), NUMBERS),
+    st.tuples(st.just("round"), NUMBERS),
+    st.tuples(st.just("restart"), NUMBERS),
+)
+FINE = Verdict(responsive=True, probed=True)
+
+
+def befall(host: StuckHost, what: str, number: int) -> None:
+    uuid = host.uuids[number]
+    match what:
+        case "freeze":
+            host.freeze(uuid)
+        case "thaw":
+            host.thaw(uuid)
+        case "event":
+            host.event(uuid)
+        case "reconnect":
+            host.reconnect()
+        case "steps":
+            for _ in range(number):
+                host.step()
+        case "round":
+            host.round()
+        case "restart":
+            settle(host)
+            host.start()
+
+
+def settle(host: StuckHost) -> None:
+    """Until no call is under way but those that are held: a kill in the middle of one is the lab's matter."""
+    for _ in range(200):
+        host.step()
+        if all(call.inside in host.frozen for call in host.calls):
+            return
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(MISHAPS, max_size=60), st.integers(1, 6), st.booleans(), st.booleans())
+def test_captured_calls_stay_within_the_cap(mishaps: list[tuple[str, int]], cap: int, honest: bool, visible: bool) -> None:  # noqa: FBT001
+    """Whatever happens, and over restarts as long as libvirt tells who is occupied."""
+    host = StuckHost(VMS, cap, honest=honest, visible=visible)
+    for what, number in mishaps:
+        if what == "restart" and not honest:
+            continue
+        befall(host, what, number)
+    assert host.most_captured <= cap
+    assert len(host.captives.captured) <= cap
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(MISHAPS, max_size=60), st.integers(1, 6), st.booleans(), st.booleans())
+def test_nobody_is_skipped_for_ever(mishaps: list[tuple[str, int]], cap: int, honest: bool, visible: bool) -> None:  # noqa: FBT001
+    """Once all VMs answer, all are trusted again, and a round costs one call."""
+    host = StuckHost(VMS, cap, honest=honest, visible=visible)
+    for what, number in mishaps:
+        befall(host, what, number)
+    for uuid in host.uuids:
+        host.thaw(uuid)
+    for _ in range(3 if honest or visible else 40):
+        host.round()
+    assert host.captives.verdicts() == dict.fromkeys(host.uuids, FINE)
+    assert host.captives.host is Host.CALM
+    before = host.captives.calls["answered"]
+    host.round()
+    assert host.captives.calls["answered"] == before + 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sets(NUMBERS, max_size=VMS), st.booleans(), st.integers(2, 6))
+def test_the_process_table_names_all_at_the_price_of_one_call(stuck: set[int], honest: bool, cap: int) -> None:  # noqa: FBT001
+    """However many freeze at once: one call is lost, all of them are flagged and the others answer within two rounds."""
+    host = StuckHost(VMS, cap, honest=honest)
+    host.round()
+    for number in stuck:
+        host.freeze(host.uuids[number])
+    begin = host.now
+    host.round()
+    host.round()
+    verdicts = host.captives.verdicts()
+    assert {uuid for uuid, verdict in verdicts.items() if verdict.responsive is False} == host.frozen
+    assert all(host.answered_at[uuid] > begin + INTERVAL for uuid in host.uuids if uuid not in host.frozen)
+    assert host.most_captured == min(1, len(stuck))
+
+
+@pytest.mark.parametrize("honest", [True, False])
+@pytest.mark.parametrize(("stuck", "cap"), [(0, 2), (1, 3), (2, 5), (4, 7)])
+def test_without_the_process_table_each_costs_a_call_and_the_others_go_on(honest: bool, stuck: int, cap: int) -> None:  # noqa: FBT001
+    """Where only libvirt names them, or where not even libvirt does: then a call more, because the first one names nobody."""
+    host = StuckHost(40, cap, honest=honest, visible=False)
+    host.round()
+    for uuid in host.uuids[7 : 7 + stuck]:
+        host.freeze(uuid)
+    for _ in range(12):
+        host.round()
+    begin = host.now
+    host.round()
+    verdicts = host.captives.verdicts()
+    live = {uuid for uuid in host.uuids if uuid not in host.frozen and host.answered_at[uuid] > begin}
+    assert {uuid for uuid, verdict in verdicts.items() if verdict.responsive is False} == host.frozen
+    assert live == set(host.uuids) - host.frozen
+    assert host.most_captured == stuck
+
+
+def test_more_than_can_be_told_apart_are_flagged_as_not_probed() -> None:
+    """One slot is kept for VMs that are known to be good; nobody else is asked, and nobody is said to be stuck who may not be."""
+    host = StuckHost(40, 3, visible=False)
+    host.round()
+    for number in (5, 15, 25, 35):
+        host.freeze(host.uuids[number])
+    for _ in range(4):
+        host.round()
+    verdicts = host.captives.verdicts()
+    assert {uuid for uuid, verdict in verdicts.items() if verdict.responsive is False} == {"vm-005", "vm-015"}
+    assert {uuid for uuid, verdict in verdicts.items() if verdict.responsive} == set(host.uuids[:15]) - {"vm-005"}
+    assert all(not verdicts[uuid].probed for uuid in host.uuids[16:])
+    assert host.most_captured == 2
+
+
+def test_two_thousand_vms_of_which_none_answers() -> None:
+    host = StuckHost(2000, 3)
+    for uuid in host.uuids:
+        host.freeze(uuid)
+    for _ in range(3):
+        host.round()
+    assert host.most_captured == 0, "the look at the start names them all"
+    assert {verdict.responsive for verdict in host.captives.verdicts().values()} == {False}
+
+
+@pytest.mark.parametrize("visible", [True, False])
+def test_ten_restarts_while_vms_are_stuck(visible: bool) -> None:  # noqa: FBT001
+    host = StuckHost(40, 3, visible=visible)
+    host.round()
+    for number in (3, 9, 27, 31, 36):
+        host.freeze(host.uuids[number])
+    for _ in range(10):
+        host.round()
+        host.round()
+        settle(host)
+        host.start()
+    assert host.most_captured <= 3
