@@ -109,7 +109,7 @@ def write_settings(folder: Path, ports: Ports, interval: float, uri: str) -> Pat
     sections: dict[str, dict[str, str | float]] = {
         "kafka": {"bootstrap_servers": f"{HOST}:{ports.kafka}"},
         "libvirt": {"uri": uri},
-        "producer": {"interval_seconds": interval},
+        "producer": {"interval_seconds": interval, "journal_folder": str(folder / "journal")},
         "processors": {"listen": f"{HOST}:{ports.processors}"},
         "exporter": {"listen": f"{HOST}:{ports.exporter}"},
     }

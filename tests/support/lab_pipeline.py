@@ -143,7 +143,8 @@ class Pipeline:
 
     def _on(self, node: Node) -> Service:
         log = self.folder / f"producer-{node.name}.log"
-        return Service(node.name, log, lambda: node.spawn([VIRTFLOW, "producer"], log, self.environment))
+        environment = {"VIRTFLOW_PRODUCER_JOURNAL_FOLDER": str(self.folder / f"journal-{node.name}"), **self.environment}
+        return Service(node.name, log, lambda: node.spawn([VIRTFLOW, "producer"], log, environment))
 
     def _here(self, name: str) -> Service:
         log = self.folder / f"{name}.log"
