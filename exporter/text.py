@@ -172,7 +172,7 @@ def _comparable(devices: list[Any], before: list[Any], key: Callable[[Any], obje
 def _texts(values: tuple[float, ...]) -> list[str]:
     """The values as text, shortest form that reads back the same; ``null`` for NaN and infinity. All at once: a tenth of repr's cost."""
     texts = _ENCODE(values)[1:-1].decode("ascii").split(",")
-    return [_LEAST if text == _MINUS_ZERO else text for text in texts] if _MINUS_ZERO in texts else texts
+    return [_MINUS_ZERO[1:] if text == _MINUS_ZERO else text for text in texts] if _MINUS_ZERO in texts else texts
 
 
 def _render(lines: list[str], plan: _Plan, labels: str, values: tuple[float, ...], before: Iterable[float] | None) -> None:
