@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "processors": "virtflow.cli.services:processors",
     "exporter": "virtflow.cli.services:exporter",
     "simulate": "virtflow.cli.services:simulate",
+    "history": "virtflow.cli.history:history",
     "topics": "virtflow.cli.topics:topics",
     "metrics": "virtflow.cli.metrics:metrics",
     "check": "virtflow.cli.check:check",

@@ -186,6 +186,9 @@ class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         default_factory=dict
     )
     group: Annotated[str, Meta(description="Consumer group of the writers.", min_length=1)] = "virtflow-history"
+    instance: Annotated[
+        str, _row("Name of this writer in its group, unique and kept over restarts: it then takes over at once after a crash.")
+    ] = ""
     listen: Annotated[str, _address("Where the writer serves its own /metrics, /healthz and /readyz.")] = "127.0.0.1:9179"
     commit_rows: Annotated[int, _row("Records held in memory at most: a commit is made when so many wait.", ge=1, le=1000000)] = 20_000
     commit_seconds: Annotated[Seconds, _row("A commit is made when the oldest record has waited for so long.", ge=0.1, le=3600)] = 5.0

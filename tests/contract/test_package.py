@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("schemas", "runtime", "producer", "processors", "exporter", "cli")
-CENTRE = ("faust-streaming", "aiohttp", "prometheus-client", "isal", "rich", "aiokafka")
+PACKAGES = ("schemas", "runtime", "producer", "processors", "exporter", "history", "cli")
+CENTRE = ("deltalake", "pyarrow", "duckdb", "faust-streaming", "aiohttp", "prometheus-client", "isal", "rich", "aiokafka")
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,11 @@ ALLOWED: dict[str, frozenset[str]] = {
     "producer": frozenset({"schemas", "runtime"}),
     "processors": frozenset({"schemas", "runtime"}),
     "exporter": frozenset({"schemas", "runtime"}),
-    "cli": frozenset({"schemas", "runtime", "producer", "processors", "exporter"}),
+    "history": frozenset({"schemas", "runtime"}),
+    "cli": frozenset({"schemas", "runtime", "producer", "processors", "exporter", "history"}),
 }
 
-CENTRE_ONLY = ("aiohttp", "faust", "mode", "isal", "prometheus_client", "rich", "aiokafka")
+CENTRE_ONLY = ("deltalake", "pyarrow", "duckdb", "numpy", "aiohttp", "faust", "mode", "isal", "prometheus_client", "rich", "aiokafka")
 
 
 def sources(package: str) -> list[Path]:

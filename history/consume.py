@@ -1,0 +1,205 @@
+"""The consumer group: partitions come and go, messages are taken, commits are made by size or time.
+
+One thread does all of it, so that a partition can't be lost between a decision and its deed. While the storage fails nothing
+more is read: the partitions are paused, what waits goes on waiting, and the group is still answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from virtflow.history.intake import Intake
+from virtflow.history.layout import WRITTEN, Table
+from virtflow.history.repeats import filters
+from virtflow.history.store import FencedError, StorageError, Store
+from virtflow.history.topics import Names, start_at
+from virtflow.history.write import TableWriter
+from virtflow.runtime.own_metrics import OwnMetrics
+from virtflow.runtime.settings import History
+from virtflow.schemas.errors import InputError
+from virtflow.schemas.topics import METRICS
+
+_LOG: Final = logging.getLogger("virtflow.history.consume")
+
+BATCH: Final = 1_000
+READ_SECONDS: Final = 0.25
+RETRY_SECONDS: Final = (0.5, 30.0)
+"""Pauses after a storage failure: the first, and the longest."""
+
+
+class Consume:
+    """Moves messages into tables until told to stop. All of it belongs to one thread."""
+
+    def __init__(self, consumer: Consumer, store: Store, intake: Intake, names: Names, settings: History) -> None:
+        """Opens the tables; raises ``StorageError`` where the storage does not answer."""
+        self._consumer = consumer
+        self._intake = intake
+        self._names = names
+        self._settings = settings
+        known = filters()
+        self._writers = {table.name: TableWriter(store.make(table), known[table.name]) for table in WRITTEN}
+        self._expected: dict[tuple[str, int], int] = {}
+        self._oldest = float("inf")
+        self._arrived: dict[str, float] = {}
+        self._retry_at, self._pause = 0.0, 0.0
+        self._failing = ""
+
+    def count_into(self, metrics: OwnMetrics) -> None:
+        """Says where to count; before anything is taken."""
+        self._rows = metrics.counter("virtflow_history_rows_total")
+        self._commits = metrics.counter("virtflow_history_commits_total")
+        self._failures = metrics.counter("virtflow_history_commit_failures_total")
+        self._fenced = metrics.counter("virtflow_history_fenced_partitions_total")
+        self._missing = metrics.counter("virtflow_history_missing_records_total")
+        self._waiting = metrics.gauge("virtflow_history_waiting_records")
+        self._parts = metrics.gauge("virtflow_history_partitions")
+        self._lag = metrics.gauge("virtflow_history_lag_seconds")
+
+    @property
+    def failing(self) -> str:
+        """Why nothing can be stored at the moment, "" while it can."""
+        return self._failing
+
+    @property
+    def leads(self) -> bool:
+        """Whether this writer has the first partition of vm.metrics, and with it the upkeep of the tables."""
+        return any(topic.endswith(METRICS.name) and partition == 0 for topic, partition in self._expected)
+
+    def run(self, stopped: Callable[[], bool]) -> None:
+        """Until ``stopped``; then commits what waits and leaves the group."""
+        self._consumer.subscribe(self._names.topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+        try:
+            while not stopped():
+                self._turn()
+            self._commit_all()
+        finally:
+            self._consumer.close()
+
+    def _turn(self) -> None:
+        for message in self._consumer.consume(BATCH, READ_SECONDS):
+            self._take(message)
+        now = time.monotonic()
+        if self._due(now):
+            self._commit_all()
+        self._waiting.set(sum(writer.waiting for writer in self._writers.values()))
+
+    def _due(self, now: float) -> bool:
+        if now < self._retry_at:
+            return False
+        waiting = sum(writer.waiting for writer in self._writers.values())
+        return waiting >= self._settings.commit_rows or now - self._oldest >= self._settings.commit_seconds
+
+    def _take(self, message: Message) -> None:
+        if error := message.error():
+            if error.fatal():
+                raise InputError(f"the consumer group does not have us any more: {error.str()}")
+            _LOG.warning("the broker says: %s", error.str())
+            return
+        topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+        expected = self._expected.get((topic, partition))
+        if expected is None:
+            return  # a message that was on its way when its partition was taken away
+        table = self._names.table(topic)
+        if table.topic is not None and table.topic.retention_ms is not None and offset > expected >= 0:
+            self._miss(topic, partition, offset - expected)
+        self._expected[topic, partition] = offset + 1
+        arrived = message.timestamp()[1] / 1000
+        record = self._intake.record(table, message.value(), arrived)
+        stored = self._writers[table.name].take(self._names.part(topic, partition), offset, record)
+        if record is not None and not stored:
+            self._intake.repeated(table)
+        self._arrived[table.name] = arrived
+        self._oldest = min(self._oldest, time.monotonic())
+
+    def _commit_all(self) -> None:
+        """Commits every table that has something; what can't be stored now waits, and nothing more is read until it can."""
+        for writer in self._writers.values():
+            if not writer.behind:
+                continue
+            try:
+                self._commit(writer)
+            except FencedError as error:
+                self._start_over(writer, str(error))
+            except StorageError as error:
+                self._fail(str(error))
+                return
+        self._oldest = float("inf")
+        if self._failing:
+            _LOG.warning("storing again")
+            self._failing, self._pause = "", 0.0
+            self._consumer.resume(self._consumer.assignment())
+
+    def _commit(self, writer: TableWriter) -> None:
+        rows = writer.commit()
+        name = writer.table.name
+        self._rows.labels(table=name).inc(rows)
+        self._commits.labels(table=name).inc()
+        self._lag.labels(table=name).set(max(0.0, time.time() - self._arrived.get(name, time.time())))
+
+    def _fail(self, why: str) -> None:
+        self._failures.inc()
+        self._pause = min(max(RETRY_SECONDS[0], 2 * self._pause), RETRY_SECONDS[1])
+        self._retry_at = time.monotonic() + self._pause
+        if not self._failing:
+            self._consumer.pause(self._consumer.assignment())
+        self._failing = why
+        _LOG.warning("nothing is stored, and nothing more read, until this is over: %s", why)
+
+    def _start_over(self, writer: TableWriter, why: str) -> None:
+        """Somebody else moved partitions of ours: what waits of them is theirs, and we go on where the table says."""
+        moved = set(writer.moved())
+        mine = [TopicPartition(topic, part) for topic, part in self._expected if self._names.part(topic, part) in moved]
+        _LOG.warning("%d partitions start over: %s", len(mine), why)
+        self._fenced.inc(len(mine))
+        for place in self._places(writer.table, mine):
+            self._consumer.seek(place)
+
+    def _places(self, table: Table, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """Where to read partitions of one table from."""
+        writer = self._writers[table.name]
+        offsets = writer.begin([self._names.part(p.topic, p.partition) for p in partitions], self._settings.repeat_seconds)
+        places = []
+        for partition, offset in zip(partitions, offsets.values(), strict=True):
+            place, gone = start_at(self._consumer, partition, offset)
+            self._expected[place.topic, place.partition] = place.offset
+            if gone:
+                self._miss(place.topic, place.partition, gone)
+            places.append(place)
+        return places
+
+    def _miss(self, topic: str, partition: int, count: int) -> None:
+        """Counts messages that the broker no longer has."""
+        table = self._names.table(topic)
+        self._missing.labels(table=table.name).inc(count)
+        _LOG.warning("%s [%d]: %d messages are gone from the broker before they were stored", topic, partition, count)
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._names.learn()
+        for table in WRITTEN:
+            mine = [partition for partition in partitions if self._names.table(partition.topic) is table]
+            if mine:
+                consumer.incremental_assign(self._places(table, mine))
+        if self._failing:
+            consumer.pause(consumer.assignment())
+        self._parts.set(len(self._expected))
+        _LOG.info("%d partitions more, %d in all", len(partitions), len(self._expected))
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Commits once more, so that the next owner has less to read again; whatever fails here is read again by it."""
+        if not self._failing:
+            self._commit_all()
+        self._lost(consumer, partitions)
+
+    def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for partition in partitions:
+            name = self._names.part(partition.topic, partition.partition)
+            self._writers[self._names.table(partition.topic).name].forget(name)
+            self._expected.pop((partition.topic, partition.partition), None)
+        consumer.incremental_unassign(partitions)
+        self._parts.set(len(self._expected))
+        _LOG.info("%d partitions less, %d in all", len(partitions), len(self._expected))

@@ -1,0 +1,129 @@
+"""The history's writer as a service: waits for broker, topics and storage, writes until told to stop, keeps the tables in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaException
+
+from virtflow.history.consume import Consume
+from virtflow.history.intake import Intake
+from virtflow.history.store import StorageError, Store
+from virtflow.history.topics import Names
+from virtflow.history.upkeep import Upkeep
+from virtflow.runtime.kafka import consumer_settings
+from virtflow.runtime.lifecycle import Stop, notify, watchdog_seconds
+from virtflow.runtime.own_metrics import OwnMetrics
+from virtflow.runtime.registry import SchemaIds
+from virtflow.runtime.settings import Settings
+from virtflow.runtime.topic_admin import TopicAdmin
+from virtflow.runtime.web import Web, own_routes
+from virtflow.schemas.codec import Codec
+from virtflow.schemas.errors import EnvironmentProblemError, InputError, SettingError
+
+RETRY_SECONDS: Final = 2.0
+_LOG: Final = logging.getLogger("virtflow.history")
+
+
+def run(settings: Settings, stop: Stop) -> None:
+    """Writes until ``stop`` is set; raises ``InputError`` where it can't go on, with nothing half stored."""
+    asyncio.run(Service(settings, stop).run())
+
+
+class Service:
+    """One run of the writer: its pages in the event loop, its work in a thread."""
+
+    def __init__(self, settings: Settings, stop: Stop) -> None:
+        """Raises ``SettingError`` where the storage's settings are no good; nothing is connected before ``run``."""
+        self._settings = settings
+        self._stop = stop
+        self._store = Store(settings.history)
+        self._metrics = OwnMetrics("history")
+        self._missing = "the broker has not answered yet"
+        self._consume: Consume | None = None
+
+    async def run(self) -> None:
+        """Serves its own pages from the start, so that waiting can be seen."""
+        web = Web(self._settings.history.listen, own_routes(self._metrics, self._not_ready), self._metrics)
+        await web.start()
+        _LOG.info("own metrics at http://%s/metrics", web.address)
+        watchdog = asyncio.create_task(_watch())
+        try:
+            await asyncio.to_thread(self._work)
+        finally:
+            watchdog.cancel()
+            notify("STOPPING=1")
+            await web.stop()
+
+    def _not_ready(self) -> str:
+        return self._missing or (self._consume.failing if self._consume else "")
+
+    def _work(self) -> None:
+        """Waits until everything is there; then writes."""
+        ids = SchemaIds(self._settings.registry)
+        ids.start()
+        try:
+            consume = self._built(Codec(ids.ids, ids.fetch))
+            if consume is not None:
+                self._write(consume)
+        finally:
+            ids.stop()
+
+    def _write(self, consume: Consume) -> None:
+        upkeep = Upkeep(self._settings, self._metrics)
+        upkeep.start(lambda: consume.leads)
+        self._missing = ""
+        self._consume = consume
+        notify("READY=1")
+        _LOG.info("writing %s into %s", self._settings.kafka.bootstrap_servers, self._store)
+        try:
+            consume.run(self._stop.is_set)
+        finally:
+            upkeep.stop()
+        _LOG.info("committed, stopped")
+
+    def _built(self, codec: Codec) -> Consume | None:
+        """The consumer with its tables open; None when it was time to stop before they were."""
+        while not self._stop.is_set():
+            try:
+                return self._build(codec)
+            except SettingError:
+                raise
+            except (StorageError, EnvironmentProblemError) as error:
+                if "newer" in str(error) or "layout" in str(error):
+                    raise
+                self._missing = str(error)
+                _LOG.warning("waiting: %s", error)
+                self._stop.wait(RETRY_SECONDS)
+        return None
+
+    def _build(self, codec: Codec) -> Consume:
+        settings = self._settings
+        names = Names(settings)
+        for state in TopicAdmin(settings).states():
+            if state.problem and state.name in names.topics:
+                raise EnvironmentProblemError(thing="topic", value=state.name, why=state.problem, fix=state.fix)
+        names.learn()
+        try:
+            consumer = Consumer(_client(settings))
+        except KafkaException as error:
+            raise InputError(f"the Kafka client can't be made: {error}") from error
+        consume = Consume(consumer, self._store, Intake(codec, settings.history, self._metrics), names, settings.history)
+        consume.count_into(self._metrics)
+        return consume
+
+
+def _client(settings: Settings) -> dict[str, Any]:
+    """The consumer's settings; a named member takes its partitions back after a crash without waiting for its own end."""
+    instance = {"group.instance.id": settings.history.instance} if settings.history.instance else {}
+    return consumer_settings(settings, settings.history.group) | instance
+
+
+async def _watch() -> None:
+    """Tells systemd that the event loop turns."""
+    pause = watchdog_seconds()
+    while pause is not None:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(pause)
