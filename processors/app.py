@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import faust
 from mode import CrashingSupervisor
@@ -19,7 +19,7 @@ from mode import CrashingSupervisor
 from virtflow.processors.dead_letter import Message
 from virtflow.runtime.kafka import faust_security, topic_name
 from virtflow.runtime.settings import Settings
-from virtflow.schemas.topics import SNAPSHOTS
+from virtflow.schemas.topics import EVENTS, SNAPSHOTS
 
 SESSION_SECONDS: Final = 12.0
 HEARTBEAT_SECONDS: Final = SESSION_SECONDS / 4
@@ -27,33 +27,61 @@ COMMIT_SECONDS: Final = 1.0
 CHATTY: Final = ("faust", "mode", "aiokafka")
 
 Take = Callable[[Message, Callable[[], object]], Awaitable[None]]
-Revoked = Callable[[], None]
 
 
-def build_app(settings: Settings, folder: Path, take: Take, revoked: Revoked) -> Any:  # noqa: ANN401, faust is untyped
-    """The faust app that hands every message of ``vm.snapshots`` to ``take``, with the function that acknowledges it.
+class Sink(Protocol):
+    """Who takes the messages, each with the function that acknowledges it, and hears of the partitions."""
 
-    ``revoked`` is called when partitions are taken away or dealt anew. ``folder`` is where faust may put its files: it has
+    async def take(self, message: Message, acknowledge: Callable[[], object]) -> None:
+        """Takes a message of ``vm.snapshots``."""
+
+    async def take_event(self, message: Message, acknowledge: Callable[[], object]) -> None:
+        """Takes a message of ``vm.events``."""
+
+    def revoked(self) -> None:
+        """Partitions were taken away or dealt anew."""
+
+    def assigned(self, partitions: Iterable[int]) -> None:
+        """The partitions of ``vm.events`` that are ours from now on."""
+
+
+def build_app(settings: Settings, folder: Path, sink: Sink) -> Any:  # noqa: ANN401, faust is untyped
+    """The faust app that hands every message of ``vm.snapshots`` and ``vm.events`` to ``sink``.
+
+    ``folder`` is where faust may put its files: it has
     none to keep.
     """
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
     brokers, credentials = faust_security(settings)
     app = faust.App(settings.processors.group, broker=brokers, broker_credentials=credentials, **_safe(settings, folder))
-    source = app.topic(topic_name(settings, SNAPSHOTS), key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
-
-    @app.agent(source, concurrency=1, name="snapshots")
-    async def snapshots(stream: Any) -> None:  # noqa: ANN401, faust is untyped
-        events: AsyncIterator[Any] = stream.noack().events()
-        async for event in events:
-            await take(_message(event.message), event.ack)
+    takers = {topic_name(settings, SNAPSHOTS): sink.take, topic_name(settings, EVENTS): sink.take_event}
+    for name, taker in takers.items():
+        _agent(app, name, taker)
 
     @app.on_partitions_revoked.connect(weak=False)
     async def on_revoked(app: Any, partitions: Any, **_: Any) -> None:  # noqa: ANN401, faust is untyped
         del app, partitions
-        revoked()
+        sink.revoked()
+
+    @app.on_partitions_assigned.connect(weak=False)
+    async def on_assigned(app: Any, partitions: Any, **_: Any) -> None:  # noqa: ANN401, faust is untyped
+        del app
+        events = topic_name(settings, EVENTS)
+        sink.assigned(place.partition for place in partitions if place.topic == events)
 
     return app
+
+
+def _agent(app: Any, topic: str, take: Take) -> None:  # noqa: ANN401, faust is untyped
+    source = app.topic(topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+    async def agent(stream: Any) -> None:  # noqa: ANN401, faust is untyped
+        events: AsyncIterator[Any] = stream.noack().events()
+        async for event in events:
+            await take(_message(event.message), event.ack)
+
+    app.agent(source, concurrency=1, name=topic)(agent)
 
 
 def _safe(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -73,6 +101,8 @@ def _safe(settings: Settings, folder: Path) -> dict[str, Any]:
         "key_serializer": "raw",
         "store": "memory://",
         "stream_buffer_maxsize": settings.processors.in_flight,
+        # What is not acknowledged comes again; waiting for it would never end where its handling has.
+        "stream_wait_empty": False,
         "topic_allow_declare": False,
         "topic_disable_leader": True,
         "value_serializer": "raw",

@@ -11,13 +11,14 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from virtflow.processors.dead_letter import Message, Window, dead_letter, reason_of
 from virtflow.processors.deliver import Delivery, DeliveryFailedError
+from virtflow.processors.migrations import Migrations
 from virtflow.processors.order import Orders
-from virtflow.processors.step import Outcome, outcome_of
+from virtflow.processors.step import Outcome, migration_results, outcome_of, outcome_of_event
 from virtflow.processors.tally import Tally
 from virtflow.schemas.codec import Codec
 from virtflow.schemas.errors import InputError, UndecodableError
@@ -25,6 +26,9 @@ from virtflow.schemas.errors import InputError, UndecodableError
 _LOG: Final = logging.getLogger("virtflow.processors")
 
 Acknowledge = Callable[[], object]
+Step = Callable[[Message], Outcome]
+ReadBack = Callable[[], Awaitable[None]]
+"""Returns once the migrations are known."""
 
 
 class _UnderWay:
@@ -55,15 +59,43 @@ class Pipeline:
         self._empty.set()
         self.failure: asyncio.Future[InputError] = asyncio.get_running_loop().create_future()
         """Set when nothing can go on: the reason."""
+        self._migrations: Migrations | None = None
+        self._read_back: ReadBack | None = None
+
+    def follow(self, migrations: Migrations, read_back: ReadBack) -> None:
+        """Has messages that come by ``take_event`` followed in ``migrations``, which ``read_back`` makes known first."""
+        self._migrations, self._read_back = migrations, read_back
+
+    async def take_event(self, message: Message, acknowledge: Acknowledge) -> None:
+        """As ``take``, for a message of ``vm.events``."""
+        await self._taken(message, acknowledge, self._event_outcome, self._migrations_known)
+
+    async def give_up(self, now: float, wall: float) -> None:
+        """Ends the migrations that nobody has spoken of for too long."""
+        if self._migrations is None or self._closed:
+            return
+        lost = self._migrations.overdue(now, wall)
+        for migration in lost:
+            self._tally.migrations.labels(result=migration.result).inc()
+        self._tally.migrations_running.set(self._migrations.running)
+        try:
+            await self._delivery.deliver(migration_results(lost, self._codec))
+        except DeliveryFailedError as error:
+            self._fail(error)
 
     async def take(self, message: Message, acknowledge: Acknowledge) -> None:
         """Takes a message on its way and returns as soon as there is room for the next one.
 
         Never returns once processing has ended: the message then stays unacknowledged.
         """
+        await self._taken(message, acknowledge, self._snapshot_outcome)
+
+    async def _taken(self, message: Message, acknowledge: Acknowledge, step: Step, ready: ReadBack | None = None) -> None:
         await self._places.acquire()
+        if ready is not None:
+            await ready()
         try:
-            outcome = None if self._closed else self._outcome(message)
+            outcome = None if self._closed else self._outcome(message, step)
         except InputError as error:
             self._fail(error)
             outcome = None
@@ -83,6 +115,13 @@ class Pipeline:
         for entry in self._under_way:
             entry.acknowledge = None
         self._orders.forget()
+        if self._migrations is not None:
+            self._migrations.forget()
+
+    def assigned(self, partitions: Iterable[int]) -> None:
+        """The partitions of ``vm.events`` that are ours from now on."""
+        if self._migrations is not None:
+            self._migrations.assigned(partitions)
 
     async def drain(self, seconds: float) -> bool:
         """Takes nothing more and waits for what is under way; whether all of it was acknowledged in time."""
@@ -93,18 +132,35 @@ class Pipeline:
             return False
         return True
 
-    def _outcome(self, message: Message) -> Outcome:
+    async def _migrations_known(self) -> None:
+        """Returns once they are; nothing awaits between this and the event's step, so they stay so."""
+        while self._migrations is not None and self._read_back is not None and not self._migrations.known:
+            await self._read_back()
+
+    def _snapshot_outcome(self, message: Message) -> Outcome:
+        return outcome_of(message, self._codec, self._orders)
+
+    def _event_outcome(self, message: Message) -> Outcome:
+        assert self._migrations is not None
+        return outcome_of_event(message, self._codec, self._migrations, time.monotonic())
+
+    def _outcome(self, message: Message, step: Step) -> Outcome:
         self._tally.messages.inc()
         now = time.time()
         self._tally.lag_seconds.set(max(0.0, now - message.timestamp))
         try:
-            outcome = outcome_of(message, self._codec, self._orders)
+            outcome = step(message)
         except Exception as error:  # noqa: BLE001, the service's one place: whatever a message makes fail ends as a dead letter
             return self._refused(message, error, now)
         self._window.note(message, undecodable=False)
         self._tally.duplicates.inc(outcome.duplicate)
         self._tally.dropped_values.inc(outcome.dropped_values)
         self._tally.dropped_vms.inc(outcome.dropped_vms)
+        self._tally.events.inc(outcome.event)
+        for result in outcome.ended:
+            self._tally.migrations.labels(result=result).inc()
+        if outcome.event and self._migrations is not None:
+            self._tally.migrations_running.set(self._migrations.running)
         return outcome
 
     def _refused(self, message: Message, error: Exception, now: float) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -14,7 +15,9 @@ from typing import Any, Final
 from virtflow.processors.app import build_app
 from virtflow.processors.dead_letter import Window
 from virtflow.processors.deliver import Delivery
+from virtflow.processors.migrations import Migrations
 from virtflow.processors.pipeline import Pipeline
+from virtflow.processors.read_back import read_migrations
 from virtflow.processors.tally import Tally
 from virtflow.runtime.kafka import acknowledged_producer_settings, topic_name
 from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, notify, watchdog_seconds
@@ -27,6 +30,8 @@ from virtflow.schemas.codec import Codec
 from virtflow.schemas.errors import EnvironmentProblemError, InputError
 
 RETRY_SECONDS: Final = 2.0
+LOOK_SECONDS: Final = 1.0
+"""How often migrations that went silent are looked for."""
 DRAIN_SECONDS: Final = STOP_SECONDS * 0.6
 """How long results may take to be delivered at the end; the rest of the time is for the last commit."""
 LEAVE_SECONDS: Final = STOP_SECONDS * 0.3
@@ -95,16 +100,31 @@ class Service:
         ids = SchemaIds(settings.registry)
         delivery = Delivery(acknowledged_producer_settings(settings), partial(topic_name, settings), tally)
         window = Window(settings.processors.dead_letter_window, settings.processors.dead_letter_share)
-        pipeline = Pipeline(Codec(ids.ids, ids.fetch), delivery, window, tally, settings.processors.in_flight)
+        codec = Codec(ids.ids, ids.fetch)
+        pipeline = Pipeline(codec, delivery, window, tally, settings.processors.in_flight)
+        migrations = Migrations(settings.processors.migration_silence_seconds)
+        pipeline.follow(migrations, partial(self._read_back, migrations, codec))
         with tempfile.TemporaryDirectory(prefix="virtflow-processors-") as folder:
-            app = build_app(settings, Path(folder), pipeline.take, pipeline.revoked)
+            app = build_app(settings, Path(folder), pipeline)
             delivery.start()
             ids.start()
+            giving_up = asyncio.create_task(_give_up(pipeline))
             try:
                 await self._stream(app, pipeline)
             finally:
+                giving_up.cancel()
                 ids.stop()
                 delivery.close()
+
+    async def _read_back(self, migrations: Migrations, codec: Codec) -> None:
+        """Makes the migrations known; waits for a broker that is away."""
+        try:
+            stored = await asyncio.to_thread(read_migrations, self._settings, codec)
+        except EnvironmentProblemError as error:
+            _LOG.warning("waiting: %s", error)
+            await asyncio.sleep(RETRY_SECONDS)
+            return
+        migrations.learn(stored, time.monotonic())
 
     async def _stream(self, app: Any, pipeline: Pipeline) -> None:  # noqa: ANN401, faust is untyped
         """Runs the app until it is time to stop or something gave up; then drains, commits and leaves."""
@@ -134,6 +154,13 @@ class Service:
 async def _run_app(app: Any) -> None:  # noqa: ANN401, faust is untyped
     await app.start()
     await app.wait_until_stopped()
+
+
+async def _give_up(pipeline: Pipeline) -> None:
+    """Looks for migrations that nobody speaks of any more."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        await pipeline.give_up(time.monotonic(), time.time())
 
 
 def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:

@@ -1,25 +1,31 @@
-"""One message of ``vm.snapshots`` in, its results out: decode, order, normalise, encode. No I/O, no clock."""
+"""One message in, its results out: decode, order, normalise or follow, encode. No I/O, no clock."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from msgspec import Struct
 
 from virtflow.processors.dead_letter import Message, Result
 from virtflow.processors.inventory import inventories_of, status_of
+from virtflow.processors.migrations import Migrations
 from virtflow.processors.normalise import normalise_snapshot
 from virtflow.processors.order import Orders
 from virtflow.schemas.codec import Codec
+from virtflow.schemas.jobs import Result as Ending
 from virtflow.schemas.order import Freshness
-from virtflow.schemas.records import NodeSnapshot
-from virtflow.schemas.topics import INVENTORY, METRICS, NODES
+from virtflow.schemas.records import NodeSnapshot, VmEvent, VmMigration
+from virtflow.schemas.topics import INVENTORY, METRICS, MIGRATIONS, NODES
 
 
 class Outcome(Struct, frozen=True, gc=False):
-    """What came of a message: the messages to produce, how many of them are VM samples, and what was passed by."""
+    """What came of a message: the messages to produce, how many of them are VM samples, what was passed by, and results of migrations."""
 
     results: list[Result]
     vm_samples: int = 0
     duplicate: bool = False
+    event: bool = False
+    ended: tuple[str, ...] = ()
     dropped_values: int = 0
     dropped_vms: int = 0
 
@@ -37,3 +43,15 @@ def outcome_of(message: Message, codec: Codec, orders: Orders) -> Outcome:
         results.append(Result(NODES, snapshot.node.encode(), codec.encode(status_of(snapshot))))
     dropped = normalised.dropped
     return Outcome(results, len(normalised.metrics), dropped_values=len(dropped.values), dropped_vms=dropped.vms)
+
+
+def outcome_of_event(message: Message, codec: Codec, migrations: Migrations, now: float) -> Outcome:
+    """The results of one event; raises ``UndecodableError`` where it is no ``VmEvent``. ``now`` is monotonic seconds."""
+    changes = migrations.take(codec.decode(message.value, VmEvent), message.partition, now)
+    ended = tuple(change.result for change in changes if change.result != Ending.RUNNING)
+    return Outcome(migration_results(changes, codec), event=True, ended=ended)
+
+
+def migration_results(changes: Iterable[VmMigration], codec: Codec) -> list[Result]:
+    """The messages that store these migrations."""
+    return [Result(MIGRATIONS, change.uuid.encode(), codec.encode(change)) for change in changes]

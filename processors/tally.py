@@ -18,5 +18,8 @@ class Tally:
         self.dropped_vms = metrics.counter("virtflow_processors_dropped_vms_total")
         self.refused_messages = metrics.counter("virtflow_processors_refused_messages_total")
         self.retries = metrics.counter("virtflow_processors_delivery_retries_total")
+        self.events = metrics.counter("virtflow_processors_events_total")
+        self.migrations = metrics.counter("virtflow_processors_migrations_total")
+        self.migrations_running = metrics.gauge("virtflow_processors_migrations_running")
         self.in_flight = metrics.gauge("virtflow_processors_in_flight")
         self.lag_seconds = metrics.gauge("virtflow_processors_lag_seconds")

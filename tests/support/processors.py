@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from tests.support.broker import DIES_WITH_US, Broker, free_ports
 from virtflow.runtime.configuration import load
@@ -144,7 +144,7 @@ class Bus:
         consumer = Consumer(config)
         try:
             places = [TopicPartition(self.prefix + SNAPSHOTS.name, number) for number in range(self.partitions)]
-            committed = {place.partition: max(0, place.offset) for place in consumer.committed(places, timeout=20.0)}
+            committed = {place.partition: max(0, place.offset) for place in _committed(consumer, places)}
             ends = {place.partition: consumer.get_watermark_offsets(place, timeout=20.0)[1] for place in places}
             return sum(ends[number] - committed[number] for number in ends)
         finally:
@@ -153,6 +153,16 @@ class Bus:
     def wait_until_committed(self, seconds: float = 60.0) -> None:
         """Waits until the processors have committed everything."""
         eventually("a lag of 0", lambda: self.lag() == 0, seconds)
+
+
+def _committed(consumer: Consumer, places: list[TopicPartition]) -> list[TopicPartition]:
+    """The committed offsets; none as long as a broker that has just started looks for its coordinator."""
+    try:
+        return consumer.committed(places, timeout=20.0)
+    except KafkaException as error:
+        if error.args[0].code() not in {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}:
+            raise
+        return places
 
 
 class Processors:
