@@ -16,6 +16,7 @@ import yaml
 
 from tests.support.command_line import parse_command_line
 from tests.support.prometheus import check_rule_tests
+from virtflow.runtime.settings import Settings
 from virtflow.schemas.metrics import BY_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -183,6 +184,15 @@ def test_units_are_hardened(unit: Path) -> None:
     assert {key: given.get(key) for key in HARDENING} == HARDENING
     assert "MemoryMax" in given
     assert int(given["TimeoutStopSec"]) > 10, "a service drains for ten seconds"
+
+
+def test_the_producer_may_write_its_journal() -> None:
+    """In a read-only system the journal's default folder is one that the unit and the image make, for its user alone."""
+    given = directives(ROOT / "deploy" / "systemd" / "virtflow-producer.service")
+    state = Path("/var/lib") / given["StateDirectory"]
+    assert Path(Settings().producer.journal_folder).is_relative_to(state)
+    assert given["StateDirectoryMode"] == "0700"
+    assert f"install -d -o virtflow -m 700 {state}" in (ROOT / "deploy" / "container" / "producer.Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)

@@ -175,6 +175,7 @@ def test_the_settings_that_up_writes_are_good(tmp_path: Path) -> None:
     assert settings.processors.listen == f"127.0.0.1:{ports.processors}"
     assert settings.producer.interval_seconds == 2.5
     assert settings.libvirt.uri == "test:///default"
+    assert Path(settings.producer.journal_folder).is_relative_to(tmp_path)
 
 
 def test_the_scrape_configuration_that_up_writes_is_good(tmp_path: Path) -> None:

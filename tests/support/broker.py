@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Broker:
         return self._running().pid
 
     def start(self) -> None:
-        """Start the broker and return when it answers a metadata request; raises BrokerError after a minute."""
+        """Start the broker and return when it answers; raises BrokerError after a minute."""
         if self._process is not None:
             raise BrokerError(f"the broker at {self.address} runs already")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ class Broker:
         self.wait_until_ready()
 
     def wait_until_ready(self, seconds: float = START_SECONDS) -> None:
-        """Wait until the broker answers a metadata request; raises BrokerError when it ended or takes longer."""
+        """Wait until the broker answers, groups included; raises BrokerError when it ended or takes longer."""
         deadline = time.monotonic() + seconds
         while not self._listens() or not self._answers():
             code = self._running().poll()
@@ -145,8 +145,15 @@ class Broker:
         return False
 
     def _answers(self) -> bool:
+        settings: dict[str, str | int | float | bool] = {"bootstrap.servers": self.address, "log_level": 0}
         with contextlib.suppress(KafkaException):
-            AdminClient({"bootstrap.servers": self.address, "log_level": 0}).list_topics(timeout=2.0)
+            AdminClient(settings).list_topics(timeout=2.0)
+            # The coordinator of groups starts when it is first asked for: without this the first test that uses one would meet it loading.
+            group = Consumer({**settings, "group.id": "readiness"})
+            try:
+                group.committed([TopicPartition("readiness", 0)], timeout=2.0)
+            finally:
+                group.close()
             return True
         return False
 
