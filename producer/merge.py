@@ -67,6 +67,15 @@ class Shown:
         return CPU_TIME not in answer.data or answer.began <= self.fill.get(vm.uuid, float("-inf"))
 
 
+def newest(answers: Mapping[str, Answer], more: Mapping[str, Answer]) -> dict[str, Answer]:
+    """Of each VM the answer whose call began later."""
+    found = dict(answers)
+    for uuid, answer in more.items():
+        if uuid not in found or found[uuid].began < answer.began:
+            found[uuid] = answer
+    return found
+
+
 def reading(vm: Vm, answer: Answer | None, fill: Answer | None, verdict: Verdict, shown: Shown) -> Reading:
     """The VM's reading of this round; ``shown`` learns what is shown now."""
     data, monitor = vm.data | _told(vm, verdict), None

@@ -35,7 +35,7 @@ from virtflow.producer.captives import Captives
 from virtflow.producer.connection import Lane, Link
 from virtflow.producer.health import Lost
 from virtflow.producer.inbox import Call
-from virtflow.producer.merge import STATE, Answer, answered
+from virtflow.producer.merge import STATE, Answer, answered, newest
 from virtflow.producer.processes import Processes
 from virtflow.runtime.settings import Producer
 from virtflow.schemas.states import SHUT_OFF
@@ -153,10 +153,9 @@ class Monitor:
         self.seconds = call.seconds
         full: set[str] = set()
         partial: set[str] = set()
+        found = {uuid: Answer(data, call.began, call.started) for uuid, data in call.result.items()}
+        self._answers = newest(self._answers, found)
         for uuid, data in call.result.items():
-            before = self._answers.get(uuid)
-            if before is None or before.began <= call.began:
-                self._answers[uuid] = Answer(data, call.began, call.started)
             (full if answered(data) or self._off(uuid) else partial).add(uuid)
         self._observe(Answered(number, frozenset(full), frozenset(partial)), now)
 

@@ -30,7 +30,7 @@ from virtflow.producer.health import Lost, Versions
 from virtflow.producer.inbox import Call, Happened, Inbox, Message, Opened, OpenFailed, Woken
 from virtflow.producer.inventory import Inventories, per_round
 from virtflow.producer.jobs import POLL, Jobs
-from virtflow.producer.merge import Answer, Shown, reading
+from virtflow.producer.merge import Answer, Shown, newest, reading
 from virtflow.producer.monitor import LOOK, Monitor
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.version import version
@@ -104,7 +104,6 @@ class _Progress:
     fills: dict[str, Answer] = field(default_factory=dict)
     xml: dict[str, str] = field(default_factory=dict)
     asked_xml: tuple[str, ...] = ()
-    late: bool = False
 
     def ended(self, purpose: str) -> bool:
         """Whether that call of this round was made and has ended."""
@@ -211,7 +210,6 @@ class Sampler:
     def _fill(self, progress: _Progress, listed: Listed, lane: Lane) -> None:
         progress.answers = self._monitor.collect()
         missing = [uuid for uuid, vm in listed.vms.items() if self._shown.needs_fill(vm, progress.answers.get(uuid))]
-        progress.late = not self._monitor.settled and bool(missing)
         job = fill({uuid: listed.domains[uuid] for uuid in missing}, progress.fills, progress.deadline)
         progress.calls["fill"] = lane.submit("fill", job)
 
@@ -220,7 +218,7 @@ class Sampler:
         result = Round(
             progress.collected,
             up=listed is not None,
-            late=progress.late,
+            late=listed is not None and not self._monitor.settled,
             versions=self._versions,
             reconnects=max(0, self._safe.connects - 1) + max(0, self._monitor.link.connects - 1),
             drops=Counter(self._inventories.drops),
@@ -231,7 +229,8 @@ class Sampler:
         if listed is None:
             return result
         self._shown.keep(listed.vms)
-        answers, fills, xml = progress.answers, dict(progress.fills), dict(progress.xml)
+        answers = newest(progress.answers, self._monitor.collect())
+        fills, xml = dict(progress.fills), dict(progress.xml)
         verdicts = self._monitor.verdicts()
         readings = tuple(reading(vm, answers.get(uuid), fills.get(uuid), verdicts[uuid], self._shown) for uuid, vm in listed.vms.items())
         seconds = {"safe": progress.calls["list"].seconds}

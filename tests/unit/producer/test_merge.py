@@ -7,7 +7,7 @@ import math
 import pytest
 
 from virtflow.producer.captive import Verdict
-from virtflow.producer.merge import Answer, Shown, Vm, answered, filled, reading
+from virtflow.producer.merge import Answer, Shown, Vm, answered, filled, newest, reading
 
 UUID = "96d39f50-15c8-409f-9a7f-d2f9b5cba981"
 FINE = Verdict(responsive=True, probed=True)
@@ -100,3 +100,9 @@ def test_the_fill_has_the_bulk_call_s_keys() -> None:
         "vcpu.3.time": 44,
     }
     assert "cpu.time" not in filled((5, 2048, 1024, 2, 0), None)
+
+
+def test_of_two_answers_the_one_asked_later_counts_whatever_came_last() -> None:
+    early, late = monitor(1, 10), monitor(2, 20)
+    assert newest({"a": early}, {"a": late, "b": early}) == {"a": late, "b": early}
+    assert newest({"a": late}, {"a": early}) == {"a": late}
