@@ -30,6 +30,8 @@ from virtflow.schemas.codec import Codec
 from virtflow.schemas.errors import EnvironmentProblemError, InputError
 
 RETRY_SECONDS: Final = 2.0
+ANSWER_SECONDS: Final = 3.0
+"""How long the broker may take to say which topics it has; short, because stopping waits for the answer."""
 LOOK_SECONDS: Final = 1.0
 """How often migrations that went silent are looked for."""
 DRAIN_SECONDS: Final = STOP_SECONDS * 0.6
@@ -89,7 +91,7 @@ class Service:
 
     def _problem(self) -> str:
         try:
-            states = TopicAdmin(self._settings).states()
+            states = TopicAdmin(self._settings, ANSWER_SECONDS).states()
         except EnvironmentProblemError as error:
             return str(error)
         return "; ".join(f"topic {state.name}: {state.problem}; {state.fix}" for state in states if state.problem)
