@@ -77,6 +77,8 @@ def _outside(services: set[str], settings: Settings, *, files_good: bool) -> Ite
     for extra in ("producer", "processors", "exporter"):
         if extra in services or ("node" in services and extra != "processors"):
             yield from probes.packages(extra)
+    if "producer" in services:
+        yield settings_check.folder(Path(settings.producer.journal_folder).absolute(), "producer.journal_folder")
     for listen, key, users in (
         (settings.processors.listen, "processors.listen", {"processors"}),
         (settings.exporter.listen, "exporter.listen", {"exporter", "node"}),

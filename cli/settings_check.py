@@ -92,3 +92,14 @@ def _file(thing: str, path: Path, *, secret: bool) -> Finding:
     if not text.strip():
         return bad("file", str(path), f"empty ({thing})", "write what it must hold, or unset the setting")
     return good("file", str(path), shown)
+
+
+def folder(path: Path, key: str) -> Finding:
+    """Whether this user can write into a folder, or make it where it is missing."""
+    # Unlike Path.exists, access says no where a folder above can't be searched.
+    there = next((parent for parent in (path, *path.parents) if os.access(parent, os.F_OK)), Path(path.anchor))
+    if not there.is_dir():
+        return bad("folder", str(path), f"{there} is no folder ({key})", f"remove it, or choose another folder with {key}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        return bad("folder", str(path), f"user {os.geteuid()} can't write in {there} ({key})", f"chown {there} to the service's user")
+    return good("folder", str(path), f"{'writable' if there == path else 'can be made'} ({key})")

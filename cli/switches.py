@@ -106,6 +106,9 @@ def _option(row: Row) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     notes = [f"default: {default}"] if default else []
     text = f"{row.about} [{'; '.join([*notes, f'env: {row.variable}'])}]"
     if isinstance(row.type, inspect.BoolType):
+        # Without the switch the value is None, not false: the file's or the environment's counts then.
+        return click.option(f"{row.switch}/--no-{row.switch.removeprefix('--')}", _parameter(row.path), default=None, help=text)
+    if isinstance(row.type, inspect.BoolType):
         both = f"{row.switch}/--no-{row.switch.removeprefix('--')}"
         return click.option(both, _parameter(row.path), default=None, help=text)
     return click.option(row.switch, _parameter(row.path), metavar=metavar(row), help=text)

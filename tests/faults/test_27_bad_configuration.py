@@ -160,6 +160,20 @@ def test_file_modes(setting: str, mode: int, detail: str, fix: str, tmp_path: Pa
     assert "s3cret" not in done.stdout + again.stdout
 
 
+def test_journal_that_is_no_folder(tmp_path: Path) -> None:
+    """A path below a file can be no folder; one below a folder can be made."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    for folder, ok in ((blocked / "journal", False), (tmp_path / "new" / "journal", True)):
+        env = {"VIRTFLOW_PRODUCER_JOURNAL_FOLDER": str(folder), "VIRTFLOW_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+        done = virtflow("check", "--for", "producer", "--connect", NOWHERE, "--json", env=env)
+        (found,) = (one for one in json.loads(done.stdout)["findings"] if one["thing"] == "folder")
+        assert found["ok"] is ok
+        assert found["value"] == str(folder)
+        assert ok or "is no folder (producer.journal_folder)" in found["detail"]
+        assert not folder.exists()
+
+
 def test_a_file_that_is_not_there() -> None:
     done = virtflow("check", "--config", "/nowhere/virtflow.toml")
     assert done.returncode == 1

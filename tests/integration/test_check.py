@@ -85,7 +85,7 @@ def test_lines_for_people(hypervisor: str, free: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("service", "things"),
     [
-        ("producer", {"settings", "packages", "libvirt", "broker"}),
+        ("producer", {"settings", "packages", "folder", "libvirt", "broker"}),
         ("processors", {"settings", "packages", "port", "broker"}),
         ("exporter", {"settings", "packages", "port", "broker"}),
         ("node", {"settings", "packages", "port", "libvirt"}),

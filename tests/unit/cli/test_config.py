@@ -6,13 +6,16 @@ import json
 import tomllib
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.command import virtflow
 from virtflow.cli.config import sample_text, toml_value
+from virtflow.cli.switches import settings_switches
 from virtflow.runtime.configuration import load, rows
 from virtflow.runtime.settings import Settings
 
@@ -75,3 +78,22 @@ def test_a_secret_in_the_map_of_client_settings_is_never_shown(tmp_path: Path) -
             done = virtflow(*words, "--config", str(file))
             assert "hunter2" not in done.stdout + done.stderr
             assert "[REDACTED]" in done.stdout + done.stderr or "holds a secret" in done.stdout
+
+
+def test_a_switch_of_a_boolean_setting_takes_no_value() -> None:
+    """Given it is true, denied it is false, and not given it leaves the other origins alone."""
+    found: list[object] = []
+
+    @click.command()
+    @settings_switches("exporter.keep_last")
+    def command(settings: Settings) -> None:
+        found.append(settings.exporter.keep_last)
+
+    for words, env in (
+        (["--keep-last"], {}),
+        ([], {}),
+        ([], {"VIRTFLOW_EXPORTER_KEEP_LAST": "true"}),
+        (["--no-keep-last"], {"VIRTFLOW_EXPORTER_KEEP_LAST": "1"}),
+    ):
+        assert CliRunner().invoke(command, words, env=env).exit_code == 0
+    assert found == [True, False, True, False]
