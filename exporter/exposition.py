@@ -49,7 +49,15 @@ def exposition(fleet: Fleet, names: Collection[str], wall: float, counts: Counts
     nodes = [
         _Shown(label_text([("node", node.status.node)]), node.lines, "", node.status.collected, float("nan")) for node in fleet.nodes()
     ]
-    return _chunks([(fleet.vm_text.families, vms), (fleet.node_text.families, nodes)], names, wall, counts)
+    families = fleet.migrations.text.families
+    tables = [(fleet.vm_text.families, vms), (families, _migrations(fleet) if families else []), (fleet.node_text.families, nodes)]
+    return _chunks(tables, names, wall, counts)
+
+
+def _migrations(fleet: Fleet) -> list[_Shown]:
+    shown = [(vm, vm.shown) for vm in fleet.vms() if vm.shown is not None]
+    found = [(vm.identity, fleet.migrations.lines(record.uuid, vm.identity, record.interval, fleet.now)) for vm, record in shown]
+    return [_Shown(identity, lines, "", float("nan"), float("nan")) for identity, lines in found if lines]
 
 
 def _chunks(tables: list[tuple[tuple[Metric, ...], list[_Shown]]], names: Collection[str], wall: float, counts: Counts) -> Iterator[str]:

@@ -24,8 +24,8 @@ from virtflow.runtime.settings import Settings
 from virtflow.schemas.codec import Codec
 from virtflow.schemas.errors import UndecodableError
 from virtflow.schemas.order import Freshness
-from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics
-from virtflow.schemas.topics import INVENTORY, METRICS, NODES, Cleanup, Topic
+from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigration
+from virtflow.schemas.topics import INVENTORY, METRICS, MIGRATIONS, NODES, Cleanup, Topic
 
 LOGGER: Final = logging.getLogger("virtflow.exporter.feed")
 
@@ -37,7 +37,7 @@ SLICE: Final = 50
 """Records taken before others get their turn: about five milliseconds' work."""
 
 READ_SECONDS: Final = 0.2
-LOOK_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 5.0
 """How often new partitions are looked for; every second while a topic is missing."""
 RETRY_SECONDS: Final = 1.0
 MEASURE_SECONDS: Final = 1.0
@@ -52,6 +52,7 @@ class Intake:
         self._codec = codec
         self._names = names
         self._clocks = clocks
+        self._forget = {INVENTORY: fleet.forget_inventory, MIGRATIONS: fleet.migrations.forget, NODES: fleet.forget_node}
         self._records = metrics.counter("virtflow_exporter_records_total")
         self._undecodable = metrics.counter("virtflow_exporter_undecodable_total")
         self._stale = metrics.counter("virtflow_exporter_stale_records_total")
@@ -77,18 +78,17 @@ class Intake:
             self._stale.inc()
 
     def _hand_over(self, topic: Topic, message: Message, arrived: float) -> Freshness:
-        value, key = message.value(), (message.key() or b"").decode(errors="replace")
-        if topic is METRICS:
-            return self._fleet.take_metrics(self._codec.decode(value, VmMetrics), arrived)
-        if topic is INVENTORY:
-            if value is None:
-                self._fleet.forget_inventory(key)
-                return Freshness.NEW
-            return self._fleet.take_inventory(self._codec.decode(value, VmInventory), arrived)
-        if value is None:
-            self._fleet.forget_node(key)
+        value, fleet = message.value(), self._fleet
+        if value is None and topic.cleanup is Cleanup.COMPACT:
+            self._forget[topic]((message.key() or b"").decode(errors="replace"))
             return Freshness.NEW
-        return self._fleet.take_node(self._codec.decode(value, NodeStatus), arrived)
+        if topic is METRICS:
+            return fleet.take_metrics(self._codec.decode(value, VmMetrics), arrived)
+        if topic is INVENTORY:
+            return fleet.take_inventory(self._codec.decode(value, VmInventory), arrived)
+        if topic is MIGRATIONS:
+            return fleet.take_migration(self._codec.decode(value, VmMigration), arrived)
+        return fleet.take_node(self._codec.decode(value, NodeStatus), arrived)
 
 
 class Feed:
@@ -96,7 +96,7 @@ class Feed:
 
     def __init__(self, settings: Settings, fleet: Fleet, codec: Codec, metrics: OwnMetrics, clocks: Clocks) -> None:
         """Connects to nothing yet; raises ``SettingError`` where a secret can't be read, ``KafkaException`` for bad client settings."""
-        rows = {topic_name(settings, topic): topic for topic in (METRICS, INVENTORY, NODES)}
+        rows = {topic_name(settings, topic): topic for topic in (METRICS, INVENTORY, MIGRATIONS, NODES)}
         back = {name: settings.exporter.read_back_seconds if topic is METRICS else None for name, topic in rows.items()}
         self._brokers = settings.kafka.bootstrap_servers
         self._rows = rows

@@ -10,11 +10,12 @@ from __future__ import annotations
 from math import isnan
 from typing import Final
 
+from virtflow.exporter.migrations import Migrations, MigrationText, Options
 from virtflow.exporter.node_text import NodeText
 from virtflow.exporter.text import Lines, VmText, quoted
 from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness
 from virtflow.schemas.ownership import Claim, Contest, conflict, contest, speaker
-from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics
+from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigration
 
 INTERVALS_ALIVE: Final = 3
 REMEMBER_SECONDS: Final = 3_600.0
@@ -72,8 +73,13 @@ class Node:
 class Fleet:
     """All VMs and nodes. Not thread-safe: one thread feeds and scrapes it."""
 
-    def __init__(self, vm_text: VmText, node_text: NodeText, forget_node_seconds: float) -> None:
-        """``forget_node_seconds`` is how long a silent node is shown as down."""
+    def __init__(
+        self, vm_text: VmText, node_text: NodeText, forget_node_seconds: float, migration_text: MigrationText | None = None
+    ) -> None:
+        """``forget_node_seconds`` is how long a silent node is shown as down; without ``migration_text`` no migration is shown."""
+        self.migrations: Final = Migrations(migration_text or MigrationText((), Options()))
+        self.now = float("-inf")
+        """When ``expire`` was called last."""
         self.vm_text: Final = vm_text
         self.node_text: Final = node_text
         self._forget_node_seconds = forget_node_seconds
@@ -114,6 +120,14 @@ class Fleet:
             vm.inventory = None
             self._rename(vm)
 
+    def take_migration(self, record: VmMigration, arrived: float) -> Freshness:
+        """Takes a VM's newest migration: it may change who speaks for the VM."""
+        fresh = self.migrations.take(record, arrived)
+        vm = self._vms.get(record.uuid)
+        if fresh is Freshness.NEW and vm is not None and vm.reports:
+            self._decide(vm, arrived)
+        return fresh
+
     def take_node(self, status: NodeStatus, arrived: float) -> Freshness:
         """Takes a node's health; what is not newer than its newest has no effect."""
         key = quoted(status.node)
@@ -133,6 +147,7 @@ class Fleet:
 
     def expire(self, now: float) -> None:
         """Lets go of everything whose time is over at ``now``; to be called before each scrape."""
+        self.now = now
         for uuid, vm in [(uuid, vm) for uuid, vm in self._vms.items() if vm.expires <= now]:
             if not _expire_reports(vm, now):
                 del self._vms[uuid]
@@ -164,7 +179,7 @@ class Fleet:
         record = live[0]
         if len(live) > 1 or not isnan(vm.contest.since):
             claims = [_claim(each) for each in live]
-            record = live[claims.index(speaker(claims))]
+            record = live[claims.index(speaker(claims, self.migrations.of(record.uuid)))]
             vm.contest = contest(vm.contest, claims, now)
             vm.conflict = conflict(vm.contest, claims, now)
         if record is not vm.shown:

@@ -3,7 +3,7 @@
 ``run(settings, stop)`` reads the fleet from Kafka and serves it: that is ``virtflow exporter``. Without a bus, as ``virtflow node`` does::
 
     exporter = Exporter(settings)
-    # in any thread, whenever there is something: VmMetrics, VmInventory, NodeStatus
+    # in any thread, whenever there is something: VmMetrics, VmInventory, VmMigration, NodeStatus
     exporter.take(records)
     # in the main thread: serves until ``stop`` is set; raises EnvironmentProblemError where the port is taken
     exporter.serve(stop)
@@ -22,6 +22,7 @@ from typing import Any, Final, Protocol
 
 from virtflow.exporter.clocks import SYSTEM, Clocks
 from virtflow.exporter.fleet import Fleet
+from virtflow.exporter.migrations import MigrationText, Options
 from virtflow.exporter.node_text import NodeText
 from virtflow.exporter.selection import SERVICE, chosen
 from virtflow.exporter.text import VmText
@@ -31,11 +32,11 @@ from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.web import Web
 from virtflow.runtime.web_connections import Limits
-from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics
+from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigration
 
 LOGGER: Final = logging.getLogger("virtflow.exporter")
 
-Taken = VmMetrics | VmInventory | NodeStatus
+Taken = VmMetrics | VmInventory | VmMigration | NodeStatus
 
 
 class Source(Protocol):
@@ -62,7 +63,8 @@ class Exporter:
         self._clocks = clocks
         self._names = chosen(own.include, own.exclude)
         self.metrics: Final = OwnMetrics(SERVICE)
-        self.fleet: Final = Fleet(VmText(self._names, own.vm_labels), NodeText(self._names), own.forget_node_seconds)
+        migrations = MigrationText(self._names, Options(own.always_export, own.absent_value, own.keep_last))
+        self.fleet: Final = Fleet(VmText(self._names, own.vm_labels), NodeText(self._names), own.forget_node_seconds, migrations)
         self._waiting: deque[Taken] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fed = False
@@ -122,6 +124,8 @@ class Exporter:
                 self.fleet.take_metrics(record, now)
             elif isinstance(record, VmInventory):
                 self.fleet.take_inventory(record, now)
+            elif isinstance(record, VmMigration):
+                self.fleet.take_migration(record, now)
             else:
                 self.fleet.take_node(record, now)
 

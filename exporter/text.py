@@ -20,7 +20,7 @@ from virtflow.schemas.errors import SettingError
 from virtflow.schemas.metrics import INVENTORY_LABELS, METRICS, of_libvirt
 from virtflow.schemas.records import VmInventory, VmMetrics
 from virtflow.schemas.states import reason_word, state_word
-from virtflow.schemas.vocabulary import Metric, Scope
+from virtflow.schemas.vocabulary import Group, Metric, Scope
 
 Lines = tuple[str, ...]
 """One string per family, in the order of the families they were rendered for."""
@@ -28,7 +28,7 @@ Lines = tuple[str, ...]
 LABEL_LENGTH: Final = 256
 """Characters of a label value that are shown: a title can be megabytes. Identity is the UUID, which is shorter."""
 
-VM_FAMILIES: Final = tuple(metric for metric in METRICS if metric.of_vm)
+VM_FAMILIES: Final = tuple(metric for metric in METRICS if metric.of_vm and metric.group is not Group.MIGRATION)
 CONFLICT: Final = "vm_conflict"
 STATE_INFO, VM_INFO, SAMPLE_AGE, MONITOR_AGE = "vm_state_info", "vm_info", "vm_sample_age_seconds", "vm_monitor_age_seconds"
 
