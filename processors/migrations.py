@@ -57,6 +57,10 @@ class Migrations:
             self._heard[event.uuid] = now
         return changes
 
+    def of(self, uuid: str) -> VmMigration | None:
+        """The VM's newest migration."""
+        return self._newest.get(uuid)
+
     def overdue(self, now: float, wall: float) -> list[VmMigration]:
         """Gives up what nobody has spoken of for too long; ``wall`` is Unix seconds."""
         lost = [uuid for uuid, heard in self._heard.items() if now - heard > self._silence and self._partitions[uuid] in self._ours]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 from msgspec import Struct
 
@@ -47,9 +48,18 @@ def outcome_of(message: Message, codec: Codec, orders: Orders) -> Outcome:
 
 def outcome_of_event(message: Message, codec: Codec, migrations: Migrations, now: float) -> Outcome:
     """The results of one event; raises ``UndecodableError`` where it is no ``VmEvent``. ``now`` is monotonic seconds."""
-    changes = migrations.take(codec.decode(message.value, VmEvent), message.partition, now)
-    ended = tuple(change.result for change in changes if change.result != Ending.RUNNING)
+    event = codec.decode(message.value, VmEvent)
+    before = migrations.of(event.uuid)
+    changes = migrations.take(event, message.partition, now)
+    steps = pairwise((before, *changes))
+    ended = tuple(after.result for was, after in steps if after is not None and _ends(was, after))
     return Outcome(migration_results(changes, codec), event=True, ended=ended)
+
+
+def _ends(before: VmMigration | None, after: VmMigration) -> bool:
+    """Whether a migration has ended that ran before, or that nobody had heard of."""
+    known = before is not None and before.id == after.id and before.result != Ending.RUNNING
+    return after.result != Ending.RUNNING and not known
 
 
 def migration_results(changes: Iterable[VmMigration], codec: Codec) -> list[Result]:

@@ -1,0 +1,76 @@
+"""The migrations held in memory: read back, followed, given up by the one who would have heard of them."""
+
+from __future__ import annotations
+
+from tests.support.migration_events import BEGIN, UUID, Host, whole
+from virtflow.processors.dead_letter import Message
+from virtflow.processors.migration import NO_NEWS
+from virtflow.processors.migrations import Migrations
+from virtflow.processors.step import outcome_of_event
+from virtflow.schemas.codec import Codec
+from virtflow.schemas.records import VmMigration
+from virtflow.schemas.topics import MIGRATIONS
+
+CODEC = Codec()
+SILENCE = 60.0
+
+
+def known(partitions: tuple[int, ...] = (3,)) -> Migrations:
+    found = Migrations(SILENCE)
+    found.assigned(partitions)
+    found.learn({}, 0.0)
+    return found
+
+
+def test_an_event_becomes_a_message_keyed_by_its_uuid() -> None:
+    """In, followed, out: what the topic stores is what the function said."""
+    source, destination = Host("a"), Host("b")
+    found, stored, ended = known(), [], []
+    for event in whole(source, destination):
+        outcome = outcome_of_event(Message("vm.events", 3, 0, UUID.encode(), CODEC.encode(event), 0.0), CODEC, found, 1.0)
+        assert outcome.event
+        stored += outcome.results
+        ended += outcome.ended
+    assert {(result.topic, result.key) for result in stored} == {(MIGRATIONS, UUID.encode())}
+    last = CODEC.decode(stored[-1].value, VmMigration)
+    assert (last.result, last.revision, found.running) == ("completed", len(stored), 0)
+    assert ended == ["completed"]
+
+
+def test_what_is_read_back_goes_on() -> None:
+    """After a restart in the middle the rest of the events joins what the topic had: same identity, rising revisions."""
+    source, destination = Host("a"), Host("b")
+    events = whole(source, destination)
+    first = known()
+    before = [change for event in events[:4] for change in first.take(event, 3, 1.0)][-1]
+    second = known()
+    second.learn({UUID: (before, 3)}, 100.0)
+    assert second.running == 1
+    after = [change for event in events[2:] for change in second.take(event, 3, 101.0)]
+    assert {change.id for change in after} == {before.id}
+    assert [change.revision for change in after] == list(range(before.revision + 1, before.revision + 1 + len(after)))
+    assert after[-1].result == "completed"
+
+
+def test_silence_ends_it_once_and_only_where_it_would_be_heard() -> None:
+    """After the settable time the owner of the partition gives it up; a poll that changes nothing is news, too."""
+    source, destination = Host("a"), Host("b")
+    found, other = known(), known(partitions=(4,))
+    begin = [destination.lifecycle(0.1, 2, 1), source.poll(1, 1.0)]
+    for event in begin:
+        found.take(event, 3, 10.0)
+        other.take(event, 3, 10.0)
+    assert found.overdue(10.0 + SILENCE, BEGIN) == []
+    assert found.take(source.poll(1, 1.0), 3, 40.0) == ()
+    assert found.overdue(40.0 + SILENCE, BEGIN) == []
+    (lost,) = found.overdue(40.1 + SILENCE, BEGIN + 99)
+    assert (lost.result, lost.reason, lost.ended_timestamp_seconds) == ("unknown", NO_NEWS, BEGIN + 99)
+    assert found.overdue(1000.0, BEGIN) == []
+    assert other.overdue(1000.0, BEGIN) == []
+
+
+def test_forgetting_needs_a_new_read_back() -> None:
+    found = known()
+    found.take(Host("a").poll(1, 1.0), 3, 0.0)
+    found.forget()
+    assert (found.known, found.running) == (False, 0)
