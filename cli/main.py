@@ -33,6 +33,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "topics": "virtflow.cli.topics:topics",
     "metrics": "virtflow.cli.metrics:metrics",
     "check": "virtflow.cli.check:check",
+    "doctor": "virtflow.cli.doctor:doctor",
     "config": "virtflow.cli.config:config",
     "version": "virtflow.cli.version:version",
     "completion": "virtflow.cli.completion:completion",
