@@ -6,12 +6,14 @@ import logging
 import os
 import threading
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from virtflow.cli.node_migrations import Following, Kept
 from virtflow.cli.parts import part
-from virtflow.cli.switches import LOG, settings_switches
+from virtflow.cli.switches import EPHEMERAL, LOG, settings_switches
 from virtflow.runtime import log
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Settings
@@ -34,6 +36,7 @@ UNTRUE: Final = "out_of_range"
     "exporter.include",
     "exporter.exclude",
     "exporter.vm_labels",
+    *EPHEMERAL,
     *LOG,
 )
 def node(settings: Settings) -> None:
@@ -66,9 +69,14 @@ def node(settings: Settings) -> None:
 class Sink:
     """Where the rounds go: through the normaliser into the exporter's fleet. Called on the sampling thread."""
 
-    def __init__(self, exporter: Any) -> None:  # noqa: ANN401, a class of a part that is imported when it is called
+    def __init__(self, exporter: Any, settings: Settings) -> None:  # noqa: ANN401, a class of a part that is imported when it is called
         """``exporter`` takes records from any thread."""
+        from virtflow.producer.service import node_name
+
+        own = settings.exporter
+        kept = Kept(Path(own.keep_file)) if own.keep_last else None
         self._exporter = exporter
+        self.following: Final = Following(node_name(settings), settings.processors.migration_silence_seconds, exporter.take, kept)
         self._drops: Counter[str] = Counter()
 
     def offer(self, snapshot: NodeSnapshot) -> None:
@@ -76,6 +84,7 @@ class Sink:
         from virtflow.processors.inventory import inventories_of, status_of
         from virtflow.processors.normalise import normalise_snapshot
 
+        self.following.give_up()
         normalised = normalise_snapshot(snapshot)
         self._drops[UNTRUE] += len(normalised.dropped.values)
         self._exporter.take([*inventories_of(snapshot), *normalised.metrics, status_of(snapshot)])
@@ -94,7 +103,7 @@ class Sampling:
         """Nothing runs before ``start``."""
         self.failure: Exception | None = None
         self._settings = settings
-        self._sink = Sink(exporter)
+        self._sink = Sink(exporter, settings)
         self._stop = stop
         self._source: Any = None
         self._thread = threading.Thread(target=self._run, name="sampling", daemon=True)
@@ -102,7 +111,7 @@ class Sampling:
     def start(self, address: str) -> None:
         """Begins to sample; ``address`` is where the exporter serves."""
         del address
-        self._source = part("virtflow.producer.sample", "producer").Sampler(self._settings)
+        self._source = part("virtflow.producer.sample", "producer").Sampler(self._settings, events=self._sink.following.offer)
         self._thread.start()
 
     def end(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from virtflow.cli.parts import part
-from virtflow.cli.switches import KAFKA, LOG, settings_switches
+from virtflow.cli.switches import EPHEMERAL, KAFKA, LOG, settings_switches
 from virtflow.runtime import log
 from virtflow.runtime.kafka import unusable
 from virtflow.runtime.lifecycle import Stop
@@ -54,7 +54,9 @@ def processors(settings: Settings) -> None:
 
 
 @click.command()
-@settings_switches(*KAFKA, "topics.prefix", "exporter.listen", "exporter.include", "exporter.exclude", "exporter.vm_labels", *LOG)
+@settings_switches(
+    *KAFKA, "topics.prefix", "exporter.listen", "exporter.include", "exporter.exclude", "exporter.vm_labels", *EPHEMERAL, *LOG
+)
 def exporter(settings: Settings) -> None:
     """Serve the fleet's /metrics to Prometheus, with /healthz, /readyz and a page that says what is there.
 
@@ -62,6 +64,7 @@ def exporter(settings: Settings) -> None:
     Examples:
       virtflow exporter --bootstrap-servers kafka1:9092 --listen 0.0.0.0:9177
       virtflow exporter --exclude guest,vm_vcpu_wait_seconds_total
+      virtflow exporter --keep-last --always-export --absent-value -1
     """  # noqa: D301, click's own mark for lines that are kept
     serve("virtflow.exporter.service", "exporter", settings)
 

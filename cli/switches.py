@@ -18,6 +18,7 @@ from virtflow.runtime.settings import Settings
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 KAFKA: Final = ("kafka.bootstrap_servers",)
+EPHEMERAL: Final = ("exporter.always_export", "exporter.absent_value", "exporter.keep_last")
 LOG: Final = ("log.level", "log.format")
 
 config_switch: Final = click.option(

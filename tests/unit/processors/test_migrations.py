@@ -25,7 +25,8 @@ def known(partitions: tuple[int, ...] = (3,)) -> Migrations:
 def test_an_event_becomes_a_message_keyed_by_its_uuid() -> None:
     """In, followed, out: what the topic stores is what the function said."""
     source, destination = Host("a"), Host("b")
-    found, stored, ended = known(), [], []
+    found, stored = known(), []
+    ended: list[str] = []
     for event in whole(source, destination):
         outcome = outcome_of_event(Message("vm.events", 3, 0, UUID.encode(), CODEC.encode(event), 0.0), CODEC, found, 1.0)
         assert outcome.event
