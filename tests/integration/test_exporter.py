@@ -16,7 +16,7 @@ from tests.support.prometheus import check_metrics
 from tests.support.topic_writer import TopicWriter
 from tests.support.vm_samples import inventory, sample, status, uuid
 from virtflow.schemas.records import VmMetrics
-from virtflow.schemas.topics import INVENTORY, METRICS, NODES
+from virtflow.schemas.topics import INVENTORY, METRICS, MIGRATIONS, NODES
 
 INTERVAL = 1.0
 SECONDS = 20.0
@@ -107,7 +107,7 @@ def test_waits_for_missing_topics(broker: Broker, exporter_of: Callable[..., Exp
         assert exporter.status("/healthz") == 200
         writer.write(METRICS, now_sample(1, 1, interval=60.0))
         exporter.wait_until(lambda: exporter.value("vm_state", uuid=uuid(1)) == 1.0, SECONDS, "the topic that is there")
-        writer.create((INVENTORY, NODES))
+        writer.create((INVENTORY, MIGRATIONS, NODES))
         exporter.wait_until_ready()
         assert sum("topics missing" in line for line in exporter.lines("warning")) == 1
 

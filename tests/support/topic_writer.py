@@ -12,9 +12,9 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from virtflow.schemas.codec import Codec
 from virtflow.schemas.records import NodeStatus, Record
-from virtflow.schemas.topics import INVENTORY, METRICS, NODES, Topic
+from virtflow.schemas.topics import INVENTORY, METRICS, MIGRATIONS, NODES, Topic
 
-EXPORTED = (METRICS, INVENTORY, NODES)
+EXPORTED = (METRICS, INVENTORY, MIGRATIONS, NODES)
 SECONDS = 30.0
 
 
