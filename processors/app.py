@@ -24,6 +24,9 @@ from virtflow.schemas.topics import EVENTS, SNAPSHOTS
 SESSION_SECONDS: Final = 12.0
 HEARTBEAT_SECONDS: Final = SESSION_SECONDS / 4
 COMMIT_SECONDS: Final = 1.0
+METADATA_SECONDS: Final = 5.0
+"""How soon a change of the topics is seen: a member that joins a broker which has just come back may be told of no topics at
+all, and would idle until it asks again."""
 CHATTY: Final = ("faust", "mode", "aiokafka")
 
 Take = Callable[[Message, Callable[[], object]], Awaitable[None]]
@@ -97,6 +100,7 @@ def _safe(settings: Settings, folder: Path) -> dict[str, Any]:
         "consumer_auto_offset_reset": "earliest",
         # A member that comes back under its name within the session gets its partitions back without a rebalance.
         "consumer_group_instance_id": settings.processors.instance or socket.gethostname(),
+        "consumer_metadata_max_age_ms": int(METADATA_SECONDS * 1000),
         "datadir": str(folder),
         "key_serializer": "raw",
         "store": "memory://",

@@ -65,12 +65,10 @@ class SchemaIds:
         """The schema of an id; None where the registry does not know it, does not answer, or none is configured."""
         if self._client is None or time.monotonic() - self._unknown.get(schema_id, -UNKNOWN_SECONDS) < UNKNOWN_SECONDS:
             return None
-        from confluent_kafka.schema_registry.error import SchemaRegistryError
-
         try:
             text = self._client.get_schema(schema_id).schema_str
             schema: Any = json.loads(text or "null")
-        except (SchemaRegistryError, OSError, ValueError) as error:
+        except _failures() as error:
             _LOG.warning("the schema registry %s does not resolve id %d: %s", self._registry.url, schema_id, error)
             schema = None
         if isinstance(schema, dict):
@@ -88,7 +86,6 @@ class SchemaIds:
 
     def _register(self) -> bool:
         from confluent_kafka.schema_registry import Schema as Registered
-        from confluent_kafka.schema_registry.error import SchemaRegistryError
 
         assert self._client is not None
         try:
@@ -96,11 +93,22 @@ class SchemaIds:
                 subject = f"{schema['namespace']}.{schema['name']}"
                 found = self._client.register_schema(subject, Registered(json.dumps(schema), "AVRO"))
                 self.ids[str(schema["name"])] = found
-        except (SchemaRegistryError, OSError) as error:
+        except _failures() as error:
             _LOG.warning("the schema registry %s did not take our schemas, messages carry fingerprints: %s", self._registry.url, error)
             return False
         _LOG.info("the schema registry %s knows our schemas", self._registry.url)
         return True
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What the client raises when the registry refuses, does not answer, or answers nonsense; its HTTP library has changed its name."""
+    from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+    try:
+        from httpx2 import HTTPError
+    except ImportError:
+        from httpx import HTTPError  # type: ignore[import-not-found,no-redef]
+    return SchemaRegistryError, HTTPError, ValueError
 
 
 def _client(registry: Registry) -> SchemaRegistryClient:

@@ -85,7 +85,7 @@ class Codec:
         self._writers = {known.record_name: known for known in shipped[: len(RECORDS)]}
         self._by_id: dict[int, _Known] = {}
         self._fetch = fetch
-        self.ids: Mapping[str, int] = ids or {}
+        self.ids: Mapping[str, int] = {} if ids is None else ids
 
     def encode(self, record: Record) -> bytes:
         """The record's bytes, header included."""

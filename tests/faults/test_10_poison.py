@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from confluent_kafka import Message
@@ -15,6 +11,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from tests.support.broker import Broker
 from tests.support.processors import CODEC, Bus, Processors, eventually, snapshot
+from tests.support.schema_registry import SchemaRegistry
 from virtflow.schemas.avro import Schema, schema_of
 from virtflow.schemas.codec import CONFLUENT_HEADER, SINGLE_OBJECT_MAGIC, Codec
 from virtflow.schemas.errors import UndecodableError
@@ -84,36 +81,6 @@ def bus(large_broker: Broker) -> Bus:
     return bus
 
 
-class Registry:
-    """What a reader asks a Confluent-compatible registry for (GET /schemas/ids/ID), from a table of the test's."""
-
-    def __init__(self, schemas: dict[int, Schema]) -> None:
-        """Serves on a port of its own until ``stop``."""
-        answers = {f"/schemas/ids/{number}": json.dumps({"schema": json.dumps(schema)}).encode() for number, schema in schemas.items()}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(answers))
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def _handler(answers: dict[str, bytes]) -> Callable[..., BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = answers.get(self.path.partition("?")[0])
-            self.send_response(200 if body else 404)
-            self.send_header("Content-Type", "application/vnd.schemaregistry.v1+json")
-            self.end_headers()
-            self.wfile.write(body or b'{"error_code": 40403, "message": "Schema not found"}')
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401, the library's names
-            del format, args
-
-    return Handler
-
-
 def headers_of(letter: Message) -> dict[str, str]:
     pairs: list[tuple[str, bytes]] = list(letter.headers() or [])  # type: ignore[arg-type]
     return {name: value.decode() for name, value in pairs}
@@ -151,14 +118,10 @@ def test_each_poison_is_set_aside_with_its_place_and_reason_and_the_rest_goes_on
 
 def test_a_newer_compatible_schema_is_read_through_the_registry(bus: Bus, tmp_path: Path) -> None:
     """A producer of the next release is no poison: its schema is fetched once and its messages are read."""
-    registry = Registry({NEWER_ID: newer_schema()})
-    try:
-        with Processors(bus, tmp_path, registry_url=registry.url) as processors:
-            bus.produce(("newer", newer_message(sequence)) for sequence in range(3))
-            bus.wait_until_committed()
-            assert processors.terminate() == 0
-    finally:
-        registry.stop()
+    with SchemaRegistry({NEWER_ID: newer_schema()}) as registry, Processors(bus, tmp_path, registry_url=registry.url) as processors:
+        bus.produce(("newer", newer_message(sequence)) for sequence in range(3))
+        bus.wait_until_committed()
+        assert processors.terminate() == 0
     assert bus.read(DEAD_LETTERS) == []
     assert {(m.node, m.sequence) for m in bus.records(METRICS, VmMetrics)} == {("newer", 0), ("newer", 1), ("newer", 2)}
 
