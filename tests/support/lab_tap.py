@@ -33,7 +33,8 @@ class Tap:
     def __init__(self, bootstrap_servers: str) -> None:
         """``bootstrap_servers`` as clients call it; the topic must be there."""
         self.arrivals: list[Arrival] = []
-        self._consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "tap", "enable.auto.commit": False})
+        self._settings = {"bootstrap.servers": bootstrap_servers, "group.id": "tap", "enable.auto.commit": "false"}
+        self._consumer = Consumer(self._settings)
         partitions = self._consumer.list_topics(SNAPSHOTS.name, timeout=10).topics[SNAPSHOTS.name].partitions
         self._partitions = list(partitions)
         self._consumer.assign([TopicPartition(SNAPSHOTS.name, number, 0) for number in partitions])
@@ -75,16 +76,20 @@ class Tap:
 
     def missing_rounds(self, node: str) -> int:
         """How many rounds of the node's newest producer run never came, once all that the topic holds now is read."""
-        ends = {
-            number: self._consumer.get_watermark_offsets(TopicPartition(SNAPSHOTS.name, number), timeout=10)[1]
-            for number in self._partitions
-        }
-        total = sum(ends.values())
+        total = self._stored()
         await_true(lambda: len(self.arrivals) >= total, AWAIT_SECONDS, f"{total} snapshots are read")
         arrivals = self.of(node)
         newest = arrivals[-1].snapshot.boot_id
         seen = {one.snapshot.sequence for one in arrivals if one.snapshot.boot_id == newest}
         return max(seen) + 1 - len(seen)
+
+    def _stored(self) -> int:
+        """How many messages the topic holds; asked by a client of its own, because the reading one is in use."""
+        asking = Consumer(self._settings)
+        try:
+            return sum(asking.get_watermark_offsets(TopicPartition(SNAPSHOTS.name, number), timeout=10)[1] for number in self._partitions)
+        finally:
+            asking.close()
 
     def close(self) -> None:
         """End the thread."""
