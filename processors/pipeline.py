@@ -57,7 +57,7 @@ class Pipeline:
         self._closed = False
         self._empty = asyncio.Event()
         self._empty.set()
-        self.failure: asyncio.Future[InputError] = asyncio.get_running_loop().create_future()
+        self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Set when nothing can go on: the reason."""
         self._migrations: Migrations | None = None
         self._read_back: ReadBack | None = None
@@ -93,7 +93,11 @@ class Pipeline:
     async def _taken(self, message: Message, acknowledge: Acknowledge, step: Step, ready: ReadBack | None = None) -> None:
         await self._places.acquire()
         if ready is not None:
-            await ready()
+            try:
+                await ready()
+            except asyncio.CancelledError:
+                self._places.release()
+                raise
         try:
             outcome = None if self._closed else self._outcome(message, step)
         except InputError as error:
@@ -108,7 +112,7 @@ class Pipeline:
         self._tally.in_flight.set(len(self._under_way))
         task = asyncio.create_task(self._deliver(entry, outcome))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._delivered)
 
     def revoked(self) -> None:
         """Partitions were taken away or dealt anew: what is under way comes again, here or elsewhere, and is handled again."""
@@ -174,14 +178,15 @@ class Pipeline:
         return Outcome([dead_letter(message, error, now)])
 
     async def _deliver(self, entry: _UnderWay, outcome: Outcome) -> None:
-        try:
-            await self._delivery.deliver(outcome.results)
-        except DeliveryFailedError as error:
-            self._fail(error)
-            return
+        await self._delivery.deliver(outcome.results)
         self._tally.vm_samples.inc(outcome.vm_samples)
         entry.done = True
         self._acknowledge()
+
+    def _delivered(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
 
     def _acknowledge(self) -> None:
         while self._under_way and self._under_way[0].done:
@@ -193,7 +198,7 @@ class Pipeline:
         if not self._under_way:
             self._empty.set()
 
-    def _fail(self, error: InputError) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._closed = True
         if not self.failure.done():
             self.failure.set_result(error)
