@@ -149,7 +149,7 @@ def test_dashboards_ask_for_what_exists(dashboard: Path, tmp_path: Path) -> None
 def test_dashboards_are_told_apart_and_find_their_source() -> None:
     """Own identifiers, panels that do not overlap, and the data source that the compose file provisions."""
     boards = [json.loads(path.read_text()) for path in DASHBOARDS]
-    assert {board["uid"] for board in boards} == {"virtflow-fleet", "virtflow-vm"}
+    assert {board["uid"] for board in boards} == {"virtflow-fleet", "virtflow-vm", "virtflow-migrations"}
     provisioned = yaml.safe_load((ROOT / "deploy" / "container" / "grafana" / "datasources" / "prometheus.yml").read_text())
     uid = provisioned["datasources"][0]["uid"]
     for board in boards:
