@@ -32,6 +32,7 @@ from virtflow.producer.inventory import Inventories, per_round
 from virtflow.producer.jobs import POLL, Jobs
 from virtflow.producer.merge import Answer, Shown, newest, reading
 from virtflow.producer.monitor import LOOK, Monitor
+from virtflow.producer.qemu_status import QemuStatus
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.version import version
 from virtflow.schemas.jobs import Kind
@@ -128,6 +129,8 @@ class Sampler:
         self._inbox = Inbox()
         self._woken = False
         self._versions = Versions(version())
+        listens = events is not None and settings.libvirt.migration_status
+        self._status = QemuStatus(settings.libvirt.uri, self._inbox) if listens else None
         rng = rng or random.Random()  # noqa: S311, jitter
         self._safe = Link("safe", settings.libvirt, self._inbox, self._interval, self._prepare, rng)
         link = Link("monitor", settings.libvirt, self._inbox, self._interval, None, rng)
@@ -146,6 +149,8 @@ class Sampler:
     def _prepare(self, connection: Connection) -> None:
         """Once per connection, in its thread: the callbacks, and the versions on the node."""
         register(connection, self._inbox)
+        if self._status is not None:
+            self._status.listen()
         self._versions = Versions(version(), *versions(connection))
 
     # -- the round
