@@ -78,7 +78,7 @@ WORDS: dict[tuple[int, int], tuple[str, str]] = {
 }
 SHUT_OFF = "5"
 
-NOT_OF_LIBVIRT = {"vm_info", "vm_sample_age_seconds", "vm_monitor_age_seconds", "vm_responsive", "vm_conflict"}
+NOT_OF_LIBVIRT = {"vm_info", "vm_sample_age_seconds", "vm_monitor_age_seconds", "vm_responsive", "vm_monitor_probed", "vm_conflict"}
 """What virtflow says of the VM and its sample by itself."""
 
 
