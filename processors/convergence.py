@@ -15,9 +15,9 @@ from virtflow.schemas.jobs import Result
 from virtflow.schemas.records import NAN, MigrationPass, VmMigration
 
 PASSES: Final = 5
-"""Passes over the memory whose remainders are compared."""
+"""The newest passes over the memory: one of them has less to do than any before, or there is no headway."""
 SHRINKING: Final = 0.98
-"""A remainder below this share of an earlier pass's is shrinking; above it is noise."""
+"""A remainder below this share of the least one before is headway; above it is noise."""
 
 
 class Convergence(Struct, frozen=True, gc=False):
@@ -30,13 +30,18 @@ class Convergence(Struct, frozen=True, gc=False):
 
 
 def with_pass(passes: Sequence[MigrationPass], iteration: int, remaining_bytes: int) -> list[MigrationPass]:
-    """The last passes, with what a poll says of the present one: the first poll of a pass counts. A restart begins anew."""
+    """The last passes, with what a poll says of the present one: the first poll of a pass counts. A restart begins anew.
+
+    Of the earlier ones that with the least to do stays, in front: what remains goes up and down, a new low is headway.
+    """
     known = list(passes)
     if iteration < 0 or remaining_bytes < 0 or (known and known[-1].iteration == iteration):
         return known
     if known and iteration < known[-1].iteration:
         known = []
-    return [*known, MigrationPass(iteration=iteration, remaining_bytes=remaining_bytes)][-PASSES:]
+    known.append(MigrationPass(iteration=iteration, remaining_bytes=remaining_bytes))
+    earlier = known[:-PASSES]
+    return [*([min(earlier, key=lambda one: one.remaining_bytes)] if earlier else []), *known[-PASSES:]]
 
 
 def convergence(migration: VmMigration) -> Convergence:
@@ -63,7 +68,7 @@ def _converging(passes: Sequence[MigrationPass]) -> int:
     repeats = [one.remaining_bytes for one in passes if one.iteration > 1]
     if len(repeats) < 2:  # noqa: PLR2004, one point is no direction
         return -1
-    return int(repeats[-1] < SHRINKING * repeats[0])
+    return int(min(repeats[1:]) < SHRINKING * repeats[0])
 
 
 def _remaining_seconds(remaining: int, rate: int, dirty: int) -> float:

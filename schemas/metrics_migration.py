@@ -106,7 +106,7 @@ def _convergence() -> tuple[Metric, ...]:
         _row(
             "converging",
             "",
-            "Whether the remaining memory shrinks from pass to pass: 1 yes, 0 no.",
+            "Whether one of the last passes over the memory had less to do than any before: 1 yes, 0 no.",
             Derived("memory remaining at the beginning of the last passes"),
         ),
         _row(

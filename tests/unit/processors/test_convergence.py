@@ -68,10 +68,20 @@ def test_passes_are_kept_once_and_few() -> None:
     for number in range(1, 12):
         passes = with_pass(passes, number, 1000 - number)
         passes = with_pass(passes, number, 5)
-    assert [one.iteration for one in passes] == list(range(12 - PASSES, 12))
-    assert {one.remaining_bytes for one in passes} == {1000 - number for number in range(12 - PASSES, 12)}
+    assert [one.iteration for one in passes] == list(range(11 - PASSES, 12))
+    assert [one.remaining_bytes for one in passes] == [1000 - one.iteration for one in passes]
     assert with_pass(passes, -1, 5) == with_pass(passes, 12, -1) == passes
     assert with_pass(passes, 1, 7) == [MigrationPass(iteration=1, remaining_bytes=7)]
+
+
+def test_ups_and_downs_without_a_new_low_are_no_headway() -> None:
+    """What remains swings by what the guest does: only a new low counts, and an old one is soon no news."""
+    passes: list[MigrationPass] = []
+    seen = []
+    for iteration, remaining in enumerate([1000, 50, 40, 60, 45, 70, 55, 41, 65, 50, 42, 30, 60, 61, 62, 63, 64], 1):
+        passes = with_pass(passes, iteration, remaining)
+        seen.append(convergence(VmMigration(uuid=UUID, result="running", passes=passes)).converging)
+    assert seen == [-1, -1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0]
 
 
 def test_one_that_has_ended_promises_nothing() -> None:
