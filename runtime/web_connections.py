@@ -62,7 +62,7 @@ class Connection(RequestHandler):
     __slots__ = ("_door", "phase", "since", "stalled_since")
 
     def __init__(self, door: Door, server: web.Server, limits: Limits) -> None:
-        """Registers itself at the ``door`` once it is open."""
+        """A newcomer has as long for its first byte as for its whole request."""
         loop = asyncio.get_running_loop()
         super().__init__(
             server,
@@ -78,11 +78,6 @@ class Connection(RequestHandler):
         self.phase = Phase.ASKING
         self.since = loop.time()
         self.stalled_since: float | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Opens; a newcomer has as long for its first byte as for its whole request."""
-        super().connection_made(transport)
-        self._door.entered(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Closed, by whichever side."""
@@ -134,6 +129,7 @@ class Connection(RequestHandler):
         if last_words:
             transport.write(last_words)
             self.force_close()
+            self._loop.call_later(REFUSAL_LINGER_SECONDS, transport.abort)
         else:
             transport.abort()
 
@@ -198,12 +194,11 @@ class Door:
             self._refusals.inc()
             self._requests.labels(status="503").inc()
             return _Refused(self)
-        return Connection(self, self._server, self._limits)
-
-    def entered(self, connection: Connection) -> None:
-        """A connection is open."""
+        connection = Connection(self, self._server, self._limits)
+        # The place is taken here, not when the transport is ready: a burst of newcomers is accepted in one turn of the loop.
         self._open[connection] = None
         self._connections.set(len(self._open))
+        return connection
 
     def left(self, connection: Connection) -> None:
         """A connection is closed."""
@@ -228,17 +223,15 @@ class Door:
     def sweep(self, now: float) -> None:
         """Closes what is overdue at ``now`` (the loop's clock)."""
         for connection in list(self._open):
-            waited = now - connection.since
-            if connection.phase is Phase.IDLE:
-                if waited > self._limits.idle_seconds:
-                    connection.end()
-            elif waited > self._limits.request_timeout_seconds:
+            idle = connection.phase is Phase.IDLE
+            if now - connection.since > (self._limits.idle_seconds if idle else self._limits.request_timeout_seconds):
                 connection.end(LATE if connection.phase is Phase.ASKING else b"")
+                self.left(connection)
 
     def _make_room(self) -> bool:
         """Closes the connection that is missed least; False where all of them are being answered."""
         for connection in self._open:
-            if connection.phase is not Phase.ANSWERING:
+            if connection.phase is not Phase.ANSWERING and connection.transport is not None:
                 self._give_up(connection, BUSY if connection.phase is Phase.ASKING else b"")
                 return True
         now = asyncio.get_running_loop().time()

@@ -95,10 +95,10 @@ class ExporterProcess:
         assert len(series) == len(samples), "a series is there twice"
         return series
 
-    def value(self, name: str, **labels: str) -> float | None:
+    def value(self, metric: str, /, **labels: str) -> float | None:
         """The value of the only series of that name with those labels among its own, None where there is none."""
-        found = [value for (metric, has), value in self.series().items() if metric == name and has >= labels.items()]
-        assert len(found) <= 1, f"{name} {labels} is {len(found)} series"
+        found = [value for (name, has), value in self.series().items() if name == metric and has >= labels.items()]
+        assert len(found) <= 1, f"{metric} {labels} is {len(found)} series"
         return found[0] if found else None
 
     def wait_until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
