@@ -225,12 +225,12 @@ class VmMonitor:
 
 @dataclass(slots=True)
 class CallOut:
-    """A call under way: whom it asks in which order, since when, and what looks at it have seen."""
+    """A call under way: whom it asks in which order, since when, when it is looked at next, and what looks have seen."""
 
     number: int
     uuids: tuple[str, ...]
     round: int
     began: float = NEVER
-    looked: float = NEVER
+    look_at: float = NEVER
     idle_looks: int = 0
     culprit: str = ""

@@ -107,12 +107,7 @@ class Captives:
         call = self._asking
         if call is None or self._looking:
             return NEVER
-        return (call.began if call.looked == NEVER else call.looked) + self.limits.patience
-
-    @property
-    def skipped(self) -> int:
-        """VMs that are not asked because they do not answer."""
-        return sum(vm.standing is Standing.SKIPPED for vm in self._vms.values())
+        return call.began + self.limits.patience if call.look_at == NEVER else call.look_at
 
     def verdicts(self) -> dict[str, Verdict]:
         """What is shown of each VM now."""
@@ -337,7 +332,7 @@ class Captives:
     def _judge(self, vm: VmMonitor, seconds: float, process: str, now: float) -> None:
         """Skip a suspect; take one back that has moved."""
         named_before = vm.held or vm.stopped
-        vm.held, vm.process = seconds >= self.limits.patience, process
+        vm.held, vm.process = seconds >= self._patience(process), process
         if vm.held or vm.stopped:
             if vm.standing is not Standing.SKIPPED:
                 self._skip(vm, now)
@@ -357,20 +352,24 @@ class Captives:
         call = self._asking
         if call is None or now - call.began < self.limits.patience:
             return []
-        call.looked = now
-        age = now - call.began
         # Occupied for longer than the call is out: somebody else's call is in there, and ours has passed the VM by.
-        patience = self.limits.patience
-        named = [u for u in call.uuids if patience / 2 <= seen.occupied.get(u, 0.0) <= age + patience / 2]
+        age = now - call.began
+        inside = {u: seconds for u in call.uuids if 0 < (seconds := seen.occupied.get(u, 0.0)) <= age + self.limits.patience / 2}
+        named = [u for u, seconds in inside.items() if seconds >= self._patience(seen.processes.get(u, ""))]
         named = named or [u for u in call.uuids if seen.processes.get(u, "") in STOPPED]
         if named:
             call.culprit = named[0]
             return self._capture(call, now)
-        busy = any(seen.occupied.get(uuid) for uuid in call.uuids)
-        call.idle_looks = 0 if busy else call.idle_looks + 1
-        if call.idle_looks > 1 and age >= max(4 * patience, 3 * self._usual * len(call.uuids)):
+        left = (self._patience(seen.processes.get(u, "")) - seconds for u, seconds in inside.items())
+        call.look_at = now + max(self.limits.patience / 10, min(left, default=self.limits.patience))
+        call.idle_looks = 0 if inside else call.idle_looks + 1
+        if call.idle_looks > 1 and age >= max(4 * self.limits.patience, 3 * self._usual * len(call.uuids)):
             return self._capture(call, now)
         return []
+
+    def _patience(self, process: str) -> float:
+        """How long a call may stay in a VM: twice as long where its process is seen to be fine, which a busy host's is."""
+        return self.limits.patience * (2 if process and process not in STOPPED else 1)
 
     def _capture(self, call: CallOut, now: float) -> list[Action]:
         """The call is lost. Whoever came before its culprit has answered it; of whoever came after nothing is known."""
