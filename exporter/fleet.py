@@ -96,7 +96,11 @@ class Fleet:
         seen = report.seen if report is not None else None
         fresh = freshness(seen, position)
         if fresh is Freshness.NEW:
-            vm.reports[record.node] = Report(record, advance(seen, position), arrived + INTERVALS_ALIVE * record.interval)
+            expires = arrived + INTERVALS_ALIVE * record.interval
+            if report is None:
+                vm.reports[record.node] = Report(record, advance(seen, position), expires)
+            else:
+                report.record, report.seen, report.expires = record, advance(seen, position), expires
             self._decide(vm, arrived)
         return fresh
 

@@ -175,8 +175,10 @@ def _texts(values: tuple[float, ...]) -> list[str]:
     return [_MINUS_ZERO[1:] if text == _MINUS_ZERO else text for text in texts] if _MINUS_ZERO in texts else texts
 
 
-def _render(lines: list[str], plan: _Plan, labels: str, values: tuple[float, ...], before: Iterable[float] | None) -> None:
+def _render(lines: list[str], plan: _Plan, labels: str, values: tuple[float, ...], before: tuple[float, ...] | None) -> None:
     """Renders one record's families where a value changed; ``labels`` end the braces."""
+    if values == before:
+        return
     old: Iterable[float | None] = repeat(None) if before is None else before
     for at, prefix, value, text, was in zip(plan.at, plan.prefixes, values, _texts(values), old, strict=False):
         if value != was:
