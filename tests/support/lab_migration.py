@@ -1,0 +1,115 @@
+"""Live migrations for the lab's tests: in the background, watched by a second client, with what libvirt itself said of them."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import libvirt
+
+from tests.support.lab import Guest, Node, migration
+from tests.support.lab_process import LabError
+
+PAUSE_SECONDS = 0.05
+END_SECONDS = 120.0
+
+
+@dataclass
+class Migrating:
+    """A ``virsh migrate`` in the background."""
+
+    process: subprocess.Popen[str]
+
+    @classmethod
+    def begin(cls, guest: Guest, source: Node, destination: Node, mbps: int = 0, options: Sequence[str] = ()) -> Self:
+        """Start it, at ``mbps`` MiB/s at most (0: as fast as it goes)."""
+        source.virsh("migrate-setspeed", guest.uuid, str(mbps or 8796093022207))
+        command, *rest = migration(guest, destination)
+        full = ["virsh", "-q", "-c", source.uri, command, *options, *rest]
+        return cls(subprocess.Popen(full, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True))
+
+    @property
+    def runs(self) -> bool:
+        """Whether virsh still waits for the end."""
+        return self.process.poll() is None
+
+    def end(self) -> str:
+        """Wait for the end; what virsh said, "" when it went well."""
+        said, _ = self.process.communicate(timeout=END_SECONDS)
+        return said.strip() if self.process.returncode else ""
+
+    def succeed(self) -> None:
+        """Wait for the end, which must be a good one."""
+        if said := self.end():
+            raise LabError(f"{self.process.args!r}: {said}")
+
+
+def job_info(node: Node, guest: Guest, *options: str) -> dict[str, int]:
+    """What ``virsh domjobinfo --rawstats`` says of a VM's job: libvirt's own names and units; empty where there is none."""
+    lines = node.virsh("domjobinfo", "--rawstats", *options, guest.uuid).splitlines()
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    found = {key.strip(): value.strip() for key, value in pairs}
+    return {key: int(value) for key, value in found.items() if value.lstrip("-").isdigit()}
+
+
+@dataclass
+class JobWatch:
+    """A second client that asks libvirt for a VM's job all the time: each answer with when it was asked and when it came.
+
+    It makes the call that ``virsh domjobinfo`` makes, without the time that starting a program takes.
+    """
+
+    node: Node
+    guest: Guest
+    answers: list[tuple[float, float, dict[str, int]]] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        domain = libvirt.openReadOnly(self.node.socket_uri).lookupByUUIDString(self.guest.uuid)
+        while not self._stop.wait(PAUSE_SECONDS):
+            begin = time.time()
+            try:
+                found = domain.jobStats()
+            except libvirt.libvirtError:  # it has gone to the other node
+                continue
+            self.answers.append((begin, time.time(), found))
+
+    def around(self, moment: float, name: str, reach_seconds: float) -> list[int]:
+        """The values of a field in the answers near ``moment`` (Unix seconds)."""
+        near = [found for begin, end, found in self.answers if begin - reach_seconds <= moment <= end + reach_seconds]
+        return [found[name] for found in near if name in found]
+
+
+class CompletedJob:
+    """Another client that listens to a node's ``job-completed`` events, as ``virsh event`` prints them."""
+
+    def __init__(self, node: Node, guest: Guest, log: Path) -> None:
+        """Returns once it listens."""
+        command = ["virsh", "-c", node.uri, "event", "--domain", guest.uuid, "--event", "job-completed", "--timeout", str(int(END_SECONDS))]
+        self._log = log
+        with log.open("w") as out:
+            self._process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+
+    def statistics(self) -> dict[str, int]:
+        """What it was told; waits for the event."""
+        self._process.wait(END_SECONDS)
+        pairs = (line.split(":", 1) for line in self._log.read_text().splitlines() if ":" in line)
+        found = {key.strip(): value.strip() for key, value in pairs}
+        return {key: int(value) for key, value in found.items() if value.isdigit()}
