@@ -1,0 +1,37 @@
+"""The benchmarks run, and their page says what their results say; the numbers themselves are for scripts/bench to write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scripts import benchmarks
+from scripts.bench_hops import CENTRE, Data, hops, rivals
+from scripts.bench_pipeline import Load, measure
+
+
+def test_the_page_is_generated_from_the_results() -> None:
+    assert benchmarks.PAGE.read_text() == benchmarks.page(json.loads(benchmarks.RESULTS.read_text()))
+
+
+def test_the_centre_stays_within_its_budget(tmp_path: Path) -> None:
+    """CPU per VM-sample of all the centre's hops, on whatever machine this is."""
+    found = {hop.name: hop.microseconds for hop in hops(Data(), tmp_path)}
+    assert sum(found[name] for name in CENTRE) < 200.0
+
+
+def test_the_usual_ways_cost_more() -> None:
+    """The choices that the design rests on hold on this machine: rendering once, batches, and a fast Avro."""
+    ours = dict.fromkeys(("encode snapshot", "decode snapshot", "exporter: ingest and render", "exporter: scrape"), 50.0)
+    ratios = {rival.name: rival.microseconds / rival.ours for rival in rivals(Data(), ours)}
+    assert ratios["prometheus_client.generate_latest"] > 3
+    assert ratios["Apache avro"] > 2
+
+
+@pytest.mark.parametrize("load", [Load(nodes=2, vms=20, interval_seconds=1.0, seconds=5.0, scrape_seconds=1.0)])
+def test_the_pipelines_measurement_sees_fresh_samples(load: Load, tmp_path: Path) -> None:
+    seen = measure(load, tmp_path)
+    assert seen["lag_seconds"]["worst_p99"] < 5.0
+    assert seen["scrape"]["series"] > 30 * seen["vms"]
