@@ -98,6 +98,21 @@ def test_only_so_much_is_read_back(writer: TopicWriter, exporter_of: Callable[..
         assert exporter.value("virtflow_exporter_records_total", topic="vm.metrics") == 1.0
 
 
+def test_answers_while_it_reads_back(writer: TopicWriter, exporter_of: Callable[..., ExporterProcess]) -> None:
+    """Health and scrapes wait for no catch-up, however long it is."""
+    for sequence in range(10):
+        writer.write(METRICS, *(now_sample(number, sequence, interval=600.0) for number in range(2_000)))
+    slowest = 0.0
+    with exporter_of(writer, EXPORTER_READ_BACK_SECONDS=600) as exporter:
+        while exporter.status("/readyz") != 200:
+            started = time.monotonic()
+            assert exporter.status("/healthz") == 200
+            assert exporter.status("/metrics?collect[]=core") == 200
+            slowest = max(slowest, time.monotonic() - started)
+        assert slowest < 1.0
+        assert exporter.value("virtflow_exporter_vms") == 2_000
+
+
 def test_waits_for_missing_topics(broker: Broker, exporter_of: Callable[..., ExporterProcess]) -> None:
     """Serves, is not ready, says so once; goes on by itself when they are made."""
     writer = TopicWriter(broker.address, topics=(METRICS,))
