@@ -31,6 +31,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "simulate": "virtflow.cli.services:simulate",
     "history": "virtflow.cli.history:history",
     "topics": "virtflow.cli.topics:topics",
+    "migrations": "virtflow.cli.migrations:migrations",
+    "tap": "virtflow.cli.tap:tap",
     "metrics": "virtflow.cli.metrics:metrics",
     "check": "virtflow.cli.check:check",
     "doctor": "virtflow.cli.doctor:doctor",

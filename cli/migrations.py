@@ -1,0 +1,171 @@
+"""``virtflow migrations``: the fleet's running and last migrations, how far they are and whether they will end."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from virtflow.cli.record_text import as_json
+from virtflow.cli.switches import KAFKA, json_switch, settings_switches
+from virtflow.cli.table import plain, print_table, printable
+from virtflow.cli.tap import reading
+from virtflow.processors.convergence import verdict
+from virtflow.runtime.settings import Settings
+from virtflow.schemas.codec import Codec
+from virtflow.schemas.errors import UndecodableError
+from virtflow.schemas.jobs import Result
+from virtflow.schemas.records import VmMigration
+from virtflow.schemas.topics import MIGRATIONS
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+HEAD: Final = ("VM", "FROM", "TO", "RESULT", "PROGRESS", "LEFT", "RATE", "DIRTY", "PASS", "TIME", "END", "VERDICT")
+RIGHT: Final = frozenset({5, 6, 7, 8, 9, 10})
+SHOWN: Final = 20
+BAR: Final = 12
+FULL, EMPTY = "█", "·"
+UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+STEP: Final = 1024
+READ_SECONDS: Final = 1.0
+CLEAR: Final = "\x1b[H\x1b[2J"
+
+
+@click.command()
+@settings_switches(*KAFKA, "topics.prefix")
+@click.option("--watch", is_flag=True, help="Go on and show every change, until Ctrl-C.")
+@click.option("--all", "everything", is_flag=True, help=f"Every VM's last migration, not only the running and the {SHOWN} newest ones.")
+@json_switch
+def migrations(settings: Settings, *, watch: bool, everything: bool, as_json: bool) -> None:
+    """Show the fleet's running and last migrations: progress, rates, whether they converge, when they would end.
+
+    \b
+    Examples:
+      virtflow migrations
+      virtflow migrations --watch
+      virtflow migrations --json | jq -r '.[] | select(.result == "failed") | .name'
+    """  # noqa: D301, click's own mark for lines that are kept
+    known: dict[str, VmMigration] = {}
+    codec = Codec()
+    with reading(settings, MIGRATIONS) as reader:
+        while not reader.caught_up:
+            _learn(known, reader.read(READ_SECONDS), codec)
+        _print(known.values(), everything=everything, as_json=as_json, watch=watch)
+        while watch:
+            changed = _learn(known, reader.read(READ_SECONDS), codec)
+            if not as_json:
+                _print(known.values(), everything=everything, as_json=False, watch=True)
+            for one in changed if as_json else ():
+                click.echo(json.dumps(told(one)))
+
+
+def _learn(known: dict[str, VmMigration], messages: Iterable[Message], codec: Codec) -> list[VmMigration]:
+    """Takes what came; what of it is new, in its order."""
+    changed = []
+    for message in messages:
+        uuid, value = (message.key() or b"").decode("utf-8", "replace"), message.value()
+        if value is None:
+            known.pop(uuid, None)
+            continue
+        try:
+            migration = codec.decode(value, VmMigration)
+        except UndecodableError as error:
+            click.echo(f"virtflow: a migration of {uuid} is passed by: {error}", err=True)
+            continue
+        known[uuid] = migration
+        changed.append(migration)
+    return changed
+
+
+def _print(found: Iterable[VmMigration], *, everything: bool, as_json: bool, watch: bool) -> None:
+    shown = ordered(found)
+    ended = [one for one in shown if one.result != Result.RUNNING]
+    if not everything:
+        shown = [one for one in shown if one.result == Result.RUNNING or one in ended[:SHOWN]]
+    if as_json and watch:
+        for one in shown:
+            click.echo(json.dumps(told(one)))
+    elif as_json:
+        click.echo(json.dumps([told(one) for one in shown], indent=2))
+    elif watch and sys.stdout.isatty():
+        click.echo(CLEAR + plain(HEAD, [cells(one, time.time()) for one in shown], RIGHT))
+    elif shown:
+        print_table(HEAD, [cells(one, time.time()) for one in shown], RIGHT)
+    else:
+        click.echo("No migration has been seen.")
+
+
+def ordered(found: Iterable[VmMigration]) -> list[VmMigration]:
+    """Running ones first, longest first; then the others, the newest end first."""
+    listed = list(found)
+    running = [one for one in listed if one.result == Result.RUNNING]
+    ended = [one for one in listed if one.result != Result.RUNNING]
+    running.sort(key=lambda one: (math.isnan(one.started_timestamp_seconds), one.started_timestamp_seconds, one.uuid))
+    ended.sort(key=lambda one: (math.isnan(one.ended_timestamp_seconds), -one.ended_timestamp_seconds, one.uuid))
+    return running + ended
+
+
+def told(migration: VmMigration) -> dict[str, Any]:
+    """The migration for programs: what is present of the record, and the verdict in words."""
+    return {**as_json(migration), "verdict": verdict(migration)}
+
+
+def cells(migration: VmMigration, now: float) -> tuple[str, ...]:
+    """The migration's line in the table; ``now`` is Unix seconds."""
+    running = migration.result == Result.RUNNING
+    seconds = migration.expected_remaining_seconds if running else math.nan
+    return (
+        printable(migration.name or migration.uuid, 40),
+        printable(migration.source or "?", 24),
+        printable(migration.destination or "?", 24),
+        migration.result,
+        bar(migration.progress_ratio),
+        size(migration.data_remaining_bytes) if running else "",
+        f"{size(migration.memory_bytes_per_second)}/s" if migration.memory_bytes_per_second > 0 else "",
+        f"{size(migration.memory_dirty_bytes_per_second)}/s" if migration.memory_dirty_bytes_per_second > 0 else "",
+        str(migration.memory_iteration) if migration.memory_iteration >= 0 else "",
+        duration(migration.elapsed_seconds),
+        f"in {duration(seconds)}" if running and not math.isnan(seconds) else ago(migration.ended_timestamp_seconds, now),
+        printable(verdict(migration), 80),
+    )
+
+
+def bar(ratio: float) -> str:
+    """Progress as a bar with its percentage; "" where it is not known. Never more than full."""
+    if math.isnan(ratio):
+        return ""
+    part_ = min(1.0, max(0.0, ratio))
+    filled = int(part_ * BAR)
+    return f"{FULL * filled}{EMPTY * (BAR - filled)} {int(part_ * 100):3d} %"
+
+
+def size(value: float) -> str:
+    """Bytes for people; "" where they are not known."""
+    if value < 0:
+        return ""
+    unit = 0
+    while value >= STEP and unit < len(UNITS) - 1:
+        value, unit = value / STEP, unit + 1
+    return f"{value:.0f} {UNITS[unit]}" if unit == 0 or value >= 100 else f"{value:.1f} {UNITS[unit]}"  # noqa: PLR2004, three digits
+
+
+def duration(seconds: float) -> str:
+    """A duration for people; "" where it is not known."""
+    if math.isnan(seconds):
+        return ""
+    minutes, rest = divmod(max(seconds, 0.0), 60)
+    if minutes < 1:
+        return f"{rest:.1f} s"
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {int(rest):02d} s"
+
+
+def ago(moment: float, now: float) -> str:
+    """How long ago something was."""
+    return f"{duration(now - moment)} ago" if not math.isnan(moment) else ""
