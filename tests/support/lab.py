@@ -13,6 +13,7 @@ from __future__ import annotations
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ __all__ = ["Guest", "GuestSpec", "Lab", "LabError", "Node", "Process", "await_tr
 
 FIRST_PROCESS = Path(__file__).with_name("lab_node.sh")
 BOOT_SECONDS = 180.0
-LOOKS = 5
+LOOK_SECONDS = 1.5
 LOADERS = 4
 """VMs that are started at a time; libvirtd serves five calls per connection."""
 
@@ -120,8 +121,12 @@ class Node:
         return True
 
     def captured_calls(self) -> int:
-        """How many of the daemon's workers are held by calls that do not return, by its own count: those busy at every one of some looks."""
-        return min(self._busy_workers() for _ in range(LOOKS))
+        """How many of the daemon's workers are held by calls that do not return, by its own count: those busy all through LOOK_SECONDS."""
+        least = self._busy_workers()
+        end = time.monotonic() + LOOK_SECONDS
+        while least and time.monotonic() < end:
+            least = min(least, self._busy_workers())
+        return least
 
     def _busy_workers(self) -> int:
         said = self.exec("virt-admin", "srv-threadpool-info", "libvirtd").splitlines()
