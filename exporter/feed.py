@@ -53,25 +53,29 @@ class Intake:
         self._names = names
         self._clocks = clocks
         self._forget = {INVENTORY: fleet.forget_inventory, MIGRATIONS: fleet.migrations.forget, NODES: fleet.forget_node}
-        self._records = metrics.counter("virtflow_exporter_records_total")
-        self._undecodable = metrics.counter("virtflow_exporter_undecodable_total")
+        records, undecodable, lag = (
+            metrics.counter("virtflow_exporter_records_total"),
+            metrics.counter("virtflow_exporter_undecodable_total"),
+            metrics.gauge("virtflow_exporter_lag_seconds"),
+        )
         self._stale = metrics.counter("virtflow_exporter_stale_records_total")
-        self._lag = metrics.gauge("virtflow_exporter_lag_seconds")
-        for topic in names.values():
-            self._records.labels(topic=topic.name)
-            self._undecodable.labels(topic=topic.name)
+        # Looking a label up costs more than counting, so it is done once.
+        self._records = {name: records.labels(topic=topic.name) for name, topic in names.items()}
+        self._undecodable = {name: undecodable.labels(topic=topic.name) for name, topic in names.items()}
+        self._lag = {name: lag.labels(topic=topic.name) for name, topic in names.items()}
 
     def take(self, message: Message, *, behind: bool) -> None:
         """Decodes a message and hands its record to the fleet. ``behind``: it is read back, so it arrived when the broker says."""
-        topic = self._names[message.topic() or ""]
+        name = message.topic() or ""
+        topic = self._names[name]
         age = max(0.0, self._clocks.wall() - message.timestamp()[1] / 1000)
         arrived = self._clocks.now() - (age if behind else 0.0)
-        self._records.labels(topic=topic.name).inc()
-        self._lag.labels(topic=topic.name).set(age)
+        self._records[name].inc()
+        self._lag[name].set(age)
         try:
             fresh = self._hand_over(topic, message, arrived)
         except UndecodableError as error:
-            self._undecodable.labels(topic=topic.name).inc()
+            self._undecodable[name].inc()
             LOGGER.warning("%s [%s] offset %s is passed by: %s", topic.name, message.partition(), message.offset(), error)
             return
         if fresh is not Freshness.NEW:

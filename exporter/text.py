@@ -102,6 +102,35 @@ def _getter(fields: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
     return lambda record: tuple(getattr(record, field) for field in fields)
 
 
+@dataclass(frozen=True, slots=True)
+class _Devices:
+    """One kind of a VM's devices: their records in ``VmMetrics``, the label that tells them apart and its value, and their plan."""
+
+    plan: _Plan
+    listed: Callable[[VmMetrics], list[Any]]
+    label: str
+    key: Callable[[Any], object]
+
+    def same(self, devices: list[Any], before: list[Any]) -> bool:
+        """Whether they are the same devices in the same order with the same values."""
+        if len(devices) != len(before) or list(map(self.key, devices)) != list(map(self.key, before)):
+            return False
+        return list(map(self.plan.values, devices)) == list(map(self.plan.values, before))
+
+    def render(self, lines: list[str], identity: str, devices: list[Any]) -> None:
+        """Renders all families of the kind; of two devices that would make the same series the last counts."""
+        labelled = {f'{identity},{self.label}="{quoted(str(self.key(device)))}"}} ': device for device in devices}
+        plan = self.plan
+        new = [""] * len(plan.at)
+        for labels, device in labelled.items():
+            for place, (prefix, text) in enumerate(zip(plan.prefixes, _texts(plan.values(device)), strict=False)):
+                if _LEAST <= text < _NULL:
+                    new[place] += f"{prefix}{labels}{text}\n"
+        for at, line in zip(plan.at, new, strict=True):
+            if line != lines[at]:
+                lines[at] = line
+
+
 class VmText:
     """Renders VMs for the families and labels that were chosen at start."""
 
@@ -115,7 +144,7 @@ class VmText:
         self._info_labels = tuple(label for label in INVENTORY_LABELS if label not in self._labels)
         self._vm = _Plan.of(Scope.VM, self.at)
         self._devices = tuple(
-            (plan, attrgetter(listed), attrgetter(label), label)
+            _Devices(plan, attrgetter(listed), label, attrgetter(label))
             for scope, listed, label in _DEVICES
             if (plan := _Plan.of(scope, self.at)).at
         )
@@ -137,12 +166,10 @@ class VmText:
         """
         lines = list(rendered) if before is not None else [""] * len(self.families)
         _render(lines, self._vm, f"{identity}}} ", self._vm.values(record), None if before is None else self._vm.values(before))
-        for plan, listed, key, label in self._devices:
-            devices: list[Any] = listed(record)
-            old: list[Any] = [] if before is None else listed(before)
-            if devices or old:
-                labels = [f'{identity},{label}="{quoted(str(key(device)))}"}} ' for device in devices]
-                _render_devices(lines, plan, dict(zip(labels, devices, strict=True)), _comparable(devices, old, key))
+        for kind in self._devices:
+            devices, old = kind.listed(record), [] if before is None else kind.listed(before)
+            if (devices or old) and not kind.same(devices, old):
+                kind.render(lines, identity, devices)
         self._render_state(lines, record, identity, before)
         return tuple(lines)
 
@@ -164,11 +191,6 @@ class VmText:
         return f"{VM_INFO}{{{identity},{labels}}} 1\n" if labels else f"{VM_INFO}{{{identity}}} 1\n"
 
 
-def _comparable(devices: list[Any], before: list[Any], key: Callable[[Any], object]) -> list[Any]:
-    """The devices of the sample before where they are the same ones in the same order, else none."""
-    return before if len(devices) == len(before) and list(map(key, devices)) == list(map(key, before)) else []
-
-
 def _texts(values: tuple[float, ...]) -> list[str]:
     """The values as text, shortest form that reads back the same; ``null`` for NaN and infinity. All at once: a tenth of repr's cost."""
     texts = _ENCODE(values)[1:-1].decode("ascii").split(",")
@@ -183,24 +205,3 @@ def _render(lines: list[str], plan: _Plan, labels: str, values: tuple[float, ...
     for at, prefix, value, text, was in zip(plan.at, plan.prefixes, values, _texts(values), old, strict=False):
         if value != was:
             lines[at] = f"{prefix}{labels}{text}\n" if _LEAST <= text < _NULL else ""
-
-
-def _render_devices(lines: list[str], plan: _Plan, devices: dict[str, Any], before: list[Any]) -> None:
-    """Renders the families of one kind of device where a value changed; all of them when devices came, went or moved.
-
-    ``devices`` by the text of their labels: of two that would make the same series the last counts.
-    """
-    rows = [plan.values(device) for device in devices.values()]
-    if len(rows) == 1:
-        _render(lines, plan, next(iter(devices)), rows[0], plan.values(before[0]) if len(before) == 1 else None)
-        return
-    columns: Iterable[tuple[float, ...]] = zip(*rows, strict=True) if rows else repeat(())
-    texts: Iterable[tuple[str, ...]] = zip(*map(_texts, rows), strict=True) if rows else repeat(())
-    old: Iterable[object] = repeat(None)
-    if before and len(before) == len(rows):
-        old = zip(*map(plan.values, before), strict=True)
-    for at, prefix, column, written, was in zip(plan.at, plan.prefixes, columns, texts, old, strict=False):
-        if column != was:
-            lines[at] = "".join(
-                [f"{prefix}{labels}{text}\n" for labels, text in zip(devices, written, strict=True) if _LEAST <= text < _NULL]
-            )
