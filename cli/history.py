@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
+from virtflow.cli.history_ask import over_time, query, report, where
+from virtflow.cli.parts import part
+from virtflow.cli.progress import Progress
 from virtflow.cli.services import serve
-from virtflow.cli.switches import KAFKA, LOG, settings_switches
+from virtflow.cli.switches import KAFKA, LOG, json_switch, settings_switches
+from virtflow.runtime import log
 from virtflow.runtime.settings import Settings
 
 
@@ -25,3 +31,30 @@ def write(settings: Settings) -> None:
       virtflow history write --config /etc/virtflow/virtflow.toml
     """  # noqa: D301, click's own mark for lines that are kept
     serve("virtflow.history.service", "history", settings)
+
+
+@history.command("compact")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@json_switch
+@settings_switches("history.path", *LOG)
+def compact(settings: Settings, *, dry_run: bool, as_json: bool) -> None:
+    """Roll up, compact, expire and vacuum the tables: all that the writer does on its own schedule.
+
+    Every step can be cut off anywhere and repeated.
+
+    \b
+    Examples:
+      virtflow history compact --dry-run
+      virtflow history compact --history s3://metrics/virtflow
+    """  # noqa: D301, click's own mark for lines that are kept
+    log.setup(settings.log.level, settings.log.format)
+    with Progress() as progress:
+        said = part("virtflow.history.maintain", "history").maintain(settings.history, progress, dry_run=dry_run)
+    if as_json:
+        click.echo(json.dumps(said, indent=2))
+    else:
+        click.echo("\n".join(said) or "nothing to do")
+
+
+for command in (query, over_time, report, where):
+    history.add_command(command)

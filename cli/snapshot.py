@@ -28,7 +28,7 @@ FORMATS = ("table", "prom", "json")
 @click.command()
 @settings_switches("libvirt.uri", "exporter.include", "exporter.exclude", "exporter.vm_labels")
 @click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="For people, Prometheus or programs."
+    "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to write it: for people or for programs."
 )
 @click.option("--record", metavar="FILE", type=click.Path(path_type=Path), help="Also append what libvirt said to this recording.")
 @click.option("--replay", metavar="FILE", type=click.Path(path_type=Path), help="Take the newest sample of each VM in a recording.")

@@ -64,14 +64,21 @@ class Start(click.ParamType):
 
 
 @click.command()
-@click.argument("topic", type=TopicName(), metavar="[" + "|".join(BY_NAME) + "]")
+@click.argument("topic", type=TopicName(), metavar="[" + "|".join(BY_NAME) + "]", required=False)
 @settings_switches(*KAFKA, "topics.prefix")
-@click.option("--vm", metavar="NAME|UUID", default="", help="Only records about this VM.")
+@click.option("--vm", metavar="NAME|UUID", default="", help="The VM, by name or UUID.")
 @click.option("--node", "on_node", metavar="NAME", default="", help="Only records from or about this node.")
-@click.option("--from", "start", type=Start(), default=float("inf"), help="Where to begin: beginning, 10m (ago), a date; now if not given.")
+@click.option(
+    "--from",
+    "start",
+    type=Start(),
+    default=float("inf"),
+    metavar="TIME|beginning",
+    help="Where to begin: a time, or so long ago (10m, 7d).",
+)
 @click.option("--count", type=click.IntRange(min=1), default=None, metavar="NUMBER", help="End after so many records.")
 @json_switch
-def tap(settings: Settings, topic: Topic, **chosen: Any) -> None:  # noqa: ANN401, click's values
+def tap(settings: Settings, topic: Topic | None, **chosen: Any) -> None:  # noqa: ANN401, click's values
     """Print a topic's records as they pass, decoded; until Ctrl-C.
 
     \b
@@ -80,6 +87,8 @@ def tap(settings: Settings, topic: Topic, **chosen: Any) -> None:  # noqa: ANN40
       virtflow tap events --vm web-1 --from 10m
       virtflow tap migrations --from beginning --json | jq 'select(.record.result == "failed")'
     """  # noqa: D301, click's own mark for lines that are kept
+    if topic is None:
+        raise click.UsageError(f"name a topic: {', '.join(BY_NAME)}")
     wanted = _filter(chosen["vm"], chosen["on_node"])
     show = _json if chosen["as_json"] else _text
     codec, left = Codec(), chosen["count"]

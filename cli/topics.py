@@ -22,7 +22,7 @@ def topics() -> None:
 
 @topics.command()
 @settings_switches(*KAFKA, "topics.partitions", "topics.replication", "topics.prefix")
-@click.option("--dry-run", is_flag=True, help="Only say what would be made; the broker checks it.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @json_switch
 def create(settings: Settings, *, dry_run: bool, as_json: bool) -> int:
     """Make the topics that are missing. One that is there is never changed; exit code 1 says that one of them is wrong.

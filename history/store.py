@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Field, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, DeltaProtocolError, TableNotFoundError
@@ -27,7 +28,7 @@ from deltalake.schema import Schema as DeltaSchema
 from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
-from virtflow.history.layout import LAYOUT_VERSION, Table
+from virtflow.history.layout import COLUMNS, LAYOUT_VERSION, Table
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, SettingError
 
@@ -40,6 +41,8 @@ _CONFIGURATION: Final = {
     "delta.deletedFileRetentionDuration": "interval 1 days",
 }
 _STATISTICS: Final = ("time", "uuid", "kind")
+BY_KIND: Final = frozenset({"kind", COLUMNS[0].name}), frozenset({"kind", COLUMNS[0].rolled()[0][0]})
+"""What tells a table of VMs and their devices, raw or rolled up."""
 _SCHEMES: Final = ("s3://", "s3a://")
 
 
@@ -105,6 +108,12 @@ class Store:
             _refuse_newer(uri, opened)
         return Opened(self, table, opened)
 
+    def at(self, table: Table, version: int) -> Opened:
+        """The table as it was at a version; raises ``StorageError`` where its log no longer reaches back so far."""
+        uri = self.table_uri(table)
+        with translated(uri):
+            return Opened(self, table, DeltaTable(uri, version=version, storage_options=self.options or None))
+
     def make(self, table: Table) -> Opened:
         """The table, made where it is missing, with all columns of the catalogue: those it lacks are added, the old files read on."""
         uri = self.table_uri(table)
@@ -116,7 +125,7 @@ class Store:
                 partition_by=["day"],
                 name=table.name,
                 description=table.about,
-                configuration=dict(_CONFIGURATION),
+                configuration={**_CONFIGURATION, "delta.dataSkippingStatsColumns": ",".join(_with_statistics(table.schema))},
                 storage_options=self.options or None,
                 raise_if_key_not_exists=False,
             )
@@ -176,26 +185,40 @@ class Opened:
         with translated(self._store.table_uri(self.table)):
             return self.delta.to_pyarrow_dataset(filesystem=self._files, schema=self.table.schema)
 
-    def write(self, rows: pa.Table, *, compact: bool = False) -> list[AddAction]:
-        """Writes rows into files, one per day, of which nobody knows before they are committed. ``compact``: packed tightly, and for long."""
+    def only(self, files: Sequence[File]) -> Any:  # noqa: ANN401, pyarrow is untyped
+        """Some files' rows as an Arrow dataset; the day comes from the path."""
+        days = ds.partitioning(pa.schema([("day", pa.date32())]), flavor="hive")
+        return ds.dataset([file.path for file in files], self.table.schema, "parquet", self._files, days)
+
+    def write(self, rows: pa.Table) -> list[AddAction]:
+        """Writes rows into files, one per hour, of which nobody knows before they are committed.
+
+        A file of one hour says which hour is to be rolled up again, however late its rows are.
+        """
         added = []
-        with translated(self._store.table_uri(self.table)):
-            for day in sorted(set(rows.column("day").unique().to_pylist())):
-                of_day = rows.filter(pc.equal(rows.column("day"), pa.scalar(day))).drop_columns(["day"])
-                path = f"day={day}/{'compact' if compact else 'part'}-{uuid.uuid4().hex}.parquet"
-                added.append(self._write_file(path, str(day), of_day, compact=compact))
+        hours = pc.floor_temporal(rows.column("time"), unit="hour")
+        for hour in sorted(hours.unique().to_pylist()):
+            mine = rows.filter(pc.equal(hours, pa.scalar(hour, hours.type)))
+            added.append(self.write_file(mine.column("day")[0].as_py().isoformat(), [mine]))
         return added
 
-    def _write_file(self, path: str, day: str, rows: pa.Table, *, compact: bool) -> AddAction:
-        self._files.create_dir(f"day={day}", recursive=True)
-        with (
-            self._files.open_output_stream(path) as out,
-            pq.ParquetWriter(out, rows.schema, **packing(rows.schema, compact=compact)) as writer,
-        ):
-            for group in row_groups(rows):
-                writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
-        size = self._files.get_file_info(path).size
-        return AddAction(path, size, {"day": day}, int(time.time() * 1000), not compact, statistics(rows))
+    def write_file(self, day: str, parts: Iterable[pa.Table], *, compact: bool = False) -> AddAction:
+        """Writes one file of rows of one day, part by part as they come; each part is a row group or several.
+
+        ``compact``: packed tightly, and for long; such a file holds rows that the table had before.
+        """
+        path = f"day={day}/{'compact' if compact else 'part'}-{uuid.uuid4().hex}.parquet"
+        schema = self.table.schema.remove(self.table.schema.get_field_index("day"))
+        seen = Statistics()
+        with translated(self._store.table_uri(self.table)):
+            self._files.create_dir(f"day={day}", recursive=True)
+            with self._files.open_output_stream(path) as out, pq.ParquetWriter(out, schema, **packing(schema, compact=compact)) as writer:
+                for part in parts:
+                    seen.add(part)
+                    for group in row_groups(part.select(schema.names)):
+                        writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+            size = self._files.get_file_info(path).size
+        return AddAction(path, size, {"day": day}, int(time.time() * 1000), not compact, seen.text())
 
     def commit(self, added: Iterable[AddAction], numbers: Mapping[str, int], removed: Iterable[File] = (), *, changes: bool = True) -> None:
         """Makes files part of the table and takes others out of it, at once, under the names ``numbers``.
@@ -240,7 +263,7 @@ def packing(schema: pa.Schema, *, compact: bool) -> dict[str, Any]:
         "compression_level": 6 if compact else 1,
         "use_dictionary": words,
         "column_encoding": encodings,
-        "write_statistics": [name for name in _STATISTICS if name in schema.names],
+        "write_statistics": _with_statistics(schema),
         "version": "2.6",
         "data_page_version": "1.0",
     }
@@ -248,11 +271,7 @@ def packing(schema: pa.Schema, *, compact: bool) -> dict[str, Any]:
 
 def row_groups(rows: pa.Table) -> Iterator[pa.Table]:
     """The rows cut where their kind changes, so that a reader of one kind reads no other's pages."""
-    if (
-        "kind" not in rows.schema.names
-        or "device" not in rows.schema.names
-        or ("boot_id" in rows.schema.names and "sequence" not in rows.schema.names)
-    ):
+    if not any(names.issubset(rows.schema.names) for names in BY_KIND) or not rows.num_rows:
         yield rows
         return
     ends = pc.run_end_encode(rows.column("kind").combine_chunks()).run_ends.to_pylist()
@@ -260,16 +279,35 @@ def row_groups(rows: pa.Table) -> Iterator[pa.Table]:
         yield rows.slice(start, end - start)
 
 
-def statistics(rows: pa.Table) -> str:
-    """The file's statistics as the log holds them (source: the protocol, "Per-file Statistics")."""
-    least: dict[str, str] = {}
-    most: dict[str, str] = {}
-    for name in _STATISTICS:
-        if name in rows.schema.names and rows.num_rows:
+class Statistics:
+    """A file's statistics as the log holds them (source: the protocol, "Per-file Statistics")."""
+
+    def __init__(self) -> None:
+        """Of no rows."""
+        self._rows = 0
+        self._least: dict[str, Any] = {}
+        self._most: dict[str, Any] = {}
+
+    def add(self, rows: pa.Table) -> None:
+        """Takes rows in."""
+        self._rows += rows.num_rows
+        for name in _STATISTICS:
+            if name not in rows.schema.names or not rows.num_rows:
+                continue
             found = pc.min_max(rows.column(name)).as_py()
             if found["min"] is not None:
-                least[name], most[name] = _as_text(found["min"]), _as_text(found["max"])
-    return json.dumps({"numRecords": rows.num_rows, "minValues": least, "maxValues": most, "nullCount": dict.fromkeys(least, 0)})
+                self._least[name] = min(self._least.get(name, found["min"]), found["min"])
+                self._most[name] = max(self._most.get(name, found["max"]), found["max"])
+
+    def text(self) -> str:
+        """The JSON text."""
+        least, most = ({name: _as_text(value) for name, value in bounds.items()} for bounds in (self._least, self._most))
+        return json.dumps({"numRecords": self._rows, "minValues": least, "maxValues": most, "nullCount": dict.fromkeys(least, 0)})
+
+
+def _with_statistics(schema: pa.Schema) -> list[str]:
+    """The columns whose bounds are kept. The log says which: a reader must not take a missing bound for one that nothing meets."""
+    return [name for name in _STATISTICS if name in schema.names]
 
 
 def _as_text(value: Any) -> str:  # noqa: ANN401, a word or a moment

@@ -209,8 +209,8 @@ class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Seconds, _row("How often the writer rolls up, compacts and cleans; 0 leaves that to `history compact`.", ge=0, le=86400)
     ] = 600.0
     serve_listen: Annotated[str, _address("Where `history serve` answers Prometheus.")] = "127.0.0.1:9180"
-    query_memory_bytes: Annotated[int, _row("Memory a query may take.", ge=16_777_216)] = 1_073_741_824
-    query_seconds: Annotated[Seconds, _row("How long a query may take.", ge=0.1, le=86400)] = 60.0
+    query_memory_bytes: Annotated[int, _row("Memory a query may take.", "--memory", ge=16_777_216)] = 1_073_741_824
+    query_seconds: Annotated[Seconds, _row("How long a query may take.", "--timeout", ge=0.1, le=86400)] = 60.0
     query_rows: Annotated[int, _row("Rows a query may return.", ge=1, le=100000000)] = 1_000_000
     serve_series: Annotated[int, _row("Series one remote_read query may touch.", ge=1, le=10000000)] = 20_000
     serve_samples: Annotated[int, _row("Samples one remote_read query may return.", ge=1, le=1000000000)] = 20_000_000
@@ -222,6 +222,7 @@ class Simulate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     nodes: Annotated[int, _row("Nodes to simulate.", "--nodes", ge=1, le=10000)] = 2
     vms: Annotated[int, _row("VMs on each node.", "--vms", ge=0, le=100000)] = 20
+    migrations: Annotated[int, _row("VMs that migrate from node to node again and again.", "--migrations", ge=0, le=10000)] = 2
     seed: Annotated[int, _row("Seed: the same one gives the same fleet.", "--seed")] = 1
 
 

@@ -1,0 +1,181 @@
+"""``virtflow history query|range|report|where``: questions to the tables."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from virtflow.cli.history_output import format_switch, output_switch, show
+from virtflow.cli.parts import part
+from virtflow.cli.plot import Curve, as_png, in_terminal
+from virtflow.cli.switches import LOG, json_switch, settings_switches
+from virtflow.cli.table import print_table
+from virtflow.runtime.settings import Settings
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_557_600}
+PLOT_CURVES: Final = 8
+
+
+class Moment(click.ParamType):
+    """A time: ISO 8601 (UTC where no zone is given), Unix seconds, or so long ago: ``90m``, ``7d``, ``now``."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401, click's
+        """Unix seconds."""
+        if isinstance(value, float):
+            return value
+        if value == "now":
+            return time.time()
+        if ago := re.fullmatch(r"(\d+(?:\.\d+)?)([smhdwy])", value):
+            return time.time() - float(ago[1]) * _UNITS[ago[2]]
+        if re.fullmatch(r"\d{9,11}(\.\d+)?", value):
+            return float(value)
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time; write 2026-03-01T12:00, Unix seconds, or 7d for seven days ago", param, ctx)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+class Duration(click.ParamType):
+    """So long: ``60``, ``90s``, ``5m``, ``1h``, ``1d``; ``raw`` for every sample."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401, click's
+        """Seconds."""
+        if isinstance(value, float):
+            return value
+        if value == "raw":
+            return 0.0
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdwy]?)", value)
+        if not found or not float(found[1]):
+            self.fail(f"{value!r} is no duration; write 60, 5m, 1h, 1d, or raw", param, ctx)
+        return float(found[1]) * _UNITS[found[2] or "s"]
+
+
+@click.command("query")
+@click.argument("sql")
+@format_switch
+@output_switch
+@settings_switches("history.path", "history.query_seconds", "history.query_memory_bytes", *LOG)
+def query(settings: Settings, *, sql: str, form: str, output: Path | None) -> None:
+    """Ask the tables one SELECT: samples, hourly, daily, events, migrations, inventory, and the views vms, vcpus, networks, blocks.
+
+    \b
+    Examples:
+      virtflow history query "SELECT node, count(DISTINCT uuid) FROM hourly WHERE day = '2026-03-01' GROUP BY node"
+      virtflow history query --format csv "DESCRIBE hourly"
+    """  # noqa: D301, click's own mark for lines that are kept
+    store = part("virtflow.history.store", "history").Store(settings.history)
+    with part("virtflow.history.query", "history").Query(store, settings.history) as connection:
+        show(connection.run(sql), form, output)
+
+
+@click.command("range")
+@click.argument("metric")
+@click.option("--vm", "vms", multiple=True, required=True, metavar="NAME|UUID", help="The VM, by name or UUID.")
+@click.option("--from", "start", type=Moment(), default="1d", show_default=True, help="Where to begin: a time, or so long ago (10m, 7d).")
+@click.option("--to", "end", type=Moment(), default="now", show_default=True, help="Where to end: a time, or so long ago.")
+@click.option(
+    "--step", type=Duration(), help="Distance of the points (60, 5m, 1h, 1d), or raw for every sample; a fitting one when left out."
+)
+@click.option("--plot", metavar="FILE.png|-", help="Draw the curves: into a PNG file, or in the terminal with -.")
+@format_switch
+@output_switch
+@settings_switches("history.path", *LOG)
+def over_time(settings: Settings, *, plot: str | None, form: str, output: Path | None, **given: Any) -> None:  # noqa: ANN401, click's values
+    """One metric of VMs over time, from the samples or a roll-up, whichever fits.
+
+    \b
+    Examples:
+      virtflow history range vm_cpu_seconds_total --vm web-1 --from 30d --step 1h
+      virtflow history range vm_memory_rss_bytes --vm web-1 --vm db-1 --from 1d --plot -
+    """  # noqa: D301, click's own mark for lines that are kept
+    series = part("virtflow.history.series", "history")
+    store = part("virtflow.history.store", "history").Store(settings.history)
+    asked = series.Range(given["metric"], given["vms"], given["start"], given["end"], given["step"])
+    answer = series.series(store, settings.history, asked)
+    if plot is None:
+        show(answer.points, form, output)
+        return
+    curves = curves_of(answer.points.to_pylist(), answer.step_seconds)
+    title = f"{given['metric']} ({value_of(answer.points.schema.names)}, {answer.tier.table.name})"
+    if plot == "-":
+        click.echo(in_terminal(curves[:PLOT_CURVES], title))
+    else:
+        as_png(curves[:PLOT_CURVES], title, Path(plot))
+        click.echo(f"{plot}: {len(curves)} curves, {answer.points.num_rows} points")
+
+
+def value_of(names: Sequence[str]) -> str:
+    """The column that is drawn."""
+    return next(name for name in ("value", "avg", "increase", "running_minutes", "last") if name in names)
+
+
+def curves_of(rows: Sequence[dict[str, Any]], step_seconds: float) -> list[Curve]:
+    """The points as one curve for each VM and device."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        value = row[value_of(tuple(row))]
+        if value is not None:
+            points.setdefault(f"{row['name'] or row['uuid']} {row['device']}".strip(), []).append((row["time"].timestamp(), float(value)))
+    gap = 2.5 * step_seconds or 120.0
+    return [Curve(name, found, gap) for name, found in points.items()]
+
+
+@click.command("report")
+@click.argument("kind", type=click.Choice(("usage", "capacity")))
+@click.option("--month", required=True, metavar="YYYY-MM", help="The month, in UTC.")
+@click.option("--by", type=click.Choice(("project", "owner", "node", "vm")), default="project", show_default=True, help="What a row is.")
+@format_switch
+@output_switch
+@settings_switches("history.path", *LOG)
+def report(settings: Settings, *, form: str, output: Path | None, **given: str) -> None:
+    """Who used what in a month, or how full it was: CPU hours, memory GiB hours, bytes, peak and 95th percentile.
+
+    \b
+    Examples:
+      virtflow history report usage --month 2026-03 --by project
+      virtflow history report capacity --month 2026-03 --by node --format csv --output march.csv
+    """  # noqa: D301, click's own mark for lines that are kept
+    module = part("virtflow.history.report", "history")
+    store = part("virtflow.history.store", "history").Store(settings.history)
+    show(module.report(store, settings.history, module.Report(given["kind"], given["month"], given["by"])), form, output)
+
+
+@click.command("where")
+@click.argument("moment", metavar="TIME", type=Moment())
+@click.option("--vm", required=True, metavar="NAME|UUID", help="The VM, by name or UUID.")
+@json_switch
+@settings_switches("history.path", *LOG)
+def where(settings: Settings, *, moment: float, vm: str, as_json: bool) -> None:
+    """Which node ran a VM at a time. Exit code 1 where nothing is known of it then.
+
+    \b
+    Examples:
+      virtflow history where 2026-03-14T02:00 --vm web-1
+      virtflow history where 3d --vm 2f1c4c0e-8a64-4e8f-9a55-0d6f6f0a1b2c --json
+    """  # noqa: D301, click's own mark for lines that are kept
+    store = part("virtflow.history.store", "history").Store(settings.history)
+    places = part("virtflow.history.where", "history").where(store, settings.history, vm, moment)
+    if as_json:
+        click.echo(json.dumps([place.fields() for place in places], indent=2))
+    elif places:
+        rows = [(p.uuid, p.name or "-", p.node, p.state, p.reason or "-", _utc(p.time), p.source) for p in places]
+        print_table(("UUID", "NAME", "NODE", "STATE", "REASON", "SEEN", "SOURCE"), rows)
+    if not places:
+        click.echo(f"nothing is known of {vm} at {_utc(moment)}", err=True)
+        click.get_current_context().exit(1)
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))

@@ -1,0 +1,151 @@
+"""`virtflow history range`: one metric of some VMs over time, from the tier that fits."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from virtflow.history.layout import COLUMN_OF, SAMPLES, Column
+from virtflow.history.query import Query
+from virtflow.history.rolling import between
+from virtflow.history.rollup import HOUR_SECONDS, periods_of
+from virtflow.history.store import Store, translated
+from virtflow.history.tiers import RAW, Tier, step_for, tier_for
+from virtflow.runtime.settings import History
+from virtflow.schemas.errors import InputError
+from virtflow.schemas.vocabulary import Rollup
+
+KEY: Final = ("time", "uuid", "name", "device")
+
+
+class AskedError(InputError):
+    """Something that was asked for is not there: a metric, a VM, a range; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What is asked: a metric, VMs by uuid or name, from and to in Unix seconds, and the step (None: a fitting one; 0: every sample)."""
+
+    metric: str
+    vms: tuple[str, ...]
+    start: float
+    end: float
+    step_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The points, with the columns time, uuid, name, device and the values; and what they are points of."""
+
+    points: pa.Table
+    tier: Tier
+    step_seconds: float
+
+
+def column_of(metric: str) -> Column:
+    """The column of a metric; raises ``AskedError`` where the history has none."""
+    if metric not in COLUMN_OF:
+        near = [name for name in COLUMN_OF if metric.removesuffix("_total") in name][:3]
+        raise AskedError(
+            f"{metric} is no metric of the history; {'did you mean ' + ', '.join(near) if near else 'see `virtflow metrics list`'}"
+        )
+    return COLUMN_OF[metric]
+
+
+def series(store: Store, settings: History, asked: Range) -> Answer:
+    """The points of a range; a step without a sample has none."""
+    column = column_of(asked.metric)
+    if asked.end <= asked.start:
+        raise AskedError("the range ends before it begins: --from must be before --to")
+    step = asked.step_seconds if asked.step_seconds is not None else step_for(asked.end - asked.start)
+    tier = tier_for(step, asked.start, time.time(), settings)
+    uuids = uuids_of(store, settings, asked.vms)
+    if tier is RAW:
+        return Answer(_raw(store, column, uuids, asked, step), tier, step)
+    step = max(step, tier.seconds)
+    return Answer(_rolled(Query(store, settings, [tier.table.name]), column, tier, (uuids, asked, step)), tier, step)
+
+
+def uuids_of(store: Store, settings: History, vms: Sequence[str]) -> list[str]:
+    """The UUIDs of VMs that were named by UUID or by name; raises ``AskedError`` where there is no VM of a name."""
+    found = [vm for vm in vms if _is_uuid(vm)]
+    for vm in vms:
+        if _is_uuid(vm):
+            continue
+        matching = _of_name(store, settings, vm)
+        if not matching:
+            raise AskedError(f"the history knows no VM named {vm!r}; name it as it was, or by its UUID")
+        found += matching
+    return found
+
+
+def _of_name(store: Store, settings: History, name: str) -> list[str]:
+    for table in ("inventory", "hourly", "samples"):
+        with Query(store, settings) as query:
+            if table in query.names:
+                column: list[str] = query.run(f"SELECT DISTINCT uuid FROM {table} WHERE name = ?", [name]).column(0).to_pylist()  # noqa: S608
+                if column:
+                    return column
+    return []
+
+
+def _raw(store: Store, column: Column, uuids: list[str], asked: Range, step: float) -> pa.Table:
+    """Every sample, or what each step makes of them."""
+    before = HOUR_SECONDS if step else 0
+    wanted = (pc.field("kind") == column.kind) & between("time", asked.start - before, asked.end) & pc.field("uuid").isin(uuids)
+    columns = [*KEY, "node", "boot_id", "sequence", "interval_seconds", column.name]
+    with translated(str(store)):
+        samples = store.open(SAMPLES).dataset().to_table(columns=columns, filter=wanted)
+    order = [(name, "ascending") for name in ("uuid", "device", "time")]
+    if not step:
+        points = samples.filter(samples.column(column.name).is_valid()).select([*KEY, column.name])
+        return points.rename_columns([*KEY, "value"]).sort_by(order)
+    points = periods_of(column, samples, step)
+    return points.filter(pc.greater_equal(points.column("time"), between_start(asked.start, step))).sort_by(order)
+
+
+def between_start(start: float, step: float) -> Any:  # noqa: ANN401, an Arrow scalar
+    """The beginning of the step that ``start`` lies in."""
+    return pa.scalar(int(start // step * step * 1_000_000)).cast(pa.timestamp("us", tz="UTC"))
+
+
+def _rolled(query: Query, column: Column, tier: Tier, asked_for: tuple[list[str], Range, float]) -> pa.Table:
+    uuids, asked, step = asked_for
+    slots = ", ".join("?" for _ in uuids)
+    sql = f"""
+        SELECT make_timestamptz((epoch_us(time) // {int(step)}000000) * {int(step)}000000) AS time, uuid, max(name) AS name, device,
+               {_values(column)}, sum(samples)::BIGINT AS samples, sum(covered_seconds) / {int(step)} AS coverage
+        FROM {tier.table.name}
+        WHERE kind = '{column.kind}' AND time >= make_timestamptz(?) AND time < make_timestamptz(?) AND uuid IN ({slots})
+        GROUP BY ALL ORDER BY uuid, device, time"""  # noqa: S608, names of the catalogue
+    start = int(asked.start // tier.seconds * tier.seconds)
+    with query:
+        return query.run(sql, [start * 1_000_000, int(asked.end) * 1_000_000, *uuids])
+
+
+def _values(column: Column) -> str:
+    name = column.name
+    weight = "samples"
+    match column.rollup:
+        case Rollup.INCREASE:
+            return f"sum({name}_increase)::{'BIGINT' if pa.types.is_integer(column.type) else 'DOUBLE'} AS increase"
+        case Rollup.STATES:
+            return ", ".join(f"sum({name}_{word}_minutes) AS {word}_minutes" for word in column.states)
+        case Rollup.LAST:
+            return f"arg_max({name}_last, time) AS last"
+    return (
+        f"sum({name}_avg * {weight}) / sum({weight}) FILTER ({name}_avg IS NOT NULL) AS avg, min({name}_min) AS min, max({name}_max) AS max"
+    )
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
