@@ -12,10 +12,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
-from virtflow.processors.dead_letter import Message, Window, dead_letter, reason_of
-from virtflow.processors.deliver import Delivery, DeliveryFailedError
+from virtflow.processors.dead_letter import Message, Result, Window, dead_letter, reason_of
+from virtflow.processors.deliver import DeliveryFailedError
 from virtflow.processors.migrations import Migrations
 from virtflow.processors.order import Orders
 from virtflow.processors.step import Outcome, migration_results, outcome_of, outcome_of_event
@@ -31,6 +31,13 @@ ReadBack = Callable[[], Awaitable[None]]
 """Returns once the migrations are known."""
 
 
+class Deliverer(Protocol):
+    """Who produces results."""
+
+    async def deliver(self, results: list[Result]) -> None:
+        """Returns when the broker has all of them; raises ``DeliveryFailedError`` where it never will."""
+
+
 class _UnderWay:
     """A message whose results are being delivered; without ``acknowledge`` it belongs to nobody any more."""
 
@@ -44,7 +51,7 @@ class _UnderWay:
 class Pipeline:
     """All messages under way in this process."""
 
-    def __init__(self, codec: Codec, delivery: Delivery, window: Window, tally: Tally, in_flight: int) -> None:
+    def __init__(self, codec: Codec, delivery: Deliverer, window: Window, tally: Tally, in_flight: int) -> None:
         """At most ``in_flight`` messages are under way; ``window`` says when too many are undecodable."""
         self._codec = codec
         self._delivery = delivery

@@ -144,7 +144,7 @@ def _observed(load_: Load, parts: list[Part], url: str) -> dict[str, Any]:
         "nodes": load_.nodes,
         "vms": round(vms),
         "interval_seconds": load_.interval_seconds,
-        "seconds": round(elapsed),
+        "seconds": round(load_.seconds),
         "lag_seconds": _lag(scrapes, load_.interval_seconds),
         "cpu_microseconds_per_vm_sample": {name: round(seconds / samples * 1e6, 1) for name, seconds in cpu.items()},
         "cores": {name: round(seconds / elapsed, 3) for name, seconds in cpu.items()},

@@ -1,0 +1,192 @@
+"""What is acknowledged when: in order, never before delivery, never for partitions that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from tests.support.processors import CODEC, snapshot
+from virtflow.processors.dead_letter import Message, Result, TooManyUndecodableError, Window
+from virtflow.processors.deliver import DeliveryFailedError
+from virtflow.processors.pipeline import Pipeline
+from virtflow.processors.tally import Tally
+from virtflow.runtime.own_metrics import OwnMetrics
+from virtflow.schemas.topics import DEAD_LETTERS
+
+METRICS = OwnMetrics("processors")
+
+
+class Held:
+    """A broker in memory: every batch waits until the test lets it through or fails it."""
+
+    def __init__(self) -> None:
+        """Nothing has been delivered."""
+        self.batches: list[tuple[list[Result], asyncio.Future[None]]] = []
+
+    async def deliver(self, results: list[Result]) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.batches.append((results, done))
+        await done
+
+    async def let_through(self, number: int) -> None:
+        self.batches[number][1].set_result(None)
+        await settle()
+
+    async def fail(self, number: int, error: Exception) -> None:
+        self.batches[number][1].set_exception(error)
+        await settle()
+
+
+async def settle() -> None:
+    """Lets every task that can go on do so."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def message(offset: int, value: bytes | None = None) -> Message:
+    return Message("vm.snapshots", 0, offset, b"n", CODEC.encode(snapshot("n", offset)) if value is None else value, 0.0)
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(scenario, 10.0))
+
+
+def pipeline(broker: Held, *, in_flight: int = 10, window: int = 100) -> tuple[Pipeline, list[int]]:
+    return Pipeline(CODEC, broker, Window(window, 0.5), Tally(METRICS), in_flight), []
+
+
+async def take(pipe: Pipeline, acknowledged: list[int], *messages: Message) -> None:
+    for one in messages:
+        await pipe.take(one, lambda offset=one.offset: acknowledged.append(offset))  # type: ignore[misc]
+    await settle()
+
+
+def test_nothing_is_acknowledged_before_the_broker_has_it() -> None:
+    async def scenario() -> None:
+        broker = Held()
+        pipe, acknowledged = pipeline(broker)
+        await take(pipe, acknowledged, message(0))
+        assert acknowledged == []
+        await broker.let_through(0)
+        assert acknowledged == [0]
+
+    run(scenario())
+
+
+def test_acknowledgements_keep_the_order_of_the_messages() -> None:
+    """The stream framework would commit past a hole at the beginning of a partition."""
+
+    async def scenario() -> None:
+        broker = Held()
+        pipe, acknowledged = pipeline(broker)
+        await take(pipe, acknowledged, message(0), message(1), message(2))
+        await broker.let_through(2)
+        await broker.let_through(1)
+        assert acknowledged == []
+        await broker.let_through(0)
+        assert acknowledged == [0, 1, 2]
+
+    run(scenario())
+
+
+def test_no_more_than_allowed_is_under_way() -> None:
+    """With the broker away, intake stops instead of filling the memory."""
+
+    async def scenario() -> None:
+        broker = Held()
+        pipe, acknowledged = pipeline(broker, in_flight=2)
+        taking = asyncio.create_task(take(pipe, acknowledged, message(0), message(1), message(2)))
+        await settle()
+        assert len(broker.batches) == 2
+        await broker.let_through(0)
+        await taking
+        assert len(broker.batches) == 3
+
+    run(scenario())
+
+
+def test_what_was_revoked_is_not_acknowledged_and_comes_again() -> None:
+    """After a rebalance the same message is handled again, by us or another; its first handling acknowledges nothing."""
+
+    async def scenario() -> None:
+        broker = Held()
+        pipe, acknowledged = pipeline(broker)
+        await take(pipe, acknowledged, message(0))
+        pipe.revoked()
+        await broker.let_through(0)
+        assert acknowledged == []
+        await take(pipe, acknowledged, message(0))
+        assert len(broker.batches[1][0]) == len(broker.batches[0][0]) > 0
+        await broker.let_through(1)
+        assert acknowledged == [0]
+
+    run(scenario())
+
+
+def test_a_poison_message_is_acknowledged_once_its_dead_letter_is_delivered() -> None:
+    async def scenario() -> None:
+        broker = Held()
+        pipe, acknowledged = pipeline(broker)
+        await take(pipe, acknowledged, message(0, b"garbage"))
+        ((letter,), _) = broker.batches[0]
+        assert letter.topic is DEAD_LETTERS
+        await broker.let_through(0)
+        assert acknowledged == [0]
+
+    run(scenario())
+
+
+def test_the_message_too_many_is_neither_set_aside_nor_acknowledged() -> None:
+    async def scenario() -> None:
+        broker = Held()
+        pipe, acknowledged = pipeline(broker, window=4)
+        await take(pipe, acknowledged, message(0, b"garbage"))
+        stuck = asyncio.create_task(take(pipe, acknowledged, message(1, b"garbage")))
+        assert isinstance(await pipe.failure, TooManyUndecodableError)
+        await broker.let_through(0)
+        assert (acknowledged, len(broker.batches)) == ([0], 1)
+        assert await pipe.drain(1.0)
+        stuck.cancel()
+
+    run(scenario())
+
+
+def test_draining_waits_for_what_is_under_way_and_takes_nothing_more() -> None:
+    async def scenario() -> None:
+        broker = Held()
+        pipe, acknowledged = pipeline(broker)
+        await take(pipe, acknowledged, message(0))
+        draining = asyncio.create_task(pipe.drain(5.0))
+        await settle()
+        late = asyncio.create_task(take(pipe, acknowledged, message(1)))
+        await broker.let_through(0)
+        assert await draining
+        assert (acknowledged, len(broker.batches)) == ([0], 1)
+        late.cancel()
+
+    run(scenario())
+
+
+def test_draining_gives_up_in_time() -> None:
+    async def scenario() -> None:
+        broker = Held()
+        pipe, acknowledged = pipeline(broker)
+        await take(pipe, acknowledged, message(0))
+        assert not await pipe.drain(0.01)
+        assert acknowledged == []
+
+    run(scenario())
+
+
+def test_a_delivery_that_can_not_go_on_is_a_failure_and_acknowledges_nothing_behind_it() -> None:
+    async def scenario() -> None:
+        broker = Held()
+        pipe, acknowledged = pipeline(broker)
+        await take(pipe, acknowledged, message(0), message(1))
+        await broker.fail(0, DeliveryFailedError("fenced"))
+        await broker.let_through(1)
+        assert isinstance(await pipe.failure, DeliveryFailedError)
+        assert acknowledged == []
+
+    run(scenario())
