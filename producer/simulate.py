@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -19,7 +20,9 @@ from msgspec import Struct
 from virtflow.producer.clean import Reading, Tally, vm_snapshot
 from virtflow.producer.health import Counts, Outgoing, Versions, node_health
 from virtflow.producer.simulate_fleet import SimulatedVm, vms_at
+from virtflow.producer.simulate_migrations import Traveller, happenings, travellers, travellers_at
 from virtflow.producer.snapshot import messages
+from virtflow.producer.vm_events import vm_event
 from virtflow.runtime.kafka import snapshot_producer_settings, topic_name
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.registry import SchemaIds
@@ -27,19 +30,24 @@ from virtflow.runtime.settings import Settings
 from virtflow.runtime.version import version
 from virtflow.schemas.codec import Codec
 from virtflow.schemas.records import NodeSnapshot, VmInventory
-from virtflow.schemas.topics import SNAPSHOTS
+from virtflow.schemas.topics import EVENTS, SNAPSHOTS
 
 _LOG: Final = logging.getLogger("virtflow.simulate")
 
 
 class Fleet(Struct, frozen=True):
-    """What is simulated: nodes, VM slots on each, the interval in seconds, how often an inventory is sent again, the seed."""
+    """What is simulated: nodes, VM slots on each, the interval in seconds, how often an inventory is sent again, the seed, VMs that move."""
 
     nodes: int
     vms: int
     interval_seconds: float
     inventory_seconds: float
     seed: int
+    migrations: int = 0
+
+    def travellers(self) -> tuple[Traveller, ...]:
+        """The VMs that move from node to node."""
+        return travellers(self.seed, tuple(self.node(index) for index in range(self.nodes)), self.migrations)
 
     def node(self, index: int) -> str:
         """The name of a node."""
@@ -65,10 +73,12 @@ class SimulatedNode:
         self._counts = Counts()
         self._tally = Tally()
         self._inventory_sent: dict[str, float] = {}
+        self._travellers = fleet.travellers()
 
     def round_at(self, sequence: int, seconds: float) -> NodeSnapshot:
         """The round of ``sequence``, collected at ``seconds`` (Unix time)."""
         vms = vms_at(self._fleet.seed, self._name, self._fleet.vms, seconds)
+        vms += travellers_at(self._fleet.seed, self._travellers, self._name, seconds)
         snapshots = [vm_snapshot(Reading(vm.uuid, vm.name, vm.stats, seconds), self._tally, self._inventory(vm, seconds)) for vm in vms]
         self._inventory_sent = {vm.uuid: self._inventory_sent[vm.uuid] for vm in vms}
         self._counts.rounds = sequence + 1
@@ -100,12 +110,19 @@ class _Out:
 
         self._producer = Producer(snapshot_producer_settings(settings))
         self._topic = topic_name(settings, SNAPSHOTS)
+        self._events = topic_name(settings, EVENTS)
         self.sent = 0
         self.dropped = 0
 
     def send(self, node: str, message: bytes) -> None:
+        self._send(self._topic, node, message)
+
+    def send_event(self, uuid: str, message: bytes) -> None:
+        self._send(self._events, uuid, message)
+
+    def _send(self, topic: str, key: str, message: bytes) -> None:
         try:
-            self._producer.produce(self._topic, message, node, on_delivery=self._report)
+            self._producer.produce(topic, message, key, on_delivery=self._report)
             self.sent += 1
         except BufferError:
             self.dropped += 1
@@ -133,7 +150,7 @@ def run(settings: Settings, stop: Stop) -> None:
     """Simulates until ``stop`` is set; rounds that are late are skipped, never stacked."""
     wanted = settings.simulate
     producer = settings.producer
-    fleet = Fleet(wanted.nodes, wanted.vms, producer.interval_seconds, producer.inventory_seconds, wanted.seed)
+    fleet = Fleet(wanted.nodes, wanted.vms, producer.interval_seconds, producer.inventory_seconds, wanted.seed, wanted.migrations)
     ids = SchemaIds(settings.registry)
     ids.start()
     out = _Out(settings)
@@ -146,14 +163,34 @@ def run(settings: Settings, stop: Stop) -> None:
         _LOG.info("%d messages sent, %d dropped", out.sent, out.dropped)
 
 
+class _Events:
+    """What happens to the VMs that move, sent as it happens; numbered for each node, as a producer numbers them."""
+
+    def __init__(self, fleet: Fleet, boot_id: str, began: float) -> None:
+        self._seed = fleet.seed
+        self._travellers = fleet.travellers()
+        self._boot_id = boot_id
+        self._told = began
+        self._sequences: Counter[str] = Counter()
+
+    def send(self, now: float, codec: Codec, out: _Out) -> None:
+        """Sends what happened since the last time."""
+        for node, happened in happenings(self._seed, self._travellers, self._told, now):
+            out.send_event(happened.uuid, codec.encode(vm_event(happened, node, self._boot_id, self._sequences[node])))
+            self._sequences[node] += 1
+        self._told = now
+
+
 def _simulate(fleet: Fleet, codec: Codec, out: _Out, stop: Stop) -> None:
     boot_id = os.urandom(8).hex()
     nodes = [SimulatedNode(fleet, fleet.node(index), boot_id) for index in range(fleet.nodes)]
     began = time.time()
     told, skipped = began, 0
+    events = _Events(fleet, boot_id, began)
     for index, sequence, due in fleet.due(began):
         while (ahead := due - time.time()) > 0 and not stop.is_set():
             out.serve(min(ahead, 0.1))
+            events.send(time.time(), codec, out)
         if stop.is_set():
             return
         if ahead < -fleet.interval_seconds:

@@ -110,6 +110,11 @@ def vms_at(seed: int, node: str, slots: int, seconds: float) -> list[SimulatedVm
     return found
 
 
+def vm_at(seed: int, node: str, slot: int, began: float, seconds: float) -> SimulatedVm:
+    """The first VM of a slot at a time, if its process began at ``began`` (both Unix seconds)."""
+    return _sample(_vm(seed, node, slot, 0), began, seconds)
+
+
 def _sample(vm: _Vm, began: float, seconds: float) -> SimulatedVm:
     booted = max(began, math.floor((seconds + vm.reboot_offset) / vm.reboot_seconds) * vm.reboot_seconds - vm.reboot_offset)
     work, load = vm.curve.work(booted, seconds), vm.curve.at(seconds)
