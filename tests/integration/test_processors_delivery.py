@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -71,15 +72,12 @@ def test_what_fails_is_produced_again_until_the_broker_is_back(tmp_path: Path) -
         with delivery(bus, metrics, **{"message.timeout.ms": 500, "request.timeout.ms": 500}) as made:
             asyncio.run(made.deliver(results))
             broker.stop()
-
-            async def meanwhile() -> None:
-                delivering = asyncio.create_task(made.deliver(results))
-                retries = partial(metrics.value, "virtflow_processors_delivery_retries_total")
-                await asyncio.to_thread(eventually, "a retry", lambda: retries() > 0)
-                await asyncio.to_thread(broker.start)
-                await delivering
-
-            asyncio.run(asyncio.wait_for(meanwhile(), 60.0))
+            delivering = Thread(target=lambda: asyncio.run(made.deliver(results)))
+            delivering.start()
+            eventually("a retry", lambda: metrics.value("virtflow_processors_delivery_retries_total") > 0)
+            broker.start()
+            delivering.join(60.0)
+            assert not delivering.is_alive()
         found = Counter(m.key() for m in bus.read(METRICS))
     assert set(found) == {result.key for result in results}
     assert min(found.values()) >= 2
