@@ -42,6 +42,7 @@ class Broker:
 
     ``with Broker(folder) as broker`` starts it and ends it whatever state it is in. ``address`` is what clients call
     ``bootstrap.servers``; ``host`` may be another of this machine's addresses, for clients in other network namespaces.
+    It ends with the thread that started it, so that nothing is left behind: start it in the test's own.
     """
 
     def __init__(self, folder: Path, *, host: str = "127.0.0.1") -> None:
