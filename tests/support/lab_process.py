@@ -54,10 +54,13 @@ class Process:
     """A program that a test started; where it runs in a node's namespaces, signals reach it and not the nsenter around it."""
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, *, nsenter: bool = False) -> None:
-        """Start it, both its outputs appended to ``log``; with ``nsenter`` returns once the program within exists."""
+        """Start it, both its outputs appended to ``log``; with ``nsenter`` returns once the program within exists.
+
+        It is killed when the thread that starts it ends: to be called in the test's own.
+        """
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
-                command if nsenter else ["setpriv", "--pdeathsig", "KILL", *command],
+                ["setpriv", "--pdeathsig", "KILL", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -68,6 +71,11 @@ class Process:
         if nsenter:
             await_true(lambda: self.ended or only_child(self._popen.pid) != 0, SETUP_SECONDS, f"{command!r} starts")
             self.pid = only_child(self._popen.pid)
+
+    @property
+    def outer_pid(self) -> int:
+        """Of the process that was started here: the nsenter where there is one, else the program."""
+        return self._popen.pid
 
     @property
     def ended(self) -> bool:
