@@ -101,8 +101,9 @@ def _pipeline(pipeline: dict[str, Any]) -> list[str]:
         table(
             ("what", "value"),
             [
-                ("lag behind the hypervisors, median (sample's age at the scrape less the interval)", f"{lag['median']:.2f} s"),
-                ("lag, worst scrape's 99th percentile of VMs", f"{lag['worst_p99']:.2f} s"),
+                ("lag behind the hypervisors, median scrape", f"{lag['median']:.2f} s"),
+                ("lag, 95th percentile of the scrapes", f"{lag['p95']:.2f} s"),
+                ("lag, worst scrape", f"{lag['worst']:.2f} s"),
                 ("scrape, median", f"{scrape['median_seconds']:.3f} s"),
                 ("scrape, longest", f"{scrape['longest_seconds']:.3f} s"),
                 ("series", str(scrape["series"])),
@@ -113,6 +114,10 @@ def _pipeline(pipeline: dict[str, Any]) -> list[str]:
         table(
             ("process", "CPU µs per VM-sample", "cores", "memory MiB"),
             [(name, f"{cpu[name]:.0f}", f"{cores[name]:.2f}", str(memory[name])) for name in cpu],
+        ),
+        (
+            "Lag is the age of a VM's sample at the scrape less the sampling interval, within which any age is normal; of each scrape the "
+            "99th percentile of its VMs counts, the last percent being VMs that have just been deleted."
         ),
         "A process's CPU holds what no single hop shows: the Kafka clients, the stream framework, the event loop and the scrapes.",
     ]
