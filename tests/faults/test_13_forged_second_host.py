@@ -17,7 +17,7 @@ from virtflow.schemas.ownership import HANDOVER_INTERVALS
 from virtflow.schemas.records import VmMetrics
 from virtflow.schemas.topics import METRICS
 
-INTERVAL = 1.0
+INTERVAL = 2.0
 CPU = "vm_cpu_seconds_total"
 VM = uuid(1)
 
@@ -52,7 +52,7 @@ def test_a_lasting_conflict_is_shown_and_decided_alike(broker: Broker, tmp_path:
             sequence += 1
             writer.write(METRICS, claim("honest", sequence, 1_000.0 + sequence), claim("forged", sequence, 5.0))
             for exporter in exporters:
-                exporter.wait_until(partial(taken, exporter, 2 * sequence), INTERVAL, "both claims taken")
+                exporter.wait_until(partial(taken, exporter, 2 * sequence), 2 * INTERVAL, "both claims taken")
             assert len({exporter.value(CPU, uuid=VM) for exporter in exporters}) == 1
         assert time.monotonic() - began > HANDOVER_INTERVALS * INTERVAL
 
