@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 import libvirt
+from msgspec import Struct
 
 from virtflow.producer.captive import Looked
 from virtflow.producer.clean import REPLACEMENT
@@ -17,6 +18,8 @@ SAFE_GROUPS: Final = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_I
 MONITOR_GROUPS: Final = (
     libvirt.VIR_DOMAIN_STATS_CPU_TOTAL | libvirt.VIR_DOMAIN_STATS_BALLOON | libvirt.VIR_DOMAIN_STATS_VCPU | libvirt.VIR_DOMAIN_STATS_BLOCK
 )
+FEW: Final = 8
+"""VMs up to which a look-up of each is cheaper than a list of all."""
 NOWAIT: Final = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
 
 Domain = Any
@@ -24,19 +27,33 @@ Connection = Any
 """libvirt's ``virDomain`` and ``virConnect``; the binding has no types."""
 
 
-class Listed:
-    """What the safe call found: every VM of the host, and libvirt's handle of each."""
+class Listed(Struct, frozen=True, gc=False):
+    """Every VM of the host by its UUID, in libvirt's order."""
 
-    __slots__ = ("domains", "vms")
+    vms: dict[str, Vm]
 
-    def __init__(self, records: Iterable[tuple[Domain, dict[str, object]]]) -> None:
-        """``records`` are libvirt's."""
-        self.vms: dict[str, Vm] = {}
-        self.domains: dict[str, Domain] = {}
-        for domain, data in records:
-            uuid = domain.UUIDString()
-            self.vms[uuid] = Vm(uuid, name_of(domain), data)
-            self.domains[uuid] = domain
+
+def _listed(records: Iterable[tuple[Domain, dict[str, object]]]) -> Listed:
+    vms = {}
+    for domain, data in records:
+        uuid = domain.UUIDString()
+        vms[uuid] = Vm(uuid, name_of(domain), data)
+    return Listed(vms)
+
+
+def domains(connection: Connection, uuids: Collection[str]) -> dict[str, Domain]:
+    """Libvirt's handles of these VMs, as far as they are there: one by one where they are few, from a list of all otherwise."""
+    if len(uuids) > FEW:
+        wanted = frozenset(uuids)
+        return {uuid: domain for domain in connection.listAllDomains() if (uuid := domain.UUIDString()) in wanted}
+    found = {}
+    for uuid in uuids:
+        try:
+            found[uuid] = connection.lookupByUUIDString(uuid)
+        except libvirt.libvirtError:  # it has gone
+            if not connection.isAlive():
+                raise
+    return found
 
 
 def name_of(domain: Domain) -> str:
@@ -50,11 +67,11 @@ def name_of(domain: Domain) -> str:
 def list_vms(connection: Connection) -> Listed:
     """Every VM with the groups that never wait. One VM that makes libvirt fail costs none of the others."""
     try:
-        return Listed(connection.getAllDomainStats(SAFE_GROUPS, NOWAIT))
+        return _listed(connection.getAllDomainStats(SAFE_GROUPS, NOWAIT))
     except libvirt.libvirtError:
         if not connection.isAlive():
             raise
-        return Listed(_one_by_one(connection, connection.listAllDomains()))
+        return _listed(_one_by_one(connection, connection.listAllDomains()))
 
 
 def _one_by_one(connection: Connection, domains: Iterable[Domain]) -> Iterable[tuple[Domain, dict[str, object]]]:
@@ -68,47 +85,52 @@ def _one_by_one(connection: Connection, domains: Iterable[Domain]) -> Iterable[t
     return found
 
 
-def ask_monitors(uuids: tuple[str, ...], *, everyone: bool) -> Callable[[Connection], dict[str, dict[str, object]]]:
+def ask_everyone(connection: Connection) -> Listed:
+    """Every VM with all groups in one call, which is what a round costs while all is well: may never return."""
+    return _listed(connection.getAllDomainStats(SAFE_GROUPS | MONITOR_GROUPS, NOWAIT))
+
+
+def ask_monitors(uuids: tuple[str, ...]) -> Callable[[Connection], dict[str, dict[str, object]]]:
     """A job that asks these VMs, in this order, for the groups that ask their QEMU: may never return."""
 
     def job(connection: Connection) -> dict[str, dict[str, object]]:
-        if everyone:
-            records = connection.getAllDomainStats(MONITOR_GROUPS, NOWAIT)
-        else:
-            known = {domain.UUIDString(): domain for domain in connection.listAllDomains()}
-            chosen = [known[uuid] for uuid in uuids if uuid in known]
-            records = connection.domainListGetStats(chosen, MONITOR_GROUPS, NOWAIT) if chosen else []
+        known = domains(connection, uuids)
+        chosen = [known[uuid] for uuid in uuids if uuid in known]
+        records = connection.domainListGetStats(chosen, MONITOR_GROUPS, NOWAIT) if chosen else []
         return {domain.UUIDString(): data for domain, data in records}
 
     return job
 
 
-def look(domains: dict[str, Domain], states: Callable[[list[str]], dict[str, str]]) -> Callable[[Connection], Looked]:
+def look(uuids: Collection[str], states: Callable[[list[str]], dict[str, str]]) -> Callable[[Connection], Looked]:
     """A job that looks at VMs without waiting for one: who is occupied for how long, and what ``states`` says of the processes."""
 
     def job(connection: Connection) -> Looked:
-        occupied: dict[str, float] = {}
-        for uuid, domain in domains.items():
-            if domain.ID() < 0:
-                occupied[uuid] = 0.0
-                continue
-            try:
-                state, _, milliseconds = domain.controlInfo()
-            except libvirt.libvirtError:  # it has just ended
-                if not connection.isAlive():
-                    raise
-                state, milliseconds = libvirt.VIR_DOMAIN_CONTROL_OK, 0
-            occupied[uuid] = max(milliseconds, 1) / 1000 if state == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED else 0.0
-        return Looked(occupied, states([uuid for uuid, domain in domains.items() if domain.ID() >= 0]))
+        known = domains(connection, uuids)
+        occupied = {uuid: _occupied_seconds(connection, domain) for uuid, domain in known.items()}
+        return Looked(occupied, states([uuid for uuid, domain in known.items() if domain.ID() >= 0]))
 
     return job
 
 
-def fill(domains: dict[str, Domain], found: dict[str, Answer], until: float) -> Callable[[Connection], None]:
+def _occupied_seconds(connection: Connection, domain: Domain) -> float:
+    """For how long a call has been in the VM's monitor; 0 when none is."""
+    if domain.ID() < 0:
+        return 0.0
+    try:
+        state, _, milliseconds = domain.controlInfo()
+    except libvirt.libvirtError:  # it has just ended
+        if not connection.isAlive():
+            raise
+        return 0.0
+    return max(milliseconds, 1) / 1000 if state == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED else 0.0
+
+
+def fill(uuids: Collection[str], found: dict[str, Answer], until: float) -> Callable[[Connection], None]:
     """A job that asks for what never waits of these VMs and puts it into ``found`` one by one; stops at ``until``."""
 
     def job(connection: Connection) -> None:
-        for uuid, domain in domains.items():
+        for uuid, domain in domains(connection, uuids).items():
             began = time.monotonic()
             if began > until:
                 return
@@ -122,11 +144,11 @@ def fill(domains: dict[str, Domain], found: dict[str, Answer], until: float) -> 
     return job
 
 
-def read_descriptions(domains: dict[str, Domain], found: dict[str, str], until: float) -> Callable[[Connection], None]:
+def read_descriptions(uuids: Collection[str], found: dict[str, str], until: float) -> Callable[[Connection], None]:
     """A job that reads the XML of these VMs into ``found`` one by one, "" where it can't be had; stops at ``until``."""
 
     def job(connection: Connection) -> None:
-        for uuid, domain in domains.items():
+        for uuid, domain in domains(connection, uuids).items():
             if time.monotonic() > until:
                 return
             try:

@@ -59,6 +59,7 @@ class Captives:
         self.probes: Counter[str] = Counter()
         self._rng = rng
         self._vms: dict[str, VmMonitor] = {}
+        self._trouble = False
         self._asking: CallOut | None = None
         self._polled = ""
         self._looking = False
@@ -93,8 +94,7 @@ class Captives:
             return Host.SILENT
         if self.lost and free == 1:
             return Host.GUARDED
-        troubled = self.lost or self._portion or any(vm.standing is Standing.SKIPPED or vm.probing for vm in self._vms.values())
-        return Host.SEARCHING if troubled else Host.CALM
+        return Host.SEARCHING if self.lost or self._portion or self._trouble else Host.CALM
 
     @property
     def settled(self) -> bool:
@@ -150,6 +150,7 @@ class Captives:
     def observe(self, observation: Observation, now: float) -> list[Action]:
         """Learn what was seen at ``now`` (monotonic seconds); what is to be done about it."""
         actions = self._learn(observation, now)
+        self._trouble = self._trouble and any(vm.standing is Standing.SKIPPED or vm.probing for vm in self._vms.values())
         match TABLE[self.host].get(type(observation), Reaction.NOTHING):
             case Reaction.LOOK:
                 actions += self._look()
@@ -337,10 +338,10 @@ class Captives:
             if vm.standing is not Standing.SKIPPED:
                 self._skip(vm, now)
         elif vm.standing is Standing.SKIPPED and named_before:
-            vm.standing, vm.probing, vm.due = Standing.UNKNOWN, True, now
+            vm.standing, vm.probing, vm.due, self._trouble = Standing.UNKNOWN, True, now, True
 
     def _skip(self, vm: VmMonitor, now: float) -> None:
-        vm.standing, vm.probing, vm.since = Standing.SKIPPED, False, now
+        vm.standing, vm.probing, vm.since, self._trouble = Standing.SKIPPED, False, now, True
         self._postpone(vm, now)
 
     def _postpone(self, vm: VmMonitor, now: float) -> None:

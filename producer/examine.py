@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import libvirt
 
-from virtflow.producer.calls import Connection, list_vms, look, versions
+from virtflow.producer.calls import Connection, domains, list_vms, look, versions
 from virtflow.producer.captive import STOPPED
 from virtflow.producer.clean import printable
 from virtflow.producer.connection import Job, Lane, start_event_loop
@@ -102,9 +102,10 @@ def _all(found: Examined, processes: Processes, events: Inbox) -> Job:
         found.seconds = time.monotonic() - begin
         found.libvirt_version, found.hypervisor_version = versions(connection)
         found.event_kinds = register(connection, events)
-        looked = look(listed.domains, processes.states)(connection)
-        for uuid, vm in listed.vms.items():
-            domain = listed.domains[uuid]
+        looked = look(listed.vms, processes.states)(connection)
+        known = domains(connection, listed.vms)
+        for uuid, domain in known.items():
+            vm = listed.vms[uuid]
             storage, lacks = _described(uuid, domain)
             found.vms.append(
                 ExaminedVm(

@@ -13,13 +13,15 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from virtflow.producer.calls import Listed, ask_monitors, look
+from virtflow.producer.calls import Listed, ask_everyone, ask_monitors, look
 from virtflow.producer.captive import (
+    NEVER,
     Abandon,
     Action,
     Answered,
     Ask,
     Failed,
+    Host,
     Limits,
     Look,
     Looked,
@@ -35,7 +37,7 @@ from virtflow.producer.captives import Captives
 from virtflow.producer.connection import Lane, Link
 from virtflow.producer.health import Lost
 from virtflow.producer.inbox import Call
-from virtflow.producer.merge import STATE, Answer, answered, newest
+from virtflow.producer.merge import STATE, Answer, answered, monitor_groups, newest
 from virtflow.producer.processes import Processes
 from virtflow.runtime.settings import Producer
 from virtflow.schemas.states import SHUT_OFF
@@ -45,6 +47,9 @@ LOOK: Final = "look"
 PATIENCE_RATIO: Final = 0.2
 PATIENCE_SECONDS: Final = (0.25, 2.5)
 """How long a call may stay in one VM, in intervals, and the bounds of that."""
+
+LIST_SHARE: Final = 0.9
+"""Part of that after which the VMs are listed without waiting for the call for all groups any longer."""
 
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -65,10 +70,14 @@ class Monitor:
         self.link = link
         self.captives = Captives(limits(settings), rng)
         self.seconds: float | None = None
-        """How long the newest call that ended took."""
+        """How long the newest call that ended in this round took."""
         self._safe = safe
         self._processes = processes or Processes()
         self._listed: Listed | None = None
+        self.whole: Listed | None = None
+        """All VMs with all groups, once this round's one call has brought them."""
+        self._whole_call: Call | None = None
+        self._whole_until = -NEVER
         self._begun = False
         self._wanted: Ask | None = None
         self._numbers: dict[Call, int] = {}
@@ -76,14 +85,26 @@ class Monitor:
 
     # -- the round
 
-    def begin(self) -> None:
-        """A round begins; it is ``listed`` that says with which VMs."""
-        self._begun = False
+    def begin(self, now: float, until: float) -> None:
+        """A round begins. While all is well it is one call for all groups of all VMs; else ``listed`` says with which VMs."""
+        self.whole, self._whole_call, self._begun, self.seconds = None, None, False, None
+        if self.captives.host is Host.CALM and self.captives.settled and self.link.lane is not None and self._listed is not None:
+            self._begin(now, until)
 
     def listed(self, found: Listed, now: float, until: float) -> None:
-        """The round's VMs are known: begin to ask."""
-        self._listed, self._begun = found, True
-        self._observe(RoundBegan(tuple(found.vms), until), now)
+        """The round's VMs are known: begin to ask, unless that has been done."""
+        self._listed = found
+        if not self._begun:
+            self._begin(now, until)
+
+    def _begin(self, now: float, until: float) -> None:
+        self._begun = True
+        self._observe(RoundBegan(tuple(self._listed.vms if self._listed else ()), until), now)
+
+    @property
+    def whole_until(self) -> float:
+        """Until when the round's VMs may be expected of a call for all groups that is under way; in the past when there is none."""
+        return self._whole_until if self._whole_call is not None else -NEVER
 
     def advance(self, now: float) -> None:
         """Do what time or a new connection allows."""
@@ -101,6 +122,10 @@ class Monitor:
     def settled(self) -> bool:
         """Whether nothing more will come in this round."""
         return self._begun and self.captives.settled
+
+    def end(self) -> None:
+        """The round goes out: what a call for all groups says from now on is late."""
+        self._whole_call = None
 
     def collect(self) -> dict[str, Answer]:
         """The answers since the last time, each handed out once."""
@@ -144,6 +169,7 @@ class Monitor:
         number = self._numbers.pop(call, None)
         if number is None:
             return
+        current, self._whole_call = call is self._whole_call, None if call is self._whole_call else self._whole_call
         if call.error is not None:
             lost = not call.lane.alive
             if lost:
@@ -151,13 +177,17 @@ class Monitor:
             self._observe(Failed(number, lost), now)
             return
         self.seconds = call.seconds
-        full: set[str] = set()
-        partial: set[str] = set()
-        found = {uuid: Answer(data, call.began, call.started) for uuid, data in call.result.items()}
-        self._answers = newest(self._answers, found)
-        for uuid, data in call.result.items():
-            (full if answered(data) or self._off(uuid) else partial).add(uuid)
-        self._observe(Answered(number, frozenset(full), frozenset(partial)), now)
+        found: dict[str, dict[str, object]] = call.result if isinstance(call.result, dict) else self._of_all(call.result, current=current)
+        self._answers = newest(self._answers, {uuid: Answer(data, call.began, call.started) for uuid, data in found.items()})
+        full = frozenset(uuid for uuid, data in found.items() if answered(data) or self._off(uuid))
+        self._observe(Answered(number, full, frozenset(found) - full), now)
+
+    def _of_all(self, listed: Listed, *, current: bool) -> dict[str, dict[str, object]]:
+        """The answers of a call for all groups; that of the ``current`` round tells its VMs as well."""
+        if current:
+            self.whole = self._listed = listed
+            return {uuid: vm.data for uuid, vm in listed.vms.items()}
+        return {uuid: monitor_groups(vm.data) for uuid, vm in listed.vms.items()}
 
     def looked(self, call: Call, now: float) -> None:
         """A look has come back."""
@@ -197,15 +227,17 @@ class Monitor:
 
     def _submit(self, ask: Ask, lane: Lane, now: float) -> None:
         self._wanted = None
-        self._numbers[lane.submit(ASK, ask_monitors(ask.uuids, everyone=ask.everyone))] = ask.call
+        call = lane.submit(ASK, ask_everyone if ask.everyone else ask_monitors(ask.uuids))
+        self._numbers[call] = ask.call
+        if ask.everyone:
+            self._whole_call, self._whole_until = call, now + LIST_SHARE * self.captives.limits.patience
         self._observe(Started(ask.call), now)
 
     def _look(self, uuids: tuple[str, ...]) -> None:
         lane, found = self._safe.lane, self._listed
         if lane is None or found is None:
             return  # the connection is gone; `reconnected` follows
-        domains = {uuid: found.domains[uuid] for uuid in uuids or found.domains if uuid in found.domains}
-        lane.submit(LOOK, look(domains, self._processes.states))
+        lane.submit(LOOK, look(uuids or tuple(found.vms), self._processes.states))
 
     def _abandon(self, number: int, now: float) -> None:
         for call, known in self._numbers.items():

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from virtflow.producer.calls import Listed, fill, list_vms, read_descriptions, versions
+from virtflow.producer.captives import UNDECIDED
 from virtflow.producer.clean import Reading
 from virtflow.producer.connection import Connection, Lane, Link, start_event_loop
 from virtflow.producer.events import CHANGES_DESCRIPTION, in_transit, register
@@ -42,6 +43,7 @@ MONITOR_SHARE: Final = 0.75
 """Part of the round's time after which VMs without a monitor answer are filled in."""
 JOB_PATIENCE: Final = 2
 """How long a poll of a job may take, in the time a call may stay in one VM: QEMU is slow at the end of a migration."""
+LIST, DESCRIBE, FILL = "list", "describe", "fill"
 DESCRIBE_SHARE: Final = 0.25
 """Part of the round's time that reading XML may take."""
 
@@ -99,7 +101,7 @@ class _Progress:
     collected: float
     deadline: float
     monitor_until: float
-    calls: dict[str, Call] = field(default_factory=dict)
+    calls: dict[str, Call | None] = field(default_factory=dict)
     listed: Listed | None = None
     answers: dict[str, Answer] = field(default_factory=dict)
     fills: dict[str, Answer] = field(default_factory=dict)
@@ -107,14 +109,16 @@ class _Progress:
     asked_xml: tuple[str, ...] = ()
 
     def ended(self, purpose: str) -> bool:
-        """Whether that call of this round was made and has ended."""
-        call = self.calls.get(purpose)
-        return call is not None and call.ended
+        """Whether that step of this round is over: its call was made and has ended, or there was nothing to ask."""
+        if purpose not in self.calls:
+            return False
+        call = self.calls[purpose]
+        return call is None or call.ended
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to wait for."""
-        return all(self.ended(purpose) for purpose in ("list", "describe", "fill"))
+        return self.listed is not None and self.ended(DESCRIBE) and self.ended(FILL)
 
 
 class Sampler:
@@ -158,8 +162,9 @@ class Sampler:
     def round(self) -> Round:
         """The next round; see ``Source``."""
         progress = self._progress = self._new_progress()
-        self._monitor.begin()
+        self._check_connections(progress.begin)
         self._tend()
+        self._monitor.begin(progress.begin, progress.monitor_until)
         self._advance(progress)
         while not (progress.complete or self._woken) and (now := time.monotonic()) < progress.deadline:
             message = self._inbox.take(self._next_step(progress, now))
@@ -167,6 +172,7 @@ class Sampler:
                 self._handle(message)
             self._tend()
             self._advance(progress)
+        self._monitor.end()
         return self._finished(progress)
 
     def wait(self, until: float) -> None:
@@ -184,42 +190,44 @@ class Sampler:
 
     def _next_step(self, progress: _Progress, now: float) -> float:
         steps = [progress.deadline, self._due()]
-        if "fill" not in progress.calls and progress.listed is not None:
+        if progress.listed is None:
+            steps += [self._monitor.whole_until] if self._monitor.whole_until > now else []
+        elif FILL not in progress.calls:
             steps.append(progress.monitor_until)
         return max(now, min(steps))
 
     def _advance(self, progress: _Progress) -> None:
         """Begin whatever can begin now."""
-        self._monitor.advance(time.monotonic())
-        lane = self._safe.lane
+        now = time.monotonic()
+        self._monitor.advance(now)
+        if progress.listed is None and self._monitor.whole is not None:
+            self._list(progress, self._monitor.whole, progress.collected)
+        lane, listed = self._safe.lane, progress.listed
         if lane is None:
             return
-        if "list" not in progress.calls and lane.idle:
-            progress.calls["list"] = lane.submit("list", list_vms)
-        listed = progress.listed
         if listed is None:
+            if LIST not in progress.calls and lane.idle and now >= self._monitor.whole_until:
+                progress.calls[LIST] = lane.submit(LIST, list_vms)
             return
-        if "describe" not in progress.calls:
+        if DESCRIBE not in progress.calls:
             self._describe(progress, listed, lane)
-        waiting = not self._monitor.settled and time.monotonic() < progress.monitor_until
-        if "fill" not in progress.calls and not waiting:
+        waiting = not self._monitor.settled and now < progress.monitor_until
+        if FILL not in progress.calls and not waiting:
             self._fill(progress, listed, lane)
 
     def _describe(self, progress: _Progress, listed: Listed, lane: Lane) -> None:
         due = self._inventories.due(listed.vms, progress.begin)[: per_round(len(listed.vms), self._interval, self._every)]
         progress.asked_xml = tuple(due)
-        until = progress.begin + self._window * DESCRIBE_SHARE
-        job = read_descriptions({uuid: listed.domains[uuid] for uuid in due}, progress.xml, until)
-        progress.calls["describe"] = lane.submit("describe", job)
+        job = read_descriptions(due, progress.xml, progress.begin + self._window * DESCRIBE_SHARE)
+        progress.calls[DESCRIBE] = lane.submit(DESCRIBE, job) if due else None
 
     def _fill(self, progress: _Progress, listed: Listed, lane: Lane) -> None:
         progress.answers = self._monitor.collect()
         missing = [uuid for uuid, vm in listed.vms.items() if self._shown.needs_fill(vm, progress.answers.get(uuid))]
-        job = fill({uuid: listed.domains[uuid] for uuid in missing}, progress.fills, progress.deadline)
-        progress.calls["fill"] = lane.submit("fill", job)
+        progress.calls[FILL] = lane.submit(FILL, fill(missing, progress.fills, progress.deadline)) if missing else None
 
     def _finished(self, progress: _Progress) -> Round:
-        listed, now = progress.listed, time.monotonic()
+        listed, now, verdicts = progress.listed, time.monotonic(), self._monitor.verdicts()
         result = Round(
             progress.collected,
             up=listed is not None,
@@ -229,18 +237,21 @@ class Sampler:
             drops=Counter(self._inventories.drops),
             jobs=self._jobs.running,
             job_polls=dict(self._jobs.polls),
-            lost=self._monitor.health(self._monitor.verdicts()),
+            lost=self._monitor.health(verdicts),
         )
         if listed is None:
             return result
         self._shown.keep(listed.vms)
         answers = newest(progress.answers, self._monitor.collect())
         fills, xml = dict(progress.fills), dict(progress.xml)
-        verdicts = self._monitor.verdicts()
-        readings = tuple(reading(vm, answers.get(uuid), fills.get(uuid), verdicts[uuid], self._shown) for uuid, vm in listed.vms.items())
-        seconds = {"safe": progress.calls["list"].seconds}
+        readings = tuple(
+            reading(vm, answers.get(uuid), fills.get(uuid), verdicts.get(uuid, UNDECIDED), self._shown) for uuid, vm in listed.vms.items()
+        )
+        asked, seconds = progress.calls.get(LIST), {}
         if self._monitor.settled and self._monitor.seconds is not None:
             seconds["monitor"] = self._monitor.seconds
+        if asked is not None or "monitor" in seconds:
+            seconds["safe"] = seconds["monitor"] if asked is None else asked.seconds
         return replace(result, readings=readings, inventories=self._described(progress, listed, xml, now), seconds=seconds)
 
     def _described(self, progress: _Progress, listed: Listed, xml: Mapping[str, str], now: float) -> dict[str, VmInventory]:
@@ -264,6 +275,14 @@ class Sampler:
         self._safe.tend(now)
         self._monitor.link.tend(now)
         self._jobs.tend(now)
+
+    def _check_connections(self, now: float) -> None:
+        """A connection that nobody called by since it was lost is found out here; asking whether it stands asks nobody."""
+        for link in (self._safe, self._monitor.link):
+            if (lane := link.lane) is not None and not lane.alive:
+                link.drop(lane, now, "closed by libvirt")
+                if link is self._safe:
+                    self._monitor.reconnected(now)
 
     def _due(self) -> float:
         return min(self._safe.due, self._monitor.link.due, self._monitor.due, self._jobs.due)
@@ -305,11 +324,15 @@ class Sampler:
             self._monitor.reconnected(now)
         elif call.purpose == LOOK:
             self._monitor.looked(call, now)
-        elif self._progress.calls.get("list") is call:
-            self._progress.listed = call.result
+        elif self._progress.calls.get(LIST) is call and self._progress.listed is None:
             self._monitor.listed(call.result, now, self._progress.monitor_until)
-            if self._connected_anew and self._events is not None:
-                self._found(call.result, call.started)
+            self._list(self._progress, call.result, call.started)
+
+    def _list(self, progress: _Progress, found: Listed, at: float) -> None:
+        """The round's VMs are known."""
+        progress.listed = found
+        if self._connected_anew and self._events is not None:
+            self._found(found, at)
 
     def _found(self, listed: Listed, at: float) -> None:
         """The first list of a connection: what happened before nobody heard, so VMs in transit and running jobs are looked for."""
