@@ -1,8 +1,9 @@
 """Sampling: one round after another of what libvirt says of all VMs, whatever hangs.
 
 Two tiers. The *safe* groups never wait, so every VM is in every round. The *monitor* groups can hang for ever, so they are asked on
-a connection of their own, and a round takes what has arrived by its deadline. For a VM that got no monitor answer, calls that never
-wait fill in CPU time, memory and vCPUs; when all is well the price of a round is one bulk call per tier.
+a connection of their own, and a round takes what has arrived by its deadline. While all is well one call brings all groups of all VMs;
+when it is late the safe ones are listed apart. For a VM that got no monitor answer, calls that never wait fill in CPU time, memory
+and vCPUs.
 
     source = Sampler(settings)            # connects in the background
     found = source.round()                # a Round: at the latest interval x deadline_ratio later, also when libvirt is away
