@@ -29,6 +29,8 @@ SLOW_MBPS = 10
 POLL_SECONDS = 1.0
 GROWTH_SECONDS = 1.5
 NEAR_SECONDS = 0.4
+EVENT_SECONDS = 1.0
+"""From an event at libvirt to the scrape that shows it."""
 SLACK_SECONDS = 1.0
 """Two cores carry two hypervisors, their guests, a broker and this test."""
 VCPU_LIMIT = 2.5
@@ -189,7 +191,8 @@ def test_a_post_copy_one(parts: Parts) -> None:
 def test_there_and_back_five_times(parts: Parts) -> None:
     """Ten migrations in a row: ten records, one series at every scrape, no gap beyond a hand-over, no rate above the truth."""
     uuid = parts.guest.uuid
-    ends = []
+    ends: list[str] = []
+    ended: list[VmMigration] = []
     with Watch(parts.pipeline.address) as watch:
         watch.await_scrapes(5)
         for _ in range(10):
@@ -199,13 +202,24 @@ def test_there_and_back_five_times(parts: Parts) -> None:
             end = parts.ended(begin)
             assert (end.result, end.source, end.destination) == ("completed", source.name, destination.name)
             ends.append(end.id)
+            ended.append(end)
         watch.await_scrapes(15)
     assert len(set(ends)) == 10
+    delays = sorted(first_shown(watch, end) - end.ended_timestamp_seconds for end in ended)
+    assert delays[-1] < EVENT_SECONDS, delays
+    on_topic = sorted(at - one.updated_timestamp_seconds for at, one in parts.tap.arrivals if one.id in ends and one.result == "running")
+    assert on_topic[int(len(on_topic) * 0.99)] < EVENT_SECONDS, on_topic[-5:]
     assert watch.longest_gap("vm_state", uuid=uuid) <= 2 * INTERVAL_SECONDS + SLACK_SECONDS
     assert watch.longest_gap("vm_cpu_seconds_total", uuid=uuid) <= 2 * INTERVAL_SECONDS + SLACK_SECONDS
     assert {value for _, value in watch.values("vm_conflict", uuid=uuid)} == {0}
     assert watch.drops("vm_cpu_seconds_total", uuid=uuid) <= 10
     assert fastest(list(watch.values("vm_cpu_seconds_total", uuid=uuid))) <= VCPU_LIMIT
+
+
+def first_shown(watch: Watch, end: VmMigration) -> float:
+    """When the first scrape was answered that shows this end."""
+    name, ended = "vm_migration_ended_timestamp_seconds", end.ended_timestamp_seconds
+    return min(one.time for one in watch.scrapes if one.value(name, uuid=end.uuid) == ended)
 
 
 def fastest(samples: list[tuple[float, float]], window_seconds: float = 5.0) -> float:
