@@ -7,7 +7,7 @@ and must not take those values back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -130,17 +130,17 @@ def _without_times(data: dict[str, object]) -> dict[str, object]:
     return {key: value for key, value in data.items() if key != CPU_TIME and not (key.startswith("vcpu.") and key.endswith(".time"))}
 
 
-def filled(info: tuple[int, ...], vcpus: tuple[object, ...] | None) -> dict[str, object]:
-    """The answers of ``info()`` and ``vcpus()`` under the keys of the bulk call.
-
-    ``info`` is (state, maximum memory KiB, memory KiB, vCPUs, CPU time ns); ``vcpus`` starts with a list of
-    (number, state, CPU time ns, CPU), or is None when the VM does not run.
-    """
-    _, maximum, current, count, cpu_time = info[:5]
+def of_info(info: Sequence[int], *, running: bool) -> dict[str, object]:
+    """The answer of ``info()`` under the keys of the bulk call: (state, maximum memory KiB, memory KiB, vCPUs, CPU time ns)."""
+    _, maximum, current, count, cpu_time = info
     data: dict[str, object] = {"balloon.maximum": maximum, "balloon.current": current, "vcpu.current": count}
-    if vcpus is not None:
-        data[CPU_TIME] = cpu_time
-        for number, state, time, *_ in vcpus[0]:  # type: ignore[attr-defined]  # the binding has no types
-            data[f"vcpu.{number}.state"] = state
-            data[f"vcpu.{number}.time"] = time
+    return data | {CPU_TIME: cpu_time} if running else data
+
+
+def of_vcpus(vcpus: Iterable[tuple[int, int, int, int]]) -> dict[str, object]:
+    """The first half of the answer of ``vcpus()`` under the keys of the bulk call: (number, state, CPU time ns, CPU) of each."""
+    data: dict[str, object] = {}
+    for number, state, time, _ in vcpus:
+        data[f"vcpu.{number}.state"] = state
+        data[f"vcpu.{number}.time"] = time
     return data

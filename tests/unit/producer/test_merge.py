@@ -7,7 +7,7 @@ import math
 import pytest
 
 from virtflow.producer.captive import Verdict
-from virtflow.producer.merge import Answer, Shown, Vm, answered, filled, newest, reading
+from virtflow.producer.merge import Answer, Shown, Vm, answered, newest, of_info, of_vcpus, reading
 
 UUID = "96d39f50-15c8-409f-9a7f-d2f9b5cba981"
 FINE = Verdict(responsive=True, probed=True)
@@ -88,18 +88,10 @@ def test_a_vm_that_is_shut_off_is_not_asked_again_for_its_cpu_time() -> None:
 
 
 def test_the_fill_has_the_bulk_call_s_keys() -> None:
-    found = filled((1, 2048, 1024, 2, 77), ([(0, 1, 33, 0), (3, 2, 44, -1)], [(True,)]))
-    assert found == {
-        "balloon.maximum": 2048,
-        "balloon.current": 1024,
-        "vcpu.current": 2,
-        "cpu.time": 77,
-        "vcpu.0.state": 1,
-        "vcpu.0.time": 33,
-        "vcpu.3.state": 2,
-        "vcpu.3.time": 44,
-    }
-    assert "cpu.time" not in filled((5, 2048, 1024, 2, 0), None)
+    info = (1, 2048, 1024, 2, 77)
+    assert of_info(info, running=True) == {"balloon.maximum": 2048, "balloon.current": 1024, "vcpu.current": 2, "cpu.time": 77}
+    assert "cpu.time" not in of_info(info, running=False)
+    assert of_vcpus([(0, 1, 33, 0), (3, 2, 44, -1)]) == {"vcpu.0.state": 1, "vcpu.0.time": 33, "vcpu.3.state": 2, "vcpu.3.time": 44}
 
 
 def test_of_two_answers_the_one_asked_later_counts_whatever_came_last() -> None:
