@@ -56,5 +56,18 @@ def compact(settings: Settings, *, dry_run: bool, as_json: bool) -> None:
         click.echo("\n".join(said) or "nothing to do")
 
 
+@history.command("serve")
+@settings_switches("history.path", "history.serve_listen", *LOG)
+def serve_remote_read(settings: Settings) -> None:
+    """Answer a Prometheus' remote_read from the tables, so that its dashboards reach back years. Loopback by default.
+
+    \b
+    Examples:
+      virtflow history serve --history /srv/virtflow/history
+      virtflow history serve --listen 127.0.0.1:9180 --config /etc/virtflow/virtflow.toml
+    """  # noqa: D301, click's own mark for lines that are kept
+    serve("virtflow.history.serve", "history", settings)
+
+
 for command in (query, over_time, report, where):
     history.add_command(command)

@@ -1,4 +1,4 @@
-"""The HTTP server of every service: loopback by default, GET only, bounded in connections, headers and time.
+"""The HTTP server of every service: loopback by default, GET but where a route says POST, bounded in connections, headers and time.
 
 ``Web`` serves a table of routes; ``/healthz`` is always there and waits for nothing. ``own_routes`` is what a service without
 pages of its own serves: ``/metrics`` and ``/readyz``. The limits on connections are in ``web_connections``.
@@ -22,6 +22,9 @@ from virtflow.schemas.errors import EnvironmentProblemError
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 EXPOSITION_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+POST: Final = "POST "
+"""Before a route's path: it takes a body, of ``BODY_BYTES`` at most."""
+BODY_BYTES: Final = 1 << 20
 BACKLOG: Final = 128
 SWEEP_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 2.0
@@ -143,10 +146,14 @@ async def _sign(request: web.Request, response: web.StreamResponse) -> None:
 
 
 def _application(routes: Mapping[str, Handler]) -> web.Application:
-    application = web.Application(middlewares=[_phase], client_max_size=1024)
+    takes_bodies = any(path.startswith(POST) for path in routes)
+    application = web.Application(middlewares=[_phase], client_max_size=BODY_BYTES if takes_bodies else 1024)
     application.on_response_prepare.append(_sign)
     for path, handler in {"/healthz": _healthz, **routes}.items():
-        application.router.add_get(path, handler)
+        if path.startswith(POST):
+            application.router.add_post(path.removeprefix(POST), handler)
+        else:
+            application.router.add_get(path, handler)
     return application
 
 

@@ -18,11 +18,12 @@ from tests.support.broker import DIES_WITH_US, free_ports
 from tests.support.command import PROGRAM, environment
 from virtflow.history.layout import SAMPLES, Table
 from virtflow.history.store import Store
+from virtflow.processors.inventory import inventories_of
 from virtflow.processors.normalise import normalise_snapshot
 from virtflow.producer.simulate import Fleet, SimulatedNode
 from virtflow.runtime.settings import History
 from virtflow.schemas.codec import Codec
-from virtflow.schemas.records import Record, VmMetrics
+from virtflow.schemas.records import Record, VmInventory, VmMetrics
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 START: Final = 1_790_000_000.0
@@ -36,6 +37,13 @@ def fleet_samples(nodes: int, vms: int, rounds: range, *, interval: float = 10.0
     for sequence in rounds:
         for node in simulated:
             yield from normalise_snapshot(node.round_at(sequence, start + sequence * interval)).metrics
+
+
+def fleet_inventories(nodes: int, vms: int, *, start: float = START) -> list[VmInventory]:
+    """The inventories of the same VMs."""
+    fleet = Fleet(nodes, vms, 10.0, 300.0, 1)
+    snapshots = [SimulatedNode(fleet, fleet.node(index), f"boot-{index}").round_at(0, start) for index in range(nodes)]
+    return [inventory for snapshot in snapshots for inventory in inventories_of(snapshot)]
 
 
 def produce(address: str, topic: str, records: Iterable[Record | bytes], codec: Codec | None = None) -> int:

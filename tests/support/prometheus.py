@@ -42,8 +42,9 @@ class Prometheus:
     ``with Prometheus(folder, {"virtflow": ["127.0.0.1:9177"]}) as prometheus`` starts it on a port that the system hands out.
     """
 
-    def __init__(self, folder: Path, targets: Mapping[str, Sequence[str]], *, interval_seconds: float = 1.0) -> None:
-        """Nothing runs before ``start``."""
+    def __init__(self, folder: Path, targets: Mapping[str, Sequence[str]], *, interval_seconds: float = 1.0, remote_read: str = "") -> None:
+        """Nothing runs before ``start``. ``remote_read`` is the URL of a long-term storage."""
+        self._remote_read = remote_read
         self._folder = folder
         self._targets = targets
         self._interval = f"{round(interval_seconds * 1000)}ms"
@@ -85,6 +86,11 @@ class Prometheus:
         """Return the instant vector of a query, now or at a Unix time; raises PrometheusError when it is refused."""
         result = self._get("query", {"query": promql} | ({} if at is None else {"time": f"{at:.3f}"}))
         return [Sample(element["metric"], float(element["value"][1]), float(element["value"][0])) for element in result["result"]]
+
+    def query_range(self, promql: str, start: float, end: float, step: float) -> list[tuple[dict[str, str], list[tuple[float, float]]]]:
+        """Return each series' points (Unix seconds, value) of a query at ``start``, a step later, and so on up to ``end``."""
+        result = self._get("query_range", {"query": promql, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"})
+        return [(element["metric"], [(float(t), float(v)) for t, v in element["values"]]) for element in result["result"]]
 
     def value(self, promql: str) -> float | None:
         """Return the one value of a query, None when it has no element; raises PrometheusError when it has several."""
@@ -130,11 +136,13 @@ class Prometheus:
 
     def _write_config(self) -> Path:
         jobs = [{"job_name": name, "static_configs": [{"targets": list(targets)}]} for name, targets in self._targets.items()]
-        config = {
+        config: dict[str, Any] = {
             "global": {"scrape_interval": self._interval, "evaluation_interval": self._interval},
             "rule_files": [str(RULES / "rules.yml"), str(RULES / "alerts.yml")],
             "scrape_configs": jobs,
         }
+        if self._remote_read:
+            config["remote_read"] = [{"url": self._remote_read, "read_recent": True}]
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._folder / "prometheus.yml"
         file.write_text(json.dumps(config))  # JSON is YAML
