@@ -70,7 +70,9 @@ def exporter(settings: Settings) -> None:
 
 
 @click.command()
-@settings_switches("simulate.nodes", "simulate.vms", "producer.interval_seconds", "simulate.seed", "simulate.migrations", *KAFKA, "topics.prefix", *LOG)
+@settings_switches(
+    "simulate.nodes", "simulate.vms", "producer.interval_seconds", "simulate.seed", "simulate.migrations", *KAFKA, "topics.prefix", *LOG
+)
 def simulate(settings: Settings) -> None:
     """Act as many hypervisors: send snapshots of VMs that do not exist, with load, reboots, migrations, and VMs made and deleted.
 
