@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,9 +36,11 @@ ANSWER_SECONDS: Final = 3.0
 """How long the broker may take to say which topics it has; short, because stopping waits for the answer."""
 LOOK_SECONDS: Final = 1.0
 """How often migrations that went silent are looked for."""
-DRAIN_SECONDS: Final = STOP_SECONDS * 0.6
-"""How long results may take to be delivered at the end; the rest of the time is for the last commit."""
-LEAVE_SECONDS: Final = STOP_SECONDS * 0.3
+DRAIN_SECONDS: Final = STOP_SECONDS * 0.5
+"""How long results may take to be delivered at the end; the rest of the time is for the last commit and for leaving."""
+LEAVE_SECONDS: Final = STOP_SECONDS * 0.2
+LAST_SECONDS: Final = STOP_SECONDS * 0.95
+"""When the process ends whatever still hangs: clients wait for a broker that does not answer, and can't be told not to."""
 
 _LOG: Final = logging.getLogger("virtflow.processors")
 
@@ -47,7 +51,13 @@ class StreamBrokenError(InputError):
 
 def run(settings: Settings, stop: Stop) -> None:
     """Processes until ``stop`` is set; raises ``InputError`` where it can't go on, with all that was acknowledged handled."""
-    asyncio.run(Service(settings, stop).run())
+    last = threading.Timer(LAST_SECONDS, _end)
+    last.daemon = True
+    stop.subscribe(last.start)
+    try:
+        asyncio.run(Service(settings, stop).run())
+    finally:
+        last.cancel()
 
 
 class Service:
@@ -141,8 +151,7 @@ class Service:
         drained = await pipeline.drain(DRAIN_SECONDS)
         if not drained:
             _LOG.warning("results not delivered after %.0f s: their snapshots stay unacknowledged and come again", DRAIN_SECONDS)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(app.stop(), LEAVE_SECONDS)
+        await asyncio.wait([asyncio.create_task(app.stop())], timeout=LEAVE_SECONDS)
         running.cancel()
         stopped.cancel()
         if pipeline.failure.done():
@@ -151,6 +160,12 @@ class Service:
             why = app.crash_reason or (running.exception() if running.done() and not running.cancelled() else None)
             raise StreamBrokenError(f"the stream from {self._settings.kafka.bootstrap_servers} broke: {type(why).__name__}: {why}")
         _LOG.info("drained, committed, stopped")
+
+
+def _end() -> None:
+    """Ends the process at once: what is not acknowledged comes again, to whoever is there."""
+    _LOG.error("not gone %.1f s after it was told to stop: ended with connections open", LAST_SECONDS)
+    os._exit(1)
 
 
 async def _run_app(app: Any) -> None:  # noqa: ANN401, faust is untyped

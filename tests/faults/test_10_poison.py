@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,7 +124,8 @@ def test_a_newer_compatible_schema_is_read_through_the_registry(bus: Bus, tmp_pa
         bus.wait_until_committed()
         assert processors.terminate() == 0
     assert bus.read(DEAD_LETTERS) == []
-    assert {(m.node, m.sequence) for m in bus.records(METRICS, VmMetrics)} == {("newer", 0), ("newer", 1), ("newer", 2)}
+    reader = Codec(fetch=lambda number: json.loads(registry.by_id[number]))
+    assert {(m.node, m.sequence) for m in bus.records(METRICS, VmMetrics, reader)} == {("newer", 0), ("newer", 1), ("newer", 2)}
 
 
 def test_when_everything_is_poison_it_stops_and_says_so(bus: Bus, tmp_path: Path) -> None:

@@ -134,9 +134,9 @@ class Bus:
             consumer.close()
         return found
 
-    def records(self, topic: Topic, record: type[R]) -> list[R]:
+    def records(self, topic: Topic, record: type[R], codec: Codec = CODEC) -> list[R]:
         """All records that are in a topic now, per partition in order."""
-        return [CODEC.decode(message.value(), record) for message in self.read(topic)]
+        return [codec.decode(message.value(), record) for message in self.read(topic)]
 
     def lag(self) -> int:
         """How many messages of ``vm.snapshots`` the processors have not committed yet."""
