@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,7 @@ CAP = 3
 WAY_SECONDS = 0.8 * INTERVAL_SECONDS + 0.7
 """From the begin of a round to its deadline, and from there to whoever looks."""
 FOREIGN_SECONDS = 1.0
+ATTEMPTS = 3
 MONITOR_METRIC = "vm_block_read_requests_total"
 SAFE_METRICS = ("vm_state", "vm_cpu_seconds_total", "vm_network_devices")
 TWO_INTERVALS = 2 * INTERVAL_SECONDS + WAY_SECONDS
@@ -110,11 +112,20 @@ class Neighbours:
             self._error = error
 
     def _timed(self, ask: Callable[[], object]) -> None:
-        begin = time.monotonic()
-        ask()
-        self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - begin)
+        """A slow answer is asked for again: a busy machine is slow for a moment, captured workers make it slow until the VMs go on."""
+        self.slowest_seconds = max(self.slowest_seconds, min(itertools.islice(_seconds(ask), ATTEMPTS)))
 
     def await_looks(self, count: int) -> None:
         """Wait for so many more looks."""
         enough = len(self.captured) + count
         await_true(lambda: self._error is not None or len(self.captured) >= enough, 120.0, f"{count} more looks at the daemon")
+
+
+def _seconds(ask: Callable[[], object]) -> Iterator[float]:
+    """How long each ask took, until one was fast enough."""
+    took = math.inf
+    while took >= FOREIGN_SECONDS:
+        begin = time.monotonic()
+        ask()
+        took = time.monotonic() - begin
+        yield took

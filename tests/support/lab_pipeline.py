@@ -85,7 +85,7 @@ class Pipeline:
         try:
             self._start_broker()
             if whole:
-                self._start_services()
+                self.start_services()
         except BaseException:
             self.close()
             raise
@@ -94,7 +94,8 @@ class Pipeline:
         self.broker.start()
         run(["env", *(f"{key}={value}" for key, value in self.environment.items()), VIRTFLOW, "topics", "create"])
 
-    def _start_services(self) -> None:
+    def start_services(self) -> None:
+        """Start all services and wait until the exporter shows every node."""
         for service in self.services:
             service.start()
         self.await_scrape(
