@@ -74,6 +74,7 @@ class Service:
     async def run(self) -> None:
         """Serves its own pages from the start, so that waiting can be seen, and processes as soon as the topics are there."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_complain)
         self._stop.subscribe(lambda: _call(loop, self._stopped.set))
         web = Web(self._settings.processors.listen, own_routes(self._metrics, lambda: self._missing), self._metrics)
         await web.start()
@@ -159,7 +160,7 @@ class Service:
         if not self._stopped.is_set():
             why = app.crash_reason or (running.exception() if running.done() and not running.cancelled() else None)
             raise StreamBrokenError(f"the stream from {self._settings.kafka.bootstrap_servers} broke: {type(why).__name__}: {why}")
-        _LOG.info("drained, committed, stopped")
+        _LOG.info("drained, committed, stopped" if drained else "stopped")
 
 
 def _end() -> None:
@@ -178,6 +179,13 @@ async def _give_up(pipeline: Pipeline) -> None:
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         await pipeline.give_up(time.monotonic(), time.time())
+
+
+def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """One line for what a library's task left behind, where asyncio would print a traceback."""
+    del loop
+    error = context.get("exception")
+    _LOG.warning("left behind: %s: %s: %s", context["message"], type(error).__name__, error)
 
 
 def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:

@@ -50,15 +50,15 @@ class _Round:
 class Publisher:
     """The sink of a producer: takes snapshots without waiting, sends them from a thread of its own."""
 
-    def __init__(self, settings: Settings, make: Callable[[dict[str, Any]], Any] = Producer) -> None:
-        """``make`` builds the client from librdkafka's settings; no broker needs to be there."""
+    def __init__(self, settings: Settings, make: Callable[[dict[str, Any]], Any] = Producer, codec: Codec | None = None) -> None:
+        """``make`` builds the client from librdkafka's settings; no broker needs to be there. ``codec`` may know a registry's ids."""
         self._config = snapshot_producer_settings(settings)
         self._config.setdefault("topic.metadata.propagation.max.ms", max(500, self._config["message.timeout.ms"] // 2))
         self._make = make
         self._topic = topic_name(settings, SNAPSHOTS)
         self._brokers = settings.kafka.bootstrap_servers
         self._size = settings.producer.ring_rounds
-        self._codec = Codec()
+        self._codec = codec or Codec()
         self._changed = threading.Condition()
         self._ring: deque[tuple[str, _Round]] = deque()
         self._current: tuple[str, _Round] | None = None

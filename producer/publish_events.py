@@ -57,8 +57,11 @@ class _Waiting:
 class EventPublisher:
     """The way of one node's events; ``offer`` may be called from one thread and never waits."""
 
-    def __init__(self, settings: Settings, node: str, make: Callable[[dict[str, Any]], Any] = Producer) -> None:
-        """``node`` is its name in the records; ``make`` builds the client from librdkafka's settings, no broker needs to be there."""
+    def __init__(self, settings: Settings, node: str, make: Callable[[dict[str, Any]], Any] = Producer, codec: Codec | None = None) -> None:
+        """``node`` is its name in the records; ``make`` builds the client from librdkafka's settings, no broker needs to be there.
+
+        ``codec`` may know a registry's ids.
+        """
         self._config = event_producer_settings(settings)
         self._topic = topic_name(settings, EVENTS)
         self._make = make
@@ -66,7 +69,7 @@ class EventPublisher:
         self._journal = Journal(Path(settings.producer.journal_folder), settings.producer.journal_bytes)
         self._sync = settings.producer.journal_sync
         self._synced = time.monotonic()
-        self._codec = Codec()
+        self._codec = codec or Codec()
         self._node = node
         self._boot_id = secrets.token_hex(8)
         self._sequence = 0

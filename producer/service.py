@@ -118,9 +118,14 @@ def run(settings: Settings, stop: Stop) -> None:
     """``virtflow producer``: samples until ``stop`` and publishes to Kafka. Returns drained, well within the stop's limit."""
     from virtflow.producer.publish import Publisher
     from virtflow.producer.publish_events import EventPublisher, WithEvents
+    from virtflow.runtime.registry import SchemaIds
+    from virtflow.schemas.codec import Codec
 
-    publisher = Publisher(settings)
-    events = EventPublisher(settings, node_name(settings))
+    ids = SchemaIds(settings.registry)
+    ids.start()
+    codec = Codec(ids.ids)
+    publisher = Publisher(settings, codec=codec)
+    events = EventPublisher(settings, node_name(settings), codec=codec)
     source = Sampler(settings, events=events.offer)
     notify("READY=1")
     try:
@@ -130,6 +135,7 @@ def run(settings: Settings, stop: Stop) -> None:
         left = publisher.close(DRAIN_SECONDS / 2)
         journaled = events.close(DRAIN_SECONDS / 2)
         closed = source.close(CLOSE_SECONDS)
+        ids.stop()
     if left:
         _LOGGER.warning("stopped with %d rounds that the broker did not take", left)
     if journaled:

@@ -26,6 +26,8 @@ RETRY_SECONDS: Final = 10.0
 UNKNOWN_SECONDS: Final = 60.0
 """How long an id that the registry could not resolve is taken for unknown, so that garbage does not become requests."""
 UNKNOWN_IDS: Final = 10_000
+STOP_SECONDS: Final = 1.0
+"""How long stopping waits for a request under way; the thread ends with the process."""
 NOT_FOUND: Final = 404
 
 _LOG: Final = logging.getLogger("virtflow.registry")
@@ -59,7 +61,7 @@ class SchemaIds:
         """Ends the background work."""
         self._over.set()
         if self._thread is not None:
-            self._thread.join(self._registry.timeout_seconds)
+            self._thread.join(STOP_SECONDS)
 
     def fetch(self, schema_id: int) -> Schema | None:
         """The schema of an id; None where the registry does not know it, does not answer, or none is configured."""
