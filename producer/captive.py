@@ -20,6 +20,7 @@ the call are asked again in small portions, so that a further capture costs few 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
@@ -80,8 +81,8 @@ class Answered:
     """A call has come back: VMs whose QEMU answered, and VMs that libvirt could only tell its own part of."""
 
     call: int
-    full: frozenset[str]
-    partial: frozenset[str] = frozenset()
+    full: AbstractSet[str]
+    partial: AbstractSet[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

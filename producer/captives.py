@@ -111,7 +111,9 @@ class Captives:
 
     def verdicts(self) -> dict[str, Verdict]:
         """What is shown of each VM now."""
-        host = self.host
+        host, trusted = self.host, Standing.TRUSTED
+        if host is Host.CALM:
+            return {uuid: RESPONSIVE if vm.standing is trusted else UNDECIDED for uuid, vm in self._vms.items()}
         return {uuid: self._verdict(vm, host) for uuid, vm in self._vms.items()}
 
     def _verdict(self, vm: VmMonitor, host: Host) -> Verdict:
@@ -182,11 +184,11 @@ class Captives:
         return []
 
     def _chosen(self, choice: Choice, now: float) -> tuple[str, ...]:
+        if choice is Choice.EVERYONE:
+            return () if self._done else tuple(self._vms)
         left = [(uuid, vm) for uuid, vm in self._vms.items() if uuid not in self._done]
         asked = [(uuid, vm) for uuid, vm in left if vm.standing is not Standing.SKIPPED and not self._alone(vm)]
         match choice:
-            case Choice.EVERYONE:
-                return tuple(self._vms) if len(asked) == len(self._vms) else ()
             case Choice.UNSKIPPED:
                 vouched = tuple(uuid for uuid, vm in asked if vm.vouched)
                 others = tuple(uuid for uuid, vm in asked if not vm.vouched)
@@ -243,12 +245,11 @@ class Captives:
                 self._started = self._looking = False
                 if self._asking is not None and self._asking.began == NEVER:
                     self._asking = None
-            case Ticked():
-                pass
 
     def _begin(self, began: RoundBegan) -> None:
         known = self._vms
-        self._vms = {uuid: known.get(uuid) or VmMonitor() for uuid in began.uuids}
+        if tuple(known) != began.uuids:
+            self._vms = {uuid: known.get(uuid) or VmMonitor() for uuid in began.uuids}
         self.foreign.intersection_update(began.uuids)
         self._round += 1
         self._asks = 0
@@ -270,8 +271,9 @@ class Captives:
             vm = self._vms[uuid]
             if vm.standing is Standing.SKIPPED and uuid != call.culprit and vm.since >= call.began:
                 continue  # it answered before it got stuck
-            self._trust(vm)
-        unsure = tuple(uuid for uuid in call.uuids if uuid in seen.partial and uuid in self._vms)
+            if vm.standing is not Standing.TRUSTED:
+                self._trust(vm)
+        unsure = tuple(uuid for uuid in call.uuids if uuid in seen.partial and uuid in self._vms) if seen.partial else ()
         for uuid in unsure:
             vm = self._vms[uuid]
             if vm.probing or vm.standing is Standing.SKIPPED:

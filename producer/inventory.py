@@ -37,10 +37,10 @@ class Inventories:
 
     def due(self, vms: Mapping[str, Vm], now: float) -> list[str]:
         """The VMs whose XML is to be read now, longest due first; VMs that are gone are forgotten."""
-        for gone in self._known.keys() - vms.keys():
-            del self._known[gone]
-        waiting = [(self._known.setdefault(uuid, _Known()).due, uuid) for uuid in vms]
-        return [uuid for due, uuid in sorted(item for item in waiting if item[0] <= now)]
+        known = self._known
+        if known.keys() != vms.keys():
+            self._known = known = {uuid: known.get(uuid) or _Known() for uuid in vms}
+        return [uuid for _, uuid in sorted([(one.due, uuid) for uuid, one in known.items() if one.due <= now])]
 
     def described(self, uuid: str, name: str, xml: str, now: float) -> VmInventory | None:
         """The VM's inventory from its XML, or None when that can't be read; it is due again in a while."""

@@ -80,6 +80,8 @@ def monitor_groups(data: dict[str, object]) -> dict[str, object]:
 def newest(answers: Mapping[str, Answer], more: Mapping[str, Answer]) -> dict[str, Answer]:
     """Of each VM the answer whose call began later."""
     found = dict(answers)
+    if not more:
+        return found
     for uuid, answer in more.items():
         if uuid not in found or found[uuid].began < answer.began:
             found[uuid] = answer

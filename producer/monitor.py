@@ -178,9 +178,10 @@ class Monitor:
             return
         self.seconds = call.seconds
         found: dict[str, dict[str, object]] = call.result if isinstance(call.result, dict) else self._of_all(call.result, current=current)
-        self._answers = newest(self._answers, {uuid: Answer(data, call.began, call.started) for uuid, data in found.items()})
-        full = frozenset(uuid for uuid, data in found.items() if answered(data) or self._off(uuid))
-        self._observe(Answered(number, full, frozenset(found) - full), now)
+        answers = {uuid: Answer(data, call.began, call.started) for uuid, data in found.items()}
+        self._answers = newest(self._answers, answers) if self._answers else answers
+        full = frozenset([uuid for uuid, data in found.items() if answered(data) or self._off(uuid)])
+        self._observe(Answered(number, full, found.keys() - full), now)
 
     def _of_all(self, listed: Listed, *, current: bool) -> dict[str, dict[str, object]]:
         """The answers of a call for all groups; that of the ``current`` round tells its VMs as well."""
