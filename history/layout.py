@@ -145,7 +145,7 @@ _INVENTORY_WORDS: Final = (
     "user_id",
     "flavor",
     "namespace",
-    "instance",
+    "platform_name",
 )
 
 

@@ -102,7 +102,7 @@ def _owner(domain: ET.Element, name: str) -> dict[str, Any]:
         if space.startswith(NOVA) and tag == "instance":
             return _openstack(element, f"{{{space}}}")
         if space.startswith(OVIRT) and tag == "vm":
-            return {"platform": "ovirt", "instance": printable(name)}
+            return {"platform": "ovirt", "platform_name": printable(name)}
         if space.startswith(KUBEVIRT):
             return _kubevirt(name)
     return {}
@@ -112,7 +112,7 @@ def _openstack(instance: ET.Element, space: str) -> dict[str, str]:
     user, project = instance.find(f"{space}owner/{space}user"), instance.find(f"{space}owner/{space}project")
     return {
         "platform": "openstack",
-        "instance": printable(instance.findtext(f"{space}name", "")),
+        "platform_name": printable(instance.findtext(f"{space}name", "")),
         "flavor": _attribute(instance.find(f"{space}flavor"), "name"),
         "user": _text(user),
         "user_id": _attribute(user, "uuid"),
@@ -124,7 +124,7 @@ def _openstack(instance: ET.Element, space: str) -> dict[str, str]:
 def _kubevirt(name: str) -> dict[str, str]:
     """KubeVirt names the domain ``namespace_name``; neither part can hold an underscore in Kubernetes."""
     namespace, _, instance = name.partition("_")
-    return {"platform": "kubevirt", "namespace": printable(namespace), "instance": printable(instance)}
+    return {"platform": "kubevirt", "namespace": printable(namespace), "platform_name": printable(instance)}
 
 
 def _attribute(element: ET.Element | None, key: str) -> str:

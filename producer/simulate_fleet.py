@@ -281,7 +281,7 @@ def _inventory(dice: Random, identity: str, name: str, shape: tuple[int, int, in
         user=f"user-{project % 5}",
         user_id=f"{project % 5:032x}",
         flavor=f"m{vcpus}.{memory // GIB}",
-        instance=name,
+        platform_name=name,
         disks=[Disk(device=_disk_name(i), kind="file", bus="virtio", source=f"/var/lib/images/{identity}-{i}.qcow2") for i in range(disks)],
         nics=[
             Nic(device=_nic_name(slot, i), model="virtio", mac=f"52:54:00:{slot % 256:02x}:{i:02x}:01", source="br0") for i in range(nics)

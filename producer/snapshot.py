@@ -55,7 +55,7 @@ def _estimate(vm: VmSnapshot) -> int:
 
 
 def _inventory_estimate(inventory: VmInventory) -> int:
-    texts = [inventory.title, inventory.name, inventory.project, inventory.user, inventory.flavor, inventory.instance]
+    texts = [inventory.title, inventory.name, inventory.project, inventory.user, inventory.flavor, inventory.platform_name]
     disks = sum(len(disk.source) + 20 for disk in inventory.disks)
     nics = sum(len(nic.source) + len(nic.device) + 30 for nic in inventory.nics)
     return 200 + sum(map(len, texts)) + disks + nics

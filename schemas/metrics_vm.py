@@ -240,10 +240,10 @@ INVENTORY_LABELS: Final = (
     "user_id",
     "flavor",
     "namespace",
-    "instance",
+    "platform_name",
 )
-"""Labels of ``vm_info`` beyond uuid and name: the fields of ``VmInventory`` of the same names. ``namespace`` and
-``instance`` are Kubernetes' for KubeVirt; ``instance`` is the cloud's own name of the VM elsewhere."""
+"""Labels of ``vm_info`` beyond uuid and name: the fields of ``VmInventory`` of the same names. ``namespace`` is Kubernetes' for KubeVirt;
+``platform_name`` is what the owner's platform calls the VM (not ``instance``, which is Prometheus' own label of a target)."""
 
 
 def _about(name: str, unit: str, text: str, how: str, labels: tuple[str, ...] = ()) -> Metric:

@@ -48,7 +48,8 @@ class Nic(Struct, frozen=True, gc=False, kw_only=True):
 class VmInventory(Struct, frozen=True, gc=False, kw_only=True):
     """What changes rarely of a VM (topic ``vm.inventory``), from its XML and the metadata of the owner's platform.
 
-    ``platform`` is ``openstack``, ``ovirt``, ``kubevirt`` or "". ``namespace`` and ``instance`` are the platform's own name of the VM.
+    ``platform`` is ``openstack``, ``ovirt``, ``kubevirt`` or "". ``namespace`` and ``platform_name`` are what the
+    platform calls the VM.
     """
 
     uuid: str
@@ -69,7 +70,7 @@ class VmInventory(Struct, frozen=True, gc=False, kw_only=True):
     user_id: str = ""
     flavor: str = ""
     namespace: str = ""
-    instance: str = ""
+    platform_name: str = ""
     disks: list[Disk] = field(default_factory=list)
     nics: list[Nic] = field(default_factory=list)
 

@@ -59,7 +59,7 @@ def test_openstack_nova(version: str) -> None:
         "<nova:flavor name='m1.small'/><nova:owner><nova:user uuid='u-1'>anna</nova:user><nova:project uuid='p-1'>sales</nova:project>"
         "</nova:owner></nova:instance></metadata>"
     )
-    shown = (found.platform, found.instance, found.flavor, found.user, found.user_id, found.project, found.project_id)
+    shown = (found.platform, found.platform_name, found.flavor, found.user, found.user_id, found.project, found.project_id)
     assert shown == ("openstack", "shop", "m1.small", "anna", "u-1", "sales", "p-1")
 
 
@@ -67,12 +67,12 @@ def test_ovirt() -> None:
     found = described(
         "<metadata><ovirt-vm:vm xmlns:ovirt-vm='http://ovirt.org/vm/1.0'><ovirt-vm:clusterVersion>4.7</ovirt-vm:clusterVersion></ovirt-vm:vm></metadata>"
     )
-    assert (found.platform, found.instance) == ("ovirt", "web-1")
+    assert (found.platform, found.platform_name) == ("ovirt", "web-1")
 
 
 def test_kubevirt_names_the_domain_after_namespace_and_instance() -> None:
     found = described("<metadata><kubevirt xmlns='http://kubevirt.io'><uid>1</uid></kubevirt></metadata>", "shop_web-1")
-    assert (found.platform, found.namespace, found.instance) == ("kubevirt", "shop", "web-1")
+    assert (found.platform, found.namespace, found.platform_name) == ("kubevirt", "shop", "web-1")
 
 
 def test_foreign_metadata_is_passed_by() -> None:
