@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from virtflow.processors.dead_letter import DEFECT, Message, TooManyUndecodableError, Window, dead_letter
@@ -60,3 +62,9 @@ def test_the_share_is_taken_over_the_last_messages_only() -> None:
         window.note(MESSAGE, undecodable=undecodable)
     with pytest.raises(TooManyUndecodableError, match=r"5 of the last 10 .* vm\.snapshots\[3\] offset 42"):
         window.note(MESSAGE, undecodable=True)
+
+
+def test_every_reason_is_explained() -> None:
+    """An operator who meets a reason finds it on the page."""
+    page = (Path(__file__).resolve().parents[3] / "docs" / "processors.md").read_text()
+    assert [reason for reason in (*Reason, DEFECT) if f"`{reason}`" not in page] == []
