@@ -1,7 +1,7 @@
 """Events on disk until the broker has them: written before they are sent, removed on the delivery report, replayed at start.
 
 A folder of segments, each a header and entries of ``length, checksum, key length, key, message``. Entries are only ever added to
-the newest segment; a segment whose entries have all been delivered is removed. What a run left behind is read again by the next
+the newest segment; a segment whose entries have all been delivered is removed, the newest one emptied. What a run left behind is read again by the next
 one: an event may then be sent twice, with the same identity, and never be lost.
 
 What a journal can't take or can't read costs nothing but itself: ``append`` says no, ``problems`` counts why, and the caller goes on.
@@ -51,11 +51,10 @@ class Entry:
 
 @dataclass(slots=True)
 class _Segment:
-    """A file of the journal: its size, how many entries it holds, and how many of them the broker does not have yet."""
+    """A file of the journal: its size, and how many of its entries the broker does not have yet."""
 
     path: Path
     size_bytes: int = len(HEADER)
-    entries: int = 0
     waiting: int = 0
     sealed: bool = False
 
@@ -134,7 +133,6 @@ class Journal:
             self._failed(error, f"journal {self.folder} can't be written")
             return None
         segment = self._segments[number]
-        segment.entries += 1
         segment.waiting += 1
         self.trouble = ""
         return Entry(number, key, message)
@@ -158,9 +156,17 @@ class Journal:
             return
         if segment.sealed:
             self._remove(entry.segment)
-        elif segment.size_bytes >= SEGMENT_BYTES // 8:
-            # All of the newest segment is delivered: a new one costs less than reading this one again after a restart.
-            self._seal()
+        elif self._descriptor >= 0:
+            self._empty(segment)
+
+    def _empty(self, segment: _Segment) -> None:
+        """All of the newest segment is delivered: what is not there any more is not sent again after a restart."""
+        try:
+            os.ftruncate(self._descriptor, len(HEADER))
+        except OSError as error:
+            self._failed(error, f"journal segment {segment.path} can't be emptied")
+            return
+        segment.size_bytes = len(HEADER)
 
     def _current(self, size: int) -> int:
         newest = max(self._segments, default=0)
@@ -218,7 +224,7 @@ class Journal:
             segment = self._segments.get(number)
             if segment is None:
                 continue
-            segment.entries = segment.waiting = len(entries)
+            segment.waiting = len(entries)
             if entries:
                 yield entries
             else:

@@ -63,6 +63,19 @@ def test_all_delivered_leaves_nothing(folder: Path) -> None:
     assert replayed(opened(folder)) == []
 
 
+def test_what_was_delivered_is_not_sent_again_after_a_kill(folder: Path) -> None:
+    """As soon as nothing waits the newest segment is empty: a producer that is killed in peace repeats nothing."""
+    first = opened(folder)
+    for entry in write(first, b"one", b"two"):
+        first.delivered(entry)
+    write(first, b"three")
+    killed = folder.parent / "killed"
+    killed.mkdir()
+    for path in segments(folder):
+        (killed / path.name).write_bytes(path.read_bytes())
+    assert replayed(opened(killed)) == [b"three"]
+
+
 def test_a_replayed_segment_goes_when_it_is_delivered(folder: Path) -> None:
     first = opened(folder)
     write(first, b"one", b"two")
