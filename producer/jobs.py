@@ -118,7 +118,11 @@ class Jobs:
         """When ``tend`` has something to do at the latest."""
         if self._call is not None:
             return self._call.began + self.patience
-        return min((watch.due for watch in self._watched.values()), default=NEVER)
+        soonest = min((watch.due for watch in self._watched.values()), default=NEVER)
+        if self.link.lane is not None:
+            return soonest
+        # Without a connection there is nothing to do before there is one, or before it is tried again.
+        return max(soonest, self.link.due) if soonest < NEVER or not self._candidates else self.link.due
 
     def take(self, call: Call, now: float) -> None:
         """A poll has come back."""
