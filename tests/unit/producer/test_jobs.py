@@ -67,7 +67,7 @@ class HandLane(Lane):
         return self.standing
 
 
-class Refused(libvirt.libvirtError):
+class Refused(libvirt.libvirtError):  # type: ignore[misc]
     """An error of libvirt's with a code."""
 
     def __init__(self, code: int) -> None:
