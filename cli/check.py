@@ -18,12 +18,16 @@ from virtflow.runtime.configuration import chosen_file, survey
 from virtflow.runtime.settings import Settings
 
 ALL = ("producer", "processors", "exporter", "node")
+BY_CHOICE = ("history",)
+"""Services that are looked at when they are named, or when their settings are."""
 SWITCHES = ("libvirt.uri", *KAFKA, "topics.prefix")
 LONGEST = 400
 
 
 @click.command()
-@click.option("--for", "services", multiple=True, type=click.Choice(ALL), help="Only what this service needs; may be repeated.")
+@click.option(
+    "--for", "services", multiple=True, type=click.Choice((*ALL, *BY_CHOICE)), help="Only what this service needs; may be repeated."
+)
 @config_switch
 @setting_options(*SWITCHES)
 @json_switch
@@ -67,6 +71,8 @@ def findings(services: tuple[str, ...], config_file: Path | None, switches: dict
         yield Finding(
             ok=True, thing="settings", value=str(config or "no file"), detail=f"good; {len(surveyed.origins)} set, the rest defaults"
         )
+    if services == ALL and any(origin.startswith("history.") for origin in surveyed.origins):
+        services = (*ALL, *BY_CHOICE)
     files = list(settings_check.files(settings, config if config and config.is_file() else None))
     yield from files
     yield from _outside(set(services), settings, files_good=all(finding.ok for finding in files))
@@ -74,7 +80,7 @@ def findings(services: tuple[str, ...], config_file: Path | None, switches: dict
 
 def _outside(services: set[str], settings: Settings, *, files_good: bool) -> Iterator[Finding]:
     alone = services == {"node"}
-    for extra in ("producer", "processors", "exporter"):
+    for extra in ("producer", "processors", "exporter", "history"):
         if extra in services or ("node" in services and extra != "processors"):
             yield from probes.packages(extra)
     if "producer" in services:
@@ -82,11 +88,14 @@ def _outside(services: set[str], settings: Settings, *, files_good: bool) -> Ite
     for listen, key, users in (
         (settings.processors.listen, "processors.listen", {"processors"}),
         (settings.exporter.listen, "exporter.listen", {"exporter", "node"}),
+        (settings.history.listen, "history.listen", {"history"}),
     ):
         if services & users:
             yield from probes.port(listen, key)
     if services & {"producer", "node"}:
         yield from probes.libvirt(settings)
+    if "history" in services:
+        yield from probes.storage(settings)
     if not alone:
         yield from probes.registry(settings)
         if files_good:

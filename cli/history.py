@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import click
 
@@ -67,6 +68,28 @@ def serve_remote_read(settings: Settings) -> None:
       virtflow history serve --listen 127.0.0.1:9180 --config /etc/virtflow/virtflow.toml
     """  # noqa: D301, click's own mark for lines that are kept
     serve("virtflow.history.serve", "history", settings)
+
+
+@history.command("verify")
+@json_switch
+@settings_switches("history.path", *LOG)
+def verify(settings: Settings, *, as_json: bool) -> int:
+    """Read everything there is, and name what is damaged; exit code 1 then. Nothing is changed.
+
+    \b
+    Examples:
+      virtflow history verify
+      virtflow history verify --json
+    """  # noqa: D301, click's own mark for lines that are kept
+    log.setup(settings.log.level, settings.log.format)
+    store = part("virtflow.history.store", "history").Store(settings.history)
+    with Progress() as progress:
+        damage = part("virtflow.history.verify", "history").verify(store, progress)
+    if as_json:
+        click.echo(json.dumps([asdict(each) for each in damage], indent=2))
+    else:
+        click.echo("\n".join(f"{each.table}/{each.file}: {each.why}; {each.fix}" for each in damage) or "everything can be read")
+    return int(bool(damage))
 
 
 for command in (query, over_time, report, where):

@@ -29,6 +29,7 @@ OWN_ANSWER_SECONDS: Final = 2.0
 PACKAGES: Final = {
     "producer": ("libvirt", "confluent_kafka"),
     "processors": ("faust", "confluent_kafka", "aiohttp", "prometheus_client"),
+    "history": ("deltalake", "pyarrow", "duckdb", "numpy", "confluent_kafka", "aiohttp", "prometheus_client"),
     "exporter": ("confluent_kafka", "aiohttp", "prometheus_client", "isal"),
 }
 """What each extra brings that its service imports."""
@@ -41,6 +42,15 @@ def packages(extra: str) -> Iterator[Finding]:
         yield bad("packages", f"virtflow[{extra}]", f"not installed: {', '.join(missing)}", f"pip install 'virtflow[{extra}]'")
     else:
         yield good("packages", f"virtflow[{extra}]", "installed")
+
+
+def storage(settings: Settings) -> Iterator[Finding]:
+    """The history's storage: reachable, writable, safe for two writers, with room, its tables readable by this program."""
+    if any(find_spec(name) is None for name in PACKAGES["history"]):
+        return
+    store = part("virtflow.history.store", "history").Store(settings.history)
+    for judged in part("virtflow.history.storage_check", "history").judge(store):
+        yield Finding(ok=judged.ok, thing="history storage", value=str(store), detail=judged.what, fix=judged.fix)
 
 
 def libvirt(settings: Settings) -> Iterator[Finding]:

@@ -9,11 +9,13 @@ still means one commit. ``hourly`` and ``daily`` have a row per VM or device and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_type_hints
 
 import pyarrow as pa
+from msgspec import Struct
 
 from virtflow.schemas.metrics import of_libvirt
+from virtflow.schemas.records import VmEvent, VmInventory, VmMigration
 from virtflow.schemas.states import STATES
 from virtflow.schemas.topics import EVENTS, INVENTORY, METRICS, MIGRATIONS, Topic
 from virtflow.schemas.vocabulary import Libvirt, Metric, Rollup, Scope, Tier
@@ -121,55 +123,18 @@ _ROLLED: Final = pa.schema(
         *(named for column in COLUMNS for named in column.rolled()),
     ]
 )
-_EVENTS: Final = pa.schema(
-    [
-        _DAY,
-        ("time", TIME),
-        *((name, pa.string()) for name in ("uuid", "name", "node", "boot_id")),
-        ("sequence", pa.int64()),
-        ("kind", pa.string()),
-        *((name, pa.int64()) for name in ("event", "detail", "iteration", "state", "reason")),
-        *((name, pa.string()) for name in ("device", "path", "text")),
-        *((name, pa.int64()) for name in ("size_bytes", "excess_bytes")),
-        ("job", pa.string()),
-    ]
-)
-_MIGRATION_WORDS: Final = ("uuid", "id", "name", "source", "destination", "operation", "type", "kind", "result", "reason")
-_INVENTORY_WORDS: Final = (
-    "title",
-    "machine_type",
-    "platform",
-    "project",
-    "project_id",
-    "user",
-    "user_id",
-    "flavor",
-    "namespace",
-    "platform_name",
-)
 
 
-def _migrations() -> pa.Schema:
-    from virtflow.schemas.fields import MigrationFields
-
-    numbers = [(name, pa.float64() if hint == "float" else pa.int64()) for name, hint in MigrationFields.__annotations__.items()]
-    words = [(name, pa.string()) for name in _MIGRATION_WORDS]
-    order = [("source_boot_id", pa.string()), ("source_sequence", pa.int64())]
-    order += [("destination_boot_id", pa.string()), ("destination_sequence", pa.int64()), ("passes", pa.string())]
-    return pa.schema([_DAY, ("time", TIME), *words, *order, *numbers])
+def _of_record(record: type[Struct], moment: str = "") -> pa.Schema:
+    """Columns after a record's fields: its ``moment`` becomes ``time``, lists and maps become JSON."""
+    hints = {name: hint for name, hint in get_type_hints(record).items() if name not in {moment, "part"}}
+    types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    return pa.schema([_DAY, ("time", TIME), *((name, types.get(hint, pa.string())) for name, hint in hints.items())])
 
 
-_INVENTORY: Final = pa.schema(
-    [
-        _DAY,
-        ("time", TIME),
-        *((name, pa.string()) for name in ("uuid", "name", "node", "boot_id")),
-        ("sequence", pa.int64()),
-        *((name, pa.string()) for name in _INVENTORY_WORDS),
-        *((name, pa.int64()) for name in ("vcpus", "memory_bytes")),
-        *((name, pa.string()) for name in ("disks", "nics")),
-    ]
-)
+_EVENTS: Final = _of_record(VmEvent, "time")
+_MIGRATIONS: Final = _of_record(VmMigration)
+_INVENTORY: Final = _of_record(VmInventory, "collected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +154,7 @@ SAMPLES: Final = Table(
 EVENT_ROWS: Final = Table("events", _EVENTS, "What happened to VMs, and polls of their jobs", ("uuid", "time"), EVENTS)
 MIGRATION_ROWS: Final = Table(
     "migrations",
-    _migrations(),
+    _MIGRATIONS,
     "Migrations, one row per change of what is known; the newest row of an id holds",
     ("uuid", "time"),
     MIGRATIONS,

@@ -150,11 +150,11 @@ class Changes:
             self._known[row["uuid"]] = tuple(row[name] for name in _TOLD[opened.table.name])
 
 
-_PLACES: Final = {"day", "time", "boot_id", "sequence", "uuid"}
+_PLACES: Final = {"day", "time", "boot_id", "sequence", "uuid", "seen"}
 _TOLD: Final = {table.name: tuple(name for name in table.schema.names if name not in _PLACES) for table in (INVENTORY_ROWS, MIGRATION_ROWS)}
 _TIES: Final = {
     INVENTORY_ROWS.name: [("boot_id", "ascending"), ("sequence", "ascending")],
-    MIGRATION_ROWS.name: [("source_sequence", "ascending"), ("destination_sequence", "ascending")],
+    MIGRATION_ROWS.name: [("revision", "ascending")],
 }
 
 
@@ -166,7 +166,7 @@ def _said(record: Written) -> tuple[Any, ...]:
 
 def _plain(value: Any) -> Any:  # noqa: ANN401, any field's value
     if isinstance(value, list):
-        return msgspec.json.encode(value).decode() if value else None
+        return msgspec.json.encode(value, order="deterministic").decode() if value else None
     if isinstance(value, str):
         return value or None
     return None if value != value or value == -1 else value  # noqa: PLR0124, only NaN differs from itself

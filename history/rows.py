@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -49,33 +49,19 @@ _DEVICES: Final[tuple[tuple[str, type[Struct], str], ...]] = (
 )
 
 
-def event_rows(events: Sequence[VmEvent]) -> pa.Table:
-    """One row per event; job statistics as JSON."""
-    fields = dict(_fields(VmEvent, events))
-    fields["job"] = [json.dumps(event.job, sort_keys=True) if event.job else None for event in events]
-    return _table(EVENT_ROWS, fields, [event.time for event in events])
-
-
-def migration_rows(migrations: Sequence[VmMigration]) -> pa.Table:
-    """One row per state of a migration, at the time of its newest news."""
-    fields = dict(_fields(VmMigration, migrations))
-    fields["passes"] = [_json(migration.passes) for migration in migrations]
-    return _table(MIGRATION_ROWS, fields, [moment_of(migration) for migration in migrations])
-
-
-def inventory_rows(inventories: Sequence[VmInventory]) -> pa.Table:
-    """One row per inventory; disks and NICs as JSON."""
-    fields = dict(_fields(VmInventory, inventories))
-    fields["disks"] = [_json(inventory.disks) for inventory in inventories]
-    fields["nics"] = [_json(inventory.nics) for inventory in inventories]
-    return _table(INVENTORY_ROWS, fields, [inventory.collected for inventory in inventories])
+def record_rows(table: Table, records: Sequence[Written]) -> pa.Table:
+    """One row per record, at its moment; lists and maps as JSON."""
+    first = records[0] if records else None
+    fields = dict(_fields(type(first), records)) if first is not None else dict.fromkeys(table.schema.names, ())
+    for name, values in fields.items():
+        if values and isinstance(values[0], list | dict):
+            fields[name] = [_json(value) for value in values]
+    return _table(table, fields, [moment_of(record) for record in records])
 
 
 ROWS: Final[dict[str, Callable[[Sequence[Any]], pa.Table]]] = {
     SAMPLES.name: sample_rows,
-    EVENT_ROWS.name: event_rows,
-    MIGRATION_ROWS.name: migration_rows,
-    INVENTORY_ROWS.name: inventory_rows,
+    **{table.name: partial(record_rows, table) for table in (EVENT_ROWS, MIGRATION_ROWS, INVENTORY_ROWS)},
 }
 
 
@@ -157,5 +143,5 @@ def _days(seconds: np.ndarray[Any, np.dtype[np.float64]]) -> pa.Array:
     return pa.array(np.floor(seconds / DAY_SECONDS).astype(np.int32), pa.int32()).cast(pa.date32())
 
 
-def _json(items: Sequence[Struct]) -> str | None:
-    return msgspec.json.encode(items).decode() if items else None
+def _json(value: Any) -> str | None:  # noqa: ANN401, a list or a map
+    return msgspec.json.encode(value, order="deterministic").decode() if value else None

@@ -135,9 +135,13 @@ class Store:
 
     def filesystem(self, table: Table) -> fs.FileSystem:
         """The table's files for Arrow."""
+        return self.folder(table.name)
+
+    def folder(self, name: str) -> fs.FileSystem:
+        """The files below a name for Arrow."""
         if self.local:
-            return fs.SubTreeFileSystem(self.table_uri(table), fs.LocalFileSystem())
-        return fs.PyFileSystem(DeltaStorageHandler(self.table_uri(table), self.options or None))
+            return fs.SubTreeFileSystem(f"{self.uri}/{name}", fs.LocalFileSystem())
+        return fs.PyFileSystem(DeltaStorageHandler(f"{self.uri}/{name}", self.options or None))
 
 
 class Opened:

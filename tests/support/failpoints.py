@@ -1,7 +1,7 @@
 """``virtflow`` that kills itself (SIGKILL) at a chosen point of a commit: ``python -m tests.support.failpoints POINT COUNT WORDS...``.
 
-Points: ``write`` before a file is written, ``file`` when the file is there and nobody knows, ``commit`` when the commit is made and
-its maker does not know, ``rows`` before rows are made. COUNT is how many times the point is passed first.
+Points: ``rows`` before rows are made, ``write`` before a file is written, ``file`` when it is there and nobody knows, ``before commit``,
+``commit`` when the commit is made and its maker does not know. COUNT is how many times the point is passed first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-POINTS = ("write", "file", "commit", "rows")
+POINTS = ("write", "file", "before commit", "commit", "rows")
 
 
 def _dying(function: Callable[..., Any], passes: int, *, after: bool) -> Callable[..., Any]:
@@ -37,9 +37,9 @@ def main() -> None:
 
     match point:
         case "write" | "file":
-            Opened.write = _dying(Opened.write, int(passes), after=point == "file")  # type: ignore[method-assign]
-        case "commit":
-            Opened.commit = _dying(Opened.commit, int(passes), after=True)  # type: ignore[method-assign]
+            Opened.write_file = _dying(Opened.write_file, int(passes), after=point == "file")  # type: ignore[method-assign]
+        case "commit" | "before commit":
+            Opened.commit = _dying(Opened.commit, int(passes), after=point == "commit")  # type: ignore[method-assign]
         case "rows":
             for name, function in list(rows.ROWS.items()):
                 rows.ROWS[name] = _dying(function, int(passes), after=False)
