@@ -56,8 +56,14 @@ def _arguments() -> argparse.Namespace:
 def _where() -> dict[str, str]:
     """What the numbers were measured on; the load is that of other processes too, at the end of the run."""
     busy = os.getloadavg()[1]
-    machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}"
-    return {"machine": f"{machine}, load average {busy:.1f}", "version": version(), "date": time.strftime("%Y-%m-%d", time.gmtime())}
+    machine = (
+        f"{os.cpu_count()} CPUs, {platform.machine()}, Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}"
+    )
+    return {
+        "machine": f"{machine}, load average {busy:.1f} with other work, nice {os.nice(0)}",
+        "version": version(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
 
 
 def page(results: dict[str, Any]) -> str:

@@ -8,18 +8,12 @@ from pathlib import Path
 import pytest
 
 from scripts import benchmarks
-from scripts.bench_hops import CENTRE, Data, hops, rivals
+from scripts.bench_hops import Data, rivals
 from scripts.bench_pipeline import Load, measure
 
 
 def test_the_page_is_generated_from_the_results() -> None:
     assert benchmarks.PAGE.read_text() == benchmarks.page(json.loads(benchmarks.RESULTS.read_text()))
-
-
-def test_the_centre_stays_within_its_budget(tmp_path: Path) -> None:
-    """CPU per VM-sample of all the centre's hops, on whatever machine this is."""
-    found = {hop.name: hop.microseconds for hop in hops(Data(), tmp_path)}
-    assert sum(found[name] for name in CENTRE) < 200.0
 
 
 def test_the_usual_ways_cost_more() -> None:
