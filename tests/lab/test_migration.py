@@ -207,7 +207,11 @@ def test_there_and_back_five_times(parts: Parts) -> None:
     assert len(set(ends)) == 10
     delays = sorted(first_shown(watch, end) - end.ended_timestamp_seconds for end in ended)
     assert delays[-1] < EVENT_SECONDS, delays
-    on_topic = sorted(at - one.updated_timestamp_seconds for at, one in parts.tap.arrivals if one.id in ends and one.result == "running")
+    first: dict[float, float] = {}
+    for at, one in parts.tap.arrivals:
+        if one.id in ends and not isnan(one.updated_timestamp_seconds):
+            first.setdefault(one.updated_timestamp_seconds, at)
+    on_topic = sorted(at - taken for taken, at in first.items())
     assert on_topic[int(len(on_topic) * 0.99)] < EVENT_SECONDS, on_topic[-5:]
     assert watch.longest_gap("vm_state", uuid=uuid) <= 2 * INTERVAL_SECONDS + SLACK_SECONDS
     assert watch.longest_gap("vm_cpu_seconds_total", uuid=uuid) <= 2 * INTERVAL_SECONDS + SLACK_SECONDS
