@@ -1,0 +1,144 @@
+"""Events on their way to a real broker: in order, through outages, with and without a journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.broker import Broker
+from tests.support.lab_process import await_true
+from tests.support.record_tap import RecordTap
+from tests.support.topic_writer import TopicWriter
+from virtflow.producer.inbox import Happened
+from virtflow.producer.publish_events import MEMORY_EVENTS, WINDOW, EventPublisher
+from virtflow.runtime.settings import Kafka, Producer, Settings, Topics
+from virtflow.schemas.records import VmEvent
+from virtflow.schemas.topics import EVENTS, Cleanup, Topic
+
+UUIDS = [f"00000000-0000-4000-8000-{number:012x}" for number in range(3)]
+SECONDS = 30.0
+LATENCY_SECONDS = 0.5
+
+Make = Callable[..., EventPublisher]
+
+
+def happened(number: int, kind: str = "balloon_change") -> Happened:
+    details: tuple[object, ...] = ({"type": 2, "time_elapsed": number},) if kind == "job" else (number,)
+    return Happened(UUIDS[number % 3], "vm", kind, details, time.time())
+
+
+def topic_of(writer: TopicWriter) -> Topic:
+    """vm.events under the writer's prefix."""
+    return Topic(writer.name(EVENTS), "VM uuid", "VmEvent", Cleanup.DELETE, "", 1)
+
+
+@pytest.fixture
+def writer(broker: Broker) -> TopicWriter:
+    return TopicWriter(broker.address, topics=(EVENTS,))
+
+
+@pytest.fixture
+def make(tmp_path: Path, writer: TopicWriter) -> Make:
+    def publisher(address: str, folder: Path | None = None, size: int = 1 << 24) -> EventPublisher:
+        producer = Producer(journal_folder=str(folder or tmp_path / "journal"), journal_bytes=size)
+        return EventPublisher(
+            Settings(kafka=Kafka(bootstrap_servers=address), topics=Topics(prefix=writer.prefix), producer=producer), "node-1"
+        )
+
+    return publisher
+
+
+def numbers(tap: RecordTap[VmEvent]) -> dict[str, list[int]]:
+    """The sequence numbers that have come, by VM, in the order of their arrival."""
+    found: dict[str, list[int]] = {}
+    for event in tap.records():
+        found.setdefault(event.uuid, []).append(event.sequence)
+    return found
+
+
+def expected(count: int) -> dict[str, list[int]]:
+    return {UUIDS[place]: list(range(place, count, 3)) for place in range(3)}
+
+
+def test_events_arrive_at_once_and_in_order(broker: Broker, writer: TopicWriter, make: Make) -> None:
+    """Each VM's in the order of their numbers, soon; the journal is empty afterwards."""
+    publisher = make(broker.address)
+    with RecordTap(broker.address, topic_of(writer), VmEvent) as tap:
+        publisher.offer(happened(0))
+        tap.await_record(lambda event: event.sequence == 0, "the first one")
+        for number in range(1, 600):
+            publisher.offer(happened(number))
+        await_true(lambda: numbers(tap) == expected(600), SECONDS, "all of them")
+        began = time.time()
+        publisher.offer(happened(600))
+        tap.await_record(lambda event: event.sequence == 600, "one more")
+        assert time.time() - began < LATENCY_SECONDS
+        await_true(lambda: publisher.outgoing().journal_events == 0, SECONDS, "all are acknowledged")
+        assert publisher.outgoing().events == {"balloon_change": 601}
+        assert publisher.outgoing().drops == {}
+    assert publisher.close(5.0) == 0
+
+
+def test_what_a_run_left_goes_first(broker: Broker, writer: TopicWriter, make: Make) -> None:
+    """Without a broker all is on disk; the next run sends it with its own identity before anything new."""
+    first = make("127.0.0.1:1")
+    for number in range(300):
+        first.offer(happened(number))
+    await_true(lambda: first.outgoing().journal_bytes > 300 * 50, SECONDS, "all are written")
+    assert first.close(0.2) == 300
+    second = make(broker.address)
+    for number in range(3):
+        second.offer(happened(number))
+    with RecordTap(broker.address, topic_of(writer), VmEvent) as tap:
+        await_true(lambda: len(tap.records()) >= 303, SECONDS, "both runs' events")
+        assert numbers(tap) == {uuid: [*left, place] for place, (uuid, left) in enumerate(expected(300).items())}
+        assert len({event.boot_id for event in tap.records()}) == 2
+    assert second.close(5.0) == 0
+
+
+def test_without_a_journal_events_go_all_the_same(broker: Broker, writer: TopicWriter, make: Make, tmp_path: Path) -> None:
+    """A folder that can't be one: counted, said, and every event arrives."""
+    (tmp_path / "file").write_text("")
+    publisher = make(broker.address, tmp_path / "file" / "journal")
+    with RecordTap(broker.address, topic_of(writer), VmEvent) as tap:
+        for number in range(30):
+            publisher.offer(happened(number))
+        await_true(lambda: numbers(tap) == expected(30), SECONDS, "all of them")
+    assert publisher.outgoing().drops == {"journal_broken": 31}
+    assert publisher.close(5.0) == 0
+
+
+def test_full_without_a_broker_memory_is_bounded(make: Make) -> None:
+    """What fits neither on disk nor in memory is lost, and counted to the last one."""
+    publisher = make("127.0.0.1:1", size=65_536)
+    total = 3 * MEMORY_EVENTS
+    for number in range(total):
+        publisher.offer(happened(number))
+
+    def dealt_with() -> bool:
+        told = publisher.outgoing()
+        return told.journal_events <= MEMORY_EVENTS + WINDOW and told.drops.get("event_lost") == total - told.journal_events
+
+    await_true(dealt_with, SECONDS, "all of them wait or are lost")
+    told = publisher.outgoing()
+    assert told.drops["journal_full"] > 0
+    assert 0 < told.journal_bytes <= 65_536
+    publisher.close(0.2)
+
+
+def test_polls_wait_in_memory_the_newest_of_each_vm(broker: Broker, writer: TopicWriter, make: Make) -> None:
+    """They are not journalled, and never overtake an event that came before them."""
+    publisher = make(broker.address)
+    with RecordTap(broker.address, topic_of(writer), VmEvent) as tap:
+        for number in range(300):
+            publisher.offer(happened(number, "job" if number % 2 else "balloon_change"))
+        await_true(lambda: len(tap.records()) >= 150, SECONDS, "the events")
+        tap.await_record(lambda event: event.sequence == 299, "the last poll")
+        for received in numbers(tap).values():
+            assert received == sorted(received)
+        events = {event.sequence for event in tap.records() if event.kind == "balloon_change"}
+        assert events == set(range(0, 300, 2))
+    assert publisher.close(5.0) == 0
