@@ -130,7 +130,8 @@ def _told() -> Iterator[None]:
     except duckdb.OutOfMemoryException as error:
         raise QueryError(f"would take more memory than history.query_memory_bytes allows: {_first_line(error)}") from error
     except duckdb.Error as error:
-        raise QueryError(_first_line(error)) from error
+        text = _first_line(error)
+        raise QueryError(f"{text}; `virtflow history verify` names the file" if "IOError" in text else text) from error
     except (pa.ArrowException, OSError) as error:
         raise QueryError(f"a file can't be read: {_first_line(error)}; `virtflow history verify` finds it") from error
 

@@ -51,10 +51,11 @@ _DEVICES: Final[tuple[tuple[str, type[Struct], str], ...]] = (
 
 def record_rows(table: Table, records: Sequence[Written]) -> pa.Table:
     """One row per record, at its moment; lists and maps as JSON."""
-    first = records[0] if records else None
-    fields = dict(_fields(type(first), records)) if first is not None else dict.fromkeys(table.schema.names, ())
+    if not records:
+        return table.schema.empty_table()
+    fields = _fields(type(records[0]), records)
     for name, values in fields.items():
-        if values and isinstance(values[0], list | dict):
+        if isinstance(values[0], list | dict):
             fields[name] = [_json(value) for value in values]
     return _table(table, fields, [moment_of(record) for record in records])
 

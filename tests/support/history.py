@@ -92,7 +92,7 @@ class Writer:
 
     def __init__(self, address: str, path: Path | str, folder: Path, env: Mapping[str, str] | None = None) -> None:
         """Nothing runs before ``start``."""
-        self._path = path
+        self.path = path
         self.log = folder / "writer.log"
         (self.port,) = free_ports(1)
         self._words = ["history", "write", "--history", str(path), "--bootstrap-servers", address]

