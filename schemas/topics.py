@@ -30,6 +30,9 @@ class Topic:
     def config(self) -> dict[str, str]:
         """The topic's settings as the broker knows them."""
         config = {"cleanup.policy": self.cleanup.value, "max.message.bytes": str(MAX_MESSAGE_BYTES)}
+        if self.cleanup is Cleanup.COMPACT:
+            # The newest segment is never compacted, and whoever starts reads the whole topic: both stay small.
+            config |= {"segment.ms": str(HOUR_MS), "min.cleanable.dirty.ratio": "0.1"}
         if self.retention_ms is not None:
             config["retention.ms"] = str(self.retention_ms)
         return config
