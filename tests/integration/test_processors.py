@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -25,8 +26,8 @@ def bus(broker: Broker) -> Bus:
     return bus
 
 
-def rounds(count: int, vms: int = 5) -> Iterator[NodeSnapshot]:
-    return (snapshot(node, sequence, vms) for sequence in range(count) for node in NODES_OF_TEST)
+def rounds(number: int, vms: int = 5) -> Iterator[NodeSnapshot]:
+    return (snapshot(node, sequence, vms) for sequence in range(number) for node in NODES_OF_TEST)
 
 
 def encoded(snapshots: Iterable[NodeSnapshot]) -> Iterator[tuple[str, bytes]]:
@@ -105,20 +106,31 @@ def test_killed_again_and_again_nothing_is_lost(bus: Bus, tmp_path: Path) -> Non
 
 def test_partitions_move_between_two_processes_and_nothing_is_lost(bus: Bus, tmp_path: Path) -> None:
     """One process joins, the other leaves, while snapshots come in: each sample is there, and both have worked."""
-    sent = list(rounds(150))
-    feeding = Thread(target=lambda: bus.produce(encoded(sent), pause=0.03))
+    sent: list[NodeSnapshot] = []
+    enough = Event()
+
+    def until_enough() -> Iterator[NodeSnapshot]:
+        for sequence in count():
+            for number in range(12):
+                sent.append(snapshot(f"node-{number}", sequence, 2))
+                yield sent[-1]
+            if enough.is_set():
+                return
+
+    feeding = Thread(target=lambda: bus.produce(encoded(until_enough()), pause=0.01))
     one, two = (Processors(bus, tmp_path, instance=name) for name in ("one", "two"))
     with one, two:
         feeding.start()
         for each in (one, two):
             eventually("work for both", lambda each=each: each.value("virtflow_processors_vm_samples_total") > 0)  # type: ignore[misc]
         assert one.terminate() == 0
+        enough.set()
         feeding.join()
         bus.wait_until_committed()
         assert two.terminate() == 0
     metrics = bus.records(METRICS, VmMetrics)
     assert set(identities(metrics)) == set(expected(sent))
-    assert_newest_is_last(metrics, 149)
+    assert_newest_is_last(metrics, sent[-1].sequence)
 
 
 def test_samples_of_a_vm_are_in_order(bus: Bus, tmp_path: Path) -> None:
