@@ -51,6 +51,8 @@ PATIENCE_SECONDS: Final = (0.25, 2.5)
 LIST_SHARE: Final = 0.9
 """Part of that after which the VMs are listed without waiting for the call for all groups any longer."""
 
+WARN_ABOVE: Final = 5
+
 _LOGGER: Final = logging.getLogger(__name__)
 
 
@@ -71,6 +73,12 @@ class Monitor:
         self.captives = Captives(limits(settings), rng)
         self.seconds: float | None = None
         """How long the newest call that ended in this round took."""
+        if settings.captive_calls > WARN_ABOVE:
+            _LOGGER.warning(
+                "producer.captive_calls is %d: from 20 lost calls on libvirtd answers nobody; above %d other clients suffer",
+                settings.captive_calls,
+                WARN_ABOVE,
+            )
         self._safe = safe
         self._processes = processes or Processes()
         self._listed: Listed | None = None

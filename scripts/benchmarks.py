@@ -35,6 +35,10 @@ def main() -> int:
 
             load = Load(given.nodes, given.vms, given.interval, given.seconds)
             results["pipeline"] = measure(load, Path(folder)) | _where()
+        if given.what in {"stuck", "all"}:
+            from scripts.bench_stuck import measure as measure_stuck
+
+            results["stuck"] = measure_stuck(Path(folder), min(given.seconds, 60.0)) | _where()
     if given.write:
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
         PAGE.write_text(page(results))
@@ -44,7 +48,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measures the pipeline on this machine.")
-    parser.add_argument("what", nargs="?", choices=("hops", "pipeline", "all"), default="all")
+    parser.add_argument("what", nargs="?", choices=("hops", "pipeline", "stuck", "all"), default="all")
     parser.add_argument("--seconds", type=float, default=300.0, help="how long the pipeline is watched")
     parser.add_argument("--nodes", type=int, default=20, help="simulated hypervisors")
     parser.add_argument("--vms", type=int, default=50, help="simulated VMs on each")
@@ -73,6 +77,8 @@ def page(results: dict[str, Any]) -> str:
         parts += _hops(hops)
     if pipeline := results.get("pipeline"):
         parts += _pipeline(pipeline)
+    if stuck := results.get("stuck"):
+        parts += _stuck(stuck)
     return "\n\n".join(parts) + "\n"
 
 
@@ -126,6 +132,31 @@ def _pipeline(pipeline: dict[str, Any]) -> list[str]:
             "99th percentile of its VMs counts, the last percent being VMs that have just been deleted."
         ),
         "A process's CPU holds what no single hop shows: the Kafka clients, the stream framework, the event loop and the scrapes.",
+    ]
+
+
+def _stuck(stuck: dict[str, Any]) -> list[str]:
+    load = f"{stuck['vms']} VMs on a real libvirtd; each collector alone, for {stuck['seconds']:g} s, sampled and scraped every"
+    return [
+        "## Stuck VMs, side by side",
+        _origin(stuck, f"scripts/bench stuck --seconds {stuck['seconds']:g}"),
+        f"{load} {stuck['interval_seconds']:g} s; a scrape is given up after {stuck['scrape_limit_seconds']:g} s. Stuck VMs are stopped in the middle.",
+        table(
+            ("collector", "stuck VMs", "healthy VM's age p50", "p99", "scrape, median", "longest", "captured calls left behind"),
+            [
+                (
+                    row["collector"],
+                    str(row["stuck"]),
+                    f"{row['age_p50_seconds']:.1f} s",
+                    f"{row['age_p99_seconds']:.1f} s",
+                    f"{row['scrape_median_seconds']:.2f} s",
+                    f"{row['scrape_longest_seconds']:.2f} s",
+                    str(row["captured_calls_left"]),
+                )
+                for row in stuck["rows"]
+            ],
+        ),
+        "Age is that of the value Prometheus knows of a VM that is not stuck (its disk's reads), just before the next scrape replaces it.",
     ]
 
 
