@@ -14,7 +14,7 @@ import click
 from virtflow.cli.record_text import as_json
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
 from virtflow.cli.table import plain, print_table, printable
-from virtflow.cli.tap import reading
+from virtflow.cli.tap import reading, reading_codec
 from virtflow.processors.convergence import verdict
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.codec import Codec
@@ -52,7 +52,7 @@ def migrations(settings: Settings, *, watch: bool, everything: bool, as_json: bo
       virtflow migrations --json | jq -r '.[] | select(.result == "failed") | .name'
     """  # noqa: D301, click's own mark for lines that are kept
     known: dict[str, VmMigration] = {}
-    codec = Codec()
+    codec = reading_codec(settings)
     with reading(settings, MIGRATIONS) as reader:
         while not reader.caught_up:
             _learn(known, reader.read(READ_SECONDS), codec)

@@ -15,6 +15,7 @@ import click
 from virtflow.cli.parts import part
 from virtflow.cli.record_text import as_json, clock, line
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
+from virtflow.runtime.registry import SchemaIds
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.codec import Codec
 from virtflow.schemas.errors import UndecodableError
@@ -91,7 +92,7 @@ def tap(settings: Settings, topic: Topic | None, **chosen: Any) -> None:  # noqa
         raise click.UsageError(f"name a topic: {', '.join(BY_NAME)}")
     wanted = _filter(chosen["vm"], chosen["on_node"])
     show = _json if chosen["as_json"] else _text
-    codec, left = Codec(), chosen["count"]
+    codec, left = reading_codec(settings), chosen["count"]
     with reading(settings, topic, chosen["start"]) as reader:
         while left is None or left > 0:
             for message in reader.read(READ_SECONDS):
@@ -106,6 +107,13 @@ def reading(settings: Settings, topic: Topic, start: float = float("-inf")) -> A
     logging.getLogger("virtflow.kafka").addHandler(logging.NullHandler())
     logging.getLogger("virtflow.kafka").propagate = False
     return part("virtflow.runtime.topic_reader", "producer").TopicReader(settings, topic, start)
+
+
+def reading_codec(settings: Settings) -> Codec:
+    """A codec that asks the schema registry for what it does not know, where one is configured."""
+    ids = SchemaIds(settings.registry)
+    ids.connect()
+    return Codec(fetch=ids.fetch)
 
 
 def _filter(vm: str, node: str) -> Callable[[Record], bool]:

@@ -142,11 +142,8 @@ def run(settings: Settings, stop: Stop) -> None:
     exporter = Exporter(settings)
     ids = SchemaIds(settings.registry)
     feed = Feed(settings, exporter.fleet, Codec(fetch=ids.fetch), exporter.metrics, SYSTEM)
-    ids.start()
-    try:
-        exporter.serve(stop, feed)
-    finally:
-        ids.stop()
+    ids.connect()
+    exporter.serve(stop, feed)
 
 
 async def _until(stopped: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:

@@ -49,11 +49,16 @@ class SchemaIds:
         self._unknown: dict[int, float] = {}
         self.ids: dict[str, int] = {}
 
+    def connect(self) -> None:
+        """Makes ``fetch`` ask the registry, all that a reader needs; raises ``EnvironmentProblemError`` where the client is not installed."""
+        if self._registry.url:
+            self._client = _client(self._registry)
+
     def start(self) -> None:
-        """Starts to register our schemas in the background; raises ``EnvironmentProblemError`` where the client is not installed."""
-        if not self._registry.url:
+        """``connect``, and registers our schemas in the background."""
+        self.connect()
+        if self._client is None:
             return
-        self._client = _client(self._registry)
         self._thread = threading.Thread(target=self._register_until_done, name="registry", daemon=True)
         self._thread.start()
 

@@ -12,9 +12,12 @@ import pytest
 from tests.support.broker import Broker
 from tests.support.command import PROGRAM, environment, one_line_error, virtflow
 from tests.support.migration_events import Host, followed, whole
+from tests.support.schema_registry import SchemaRegistry
 from tests.support.topic_writer import TopicWriter
 from tests.support.vm_samples import sample, status, uuid
-from virtflow.schemas.records import VmMigration
+from virtflow.schemas.avro import schema_of
+from virtflow.schemas.codec import Codec
+from virtflow.schemas.records import NodeStatus, VmMigration
 from virtflow.schemas.topics import DEAD_LETTERS, EVENTS, METRICS, MIGRATIONS, NODES
 
 EVENTS_OF_ONE = whole(Host("a"), Host("b"))
@@ -93,6 +96,17 @@ def test_tap_prints_lines_for_people(broker: Broker, writer: TopicWriter, words:
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout.splitlines()[-1]
     assert "\x1b" not in done.stdout
+
+
+def test_tap_reads_messages_that_carry_a_registrys_id(broker: Broker) -> None:
+    """Where a registry is configured, what its ids frame is decoded like anything else."""
+    writer = TopicWriter(broker.address, topics=(NODES,))
+    writer.write_bytes(NODES, b"node-1", Codec({"NodeStatus": 7}).encode(status()))
+    with SchemaRegistry({7: schema_of(NodeStatus)}) as registry:
+        switches = ("--bootstrap-servers", broker.address, "--topic-prefix", writer.prefix)
+        words = ("tap", "nodes", "--from", "beginning", "--count", "1", "--json", *switches)
+        done = virtflow(*words, env={"VIRTFLOW_REGISTRY_URL": registry.url})
+    assert [entry["record"]["node"] for entry in records(done)] == [status().node]
 
 
 def test_tap_waits_for_what_comes(broker: Broker, writer: TopicWriter) -> None:
