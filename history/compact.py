@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -86,7 +87,7 @@ class Compaction:
                 case "expire":
                     kept.commit([], step.files)
                 case "compact":
-                    _compact(kept, step)
+                    compact_day(kept, step)
                 case "vacuum":
                     self._vacuum(kept)
         self._tell("steps", len(steps), len(steps))
@@ -135,36 +136,36 @@ class Compaction:
         kept.commit([], [], {VACUUMED: int(self._now // HOUR_SECONDS)})
 
 
-def _compact(kept: Kept, step: Step) -> None:
-    """Writes the files' rows anew, sorted, and puts them in the files' place."""
-    opened, portions = kept.opened, _portions(step)
-    per_file = max(1, len(portions) * FILE_ROWS // max(1, sum(file.rows for file in step.files)))
-    added = []
-    for start in range(0, len(portions), per_file):
-        parts = (_tidy(_read(opened, step, portion), opened.table) for portion in portions[start : start + per_file])
-        added.append(opened.write_file(step.day, (part for part in parts if part.num_rows), compact=True))
+def compact_day(kept: Kept, step: Step) -> None:
+    """Writes the files' rows anew, sorted, and puts them in the files' place.
+
+    Each kind has files of its own, with its own columns: a reader of one VM's disks opens nothing else, and finds in the log which files
+    can have them.
+    """
+    opened, added = kept.opened, []
+    rows = sum(file.rows for file in step.files)
+    for kind in list(KINDS.values()) if _by_kind(step.table) else [""]:
+        names = kind_columns(step.table, kind)
+        portions = buckets(rows)
+        per_file = max(1, len(portions) * FILE_ROWS // max(1, rows))
+        for start in range(0, len(portions), per_file):
+            parts = (_tidy(_read(opened, step, (kind, bucket, names)), step.table) for bucket in portions[start : start + per_file])
+            filled = iter([part for part in parts if part.num_rows] if len(portions) == 1 else parts)
+            first = next(filled, None)
+            if first is not None:
+                added.append(opened.write_file(step.day, chain([first], filled), compact=True, names=names))
     kept.commit(added, step.files, changes=False)
 
 
-Portion = tuple[str, Any]
+def kind_columns(table: Table, kind: str) -> list[str]:
+    """The columns that rows of a kind fill; all where a table has no kinds ("")."""
+    return [name for name in table.schema.names if not kind or _KIND_OF.get(name, kind) == kind]
 
 
-def _portions(step: Step) -> list[Portion]:
-    """Kinds and ranges of uuids whose rows fit into memory, in the order of the table."""
-    kinds = list(KINDS.values()) if _by_kind(step.table) else [""]
-    return [(kind, bucket) for kind in kinds for bucket in buckets(sum(file.rows for file in step.files))]
-
-
-def _read(opened: Opened, step: Step, portion: Portion) -> pa.Table:
-    kind, bucket = portion
-    rows = opened.only(list(step.files))
-    if not kind:
-        return rows.to_table(filter=bucket)
-    names = [name for name in opened.table.schema.names if not _foreign(name, kind)]
-    found = rows.to_table(columns=names, filter=bucket & (pc.field("kind") == kind))
-    count = found.num_rows
-    filled = [found.column(field.name) if field.name in names else pa.nulls(count, field.type) for field in opened.table.schema]
-    return pa.table(filled, schema=opened.table.schema)
+def _read(opened: Opened, step: Step, portion: tuple[str, Any, list[str]]) -> pa.Table:
+    kind, bucket, names = portion
+    wanted = bucket & (pc.field("kind") == kind) if kind else bucket
+    return opened.only(list(step.files)).to_table(columns=names, filter=wanted)
 
 
 def _tidy(rows: pa.Table, table: Table) -> pa.Table:
@@ -178,11 +179,6 @@ def _tidy(rows: pa.Table, table: Table) -> pa.Table:
 
 def _by_kind(table: Table) -> bool:
     return any(names.issubset(table.schema.names) for names in BY_KIND)
-
-
-def _foreign(name: str, kind: str) -> bool:
-    """Whether a column is another kind's metric."""
-    return _KIND_OF.get(name, kind) != kind
 
 
 _KIND_OF: Final = {

@@ -72,6 +72,10 @@ class Query:
             reader = answer.to_arrow_reader(BATCH_ROWS)
             return pa.Table.from_batches(self._bounded(reader), reader.schema)
 
+    def add(self, name: str, rows: pa.Table) -> None:
+        """Lets rows that are in memory be asked under a name."""
+        self._connection.register(name, rows)
+
     def _bounded(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows = 0
         for batch in batches:

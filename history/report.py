@@ -22,6 +22,7 @@ from virtflow.runtime.settings import History
 
 BY: Final = {"project": "project", "owner": "owner", "node": "node", "vm": "vm"}
 KINDS: Final = ("usage", "capacity")
+PORTION_SECONDS: Final = 4 * DAY_SECONDS
 
 _OWNERS: Final = """
     owners AS (
@@ -54,13 +55,13 @@ _PERIODS: Final = """
         LEFT JOIN firsts ON periods.uuid = firsts.uuid
     )"""
 
-_USAGE: Final = """
-    together AS (
+_USAGE_PERIODS: Final = """
         SELECT {key} AS {by}, {extra} time, count(*) AS vms, sum(covered) AS covered, sum(cpu) AS cpu, sum(memory * covered) AS memory,
             sum(cpu / {seconds}) AS cores, sum(block_read) AS block_read, sum(block_written) AS block_written,
             sum(received) AS received, sum(transmitted) AS transmitted
-        FROM owned GROUP BY ALL
-    )
+        FROM owned GROUP BY ALL"""
+
+_USAGE: Final = """
     SELECT {by}, {names} max(vms) AS vms, sum(covered) / 3600 AS vm_hours, sum(cpu) / 3600 AS cpu_hours,
         sum(memory)::DOUBLE / 3600 / 1073741824 AS memory_gib_hours,
         sum(block_read)::BIGINT AS block_read_bytes, sum(block_written)::BIGINT AS block_write_bytes,
@@ -69,12 +70,12 @@ _USAGE: Final = """
         sum(covered) / ({month} * max(vms)) AS coverage
     FROM together GROUP BY {by} ORDER BY cpu_hours DESC NULLS LAST, {by}"""
 
-_CAPACITY: Final = """
-    together AS (
+_CAPACITY_PERIODS: Final = """
         SELECT {key} AS {by}, {extra} time, count(*) AS vms, sum(vcpus) AS vcpus, sum(memory) AS memory, sum(resident) AS resident,
             sum(cpu / {seconds}) AS cores, sum(disk) AS disk, sum(allocated) AS allocated
-        FROM owned GROUP BY ALL
-    )
+        FROM owned GROUP BY ALL"""
+
+_CAPACITY: Final = """
     SELECT {by}, {names} max(vms) AS vms, avg(vcpus) AS vcpus_avg, max(vcpus) AS vcpus_peak,
         avg(cores) AS cpu_cores_avg, max(cores) AS cpu_cores_peak, quantile_cont(cores, 0.95) AS cpu_cores_p95,
         avg(memory) / 1073741824 AS memory_gib_avg, max(memory) / 1073741824 AS memory_gib_peak,
@@ -107,10 +108,14 @@ def report(store: Store, settings: History, asked: Report) -> pa.Table:
         "table": tier.table.name,
         "month": end - start,
     }
-    body = _USAGE if asked.kind == "usage" else _CAPACITY
-    sql = "WITH " + ",".join(part.format(**words) for part in (_OWNERS, _PERIODS, body))
+    of_periods, of_all = (_USAGE_PERIODS, _USAGE) if asked.kind == "usage" else (_CAPACITY_PERIODS, _CAPACITY)
+    sql = "WITH " + ",".join(part.format(**words) for part in (_OWNERS, _PERIODS)) + of_periods.format(**words)
     with Query(store, settings, [tier.table.name, "inventory"]) as query:
-        return query.run(sql, [start * 1_000_000, end * 1_000_000])
+        # A few days at a time: what an hour needs is in that hour, and memory stays bounded however long the month.
+        bounds = range(start, end, PORTION_SECONDS)
+        parts = [query.run(sql, [at * 1_000_000, min(at + PORTION_SECONDS, end) * 1_000_000]) for at in bounds]
+        query.add("together", pa.concat_tables(parts))
+        return query.run(of_all.format(**words))
 
 
 def month_bounds(month: str) -> tuple[int, int]:

@@ -317,8 +317,11 @@ def series_of(table: pa.Table) -> Numbers:
 
 
 def _codes(column: pa.ChunkedArray) -> Numbers:
+    """A number for each word, in the order of the words."""
     encoded = pc.fill_null(column, "").combine_chunks().dictionary_encode()
-    return np.asarray(encoded.indices.to_numpy())
+    rank = np.empty(len(encoded.dictionary), np.int64)
+    rank[pc.sort_indices(encoded.dictionary).to_numpy()] = np.arange(len(rank))
+    return np.asarray(rank[encoded.indices.to_numpy()])
 
 
 def distinct(table: pa.Table, order: Numbers, series: Numbers, time: Numbers) -> Numbers:

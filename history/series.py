@@ -11,7 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from virtflow.history.layout import COLUMN_OF, SAMPLES, Column
+from virtflow.history.layout import COLUMN_OF, SAMPLES, TIME, Column
 from virtflow.history.query import Query
 from virtflow.history.rolling import between
 from virtflow.history.rollup import HOUR_SECONDS, periods_of
@@ -69,7 +69,7 @@ def series(store: Store, settings: History, asked: Range) -> Answer:
     if tier is RAW:
         return Answer(_raw(store, column, uuids, asked, step), tier, step)
     step = max(step, tier.seconds)
-    return Answer(_rolled(Query(store, settings, [tier.table.name]), column, tier, (uuids, asked, step)), tier, step)
+    return Answer(_rolled(store, column, tier, (uuids, asked, step)), tier, step)
 
 
 def uuids_of(store: Store, settings: History, vms: Sequence[str]) -> list[str]:
@@ -115,33 +115,37 @@ def between_start(start: float, step: float) -> Any:  # noqa: ANN401, an Arrow s
     return pa.scalar(int(start // step * step * 1_000_000)).cast(pa.timestamp("us", tz="UTC"))
 
 
-def _rolled(query: Query, column: Column, tier: Tier, asked_for: tuple[list[str], Range, float]) -> pa.Table:
+def _rolled(store: Store, column: Column, tier: Tier, asked_for: tuple[list[str], Range, float]) -> pa.Table:
+    """Rows of a roll-up, several of them as one where the step is longer."""
     uuids, asked, step = asked_for
-    slots = ", ".join("?" for _ in uuids)
-    sql = f"""
-        SELECT make_timestamptz((epoch_us(time) // {int(step)}000000) * {int(step)}000000) AS time, uuid, max(name) AS name, device,
-               {_values(column)}, sum(samples)::BIGINT AS samples, sum(covered_seconds) / {int(step)} AS coverage
-        FROM {tier.table.name}
-        WHERE kind = '{column.kind}' AND time >= make_timestamptz(?) AND time < make_timestamptz(?) AND uuid IN ({slots})
-        GROUP BY ALL ORDER BY uuid, device, time"""  # noqa: S608, names of the catalogue
-    start = int(asked.start // tier.seconds * tier.seconds)
-    with query:
-        return query.run(sql, [start * 1_000_000, int(asked.end) * 1_000_000, *uuids])
+    start = asked.start // tier.seconds * tier.seconds
+    wanted = (pc.field("kind") == column.kind) & pc.field("uuid").isin(uuids) & between("time", start, asked.end)
+    sources = [name for name, _ in column.rolled() if column.rollup is Rollup.LAST or not name.endswith("_last")]
+    with translated(str(store)):
+        rows = store.open(tier.table).dataset().to_table(columns=[*KEY, "samples", "covered_seconds", *sources], filter=wanted)
+    rows = rows.sort_by([(name, "ascending") for name in ("uuid", "device", "time")])
+    names = [name.removeprefix(f"{column.name}_") for name in sources]
+    rows = rows.rename_columns([*KEY, "samples", "coverage", *names])
+    rows = rows.set_column(5, "coverage", pc.divide(rows.column("coverage"), float(step)))
+    return rows if step == tier.seconds else _together(rows, step, names)
 
 
-def _values(column: Column) -> str:
-    name = column.name
-    weight = "samples"
-    match column.rollup:
-        case Rollup.INCREASE:
-            return f"sum({name}_increase)::{'BIGINT' if pa.types.is_integer(column.type) else 'DOUBLE'} AS increase"
-        case Rollup.STATES:
-            return ", ".join(f"sum({name}_{word}_minutes) AS {word}_minutes" for word in column.states)
-        case Rollup.LAST:
-            return f"arg_max({name}_last, time) AS last"
-    return (
-        f"sum({name}_avg * {weight}) / sum({weight}) FILTER ({name}_avg IS NOT NULL) AS avg, min({name}_min) AS min, max({name}_max) AS max"
-    )
+def _together(rows: pa.Table, step: float, names: list[str]) -> pa.Table:
+    """Rows by longer steps: averages weigh by samples, increases and minutes add up."""
+    span = int(step * 1_000_000)
+    micros = rows.column("time").cast(pa.int64())
+    rows = rows.set_column(0, "time", pc.multiply(pc.divide(micros, span), span).cast(TIME))
+    how = {"avg": "sum", "min": "min", "max": "max", "last": "last"}
+    if "avg" in names:
+        weighed = pc.multiply(rows.column("avg"), pc.cast(rows.column("samples"), pa.float64()))
+        rows = rows.set_column(rows.schema.get_field_index("avg"), "avg", weighed)
+    chosen = [("name", "last"), ("samples", "sum"), ("coverage", "sum"), *((name, how.get(name, "sum")) for name in names)]
+    joined = rows.group_by(["uuid", "device", "time"], use_threads=False).aggregate(chosen)
+    joined = joined.rename_columns([name.removesuffix(f"_{dict(chosen).get(name.rpartition('_')[0], '')}") for name in joined.schema.names])
+    if "avg" in names:
+        average = pc.divide(joined.column("avg"), pc.cast(joined.column("samples"), pa.float64()))
+        joined = joined.set_column(joined.schema.get_field_index("avg"), "avg", average)
+    return joined.select([*KEY, "samples", "coverage", *names])
 
 
 def _is_uuid(text: str) -> bool:

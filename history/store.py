@@ -28,12 +28,14 @@ from deltalake.schema import Schema as DeltaSchema
 from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
-from virtflow.history.layout import COLUMNS, LAYOUT_VERSION, Table
+from virtflow.history.layout import COLUMNS, LAYOUT_VERSION, SAMPLES, Table
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, SettingError
 
 LAYOUT_KEY: Final = "virtflow.layout"
 ROW_GROUP_ROWS: Final = 131_072
+ROLLED_GROUP_ROWS: Final = 8_192
+"""A month of one VM touches a group of each of its days: small ones are read sooner."""
 _CONFIGURATION: Final = {
     LAYOUT_KEY: str(LAYOUT_VERSION),
     "delta.checkpointInterval": "100",
@@ -206,13 +208,14 @@ class Opened:
             added.append(self.write_file(mine.column("day")[0].as_py().isoformat(), [mine]))
         return added
 
-    def write_file(self, day: str, parts: Iterable[pa.Table], *, compact: bool = False) -> AddAction:
+    def write_file(self, day: str, parts: Iterable[pa.Table], *, compact: bool = False, names: Sequence[str] = ()) -> AddAction:
         """Writes one file of rows of one day, part by part as they come; each part is a row group or several.
 
-        ``compact``: packed tightly, and for long; such a file holds rows that the table had before.
+        ``compact``: packed tightly, and for long; such a file holds rows that the table had before. ``names``: only these columns; the others
+        are null to every reader.
         """
         path = f"day={day}/{'compact' if compact else 'part'}-{uuid.uuid4().hex}.parquet"
-        schema = self.table.schema.remove(self.table.schema.get_field_index("day"))
+        schema = pa.schema([field for field in self.table.schema if field.name != "day" and (not names or field.name in names)])
         seen = Statistics()
         with translated(self._store.table_uri(self.table)):
             self._files.create_dir(f"day={day}", recursive=True)
@@ -220,7 +223,7 @@ class Opened:
                 for part in parts:
                     seen.add(part)
                     for group in row_groups(part.select(schema.names)):
-                        writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
+                        writer.write_table(group, row_group_size=ROW_GROUP_ROWS if self.table is SAMPLES else ROLLED_GROUP_ROWS)
             size = self._files.get_file_info(path).size
         return AddAction(path, size, {"day": day}, int(time.time() * 1000), not compact, seen.text())
 
