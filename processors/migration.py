@@ -18,7 +18,6 @@ Source of the events and their order: libvirt's reference, and recordings of rea
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum, auto
 from math import isnan
 from typing import Final
 
@@ -27,14 +26,11 @@ from msgspec.structs import asdict, replace
 
 from virtflow.processors.convergence import convergence, with_pass
 from virtflow.processors.job_numbers import job_numbers
+from virtflow.processors.migration_relation import BROKEN_OFF, Relation, is_late, is_running, position_of, relation_of
 from virtflow.schemas import jobs, states
 from virtflow.schemas.jobs import JobType, Kind, Lifecycle, Operation, Result
 from virtflow.schemas.records import NAN, EventPosition, VmEvent, VmMigration
 
-RESTART_SECONDS: Final = 0.5
-"""A job that has run for so much less than the known one is another."""
-LONGER_SECONDS: Final = 10.0
-"""A job that began so much later than the known one is another: a clock that is set moves less, or it splits the migration."""
 NODES_REMEMBERED: Final = 6
 SKEW_SECONDS: Final = 7_200.0
 """How far two hosts' clocks may be apart for an arrival to be joined to a migration that has ended already."""
@@ -45,14 +41,6 @@ SUPERSEDED: Final = "another migration of the VM began"
 PRE_COPY, POST_COPY = "pre_copy", "post_copy"
 
 Changes = tuple[VmMigration, ...]
-
-
-class _Relation(Enum):
-    """What an event of a source is to the known migration."""
-
-    SAME = auto()
-    NEWER = auto()
-    OLDER = auto()
 
 
 def follow(current: VmMigration | None, event: VmEvent) -> Changes:
@@ -81,7 +69,7 @@ def given_up(current: VmMigration, now: float) -> VmMigration:
 def _booked(change: VmMigration, event: VmEvent, revision: int) -> VmMigration:
     """The change as it goes out: which event made it, what its numbers promise."""
     position = EventPosition(node=event.node, boot_id=event.boot_id, sequence=event.sequence)
-    before = _position(change, event.node)
+    before = position_of(change, event.node)
     if before is not None and before.boot_id == event.boot_id:
         position = max(position, before, key=lambda one: one.sequence)
     others = [one for one in change.seen if one.node != event.node]
@@ -96,20 +84,6 @@ def _judged(change: VmMigration) -> VmMigration:
 def _same(one: VmMigration, other: VmMigration) -> bool:
     """Whether nothing but the book-keeping differs; NaN equals NaN here."""
     return msgspec.msgpack.encode(replace(one, seen=other.seen, revision=other.revision)) == msgspec.msgpack.encode(other)
-
-
-def _position(current: VmMigration, node: str) -> EventPosition | None:
-    return next((one for one in current.seen if one.node == node), None)
-
-
-def _late(current: VmMigration | None, event: VmEvent) -> bool:
-    """Whether a later event of the same run of the node's producer was taken already, or this one."""
-    seen = _position(current, event.node) if current else None
-    return seen is not None and seen.boot_id == event.boot_id and event.sequence <= seen.sequence
-
-
-def _running(current: VmMigration | None) -> bool:
-    return current is not None and current.result == Result.RUNNING
 
 
 def _begun(current: VmMigration | None, event: VmEvent, **known: str | float) -> tuple[Changes, VmMigration]:
@@ -130,13 +104,13 @@ def _begun(current: VmMigration | None, event: VmEvent, **known: str | float) ->
 
 
 def _ended(current: VmMigration, result: Result, reason: str, at: float) -> VmMigration:
-    ended = NAN if current.reason == NO_NEWS else current.ended_timestamp_seconds
+    ended = NAN if current.reason in {NO_NEWS, BROKEN_OFF} else current.ended_timestamp_seconds
     return replace(current, result=result.value, reason=reason, ended_timestamp_seconds=_first(ended, at))
 
 
 def _open(current: VmMigration) -> bool:
     """Whether a stronger word may still change the result: it runs, or ended only for want of one."""
-    return current.result == Result.RUNNING or current.reason in {NO_NEWS, UNTOLD}
+    return current.result == Result.RUNNING or current.reason in {NO_NEWS, UNTOLD, BROKEN_OFF}
 
 
 def _first(known: float, at: float) -> float:
@@ -146,60 +120,25 @@ def _first(known: float, at: float) -> float:
 # -- events of the source
 
 
-def _relation(current: VmMigration, event: VmEvent, elapsed: float) -> _Relation:
-    """Whether an event of a source is about the known migration; ``elapsed`` is its job's, NaN where it does not say."""
-    began = event.time - (0.0 if isnan(elapsed) else elapsed)
-    later = not _late(current, event)
-    if _running(current):
-        return _relation_to_running(current, event, elapsed) if later else _late_relation(current, event)
-    if current.source not in {"", event.node}:
-        newer = later and (isnan(current.started_timestamp_seconds) or event.time > current.started_timestamp_seconds)
-        return _Relation.NEWER if newer else _Relation.OLDER
-    if current.source == "" and event.node == current.destination:
-        return _Relation.NEWER if later else _Relation.OLDER
-    if later and began > current.ended_timestamp_seconds:
-        return _Relation.NEWER
-    return _late_relation(current, event)
-
-
-def _relation_to_running(current: VmMigration, event: VmEvent, elapsed: float) -> _Relation:
-    if current.source == "":
-        # The destination was seen first: whoever else speaks of a migration is its source.
-        return _Relation.NEWER if event.node == current.destination else _Relation.SAME
-    started = current.started_timestamp_seconds
-    if current.source != event.node:
-        return _Relation.NEWER if isnan(started) or event.time > started else _Relation.OLDER
-    if elapsed + RESTART_SECONDS < current.elapsed_seconds or event.time - elapsed > started + LONGER_SECONDS:
-        return _Relation.NEWER
-    return _Relation.SAME
-
-
-def _late_relation(current: VmMigration, event: VmEvent) -> _Relation:
-    """A late event still counts for the migration that it falls into."""
-    started = current.started_timestamp_seconds
-    within = current.source in {"", event.node} and (isnan(started) or event.time >= started)
-    return _Relation.SAME if within else _Relation.OLDER
-
-
 def _polled(current: VmMigration | None, event: VmEvent) -> Changes:
     """A poll of a running job."""
     if event.job.get("operation") != Operation.MIGRATION_OUT:
         return ()
     numbers = job_numbers(event.job, completed=False)
     elapsed = float(numbers.get("elapsed_seconds", NAN))
-    relation = _relation(current, event, elapsed) if current else _Relation.NEWER
-    if relation is _Relation.OLDER:
+    relation = relation_of(current, event, elapsed) if current else Relation.NEWER
+    if relation is Relation.OLDER:
         return ()
     ended: Changes = ()
-    if current is None or relation is _Relation.NEWER:
+    if current is None or relation is Relation.NEWER:
         ended, current = _begun(current, event, source=event.node)
     kind = event.job.get("type", JobType.UNBOUNDED)
     if kind in {JobType.FAILED, JobType.CANCELLED} and _open(current):
         result = Result.FAILED if kind == JobType.FAILED else Result.CANCELLED
         return *ended, _ended(replace(current, source=event.node, type=jobs.job_type_word(kind)), result, "", event.time)
-    if current.result == Result.UNKNOWN and current.reason == NO_NEWS:
+    if current.result != Result.COMPLETED and current.reason in {NO_NEWS, BROKEN_OFF}:
         current = replace(current, result=Result.RUNNING.value, reason="", ended_timestamp_seconds=NAN)
-    if not _running(current):
+    if not is_running(current):
         return (*ended, replace(current, source=event.node)) if current.source == "" else ended
     return *ended, _advanced(current, event, numbers, elapsed)
 
@@ -232,13 +171,13 @@ def _completed(current: VmMigration | None, event: VmEvent) -> Changes:
     succeeded = event.job.get("success", 1) != 0
     numbers = job_numbers(event.job, completed=succeeded)
     elapsed = float(numbers.get("elapsed_seconds", NAN))
-    relation = _relation(current, event, elapsed) if current else _Relation.NEWER
-    if relation is _Relation.OLDER:
+    relation = relation_of(current, event, elapsed) if current else Relation.NEWER
+    if relation is Relation.OLDER:
         return ()
     ended: Changes = ()
-    if current is None or relation is _Relation.NEWER:
+    if current is None or relation is Relation.NEWER:
         ended, current = _begun(current, event, source=event.node)
-    if current.type == jobs.job_type_word(JobType.COMPLETED) and not _running(current):
+    if current.type == jobs.job_type_word(JobType.COMPLETED) and not is_running(current):
         return ended
     result = Result.COMPLETED if succeeded else Result.FAILED
     done = replace(
@@ -254,14 +193,14 @@ def _completed(current: VmMigration | None, event: VmEvent) -> Changes:
 
 def _iterated(current: VmMigration | None, event: VmEvent) -> Changes:
     """A new pass over the memory: the earliest sign on the source, but a save has passes too, so it begins nothing."""
-    if current is None or not _running(current) or current.source != event.node or _relation(current, event, NAN) is not _Relation.SAME:
+    if current is None or not is_running(current) or current.source != event.node or relation_of(current, event, NAN) is not Relation.SAME:
         return ()
     return (replace(current, memory_iteration=max(current.memory_iteration, event.iteration)),)
 
 
 def _gone(current: VmMigration | None, event: VmEvent) -> Changes:
     """A polled job is no more, and no event said how it ended."""
-    if current is None or not _running(current) or current.source != event.node or _late(current, event):
+    if current is None or not is_running(current) or current.source != event.node or is_late(current, event):
         return ()
     if event.text in {Result.CANCELLED, Result.FAILED}:
         return (_ended(current, Result(event.text), "", event.time),)
@@ -276,7 +215,7 @@ def _told(current: VmMigration | None, event: VmEvent) -> Changes:
     """QEMU's own status of its migration, at the source."""
     if current is None or current.source != event.node or not _open(current) or event.text not in {Result.CANCELLED, Result.FAILED}:
         return ()
-    if _relation(current, event, NAN) is not _Relation.SAME and not _running(current):
+    if relation_of(current, event, NAN) is not Relation.SAME and not is_running(current):
         return ()
     return (_ended(current, Result(event.text), "", event.time),)
 
@@ -285,36 +224,32 @@ def _told(current: VmMigration | None, event: VmEvent) -> Changes:
 
 
 def _lifecycle(current: VmMigration | None, event: VmEvent) -> Changes:
-    match event.event, event.detail:
-        case Lifecycle.STARTED, jobs.STARTED_MIGRATED:
-            return _arrived(current, event)
-        case Lifecycle.SUSPENDED, jobs.SUSPENDED_MIGRATED | jobs.SUSPENDED_POSTCOPY:
-            return _suspended(current, event)
-        case Lifecycle.RESUMED, jobs.RESUMED_MIGRATED | jobs.RESUMED_POSTCOPY:
-            return _resumed(current, event)
-        case Lifecycle.STOPPED, jobs.STOPPED_MIGRATED:
-            return _left(current, event)
-        case Lifecycle.STOPPED, _:
-            return _stopped(current, event)
-        case _:
-            return ()
+    handle = _TURNS.get((event.event, event.detail)) or (_stopped if event.event == Lifecycle.STOPPED else None)
+    return handle(current, event) if handle else ()
 
 
 def _suspended(current: VmMigration | None, event: VmEvent) -> Changes:
     """The source stops the VM for the switch-over."""
-    if current is None or current.source != event.node or _relation(current, event, NAN) is not _Relation.SAME:
+    if current is None or current.source != event.node or relation_of(current, event, NAN) is not Relation.SAME:
         return ()
     kind = POST_COPY if event.detail == jobs.SUSPENDED_POSTCOPY else current.kind
     return (replace(current, kind=kind, paused_timestamp_seconds=_first(current.paused_timestamp_seconds, event.time)),)
 
 
+def _broken_off(current: VmMigration | None, event: VmEvent) -> Changes:
+    """Post-copy has lost its connection: the VM is at neither end as a whole, until the migration is recovered and completes after all."""
+    if current is None or not is_running(current) or is_late(current, event) or event.node not in {current.source, current.destination}:
+        return ()
+    return (_ended(replace(current, kind=POST_COPY), Result.FAILED, BROKEN_OFF, event.time),)
+
+
 def _left(current: VmMigration | None, event: VmEvent) -> Changes:
     """The VM has left its source: completed, whatever else is missing."""
-    relation = _relation(current, event, NAN) if current else _Relation.NEWER
-    if relation is _Relation.OLDER:
+    relation = relation_of(current, event, NAN) if current else Relation.NEWER
+    if relation is Relation.OLDER:
         return ()
     ended: Changes = ()
-    if current is None or relation is _Relation.NEWER:
+    if current is None or relation is Relation.NEWER:
         ended, current = _begun(current, event, source=event.node)
     if not _open(current):
         return ended
@@ -323,7 +258,7 @@ def _left(current: VmMigration | None, event: VmEvent) -> Changes:
 
 def _stopped(current: VmMigration | None, event: VmEvent) -> Changes:
     """The VM has stopped at one of the ends, but not because it was migrated."""
-    if current is None or not _running(current) or _late(current, event):
+    if current is None or not is_running(current) or is_late(current, event):
         return ()
     handed_over = not isnan(current.resumed_timestamp_seconds)
     word = jobs.detail_word(event.event, event.detail)
@@ -340,7 +275,7 @@ def _stopped(current: VmMigration | None, event: VmEvent) -> Changes:
 
 def _arrived(current: VmMigration | None, event: VmEvent) -> Changes:
     """The VM has been started at a destination, to wait there for its memory."""
-    if _late(current, event):
+    if is_late(current, event):
         return ()
     if current is not None and _awaits(current, event):
         return (replace(current, destination=event.node),)
@@ -352,7 +287,7 @@ def _awaits(current: VmMigration, event: VmEvent) -> bool:
     """Whether the known migration is one whose destination has not been heard of yet."""
     if current.source == event.node:
         return False
-    if _running(current):
+    if is_running(current):
         return current.destination == "" or (current.destination == event.node and not current.reason)
     apart = current.ended_timestamp_seconds - event.time
     if current.destination or current.source == "" or abs(apart) > SKEW_SECONDS:
@@ -362,12 +297,12 @@ def _awaits(current: VmMigration, event: VmEvent) -> bool:
 
 def _resumed(current: VmMigration | None, event: VmEvent) -> Changes:
     """The VM goes on: at the destination that is the hand-over, at the source the end of an attempt."""
-    if _late(current, event):
+    if is_late(current, event):
         return ()
     if current is not None and event.node == current.source:
-        running = _running(current) and event.detail == jobs.RESUMED_MIGRATED
+        running = is_running(current) and event.detail == jobs.RESUMED_MIGRATED
         return (_ended(current, Result.FAILED, UNTOLD, event.time),) if running else ()
-    if current is None or not (_running(current) or _awaits(current, event) or current.destination == event.node):
+    if current is None or not (is_running(current) or _awaits(current, event) or current.destination == event.node):
         ended, current = _begun(current, event, destination=event.node)
     else:
         ended = ()
@@ -379,7 +314,7 @@ def _resumed(current: VmMigration | None, event: VmEvent) -> Changes:
 
 def _found(current: VmMigration | None, event: VmEvent) -> Changes:
     """What a producer found when it started: it makes up for events that nobody heard."""
-    if current is None or not _running(current) or event.node == current.source or current.destination not in {"", event.node}:
+    if current is None or not is_running(current) or event.node == current.source or current.destination not in {"", event.node}:
         return ()
     arriving = event.state == states.PAUSED and event.reason in {states.PAUSED_MIGRATION, states.PAUSED_STARTING_UP}
     if arriving:
@@ -389,7 +324,21 @@ def _found(current: VmMigration | None, event: VmEvent) -> Changes:
     return (replace(current, destination=event.node, resumed_timestamp_seconds=_first(current.resumed_timestamp_seconds, event.time)),)
 
 
-_HANDLERS: Final[dict[str, Callable[[VmMigration | None, VmEvent], Changes]]] = {
+Handle = Callable[[VmMigration | None, VmEvent], Changes]
+
+_TURNS: Final[dict[tuple[int, int], Handle]] = {
+    (Lifecycle.STARTED, jobs.STARTED_MIGRATED): _arrived,
+    (Lifecycle.SUSPENDED, jobs.SUSPENDED_MIGRATED): _suspended,
+    (Lifecycle.SUSPENDED, jobs.SUSPENDED_POSTCOPY): _suspended,
+    (Lifecycle.SUSPENDED, jobs.SUSPENDED_POSTCOPY_FAILED): _broken_off,
+    (Lifecycle.RESUMED, jobs.RESUMED_MIGRATED): _resumed,
+    (Lifecycle.RESUMED, jobs.RESUMED_POSTCOPY): _resumed,
+    (Lifecycle.RESUMED, jobs.RESUMED_POSTCOPY_FAILED): _broken_off,
+    (Lifecycle.STOPPED, jobs.STOPPED_MIGRATED): _left,
+}
+"""Life-cycle events, with their details, that a migration is made of; any other stop is the VM's own."""
+
+_HANDLERS: Final[dict[str, Handle]] = {
     Kind.LIFECYCLE: _lifecycle,
     Kind.ITERATION: _iterated,
     Kind.COMPLETED: _completed,

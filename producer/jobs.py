@@ -1,7 +1,8 @@
 """Running jobs (migrations, and the saves, dumps and backups that look like them) are polled until they end.
 
-A job is found by an event that only a job makes, by ``controlInfo`` where a round shows it, and once at the start among all VMs
-whose monitor is known to answer. A poll is a monitor call like any other: it obeys the same cap of calls that may be lost, skips
+A job is found by an event that only a job makes, and once at the start among all VMs whose monitor is known to answer. libvirt's
+``controlInfo`` is of no use for that: it says "job" while a call holds the VM's lock, and "ok" throughout a migration (measured on
+9.0). A poll is a monitor call like any other: it obeys the same cap of calls that may be lost, skips
 VMs that do not answer, and when it does not come back it is left alone with its lane. One poll is out at a time.
 
 ``Jobs`` decides and never waits; the sampling thread asks it what is due, as it does with the other tiers.

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.migration_events import BEGIN, SAVE, Host, followed, whole
 from tests.support.recorded_events import MIGRATED, recorded_events
-from virtflow.processors.migration import NO_NEWS, SUPERSEDED, UNTOLD, given_up
+from virtflow.processors.migration import BROKEN_OFF, NO_NEWS, SUPERSEDED, UNTOLD, given_up
 from virtflow.schemas.records import VmEvent, VmMigration
 
 
@@ -136,6 +136,15 @@ def _post_copy_without_numbers(a: Host, b: Host) -> list[VmEvent]:
     return _post_copy(a, b)[:-1]
 
 
+def _post_copy_broken(a: Host, b: Host) -> list[VmEvent]:
+    return [*_post_copy(a, b)[:5], a.lifecycle(2.5, 3, 8), b.lifecycle(2.5, 3, 8)]
+
+
+def _post_copy_recovered(a: Host, b: Host) -> list[VmEvent]:
+    begin = [*_post_copy(a, b)[:5], a.lifecycle(2.5, 3, 8)]
+    return [*begin, b.lifecycle(9, 4, 3), b.lifecycle(10, 4, 1), a.lifecycle(10.2, 5, 3), a.completed(10.2, 10.2)]
+
+
 def _save(a: Host, b: Host) -> list[VmEvent]:
     del b
     return [a.poll(1, 1.0, SAVE), a.event(1.5, "migration_iteration", iteration=1), a.completed(2, 2.0, SAVE), a.lifecycle(2.1, 5, 4)]
@@ -159,6 +168,8 @@ TABLE = [
     (_twice, (A, B, "completed"), ""),
     (_all_again, (A, B, "completed"), ""),
     (_post_copy, (A, B, "completed"), ""),
+    (_post_copy_broken, (A, B, "failed"), BROKEN_OFF),
+    (_post_copy_recovered, (A, B, "completed"), ""),
     (_post_copy_without_numbers, (A, B, "completed"), ""),
 ]
 
