@@ -12,6 +12,7 @@ A sink never waits: it is called on the sampling thread. ``sink.outgoing()`` tel
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import socket
@@ -28,6 +29,10 @@ from virtflow.runtime.settings import Settings
 from virtflow.schemas.records import NodeSnapshot
 
 CLOSE_SECONDS: Final = 3.0
+GRACE: Final = 0.5
+"""Part of the interval by which a round may begin late without being left out."""
+WATCHDOG_SECONDS: Final = 10.0
+"""How often systemd hears of us at least, however long the interval is."""
 DRAIN_SECONDS: Final = 5.0
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -98,10 +103,17 @@ def rounds(settings: Settings, source: Source, stop: Stop, sink: Sink) -> None:
             return
         sink.offer(maker.node_snapshot(found, source, sink.outgoing()))
         notify("WATCHDOG=1")
-        missed = max(0, int((time.monotonic() - due) / interval))
+        missed = skipped(time.monotonic() - due, interval)
         maker.counts.rounds_skipped += missed
         due += interval * (missed + 1)
-        source.wait(due)
+        while not stop.is_set() and (now := time.monotonic()) < due:
+            source.wait(min(due, now + WATCHDOG_SECONDS))
+            notify("WATCHDOG=1")
+
+
+def skipped(took: float, interval: float) -> int:
+    """How many points of the grid fall out after a round that took so long: one that has passed by half an interval at most is made up for."""
+    return max(0, math.ceil(took / interval - GRACE) - 1)
 
 
 def one_snapshot(settings: Settings, source: Source, seconds: float) -> NodeSnapshot:
