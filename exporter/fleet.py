@@ -175,15 +175,15 @@ class Fleet:
     def _decide(self, vm: Vm, now: float) -> None:
         """Finds the report that counts, shows it, and notes when the first of them is over."""
         vm.expires = min([report.expires for report in vm.reports.values()])
-        live = [report.record for report in vm.reports.values() if report.record is not None]
+        live = [(report.record, report.expires) for report in vm.reports.values() if report.record is not None]
         if not live:
             vm.shown, vm.identity, vm.lines, vm.info = None, "", (), ""
             vm.conflict, vm.contest = False, Contest()
             return
-        record = live[0]
+        record = live[0][0]
         if len(live) > 1 or not isnan(vm.contest.since):
-            claims = [_claim(each) for each in live]
-            record = live[claims.index(speaker(claims, self.migrations.of(record.uuid)))]
+            claims = [_claim(*each) for each in live]
+            record = live[claims.index(speaker(claims, self.migrations.of(record.uuid)))][0]
             vm.contest = contest(vm.contest, claims, now)
             vm.conflict = conflict(vm.contest, claims, now)
         if record is not vm.shown:
@@ -211,8 +211,9 @@ class Fleet:
         vm.info = self.vm_text.info(vm.shown, identity, vm.inventory)
 
 
-def _claim(record: VmMetrics) -> Claim:
-    return Claim(record.node, record.state, record.collected, record.state_reason, record.interval)
+def _claim(record: VmMetrics, expires: float) -> Claim:
+    arrived = expires - INTERVALS_ALIVE * record.interval
+    return Claim(record.node, record.state, record.collected, record.state_reason, record.interval, arrived)
 
 
 def _expire_reports(vm: Vm, now: float) -> bool:

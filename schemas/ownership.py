@@ -28,13 +28,17 @@ _INCOMING = frozenset({states.PAUSED_MIGRATION, states.PAUSED_STARTING_UP})
 
 
 class Claim(Struct, frozen=True, gc=False):
-    """What one node says of a VM: its state and reason, when that was collected (Unix seconds of that node's clock), and how often."""
+    """What one node says of a VM: its state and reason, when that was collected (Unix seconds of that node's clock), and how often.
+
+    ``arrived`` is when whoever watches heard it, on the watcher's clock; NaN says that it is always heard anew.
+    """
 
     node: str
     state: int
     collected: float
     reason: int = -1
     interval: float = NAN
+    arrived: float = NAN
 
 
 class Contest(Struct, frozen=True, gc=False):
@@ -95,11 +99,16 @@ def contest(before: Contest, claims: Iterable[Claim], now: float) -> Contest:
 
 
 def conflict(contested: Contest, claims: Iterable[Claim], now: float) -> bool:
-    """Whether the contest has lasted for longer than a hand-over takes with these claims' intervals."""
-    if math.isnan(contested.since):
+    """Whether the contest has lasted for longer than a hand-over takes with these claims' intervals.
+
+    Only claims that were made again since count: a node that let the VM go says nothing of it any more, and what it said last
+    stays until it expires.
+    """
+    known = tuple(claims)
+    longest = max((claim.interval for claim in known if not math.isnan(claim.interval)), default=0.0)
+    if not now - contested.since > HANDOVER_INTERVALS * longest:
         return False
-    longest = max((claim.interval for claim in claims if not math.isnan(claim.interval)), default=0.0)
-    return now - contested.since > HANDOVER_INTERVALS * longest
+    return sum(runs(claim) and not claim.arrived <= contested.since + longest for claim in known) > 1
 
 
 def _weight(claim: Claim) -> tuple[int, float, str]:

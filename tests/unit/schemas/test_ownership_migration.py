@@ -11,8 +11,8 @@ from virtflow.schemas.states import PAUSED, PAUSED_MIGRATION, PAUSED_STARTING_UP
 UUID = "01c4627c-7455-4be4-b014-9523f6d7e739"
 
 
-def claim(node: str, state: int, collected: float = 100.0, reason: int = 1) -> Claim:
-    return Claim(node, state, collected, reason, interval=10.0)
+def claim(node: str, state: int, collected: float = 100.0, reason: int = 1, arrived: float = float("nan")) -> Claim:
+    return Claim(node, state, collected, reason, 10.0, arrived)
 
 
 def migration(result: str, *, resumed: float = float("nan")) -> VmMigration:
@@ -67,3 +67,11 @@ def test_two_that_run_for_longer_than_a_hand_over_are_a_conflict() -> None:
     over = contest(contested, (A_GONE, B_RUNS), 1021.0)
     assert not conflict(over, (A_GONE, B_RUNS), 2000.0)
     assert not conflict(contest(over, both, 2000.0), both, 2020.0)
+
+
+@pytest.mark.parametrize(("source_again", "expected"), [(990.0, False), (1009.0, False), (1011.0, True)])
+def test_what_a_node_said_before_it_let_go_is_no_conflict(source_again: float, expected: bool) -> None:  # noqa: FBT001, the table's column
+    """After a hand-over the source says nothing more: its last claim, however late it came, does not count for ever."""
+    contested = Contest(1000.0)
+    claims = (claim("a", RUNNING, arrived=source_again), claim("b", RUNNING, arrived=1025.0))
+    assert conflict(contested, claims, 1025.0) is expected
