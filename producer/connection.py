@@ -228,11 +228,6 @@ class Link:
         return lanes
 
     @property
-    def hanging(self) -> int:
-        """Openings that have not come back."""
-        return len(self._openings)
-
-    @property
     def due(self) -> float:
         """When ``tend`` has something to do again at the latest; infinity while the connection stands."""
         if self.lane is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -79,11 +79,3 @@ class Inventories:
 def per_round(vms: int, interval: float, every_seconds: float) -> int:
     """How many descriptions a round may read: four times what keeps up, and never less than a few."""
     return max(LEAST_PER_ROUND, round(4 * vms * interval / every_seconds))
-
-
-def total(counters: Iterable[Counter[str]]) -> Counter[str]:
-    """The sum of several counters."""
-    result: Counter[str] = Counter()
-    for counter in counters:
-        result.update(counter)
-    return result

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -58,13 +60,14 @@ class Recording:
         ``passed_by`` counts lines without a sample by reason; ``newest`` has of each VM the newest line of every node that has one.
         """
         self.passed_by: Counter[str] = Counter()
+        self._woken = threading.Event()
         by_node: dict[tuple[str, str], Recorded] = {}
         try:
             with path.open("rb") as file:
-                for time, node, reading in self._samples(_lines(file)):
+                for at, node, reading in self._samples(_lines(file)):
                     known = by_node.get((reading.uuid, node))
-                    if known is None or known.time <= time:
-                        by_node[reading.uuid, node] = Recorded(time, node, reading, known.time if known else math.nan)
+                    if known is None or known.time <= at:
+                        by_node[reading.uuid, node] = Recorded(at, node, reading, known.time if known else math.nan)
         except OSError as error:
             raise EnvironmentProblemError(
                 thing="recording",
@@ -103,13 +106,15 @@ class Recording:
         return self._round
 
     def wait(self, until: float) -> None:
-        """Nothing arrives; see ``Source``."""
+        """Nothing arrives meanwhile; see ``Source``."""
+        self._woken.wait(max(0.0, until - time.monotonic()))
 
     def devices(self, uuid: str, names: tuple[str, ...]) -> None:
         """Nothing depends on them; see ``Source``."""
 
     def wake(self) -> None:
-        """Nothing waits; see ``Source``."""
+        """Return from waiting; see ``Source``."""
+        self._woken.set()
 
     def close(self, seconds: float) -> bool:
         """Nothing is open; see ``Source``."""
@@ -126,9 +131,9 @@ def _lines(file: Any) -> Iterator[bytes]:  # noqa: ANN401, a binary file
 
 
 def _sample(entry: dict[str, Any]) -> tuple[float, str, Reading] | None:
-    time, node, name, uuid, data = (entry.get(key) for key in ("t", "node", "vm", "uuid", "data"))
-    if not isinstance(time, int | float) or not math.isfinite(time) or not EARLIEST_SECONDS <= time <= LATEST_SECONDS:
+    at, node, name, uuid, data = (entry.get(key) for key in ("t", "node", "vm", "uuid", "data"))
+    if not isinstance(at, int | float) or not math.isfinite(at) or not EARLIEST_SECONDS <= at <= LATEST_SECONDS:
         return None
     if not (isinstance(node, str) and isinstance(name, str) and isinstance(uuid, str) and isinstance(data, dict) and is_uuid(uuid)):
         return None
-    return float(time), node, Reading(uuid, name, data, float(time)) if answered(data) else Reading(uuid, name, data)
+    return float(at), node, Reading(uuid, name, data, float(at)) if answered(data) else Reading(uuid, name, data)
