@@ -1,4 +1,4 @@
-"""The running pipeline of scripts/up: broker, topics, processors, exporter, a producer or simulated nodes, and Prometheus.
+"""The running pipeline of scripts/up: broker, topics, processors, exporter, history, a producer or simulated nodes, and Prometheus.
 
 The programs are the real ones with the real settings; this file only chooses ports and the order. Standard library only.
 """
@@ -50,6 +50,7 @@ class Ports:
     kafka_controller: int = 9093
     exporter: int = 9177
     processors: int = 9178
+    history: int = 9179
     prometheus: int = 9090
 
 
@@ -112,6 +113,7 @@ def write_settings(folder: Path, ports: Ports, interval: float, uri: str) -> Pat
         "producer": {"interval_seconds": interval, "journal_folder": str(folder / "journal")},
         "processors": {"listen": f"{HOST}:{ports.processors}"},
         "exporter": {"listen": f"{HOST}:{ports.exporter}"},
+        "history": {"path": str(folder / "history"), "listen": f"{HOST}:{ports.history}", "instance": "up"},
     }
     lines = [line for name, keys in sections.items() for line in (f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in keys.items()))]
     file = folder / "virtflow.toml"
@@ -155,6 +157,7 @@ class Pipeline:
         services = [
             Part("processors", [virtflow, "processors", "--config", str(settings)], self.address("processors") + "/readyz"),
             Part("exporter", [virtflow, "exporter", "--config", str(settings)], self.address("exporter") + "/readyz"),
+            Part("history", [virtflow, "history", "write", "--config", str(settings)], self.address("history") + "/readyz"),
             Part(self.source.command, [virtflow, self.source.command, "--config", str(settings)]),
             self._prometheus(),  # the last to start is the first to end: it sees nothing go down
         ]
@@ -221,13 +224,15 @@ def wait_for_vms(pipeline: Pipeline, supervisor: Supervisor, started: float) -> 
 def welcome(pipeline: Pipeline) -> str:
     """Return what a person wants to know once everything runs."""
     prometheus = pipeline.address("prometheus")
+    virtflow, settings = Path(sys.executable).parent / "virtflow", pipeline.folder / "virtflow.toml"
     return f"""
   VMs           every {pipeline.interval:g} s: {pipeline.source.why}
   Metrics       {pipeline.address("exporter")}/metrics
   Prometheus    {prometheus}  (try: {prometheus}/graph?g0.expr=vm%3Acpu_usage%3Aratio&g0.tab=0)
   Processors    {pipeline.address("processors")}/metrics
+  History       {pipeline.folder / "history"}  (try: {virtflow} history query "FROM vms LIMIT 5" --config {settings})
   Kafka         {HOST}:{pipeline.ports.kafka}
-  Settings      {pipeline.folder / "virtflow.toml"}  (for any command: {Path(sys.executable).parent / "virtflow"} topics list --config ...)
+  Settings      {settings}  (for any command: {virtflow} topics list --config ...)
   Data, logs    {pipeline.folder}  (scripts/up --reset removes it)
   Ctrl-C stops everything.
 """

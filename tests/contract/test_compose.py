@@ -42,10 +42,11 @@ def test_the_schema_would_object() -> None:
 
 
 def test_everything_the_pipeline_needs_is_there() -> None:
-    """Broker, topics job, processors, exporter, Prometheus, Grafana; simulated nodes only when asked for."""
-    assert set(SERVICES) == {"broker", "topics", "processors", "exporter", "prometheus", "grafana", "simulator"}
+    """Broker, topics job, processors, exporter, history and its storage, Prometheus, Grafana; simulated nodes only when asked for."""
+    centre = {"broker", "topics", "processors", "exporter", "storage", "history", "history-serve", "prometheus", "grafana"}
+    assert set(SERVICES) == {*centre, "simulator"}
     assert {name for name, service in SERVICES.items() if "profiles" in service} == {"simulator"}
-    assert OURS == ["exporter", "processors", "simulator", "topics"]
+    assert OURS == ["exporter", "history", "history-serve", "processors", "simulator", "topics"]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -94,7 +95,7 @@ def test_images_have_a_version() -> None:
     """No image moves by itself."""
     for name, service in SERVICES.items():
         if name not in OURS:
-            assert re.search(r":v?\d+\.\d+", service["image"]), name
+            assert re.search(r":(v?\d+\.\d+|RELEASE\.\d{4}-)", service["image"]), name
 
 
 def test_published_on_loopback_unless_told_otherwise() -> None:

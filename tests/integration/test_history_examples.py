@@ -1,0 +1,85 @@
+"""What docs/analytics.md shows works as it stands: SQL and Python on the tables, and consumers that know nothing but the schemas."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts.embedded_kafka import data_folder
+from scripts.embedded_kafka import fetch as fetch_kafka
+from tests.support.broker import Broker
+from tests.support.command import environment, virtflow
+from tests.support.history import fleet_samples, produce
+from tests.support.history_years import hours_of_vm, write_years
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "analytics.md").read_text()
+EXAMPLES = ROOT / "docs" / "examples"
+AVRO = "org.apache.avro:avro:1.12.0"
+DAY = 86_400
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tables") / "history"
+    now = int(time.time()) // DAY * DAY
+    write_years(path, {1: hours_of_vm(1, now - 5 * DAY, now), 2: hours_of_vm(2, now - 5 * DAY, now)})
+    return path
+
+
+def block(language: str) -> str:
+    """The page's code block of a language."""
+    found = re.search(rf"^```{language}\n(.+?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    assert found, language
+    return found[1]
+
+
+def run(code: str, history: Path) -> str:
+    env = environment() | {"PYTHONPATH": ""}
+    command = [sys.executable, "-c", code.replace("HISTORY", str(history))]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def test_duckdb(history: Path) -> None:
+    assert "vm-1" in run(block("python duckdb"), history)
+
+
+def test_sql(history: Path) -> None:
+    done = virtflow("history", "query", "--history", str(history), "--format", "csv", block("sql"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith('"month","cores_per_vm"')
+
+
+@pytest.fixture(scope="module")
+def produced(broker: Broker) -> list[str]:
+    """UUIDs of samples on vm.metrics."""
+    assert virtflow("topics", "create", "--bootstrap-servers", broker.address).returncode == 0
+    samples = list(fleet_samples(1, 5, range(2)))
+    produce(broker.address, "vm.metrics", samples)
+    return sorted(sample.uuid for sample in samples)
+
+
+def consume(command: list[str], broker: Broker, produced: list[str]) -> None:
+    """The consumer sees each sample once."""
+    words = [*command, broker.address, str(ROOT / "schemas"), str(len(produced))]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(line.split()[0] for line in done.stdout.splitlines() if "-" in line.split()[0]) == produced
+
+
+def test_a_consumer_in_python(broker: Broker, produced: list[str]) -> None:
+    consume([sys.executable, str(EXAMPLES / "vm_metrics.py")], broker, produced)
+
+
+def test_a_consumer_in_java(broker: Broker, produced: list[str]) -> None:
+    """On the embedded broker's own jars and Apache Avro."""
+    jars = data_folder() / "avro"
+    if not list(jars.glob("avro-*.jar")):
+        fetch = ["mvn", "-q", "dependency:copy", f"-Dartifact={AVRO}", f"-DoutputDirectory={jars}"]
+        subprocess.run(fetch, check=True, capture_output=True, timeout=300)
+    consume(["java", "-cp", f"{fetch_kafka()}/*:{jars}/*", str(EXAMPLES / "VmMetrics.java")], broker, produced)
