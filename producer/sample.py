@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -152,10 +153,13 @@ class Sampler:
         self._tend()
 
     def _prepare(self, connection: Connection) -> None:
-        """Once per connection, in its thread: the callbacks, and the versions on the node."""
+        """Once per connection, in its thread: the callbacks; and the versions, apart, since libvirt may take its time to look at its QEMU."""
         register(connection, self._inbox)
         if self._status is not None:
             self._status.listen()
+        threading.Thread(target=self._learn_versions, args=(connection,), name="libvirt-versions", daemon=True).start()
+
+    def _learn_versions(self, connection: Connection) -> None:
         self._versions = Versions(version(), *versions(connection))
 
     # -- the round
