@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,10 @@ from tests.support.prometheus import Prometheus
 from virtflow.history.layout import INVENTORY_ROWS, SAMPLES
 from virtflow.history.protocol import Answer, Asked, Match, Matcher, ReadRequest, write_request
 from virtflow.history.repeats import Changes, Sequences
+from virtflow.history.series import Range, series
+from virtflow.history.store import Store
 from virtflow.history.write import TableWriter
+from virtflow.runtime.settings import History
 
 NOW = int(time.time()) // DAY * DAY
 YEARS = NOW - 500 * DAY
@@ -32,9 +36,9 @@ RAW_ROUNDS = 120
 class Served:
     """The history's server with a Prometheus on it, and what is in the tables."""
 
-    def __init__(self, prometheus: Prometheus, url: str, vms: dict[int, list[Hour]]) -> None:
+    def __init__(self, prometheus: Prometheus, url: str, vms: dict[int, list[Hour]], path: Path) -> None:
         """As the fixture made them."""
-        self.prometheus, self.url, self.vms = prometheus, url, vms
+        self.prometheus, self.url, self.vms, self.path = prometheus, url, vms, path
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +64,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     try:
         wait_for(f"http://127.0.0.1:{port}/readyz", folder / "serve.log")
         with Prometheus(folder / "prometheus", {}, remote_read=url) as prometheus:
-            yield Served(prometheus, url, vms)
+            yield Served(prometheus, url, vms, folder / "history")
     finally:
         process.terminate()
         assert process.wait(10) == 0
@@ -136,6 +140,26 @@ def test_samples_are_the_samples_and_end_where_the_vm_did(served: Served) -> Non
     assert dict(stored[0][1]) == expected
     assert served.prometheus.query(f'vm_memory_rss_bytes{{uuid="{vm}"}}', last + 29)
     assert not served.prometheus.query(f'vm_memory_rss_bytes{{uuid="{vm}"}}', last + 31)
+
+
+def test_promql_and_the_history_agree_on_growth(served: Served) -> None:
+    """Over the same raw samples, restarts included: PromQL's increase is the history's, but for its extrapolation to the window's edges."""
+    samples = list(fleet_samples(1, 4, range(RAW_ROUNDS), start=float(RAW)))
+    settings = History(path=str(served.path))
+    end = RAW + (RAW_ROUNDS - 1) * 10
+    compared = 0
+    for vm in {sample.uuid for sample in samples}:
+        points = [(s.collected, s.cpu_seconds_total) for s in samples if s.uuid == vm and s.cpu_seconds_total >= 0]
+        if len(points) < RAW_ROUNDS:
+            continue
+        truth = math.fsum(b - a if b >= a else b for (_, a), (_, b) in pairwise(points))
+        asked = Range("vm_cpu_seconds_total", (vm,), RAW, end + 10, 60)
+        assert math.fsum(series(Store(settings), settings, asked).points.column("increase").to_pylist()) == pytest.approx(truth)
+        window = end - RAW
+        found = served.prometheus.value(f'increase(vm_cpu_seconds_total{{uuid="{vm}"}}[{window}s] @ {end})')
+        assert found == pytest.approx(truth, rel=2 * 10 / window)
+        compared += 1
+    assert compared
 
 
 def test_devices_have_their_label_and_states_their_words(served: Served) -> None:
