@@ -14,7 +14,7 @@ from virtflow.exporter.migrations import Migrations, MigrationText, Options
 from virtflow.exporter.node_text import NodeText
 from virtflow.exporter.text import Lines, VmText, quoted
 from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness
-from virtflow.schemas.ownership import Claim, Contest, conflict, contest, speaker
+from virtflow.schemas.ownership import Claim, Contest, conflict, contest, current, floors, speaker
 from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigration
 
 INTERVALS_ALIVE: Final = 3
@@ -39,7 +39,19 @@ class Report:
 class Vm:
     """One VM: its nodes' reports, the sample that is shown, and its rendered lines."""
 
-    __slots__ = ("conflict", "contest", "expires", "identity", "info", "inventory", "lines", "monitor_collected", "reports", "shown")
+    __slots__ = (
+        "conflict",
+        "contest",
+        "expires",
+        "floors",
+        "identity",
+        "info",
+        "inventory",
+        "lines",
+        "monitor_collected",
+        "reports",
+        "shown",
+    )
 
     def __init__(self) -> None:
         """Nothing is known yet."""
@@ -51,6 +63,7 @@ class Vm:
         self.info = ""
         self.monitor_collected = float("nan")
         self.contest = Contest()
+        self.floors: dict[str, float] = {}
         self.conflict = False
         self.expires = NEVER
 
@@ -90,7 +103,7 @@ class Fleet:
         """Takes a sample of a VM; what is not newer than the same node's newest has no effect."""
         vm = self._vms.get(record.uuid)
         if vm is None:
-            vm = self._vms[record.uuid] = Vm()
+            vm = self._vms[record.uuid] = self._new(record.uuid)
         report = vm.reports.get(record.node)
         position = Position(record.boot_id, record.sequence, record.part)
         seen = report.seen if report is not None else None
@@ -108,7 +121,7 @@ class Fleet:
         """Takes what changes rarely of a VM; of two nodes' ones that of the node which speaks counts, else the newer collection."""
         vm = self._vms.get(record.uuid)
         if vm is None:
-            vm = self._vms[record.uuid] = Vm()
+            vm = self._vms[record.uuid] = self._new(record.uuid)
         fresh = _inventory_freshness(vm, record)
         if fresh is Freshness.NEW:
             vm.inventory = record
@@ -128,8 +141,10 @@ class Fleet:
         """Takes a VM's newest migration: it may change who speaks for the VM."""
         fresh = self.migrations.take(record, arrived)
         vm = self._vms.get(record.uuid)
-        if fresh is Freshness.NEW and vm is not None and vm.reports:
-            self._decide(vm, arrived)
+        if fresh is Freshness.NEW and vm is not None:
+            vm.floors = floors(vm.floors, record)
+            if vm.reports:
+                self._decide(vm, arrived)
         return fresh
 
     def take_node(self, status: NodeStatus, arrived: float) -> Freshness:
@@ -172,6 +187,13 @@ class Fleet:
         """The nodes that are known, silent ones included."""
         return list(self._nodes.values())
 
+    def _new(self, uuid: str) -> Vm:
+        """A VM of which nothing is known but, perhaps, its newest migration."""
+        vm, migration = Vm(), self.migrations.of(uuid)
+        if migration is not None:
+            vm.floors = floors({}, migration)
+        return vm
+
     def _decide(self, vm: Vm, now: float) -> None:
         """Finds the report that counts, shows it, and notes when the first of them is over."""
         vm.expires = min([report.expires for report in vm.reports.values()])
@@ -183,9 +205,11 @@ class Fleet:
         record = live[0][0]
         if len(live) > 1 or not isnan(vm.contest.since):
             claims = [_claim(*each) for each in live]
-            record = live[claims.index(speaker(claims, self.migrations.of(record.uuid)))][0]
-            vm.contest = contest(vm.contest, claims, now)
-            vm.conflict = conflict(vm.contest, claims, now)
+            migration = self.migrations.of(record.uuid)
+            standing = current(claims, vm.floors)
+            record = live[claims.index(speaker(standing, migration))][0]
+            vm.contest = contest(vm.contest, standing, now, migration)
+            vm.conflict = conflict(vm.contest, standing, now)
         if record is not vm.shown:
             self._show(vm, record)
 

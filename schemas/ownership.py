@@ -11,7 +11,7 @@ a conflict: two hosts run one VM, or one of them reports what is not true.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -42,9 +42,13 @@ class Claim(Struct, frozen=True, gc=False):
 
 
 class Contest(Struct, frozen=True, gc=False):
-    """Since when (seconds of whoever watches) two nodes have claimed to run a VM without a break; NaN when they do not."""
+    """Since when (seconds of whoever watches) two nodes have claimed to run a VM without a break; NaN when they do not.
+
+    ``stage`` is the migration, and how far it was, that the claims were made under.
+    """
 
     since: float = NAN
+    stage: str = ""
 
 
 def speaks(current: Claim, other: Claim, migration: VmMigration | None = None) -> Claim:
@@ -86,16 +90,45 @@ def handed_over(migration: VmMigration) -> bool:
     return migration.result == "completed"
 
 
+def floors(known: Mapping[str, float], migration: VmMigration) -> dict[str, float]:
+    """From when on (each node's own clock) a node's claims are current, once ``migration`` is known.
+
+    After a hand-over what the source collected before it stopped, and what the destination collected before it went on, is of
+    processes that are over: it stays known for a while, but must not speak again.
+    """
+    if not handed_over(migration):
+        return dict(known)
+    paused, ended = migration.paused_timestamp_seconds, migration.ended_timestamp_seconds
+    over = {migration.source: ended if math.isnan(paused) else paused, migration.destination: migration.resumed_timestamp_seconds}
+    return {**known, **{node: at for node, at in over.items() if node and not math.isnan(at)}}
+
+
+def current(claims: Sequence[Claim], known: Mapping[str, float]) -> Sequence[Claim]:
+    """The claims that are current.
+
+    When none is, the one that was made last before its node's process was over: it is shown until something newer comes.
+    """
+
+    def beyond(claim: Claim) -> float:
+        return claim.collected - known.get(claim.node, -math.inf)
+
+    return [claim for claim in claims if not beyond(claim) < 0] or [max(claims, key=beyond)]
+
+
 def runs(claim: Claim) -> bool:
     """Whether the node says that the VM runs there."""
     return claim.state in _RUNNING
 
 
-def contest(before: Contest, claims: Iterable[Claim], now: float) -> Contest:
-    """How long two nodes have claimed the running VM: to be asked whenever a claim changes or goes. ``now`` is the watcher's clock."""
+def contest(before: Contest, claims: Iterable[Claim], now: float, migration: VmMigration | None = None) -> Contest:
+    """How long two nodes have claimed the running VM: to be asked whenever a claim changes or goes. ``now`` is the watcher's clock.
+
+    A hand-over begins it anew: a VM that goes there and back quickly is claimed by both ends in turn.
+    """
     if sum(map(runs, claims)) < 2:  # noqa: PLR2004, two make a contest
         return Contest()
-    return Contest(now) if math.isnan(before.since) else before
+    stage = f"{migration.id} {handed_over(migration)}" if migration else ""
+    return Contest(now, stage) if math.isnan(before.since) or before.stage != stage else before
 
 
 def conflict(contested: Contest, claims: Iterable[Claim], now: float) -> bool:

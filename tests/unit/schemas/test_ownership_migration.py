@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.schemas.ownership import Claim, Contest, conflict, contest, speaker
+from virtflow.schemas.ownership import Claim, Contest, conflict, contest, current, floors, speaker
 from virtflow.schemas.records import VmMigration
 from virtflow.schemas.states import PAUSED, PAUSED_MIGRATION, PAUSED_STARTING_UP, RUNNING, SHUT_OFF
 
@@ -67,6 +67,36 @@ def test_two_that_run_for_longer_than_a_hand_over_are_a_conflict() -> None:
     over = contest(contested, (A_GONE, B_RUNS), 1021.0)
     assert not conflict(over, (A_GONE, B_RUNS), 2000.0)
     assert not conflict(contest(over, both, 2000.0), both, 2020.0)
+
+
+def test_what_is_of_a_process_that_is_over_does_not_speak_again() -> None:
+    """There and back within the time a claim stays: the first stay's last sample is not the second one's first."""
+    there = VmMigration(
+        uuid=UUID, source="a", destination="b", result="completed", paused_timestamp_seconds=105.0, resumed_timestamp_seconds=205.0
+    )
+    back = VmMigration(
+        uuid=UUID, source="b", destination="a", result="completed", paused_timestamp_seconds=210.0, resumed_timestamp_seconds=110.0
+    )
+    first_stay, second_stay, between = claim("a", RUNNING, 104.0), claim("a", RUNNING, 111.0), claim("b", RUNNING, 206.0)
+    known = floors({}, there)
+    assert current([first_stay, between], known) == [between]
+    assert current([first_stay], known) == [first_stay]
+    known = floors(known, back)
+    assert current([first_stay, between], known) == [between]
+    assert speaker(current([second_stay, between], known), back) == second_stay
+    assert floors(known, VmMigration(uuid=UUID, source="a", destination="b", result="failed")) == known
+
+
+def test_there_and_back_is_no_conflict() -> None:
+    """Each hand-over begins the contest anew; one that lasts after the last of them is a conflict."""
+    both = (A_RUNS, B_RUNS)
+    contested = Contest()
+    hops = [VmMigration(uuid=UUID, id=str(hop), result="completed") for hop in range(3)]
+    for hop, at in zip(hops, (1000.0, 1015.0, 1030.0), strict=True):
+        contested = contest(contested, both, at, hop)
+        assert not conflict(contested, both, at + 15.0)
+    assert contest(contested, both, 1040.0, hops[-1]) == contested
+    assert conflict(contested, both, 1051.0)
 
 
 @pytest.mark.parametrize(("source_again", "expected"), [(990.0, False), (1009.0, False), (1011.0, True)])
