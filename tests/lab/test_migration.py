@@ -196,6 +196,8 @@ def test_there_and_back_five_times(parts: Parts) -> None:
     uuid = parts.guest.uuid
     ends: list[str] = []
     ended: list[VmMigration] = []
+    here, _ = parts.ends
+    parts.pipeline.await_scrape(lambda seen: seen.value("vm_info", uuid=uuid, node=here.name) == 1, "the last hand-over is over")
     with Watch(parts.pipeline.address) as watch:
         watch.await_scrapes(5)
         for _ in range(10):
