@@ -188,3 +188,15 @@ def versions(connection: Connection) -> tuple[str, str]:
         except libvirt.libvirtError:
             found.append("")
     return found[0], found[1]
+
+
+def versions_at(uri: str) -> tuple[str, str]:
+    """The same by a connection of its own: libvirt may take seconds to look at its QEMU the first time, and nothing waits for that."""
+    try:
+        connection = libvirt.openReadOnly(uri)
+        try:
+            return versions(connection)
+        finally:
+            connection.close()
+    except libvirt.libvirtError:
+        return "", ""

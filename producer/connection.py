@@ -230,11 +230,10 @@ class Link:
     @property
     def due(self) -> float:
         """When ``tend`` has something to do again at the latest; infinity while the connection stands."""
-        if self.lane is not None:
+        if self.lane is not None or len(self._openings) >= OPENINGS:
             return float("inf")
-        if self._openings:
-            return self._openings[-1].began + self.config.connect_timeout_seconds
-        return self._next
+        given_up = self._openings[-1].began + self.config.connect_timeout_seconds if self._openings else self._next
+        return max(self._next, given_up)
 
     def _wait(self, now: float) -> None:
         longest = min(self.longest_pause, self.config.reconnect_maximum_seconds)

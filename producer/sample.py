@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from virtflow.producer.calls import Listed, fill, list_vms, read_descriptions, versions
+from virtflow.producer.calls import Listed, fill, list_vms, read_descriptions, versions_at
 from virtflow.producer.captives import UNDECIDED
 from virtflow.producer.clean import Reading
 from virtflow.producer.connection import Connection, Lane, Link, start_event_loop
@@ -146,6 +146,7 @@ class Sampler:
         self._events = events
         self._jobs = Jobs(link, self._monitor, self._tell, settings.producer.job_seconds, patience)
         self._connected_anew = False
+        self._uri, self._learning = settings.libvirt.uri, False
         self._taking = {self._safe.name: self._take, self._monitor.link.name: self._monitor.take, POLL: self._jobs.take}
         self._inventories = Inventories(self._every, rng)
         self._shown = Shown()
@@ -153,14 +154,15 @@ class Sampler:
         self._tend()
 
     def _prepare(self, connection: Connection) -> None:
-        """Once per connection, in its thread: the callbacks; and the versions, apart, since libvirt may take its time to look at its QEMU."""
+        """Once per connection, in its thread: the callbacks."""
         register(connection, self._inbox)
         if self._status is not None:
             self._status.listen()
-        threading.Thread(target=self._learn_versions, args=(connection,), name="libvirt-versions", daemon=True).start()
 
-    def _learn_versions(self, connection: Connection) -> None:
-        self._versions = Versions(version(), *versions(connection))
+    def _learn_versions(self) -> None:
+        """In a thread of its own, one at a time: the versions on the node."""
+        self._versions = Versions(version(), *versions_at(self._uri))
+        self._learning = False
 
     # -- the round
 
@@ -305,6 +307,9 @@ class Sampler:
                     self._inventories.all_changed()
                     self._monitor.reconnected(now)
                     self._connected_anew = True
+                    if not self._learning:
+                        self._learning = True
+                        threading.Thread(target=self._learn_versions, name="libvirt-versions", daemon=True).start()
             case OpenFailed(lane, error):
                 self._link(lane).failed(lane, error, now)
             case Happened():
