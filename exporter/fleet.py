@@ -14,8 +14,9 @@ from virtflow.exporter.migrations import Migrations, MigrationText, Options
 from virtflow.exporter.node_text import NodeText
 from virtflow.exporter.text import Lines, VmText, quoted
 from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness
-from virtflow.schemas.ownership import Claim, Contest, conflict, contest, current, floors, speaker
+from virtflow.schemas.ownership import Claim, Contest, arrives, conflict, contest, current, floors, speaker
 from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigration
+from virtflow.schemas.states import PAUSED
 
 INTERVALS_ALIVE: Final = 3
 REMEMBER_SECONDS: Final = 3_600.0
@@ -110,8 +111,13 @@ class Fleet:
         fresh = freshness(seen, position)
         if fresh is Freshness.NEW:
             expires = arrived + INTERVALS_ALIVE * record.interval
+            # One that only waits for its memory is no sample of the VM, which is elsewhere: its order is kept, and what is shown stays.
+            waits = vm.shown is not None and record.state == PAUSED and arrives(_claim(record, expires), self.migrations.of(record.uuid))
             if report is None:
-                vm.reports[record.node] = Report(record, advance(seen, position), expires)
+                report = vm.reports[record.node] = Report(record, advance(seen, position), expires)
+                report.record = None if waits else record
+            elif waits:
+                report.seen = advance(seen, position)
             else:
                 report.record, report.seen, report.expires = record, advance(seen, position), expires
             self._decide(vm, arrived)

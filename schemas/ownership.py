@@ -115,6 +115,17 @@ def current(claims: Sequence[Claim], known: Mapping[str, float]) -> Sequence[Cla
     return [claim for claim in claims if not beyond(claim) < 0] or [max(claims, key=beyond)]
 
 
+def arrives(claim: Claim, migration: VmMigration | None) -> bool:
+    """Whether the claim is of a VM that only waits at a destination for its memory: no sample of the VM, which is elsewhere.
+
+    The source of a running migration stops the VM for the same reason, so it is told apart by the migration.
+    """
+    if claim.state != states.PAUSED or claim.reason not in _INCOMING:
+        return False
+    leaves = migration is not None and migration.source == claim.node and not handed_over(migration)
+    return claim.reason == states.PAUSED_STARTING_UP or not leaves
+
+
 def runs(claim: Claim) -> bool:
     """Whether the node says that the VM runs there."""
     return claim.state in _RUNNING

@@ -143,6 +143,20 @@ def test_the_hand_over_of_a_live_migration() -> None:
     assert speaking(vms, 41.0) == "3.0"
 
 
+def test_a_vm_that_waits_for_its_memory_is_no_sample_of_it() -> None:
+    """Arriving where it was a moment ago, after the hand-over and before the next one is known: what is shown stays."""
+    vms = fleet(Options())
+    vms.take_migration(migration("completed", 2, source="node-2", destination="node-1", resumed_timestamp_seconds=1.6e9), 0.0)
+    vms.take_metrics(sample(1, 1, cpu_seconds_total=7.0), 0.0)
+    for sequence, reason in enumerate((PAUSED_STARTING_UP, PAUSED_MIGRATION), 1):
+        vms.take_metrics(sample(1, sequence, node="node-2", state=PAUSED, state_reason=reason, cpu_seconds_total=0.0), 1.0)
+        assert speaking(vms, 1.0) == "7.0"
+    assert vms.take_metrics(sample(1, 2, node="node-2", state=PAUSED), 2.0) is Freshness.DUPLICATE
+    vms.take_metrics(sample(1, 3, node="node-2", cpu_seconds_total=0.5), 3.0)
+    vms.take_migration(migration("completed", 4, resumed_timestamp_seconds=1.65e9, paused_timestamp_seconds=1.75e9), 3.0)
+    assert speaking(vms, 3.0) == "0.5"
+
+
 def test_a_failed_migration_leaves_the_vm_with_its_source() -> None:
     """Whatever a destination that has not noticed goes on to say."""
     vms = fleet(Options())
