@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -76,7 +77,7 @@ def cell(value: Any) -> str:  # noqa: ANN401, any column's value
             return "-"
         case datetime():
             return value.strftime("%Y-%m-%d %H:%M:%S").removesuffix(".000000")
-        case float():
+        case float() | Decimal():
             return "-" if math.isnan(value) else f"{value:,.3f}".rstrip("0").rstrip(".")
     return str(value)
 
@@ -86,6 +87,8 @@ def _json(value: Any) -> Any:  # noqa: ANN401, any column's value
         return None
     if isinstance(value, datetime | date):
         return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, Decimal):
+        return float(value)
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 

@@ -24,6 +24,9 @@ LAYOUT_VERSION: Final = 1
 """Written into every table; a table of a newer one is refused."""
 
 TIME: Final = pa.timestamp("us", tz="UTC")
+SECONDS: Final = pa.decimal128(18, 6)
+"""Seconds of a sample, to the microsecond: stored as whole numbers they compress by difference, and every reader knows them, which is
+not so of the encodings that do the same for doubles."""
 KINDS: Final[dict[Scope, str]] = {Scope.VM: "vm", Scope.VCPU: "vcpu", Scope.NETWORK: "network", Scope.BLOCK: "block"}
 VCPU_STATES: Final = ("offline", "running", "blocked")
 """Source: libvirt's ``virVcpuState``."""
@@ -31,7 +34,7 @@ VCPU_STATES: Final = ("offline", "running", "blocked")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A metric's column: its catalogue row, the kind of row that has it, its Arrow type, and whether its counter belongs to the guest.
+    """A metric's column: its catalogue row, the kind of row that has it, its Arrow type in ``samples``, and whether its counter is the guest's.
 
     A guest's counters outlive a migration, the hypervisor's start anew with the VM's new process.
     """
@@ -53,6 +56,11 @@ class Column:
         return self.metric.rollup
 
     @property
+    def number(self) -> pa.DataType:
+        """The type of its values in roll-ups."""
+        return pa.float64() if self.type == SECONDS else self.type
+
+    @property
     def states(self) -> tuple[str, ...]:
         """The words for its states, by number."""
         return STATES if self.name == "vm_state" else VCPU_STATES
@@ -61,20 +69,20 @@ class Column:
         """Names and types of its columns in ``hourly`` and ``daily``."""
         match self.rollup:
             case Rollup.SPREAD:
-                return ((f"{self.name}_avg", pa.float64()), (f"{self.name}_min", self.type), (f"{self.name}_max", self.type))
+                return ((f"{self.name}_avg", pa.float64()), (f"{self.name}_min", self.number), (f"{self.name}_max", self.number))
             case Rollup.INCREASE:
-                return ((f"{self.name}_increase", self.type), (f"{self.name}_last", self.type))
+                return ((f"{self.name}_increase", self.number), (f"{self.name}_last", self.number))
             case Rollup.STATES:
                 minutes = tuple((f"{self.name}_{word}_minutes", pa.float64()) for word in self.states)
-                return (*minutes, (f"{self.name}_last", self.type))
+                return (*minutes, (f"{self.name}_last", self.number))
             case Rollup.LAST:
-                return ((f"{self.name}_last", self.type),)
+                return ((f"{self.name}_last", self.number),)
             case Rollup.NONE:
                 return ()
 
 
 def _column(metric: Metric, source: Libvirt, kind: str) -> Column:
-    kind_of = pa.float64() if source.conversion.to_float else pa.int64()
+    kind_of = SECONDS if source.conversion.to_float else pa.int64()
     return Column(metric, kind, kind_of, source.tier, source.field.startswith("balloon."))
 
 

@@ -78,6 +78,7 @@ class Rows:
 
     def __init__(self, samples: pa.Table, before: pa.Table | None) -> None:
         """``samples`` as in the table; ``before`` are hourly rows, at most one per VM and device."""
+        samples = _numbers_only(samples)
         self.table = samples if before is None else pa.concat_tables([_as_samples(before), samples], promote_options="default")
         own = np.ones(self.table.num_rows, bool)
         own[: self.table.num_rows - samples.num_rows] = False
@@ -300,6 +301,12 @@ def _complete(columns: dict[str, pa.Array]) -> pa.Table:
     count = len(columns["uuid"])
     filled = [columns[field.name].cast(field.type) if field.name in columns else pa.nulls(count, field.type) for field in HOURLY.schema]
     return pa.table(filled, schema=HOURLY.schema)
+
+
+def _numbers_only(table: pa.Table) -> pa.Table:
+    """The table with its decimals as doubles: exact to the microsecond up to nine milliard seconds."""
+    fields = [field.with_type(pa.float64()) if pa.types.is_decimal(field.type) else field for field in table.schema]
+    return table.cast(pa.schema(fields))
 
 
 def _as_samples(hours: pa.Table) -> pa.Table:

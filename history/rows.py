@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
-from virtflow.history.layout import EVENT_ROWS, INVENTORY_ROWS, MIGRATION_ROWS, SAMPLES, TIME, Table, columns_of
+from virtflow.history.layout import EVENT_ROWS, INVENTORY_ROWS, MIGRATION_ROWS, SAMPLES, SECONDS, TIME, Table, columns_of
 from virtflow.schemas.fields import BlockMetrics, NetworkMetrics, VcpuMetrics
 from virtflow.schemas.records import VmEvent, VmInventory, VmMetrics, VmMigration
 
 MICROSECONDS: Final = 1e6
+LONGEST_SECONDS: Final = 1e12
 DAY_SECONDS: Final = 86_400
 Fields = dict[str, Sequence[Any]]
 Order = np.ndarray[Any, np.dtype[np.intp]]
@@ -128,10 +129,21 @@ def _array(values: Sequence[Any], kind: pa.DataType, order: Order | None = None)
     """Values as an Arrow array: -1, NaN and "", which stand for absent, become null."""
     if pa.types.is_string(kind):
         return pa.array([value or None for value in values], kind)
-    numbers = np.array(values, np.float64 if pa.types.is_floating(kind) else np.int64)
+    numbers = np.array(values, np.int64 if pa.types.is_integer(kind) else np.float64)
     if order is not None:
         numbers = numbers[order]
+    if kind == SECONDS:
+        return decimals(numbers)
     return pa.array(numbers, kind, mask=np.isnan(numbers) if pa.types.is_floating(kind) else numbers < 0)
+
+
+def decimals(seconds: np.ndarray[Any, np.dtype[Any]]) -> pa.Array:
+    """Seconds to the microsecond; null for NaN and for what is beyond any counter. No value is negative."""
+    with np.errstate(invalid="ignore"):
+        there = (seconds >= 0) & (seconds < LONGEST_SECONDS)
+    halves = np.zeros((len(seconds), 2), np.int64)
+    halves[:, 0] = np.rint(np.where(there, seconds, 0.0) * MICROSECONDS).astype(np.int64)
+    return pa.Array.from_buffers(SECONDS, len(seconds), [pa.array(there).buffers()[1], pa.py_buffer(halves)])
 
 
 def _times(seconds: np.ndarray[Any, np.dtype[np.float64]]) -> pa.Array:

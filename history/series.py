@@ -105,6 +105,7 @@ def _raw(store: Store, column: Column, uuids: list[str], asked: Range, step: flo
     order = [(name, "ascending") for name in ("uuid", "device", "time")]
     if not step:
         points = samples.filter(samples.column(column.name).is_valid()).select([*KEY, column.name])
+        points = points.set_column(len(KEY), column.name, points.column(column.name).cast(column.number))
         return points.rename_columns([*KEY, "value"]).sort_by(order)
     points = periods_of(column, samples, step)
     return points.filter(pc.greater_equal(points.column("time"), between_start(asked.start, step))).sort_by(order)

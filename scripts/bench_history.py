@@ -26,11 +26,12 @@ from tests.support.broker import Broker
 from tests.support.command import virtflow
 from tests.support.history import Writer, fleet_samples, produce, writing
 from virtflow.history.compact import Step, compact_day, kind_columns
-from virtflow.history.layout import COLUMNS, DAILY, HOURLY, INVENTORY_ROWS, KINDS, SAMPLES, TIME, columns_of
+from virtflow.history.layout import COLUMNS, DAILY, HOURLY, INVENTORY_ROWS, KINDS, SAMPLES, SECONDS, TIME, columns_of
 from virtflow.history.repeats import Changes
 from virtflow.history.report import Report, report
 from virtflow.history.rolling import Kept, is_compact
 from virtflow.history.rollup import hours_of
+from virtflow.history.rows import decimals
 from virtflow.history.series import Range, series
 from virtflow.history.store import Store
 from virtflow.history.write import TableWriter
@@ -80,7 +81,8 @@ def _rows_of(kind: str, device: str, vm: int, times: Numbers, shape: tuple[Numbe
     words = {"uuid": str(uuid.UUID(int=Random(vm).getrandbits(128), version=4)), "kind": kind, "device": device, "name": f"vm-{vm}"}  # noqa: S311
     columns |= {name: pa.repeat(pa.scalar(word), count) for name, word in {**words, "node": f"node-{vm % 20}", "boot_id": "b" * 16}.items()}
     for column in columns_of(kind):
-        columns[column.name] = pa.array(_values(column.name, column.rollup, load, (dice, interval)), column.type)
+        values = _values(column.name, column.rollup, load, (dice, interval))
+        columns[column.name] = decimals(values.astype(np.float64)) if column.type == SECONDS else pa.array(values, column.type)
     filled = [columns[field.name] if field.name in columns else pa.nulls(count, field.type) for field in SAMPLES.schema]
     return pa.table(filled, schema=SAMPLES.schema)
 
