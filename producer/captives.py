@@ -69,6 +69,7 @@ class Captives:
         self._asks = 0
         self._until = -NEVER
         self._done: set[str] = set()
+        self._again: set[str] = set()
         self._portion = 0
         self._usual = 0.0
 
@@ -255,6 +256,7 @@ class Captives:
         self._asks = 0
         self._until = began.until
         self._done.clear()
+        self._again.clear()
         if self._portion and all(vm.standing is not Standing.UNKNOWN for vm in self._vms.values()):
             self._portion = 0
 
@@ -264,7 +266,9 @@ class Captives:
             return []
         self.calls["answered"] += 1
         if call.round == self._round:
-            self._done.update(call.uuids)
+            again = seen.partial - self._again  # a job of somebody else's may just have held their lock: once more in this round
+            self._again |= again
+            self._done.update(set(call.uuids) - again)
         if call.number not in self.captured and call.began < now:
             self._usual = max((now - call.began) / max(1, len(call.uuids)), self._usual * 0.9)
         for uuid in seen.full & self._vms.keys():

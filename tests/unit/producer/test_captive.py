@@ -99,10 +99,13 @@ def test_a_vm_that_somebody_else_s_call_holds_is_skipped_without_a_capture() -> 
     assert captives.lost == 0
 
 
-def test_a_job_that_holds_a_vm_for_a_moment_says_nothing() -> None:
+def test_a_vm_that_a_job_holds_for_a_moment_is_asked_once_more_in_the_round() -> None:
     captives = calm()
     captives.observe(Answered(1, frozenset(VMS) - {"c"}, frozenset("c")), 0.5)
-    captives.observe(Looked({"c": 0.02}), 0.6)
+    assert captives.observe(Looked({"c": 0.02}), 0.6) == [Ask(2, ("c",))]
+    captives.observe(Started(2), 0.6)
+    assert captives.observe(Answered(2, frozenset(), frozenset("c")), 0.7) == [Look(("c",))]
+    assert captives.observe(Looked({"c": 0.0}), 0.8) == []
     assert captives.host is Host.CALM
 
 
