@@ -201,6 +201,12 @@ class Verdict:
     probed: bool
 
 
+STUCK: Final = Verdict(responsive=False, probed=True)
+RESPONSIVE: Final = Verdict(responsive=True, probed=True)
+UNDECIDED: Final = Verdict(responsive=None, probed=True)
+NOT_PROBED: Final = Verdict(responsive=None, probed=False)
+
+
 @dataclass(slots=True)
 class VmMonitor:
     """What is known of a VM: its standing, what the last look said, and when it is probed next."""

@@ -8,16 +8,20 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final, assert_never
+from typing import assert_never
 
 from virtflow.producer.captive import (
     ASKS_PER_ROUND,
     GUARDED_PORTIONS,
     NEVER,
+    NOT_PROBED,
     PLANS,
     PORTIONS,
+    RESPONSIVE,
     STOPPED,
+    STUCK,
     TABLE,
+    UNDECIDED,
     Abandon,
     Action,
     Answered,
@@ -40,11 +44,6 @@ from virtflow.producer.captive import (
     Verdict,
     VmMonitor,
 )
-
-STUCK: Final = Verdict(responsive=False, probed=True)
-RESPONSIVE: Final = Verdict(responsive=True, probed=True)
-UNDECIDED: Final = Verdict(responsive=None, probed=True)
-NOT_PROBED: Final = Verdict(responsive=None, probed=False)
 
 
 class Captives:
@@ -311,12 +310,9 @@ class Captives:
             self._done.update(call.uuids)
         else:  # one VM makes libvirt fail: the others are asked without it
             self._portion = -(-len(call.uuids) // PORTIONS)
-            for vm in self._members(call):
-                vm.standing = Standing.UNKNOWN
-
-    def _members(self, call: CallOut) -> list[VmMonitor]:
-        """The call's VMs that are not skipped."""
-        return [vm for uuid in call.uuids if (vm := self._vms.get(uuid)) and vm.standing is not Standing.SKIPPED]
+            for uuid in call.uuids:
+                if (vm := self._vms.get(uuid)) and vm.standing is not Standing.SKIPPED:
+                    vm.standing = Standing.UNKNOWN
 
     def _returned(self, number: int) -> CallOut | None:
         if self._asking is not None and self._asking.number == number:

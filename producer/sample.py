@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from virtflow.producer.calls import Listed, fill, list_vms, read_descriptions, versions_at
-from virtflow.producer.captives import UNDECIDED
+from virtflow.producer.captive import UNDECIDED
 from virtflow.producer.clean import Reading
 from virtflow.producer.connection import Connection, Lane, Link, start_event_loop
 from virtflow.producer.events import CHANGES_DESCRIPTION, in_transit, register
