@@ -33,7 +33,7 @@ from virtflow.runtime.settings import History
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, SettingError
 
 LAYOUT_KEY: Final = "virtflow.layout"
-ROW_GROUP_ROWS: Final = 131_072
+ROW_GROUP_ROWS: Final = 32_768
 ROLLED_GROUP_ROWS: Final = 8_192
 """A month of one VM touches a group of each of its days: small ones are read sooner."""
 _CONFIGURATION: Final = {

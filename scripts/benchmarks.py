@@ -39,6 +39,10 @@ def main() -> int:
             from scripts.bench_stuck import measure as measure_stuck
 
             results["stuck"] = measure_stuck(Path(folder), min(given.seconds, 60.0)) | _where()
+        if given.what in {"history", "all"}:
+            from scripts.bench_history import measure as measure_history
+
+            results["history"] = measure_history(Path(folder), int(given.seconds)) | _where()
     if given.write:
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
         PAGE.write_text(page(results))
@@ -48,7 +52,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measures the pipeline on this machine.")
-    parser.add_argument("what", nargs="?", choices=("hops", "pipeline", "stuck", "all"), default="all")
+    parser.add_argument("what", nargs="?", choices=("hops", "pipeline", "stuck", "history", "all"), default="all")
     parser.add_argument("--seconds", type=float, default=300.0, help="how long the pipeline is watched")
     parser.add_argument("--nodes", type=int, default=20, help="simulated hypervisors")
     parser.add_argument("--vms", type=int, default=50, help="simulated VMs on each")
@@ -79,6 +83,8 @@ def page(results: dict[str, Any]) -> str:
         parts += _pipeline(pipeline)
     if stuck := results.get("stuck"):
         parts += _stuck(stuck)
+    if history := results.get("history"):
+        parts += _history(history)
     return "\n\n".join(parts) + "\n"
 
 
@@ -157,6 +163,38 @@ def _stuck(stuck: dict[str, Any]) -> list[str]:
             ],
         ),
         "Age is that of the value Prometheus knows of a VM that is not stuck (its disk's reads), just before the next scrape replaces it.",
+    ]
+
+
+def _history(history: dict[str, Any]) -> list[str]:
+    size, month, writer = history["size"], history["month"], history["writer"]
+    return [
+        "## The long history",
+        _origin(history, f"scripts/bench history --seconds {writer['backlog_seconds']}"),
+        (
+            f"Size: a day of {size['vms']} VMs at 10 s, {size['values_per_sample']:.0f} values a sample, compacted; daily curves, remembered noise, "
+            f"and a log-normal factor on each counter at each sample (`scripts/bench_history.py`, `noisy_rows`, seed {size['seed']}). "
+            f"Reports: a month of hours of {month['vms']} VMs, copies of one VM's noisy month. Writer: {writer['vms']} VMs at 1 s, of the smooth simulator; "
+            "a commit's oldest record has waited for up to `commit_seconds` (5 s here) longer than its newest."
+        ),
+        table(
+            ("what", "value"),
+            [
+                ("bytes per value, compacted", f"{size['bytes_per_value']:.2f}"),
+                ("bytes per VM-sample, compacted", f"{size['bytes_per_sample']:.0f}"),
+                ("compaction, CPU per VM-sample", f"{size['compaction_microseconds_per_sample']:.1f} µs"),
+                ("a day of one VM, every sample", f"{1000 * size['raw_day_seconds']:.0f} ms"),
+                ("a month of one VM, by the hour", f"{1000 * month['month_of_a_vm_seconds']:.0f} ms"),
+                ("a month's usage report by VM, as a command", f"{month['report_process']['seconds']:.1f} s"),
+                ("its peak memory", f"{month['report_process']['peak_mib']:.0f} MiB"),
+                ("writer, CPU per VM-sample in catch-up", f"{writer['cpu_microseconds_per_sample']:.0f} µs"),
+                ("writer, CPU per VM-sample live", f"{writer['live_cpu_microseconds_per_sample']:.0f} µs"),
+                (f"catch-up after {writer['backlog_seconds']} s away", f"{writer['times_live']:.1f} times live"),
+                ("lag live of a commit's newest record, median", f"{writer['lag_median_seconds']:.1f} s"),
+                ("lag live of a commit's newest record, worst", f"{writer['lag_worst_seconds']:.1f} s"),
+                ("writer's peak memory, with that backlog", f"{writer['peak_mib']:.0f} MiB"),
+            ],
+        ),
     ]
 
 
