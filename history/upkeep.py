@@ -48,9 +48,8 @@ class Upkeep:
 
     def _once(self) -> bool:
         command = [sys.executable, "-m", "virtflow.cli.main", "history", "compact", "--log-level", "warning"]
-        with subprocess.Popen(
-            command, env=environment(self._settings.history), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        ) as process:  # noqa: S603, ourselves
+        variables, nowhere = environment(self._settings.history), subprocess.DEVNULL
+        with subprocess.Popen(command, env=variables, stdin=nowhere, stdout=nowhere) as process:  # noqa: S603, ourselves
             while process.poll() is None:
                 if self._over.wait(0.2):
                     process.kill()
