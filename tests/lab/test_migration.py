@@ -206,6 +206,8 @@ def test_there_and_back_five_times(parts: Parts) -> None:
             Migrating.begin(parts.guest, source, destination).succeed()
             end = parts.ended(begin)
             assert (end.result, end.source, end.destination) == ("completed", source.name, destination.name)
+            parts.shown(end)
+            watch.await_scrapes(2)  # so that each end is seen before the next migration takes its place
             ends.append(end.id)
             ended.append(end)
         watch.await_scrapes(15)
