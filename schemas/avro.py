@@ -16,7 +16,7 @@ from virtflow.schemas.vocabulary import ABSENT_LONG, MIGRATION_PREFIX, NAME_PREF
 
 NAMESPACE = "virtflow"
 MAX_DEPTH = 16
-"""How deep a foreign schema may nest; ours nest four deep."""
+"""How deep a foreign schema may nest; ours nest nine deep."""
 
 Schema = dict[str, Any]
 
@@ -25,6 +25,8 @@ _PREFIXES = {
     "VcpuMetrics": (NAME_PREFIX[Scope.VCPU],),
     "NetworkMetrics": (NAME_PREFIX[Scope.NETWORK],),
     "BlockMetrics": (NAME_PREFIX[Scope.BLOCK],),
+    "GuestMetrics": ("vm_guest_",),
+    "GuestFilesystemMetrics": ("vm_guest_filesystem_",),
     "VmMigration": (MIGRATION_PREFIX,),
     "NodeHealth": ("virtflow_node_",),
 }

@@ -75,11 +75,74 @@ class VmInventory(Struct, frozen=True, gc=False, kw_only=True):
     nics: list[Nic] = field(default_factory=list)
 
 
+class GuestFilesystem(Struct, frozen=True, gc=False, kw_only=True):
+    """One filesystem as the guest's agent tells it. 0 <= used <= total <= 2^60, or both are absent."""
+
+    mountpoint: str = ""
+    fstype: str = ""
+    total_bytes: int = -1
+    used_bytes: int = -1
+
+
+class GuestAddress(Struct, frozen=True, gc=False, kw_only=True):
+    """One IP address in its canonical form; ``family`` is ``ipv4`` or ``ipv6``, ``prefix`` the bits of its network."""
+
+    address: str = ""
+    family: str = ""
+    prefix: int = -1
+
+
+class GuestInterface(Struct, frozen=True, gc=False, kw_only=True):
+    """One network interface under the guest's own name (the host's, where the guest did not tell), with its addresses."""
+
+    name: str = ""
+    mac: str = ""
+    addresses: list[GuestAddress] = field(default_factory=list)
+
+
+class GuestOs(Struct, frozen=True, gc=False, kw_only=True):
+    """What the guest's agent says of its operating system; fields are named after the keys of os-release."""
+
+    hostname: str = ""
+    os_id: str = ""
+    os_name: str = ""
+    os_pretty_name: str = ""
+    os_version: str = ""
+    os_version_id: str = ""
+    os_kernel_release: str = ""
+    os_machine: str = ""
+
+
+class GuestSample(GuestOs, frozen=True, gc=False, kw_only=True):
+    """What only the guest knows of a VM, cleaned, and how its agent stands. It is the tenant's word, not the host's.
+
+    ``agent_up`` is whether the newest attempt was answered; where it was not, ``reason`` says why (a ``GuestReason``'s word).
+    ``taken`` is when the newest answer was asked for (Unix seconds), NaN without one: it may be older than the attempt, but
+    an answer that is too old is left out. ``cut`` counts what was left out of it because there was too much, ``dropped`` what could not be true.
+    ``address_source`` says who told the addresses: ``agent``, or libvirt's own ``lease`` or ``arp``, asked at ``addresses_taken``.
+    """
+
+    taken: float = NAN
+    agent_up: int = -1
+    reason: str = ""
+    cut: int = -1
+    dropped: int = -1
+    cpus: int = -1
+    load1: float = NAN
+    load5: float = NAN
+    load15: float = NAN
+    filesystems: list[GuestFilesystem] = field(default_factory=list)
+    interfaces: list[GuestInterface] = field(default_factory=list)
+    address_source: str = ""
+    addresses_taken: float = NAN
+
+
 class VmSnapshot(SampledVm, frozen=True, gc=False, kw_only=True):
     """What libvirt said of one VM in one round, under libvirt's own names and in its own units.
 
     ``monitor_collected`` is the start of the call that brought the monitor groups: NaN when this round has none.
-    ``inventory`` holds one entry when it changed or is due, else none.
+    ``inventory`` holds one entry when it changed or is due, else none. ``guest`` holds one entry where the guest's agent is
+    asked, else none.
     """
 
     uuid: str
@@ -89,6 +152,7 @@ class VmSnapshot(SampledVm, frozen=True, gc=False, kw_only=True):
     networks: list[NetworkSample] = field(default_factory=list)
     blocks: list[BlockSample] = field(default_factory=list)
     inventory: list[VmInventory] = field(default_factory=list)
+    guest: list[GuestSample] = field(default_factory=list)
 
 
 class NodeHealth(HealthFields, frozen=True, gc=False, kw_only=True):
@@ -129,11 +193,49 @@ class NodeStatus(Struct, frozen=True, gc=False, kw_only=True):
     health: NodeHealth = field(default_factory=NodeHealth)
 
 
+class GuestFilesystemMetrics(Struct, frozen=True, gc=False, kw_only=True):
+    """Size and free space of one filesystem, as the guest sees them."""
+
+    mountpoint: str
+    fstype: str = ""
+    size_bytes: int = -1
+    free_bytes: int = -1
+
+
+class GuestAddressMetrics(Struct, frozen=True, gc=False, kw_only=True):
+    """One IP address of a VM in its canonical form, and the interface that has it; ``family`` is ``ipv4`` or ``ipv6``."""
+
+    interface: str
+    address: str = ""
+    family: str = ""
+    prefix: int = -1
+    mac: str = ""
+
+
+class GuestMetrics(GuestOs, frozen=True, gc=False, kw_only=True):
+    """What only the guest knows of a VM, in base units; see ``GuestSample``. ``address_source`` holds for all addresses."""
+
+    taken: float = NAN
+    agent_up: int = -1
+    reason: str = ""
+    cut: int = -1
+    dropped: int = -1
+    cpus: int = -1
+    load1: float = NAN
+    load5: float = NAN
+    load15: float = NAN
+    filesystems: list[GuestFilesystemMetrics] = field(default_factory=list)
+    addresses: list[GuestAddressMetrics] = field(default_factory=list)
+    address_source: str = ""
+    addresses_taken: float = NAN
+
+
 class VmMetrics(VmFields, frozen=True, gc=False, kw_only=True):
     """One sample of one VM in base units (topic ``vm.metrics``); fields are named after the metrics.
 
     ``collected`` is the start of the round's safe calls, ``monitor_collected`` that of the call that brought the monitor groups
-    (NaN when the sample has none). (uuid, node, boot_id, sequence) identifies the sample.
+    (NaN when the sample has none). (uuid, node, boot_id, sequence) identifies the sample. ``guest`` holds one entry where the
+    guest's agent is asked, else none.
     """
 
     uuid: str
@@ -148,6 +250,7 @@ class VmMetrics(VmFields, frozen=True, gc=False, kw_only=True):
     vcpus: list[VcpuMetrics] = field(default_factory=list)
     networks: list[NetworkMetrics] = field(default_factory=list)
     blocks: list[BlockMetrics] = field(default_factory=list)
+    guest: list[GuestMetrics] = field(default_factory=list)
 
 
 class VmEvent(Struct, frozen=True, gc=False, kw_only=True):
