@@ -63,10 +63,12 @@ class SchemaIds:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the background work."""
+        """Ends the background work and the connections."""
         self._over.set()
         if self._thread is not None:
             self._thread.join(STOP_SECONDS)
+        if self._client is not None:
+            self._client.close()
 
     def fetch(self, schema_id: int) -> Schema | None:
         """The schema of an id; None where the registry does not know it, does not answer, or none is configured."""
