@@ -1,7 +1,7 @@
 """A stand-in for a schema registry: the documented API as far as we use it, over real HTTP.
 
-It speaks Confluent's protocol (POST /subjects/SUBJECT/versions, GET /schemas/ids/ID) and nothing else, and can be counted, stopped and
-lied to by tests; that a real registry speaks the same is held by tests/integration/test_real_registry.py.
+It speaks Confluent's protocol (POST /subjects/SUBJECT/versions, GET /schemas/ids/ID) and nothing else; tests count its requests and stop
+it. That a real registry speaks the same is held by tests/integration/test_real_registry.py.
 """
 
 from __future__ import annotations
