@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.support.migration_events import BEGIN, UUID, Host, whole
 from virtflow.processors.dead_letter import Message
-from virtflow.processors.migration import NO_NEWS
+from virtflow.processors.migration_record import NO_NEWS
 from virtflow.processors.migrations import Migrations
 from virtflow.processors.step import outcome_of_event
 from virtflow.schemas.codec import Codec
