@@ -41,6 +41,7 @@ def exposition(fleet: Fleet, names: Collection[str], wall: float, counts: Counts
 
     ``fleet.expire`` has been called; everything is read from the fleet before the first chunk. ``counts`` is updated.
     """
+    fleet.render()
     vms = [
         _Shown(vm.identity, vm.lines, vm.info, vm.shown.collected, vm.monitor_collected, vm.conflict)
         for vm in fleet.vms()

@@ -7,6 +7,8 @@ node is down; order and duplicates are told by ``schemas.order``, two nodes' cla
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from math import isnan
 from typing import Final
 
@@ -24,6 +26,13 @@ REMEMBER_SECONDS: Final = 3_600.0
 
 NEVER: Final = float("inf")
 
+UNRENDERED: Final = 5_000
+"""VMs whose newest sample may wait for a scrape to be rendered: what is replaced before anyone looks costs nothing then, and the scrape
+waits for no more than about a tenth of a second of work. Beyond that many, samples are rendered as they arrive."""
+
+STEP: Final = 100
+"""VMs that are rendered before others get their turn: a few milliseconds' work."""
+
 
 class Report:
     """What one node says of a VM: its newest sample, and until when that holds; the order outlives the sample."""
@@ -38,7 +47,7 @@ class Report:
 
 
 class Vm:
-    """One VM: its nodes' reports, the sample that is shown, and its rendered lines."""
+    """One VM: its nodes' reports, the sample that is shown, and its lines as they were last rendered, from the sample ``rendered``."""
 
     __slots__ = (
         "conflict",
@@ -50,6 +59,7 @@ class Vm:
         "inventory",
         "lines",
         "monitor_collected",
+        "rendered",
         "reports",
         "shown",
     )
@@ -59,6 +69,7 @@ class Vm:
         self.reports: dict[str, Report] = {}
         self.inventory: VmInventory | None = None
         self.shown: VmMetrics | None = None
+        self.rendered: VmMetrics | None = None
         self.identity = ""
         self.lines: Lines = ()
         self.info = ""
@@ -99,6 +110,7 @@ class Fleet:
         self._forget_node_seconds = forget_node_seconds
         self._vms: dict[str, Vm] = {}
         self._nodes: dict[str, Node] = {}
+        self._unrendered: dict[str, Vm] = {}
 
     def take_metrics(self, record: VmMetrics, arrived: float) -> Freshness:
         """Takes a sample of a VM; what is not newer than the same node's newest has no effect."""
@@ -185,6 +197,19 @@ class Fleet:
                 node.silent = True
                 node.lines = self.node_text.silent(node.status)
 
+    def rendering(self) -> Iterator[None]:
+        """Brings as many VMs' lines up to date as wait now, a step's worth between two turns; those that arrive meanwhile may be left."""
+        left = len(self._unrendered)
+        while left > 0 and self._unrendered:
+            for _ in range(min(STEP, left, len(self._unrendered))):
+                self._render(self._unrendered.popitem()[1])
+            left -= STEP
+            yield
+
+    def render(self) -> None:
+        """Brings the lines of all VMs up to date; to be called before they are read."""
+        deque(self.rendering(), maxlen=0)
+
     def vms(self) -> list[Vm]:
         """The VMs that are shown."""
         return [vm for vm in self._vms.values() if vm.shown is not None]
@@ -205,7 +230,7 @@ class Fleet:
         vm.expires = min([report.expires for report in vm.reports.values()])
         live = [(report.record, report.expires) for report in vm.reports.values() if report.record is not None]
         if not live:
-            vm.shown, vm.identity, vm.lines, vm.info = None, "", (), ""
+            vm.shown, vm.rendered, vm.identity, vm.lines, vm.info = None, None, "", (), ""
             vm.conflict, vm.contest = False, Contest()
             return
         record = live[0][0]
@@ -224,21 +249,28 @@ class Fleet:
         if record.monitor_collected > 0:
             vm.monitor_collected = record.monitor_collected
         if before is None or before.name != record.name or before.node != record.node:
-            identity = self.vm_text.identity(record, vm.inventory)
-            before = before if identity == vm.identity else None
-            vm.identity = identity
-            vm.info = self.vm_text.info(record, identity, vm.inventory)
-        vm.lines = self.vm_text.lines(record, vm.identity, before, vm.lines)
+            self._name(vm, record)
+        if record.uuid in self._unrendered or len(self._unrendered) < UNRENDERED:
+            self._unrendered[record.uuid] = vm
+        else:
+            self._render(vm)
 
     def _rename(self, vm: Vm) -> None:
         """Renders what the inventory changes: always ``vm_info``, all lines where it changes the labels."""
-        if vm.shown is None:
-            return
-        identity = self.vm_text.identity(vm.shown, vm.inventory)
+        if vm.shown is not None:
+            self._name(vm, vm.shown)
+            self._unrendered[vm.shown.uuid] = vm
+
+    def _name(self, vm: Vm, record: VmMetrics) -> None:
+        identity = self.vm_text.identity(record, vm.inventory)
         if identity != vm.identity:
-            vm.identity = identity
-            vm.lines = self.vm_text.lines(vm.shown, identity, None, ())
-        vm.info = self.vm_text.info(vm.shown, identity, vm.inventory)
+            vm.identity, vm.rendered = identity, None
+        vm.info = self.vm_text.info(record, identity, vm.inventory)
+
+    def _render(self, vm: Vm) -> None:
+        if vm.shown is not None and vm.shown is not vm.rendered:
+            vm.lines = self.vm_text.lines(vm.shown, vm.identity, vm.rendered, vm.lines)
+            vm.rendered = vm.shown
 
 
 def _claim(record: VmMetrics, expires: float) -> Claim:

@@ -89,6 +89,10 @@ class Pages:
     def _text(self, names: frozenset[str]) -> Iterator[str]:
         """The fleet's text, then our own; the time between two steps is others' and not counted."""
         begun = time.perf_counter()
+        for _ in self._fleet.rendering():
+            self._seconds.inc(time.perf_counter() - begun)
+            yield ""
+            begun = time.perf_counter()
         self._fleet.expire(self._clocks.now())
         for chunk in exposition(self._fleet, names, self._clocks.wall(), self._counts):
             self._seconds.inc(time.perf_counter() - begun)
