@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.vm_samples import NAMES, fleet, inventory, sample, text_of
+from tests.support.vm_samples import fleet, inventory, sample, text_of
 from virtflow.exporter import fleet as fleet_module
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.node_text import NodeText
+from virtflow.exporter.selection import NAMES
 from virtflow.exporter.text import VmText
 from virtflow.schemas.records import VmMetrics
 
@@ -71,7 +72,7 @@ def test_samples_that_come_between_two_steps_are_shown_too() -> None:
     feed(vms)
     steps = vms.rendering()
     next(steps)
-    steps.close()
+    del steps
     for each in (vms, eager):
         if each is eager:
             feed(eager)
