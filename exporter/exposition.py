@@ -11,8 +11,11 @@ from typing import Final
 from msgspec import Struct
 
 from virtflow.exporter.fleet import Fleet
+from virtflow.exporter.guest_text import AGE as GUEST_AGE
+from virtflow.exporter.guest_text import taken
+from virtflow.exporter.lines import Lines, label_text
 from virtflow.exporter.node_text import AGE as NODE_AGE
-from virtflow.exporter.text import CONFLICT, MONITOR_AGE, SAMPLE_AGE, VM_INFO, Lines, head, label_text
+from virtflow.exporter.text import CONFLICT, MONITOR_AGE, SAMPLE_AGE, VM_INFO, head
 from virtflow.schemas.vocabulary import Metric
 
 VMS_PER_STEP: Final = 1_000
@@ -30,6 +33,7 @@ class _Shown(Struct, gc=False):
     collected: float
     monitor_collected: float
     conflict: bool = False
+    guest_taken: float = float("nan")
 
 
 Counts = dict[str, int]
@@ -43,7 +47,7 @@ def exposition(fleet: Fleet, names: Collection[str], wall: float, counts: Counts
     """
     fleet.render()
     vms = [
-        _Shown(vm.identity, vm.lines, vm.info, vm.shown.collected, vm.monitor_collected, vm.conflict)
+        _Shown(vm.identity, vm.lines, vm.info, vm.shown.collected, vm.monitor_collected, vm.conflict, taken(vm.shown.guest))
         for vm in fleet.vms()
         if vm.shown is not None
     ]
@@ -96,6 +100,8 @@ def _step(name: str, at: int, shown: list[_Shown], wall: float) -> str:
             return "".join([_age(name, one.identity, wall - one.collected) for one in shown])
         case _ if name == MONITOR_AGE:
             return "".join([_age(name, one.identity, wall - one.monitor_collected) for one in shown])
+        case _ if name == GUEST_AGE:
+            return "".join([_age(name, one.identity, wall - one.guest_taken) for one in shown])
         case _ if name == CONFLICT:
             return "".join([f"{name}{{{one.identity}}} {one.conflict:d}\n" for one in shown])
         case _ if name == VM_INFO:

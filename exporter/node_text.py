@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from virtflow.exporter.text import Lines, label_text
+from virtflow.exporter.lines import Lines, label_text
 from virtflow.schemas.metrics import METRICS
 from virtflow.schemas.records import NodeStatus
 from virtflow.schemas.vocabulary import Group, Health, Metric

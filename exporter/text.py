@@ -6,27 +6,18 @@ they only have to be joined (``exposition``). Format: Prometheus' text expositio
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import repeat
 from operator import attrgetter
 from typing import Any, Final
 
-import msgspec
-
+from virtflow.exporter.guest_text import GuestText
+from virtflow.exporter.lines import Lines, Plan, label_text, quoted
 from virtflow.schemas.errors import SettingError
 from virtflow.schemas.metrics import INVENTORY_LABELS, METRICS, of_libvirt
 from virtflow.schemas.records import VmInventory, VmMetrics
 from virtflow.schemas.states import reason_word, state_word
 from virtflow.schemas.vocabulary import Group, Metric, Scope
-
-Lines = tuple[str, ...]
-"""One string per family, in the order of the families they were rendered for."""
-
-LABEL_LENGTH: Final = 256
-"""Characters of a label value that are shown: a title can be megabytes. Identity is the UUID, which is shorter."""
 
 VM_FAMILIES: Final = tuple(metric for metric in METRICS if metric.of_vm and metric.group is not Group.MIGRATION)
 CONFLICT: Final = "vm_conflict"
@@ -38,25 +29,6 @@ _DEVICES: Final = (
     (Scope.BLOCK, "blocks", "device"),
 )
 """The records of a VM's devices: their scope, where they stand in ``VmMetrics``, and the label (and field) that tells them apart."""
-
-# A NUL ends Prometheus' lexer, a lone surrogate has no UTF-8: both become the replacement character.
-_UNSAFE: Final = re.compile('[\\\\"\n\0\ud800-\udfff]')
-_ENCODE: Final = msgspec.json.Encoder().encode
-_LEAST, _NULL, _MINUS_ZERO = "0", "null", "-0.0"
-"""Between them lie the texts of all numbers from 0 on; those of negative ones and of no number do not: those values are absent."""
-
-_REPLACED: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
-
-
-@lru_cache(maxsize=65_536)
-def quoted(value: str) -> str:
-    """A label value's text between its quotes: escaped, cut to ``LABEL_LENGTH`` characters, always valid UTF-8."""
-    return _UNSAFE.sub(lambda found: _REPLACED.get(found[0], "\ufffd"), value[:LABEL_LENGTH])
-
-
-def label_text(pairs: Iterable[tuple[str, str]]) -> str:
-    """``name="value",...`` without braces."""
-    return ",".join([f'{name}="{quoted(value)}"' for name, value in pairs])
 
 
 def head(metric: Metric) -> str:
@@ -77,36 +49,10 @@ def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """What is rendered from the records of one scope: where each family's line goes, its text up to the labels, its value."""
-
-    at: tuple[int, ...]
-    prefixes: tuple[str, ...]
-    values: Callable[[Any], tuple[float, ...]]
-
-    @classmethod
-    def of(cls, scope: Scope, at: dict[str, int]) -> _Plan:
-        """The plan for the scope's metrics among the families ``at`` their places."""
-        rows = [metric for metric, _ in of_libvirt(scope) if metric.name in at]
-        return cls(
-            tuple(at[metric.name] for metric in rows),
-            tuple(f"{metric.name}{{" for metric in rows),
-            _getter([metric.field for metric in rows]),
-        )
-
-
-def _getter(fields: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """Reads the fields as a tuple, however many there are."""
-    if len(fields) > 1:
-        return attrgetter(*fields)
-    return lambda record: tuple(getattr(record, field) for field in fields)
-
-
-@dataclass(frozen=True, slots=True)
 class _Devices:
     """One kind of a VM's devices: their records in ``VmMetrics``, the label that tells them apart and its value, and their plan."""
 
-    plan: _Plan
+    plan: Plan
     listed: Callable[[VmMetrics], list[Any]]
     label: str
     key: Callable[[Any], object]
@@ -119,16 +65,7 @@ class _Devices:
 
     def render(self, lines: list[str], identity: str, devices: list[Any]) -> None:
         """Renders all families of the kind; of two devices that would make the same series the last counts."""
-        labelled = {f'{identity},{self.label}="{quoted(str(self.key(device)))}"}} ': device for device in devices}
-        plan = self.plan
-        new = [""] * len(plan.at)
-        for labels, device in labelled.items():
-            for place, (prefix, text) in enumerate(zip(plan.prefixes, _texts(plan.values(device)), strict=False)):
-                if _LEAST <= text < _NULL:
-                    new[place] += f"{prefix}{labels}{text}\n"
-        for at, line in zip(plan.at, new, strict=True):
-            if line != lines[at]:
-                lines[at] = line
+        self.plan.render_each(lines, {f'{identity},{self.label}="{quoted(str(self.key(device)))}"}} ': device for device in devices})
 
 
 class VmText:
@@ -142,11 +79,12 @@ class VmText:
         self._labels = checked_labels(labels)
         self._inventory_labels = frozenset(self._labels) - {"name"}
         self._info_labels = tuple(label for label in INVENTORY_LABELS if label not in self._labels)
-        self._vm = _Plan.of(Scope.VM, self.at)
+        self._vm = Plan.of(_rows(Scope.VM), self.at)
+        self._guest = GuestText(self.at)
         self._devices = tuple(
             _Devices(plan, attrgetter(listed), label, attrgetter(label))
             for scope, listed, label in _DEVICES
-            if (plan := _Plan.of(scope, self.at)).at
+            if (plan := Plan.of(_rows(scope), self.at)).at
         )
 
     def identity(self, record: VmMetrics, inventory: VmInventory | None) -> str:
@@ -165,11 +103,13 @@ class VmText:
         Without ``before`` all is rendered and ``rendered`` does not matter.
         """
         lines = list(rendered) if before is not None else [""] * len(self.families)
-        _render(lines, self._vm, f"{identity}}} ", self._vm.values(record), None if before is None else self._vm.values(before))
+        self._vm.render(lines, f"{identity}}} ", self._vm.values(record), None if before is None else self._vm.values(before))
         for kind in self._devices:
             devices, old = kind.listed(record), [] if before is None else kind.listed(before)
             if (devices or old) and not kind.same(devices, old):
                 kind.render(lines, identity, devices)
+        if record.guest or (before is not None and before.guest):
+            self._guest.render(lines, identity, record.guest, before.guest if before is not None else [])
         self._render_state(lines, record, identity, before)
         return tuple(lines)
 
@@ -191,17 +131,5 @@ class VmText:
         return f"{VM_INFO}{{{identity},{labels}}} 1\n" if labels else f"{VM_INFO}{{{identity}}} 1\n"
 
 
-def _texts(values: tuple[float, ...]) -> list[str]:
-    """The values as text, shortest form that reads back the same; ``null`` for NaN and infinity. All at once: a tenth of repr's cost."""
-    texts = _ENCODE(values)[1:-1].decode("ascii").split(",")
-    return [_MINUS_ZERO[1:] if text == _MINUS_ZERO else text for text in texts] if _MINUS_ZERO in texts else texts
-
-
-def _render(lines: list[str], plan: _Plan, labels: str, values: tuple[float, ...], before: tuple[float, ...] | None) -> None:
-    """Renders one record's families where a value changed; ``labels`` end the braces."""
-    if values == before:
-        return
-    old: Iterable[float | None] = repeat(None) if before is None else before
-    for at, prefix, value, text, was in zip(plan.at, plan.prefixes, values, _texts(values), old, strict=False):
-        if value != was:
-            lines[at] = f"{prefix}{labels}{text}\n" if _LEAST <= text < _NULL else ""
+def _rows(scope: Scope) -> list[Metric]:
+    return [metric for metric, _ in of_libvirt(scope)]

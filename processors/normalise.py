@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 
 from msgspec import Struct
 
+from virtflow.processors.guest import guests
 from virtflow.schemas.fields import BlockMetrics, BlockSample, NetworkMetrics, NetworkSample, VcpuMetrics, VcpuSample
 from virtflow.schemas.metrics import of_libvirt
 from virtflow.schemas.ranges import EARLIEST_SECONDS, LATEST_SECONDS, NAME_LENGTH, is_uuid
@@ -89,7 +90,8 @@ _VM_ENVELOPE: Final = """uuid=s.uuid,
     monitor_collected=monitor_collected(s.monitor_collected, lost),
     vcpus=vcpus(s.vcpus, lost),
     networks=networks(s.networks, lost),
-    blocks=blocks(s.blocks, lost),"""
+    blocks=blocks(s.blocks, lost),
+    guest=guest(s.guest, lost) if s.guest else [],"""
 
 
 def _compiled(scope: Scope, parameters: str, envelope: str, names: dict[str, object]) -> Any:  # noqa: ANN401, made at run time
@@ -157,6 +159,7 @@ _VM: Callable[[VmSnapshot, NodeSnapshot, Lost], VmMetrics] = _compiled(
     {
         "record": VmMetrics,
         "monitor_collected": _monitor_collected,
+        "guest": guests,
         "vcpus": _devices(_VCPU, "number", valid=_is_vcpu, count="vm_vcpus_current"),
         "networks": _devices(_NETWORK, "name", valid=_is_device, count="vm_network_devices"),
         "blocks": _devices(_BLOCK, "name", valid=_is_device, count="vm_block_devices"),

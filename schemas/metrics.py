@@ -6,6 +6,7 @@ From the rows come the fields of the Avro records, the normaliser's table, the e
 
 from __future__ import annotations
 
+from virtflow.schemas.metrics_guest import AGENT_METRICS
 from virtflow.schemas.metrics_migration import MIGRATION_METRICS
 from virtflow.schemas.metrics_monitor import NODE_MONITOR_METRICS, VM_MONITOR_METRICS
 from virtflow.schemas.metrics_service import NODE_METRICS, PIPELINE_METRICS
@@ -18,6 +19,7 @@ METRICS: tuple[Metric, ...] = (
     *CORE_METRICS,
     *HYPERVISOR_METRICS,
     *GUEST_METRICS,
+    *AGENT_METRICS,
     *MIGRATION_METRICS,
     *VM_METRICS,
     *VM_MONITOR_METRICS,

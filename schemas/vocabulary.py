@@ -133,6 +133,18 @@ class Observed(Libvirt):
 
 
 @dataclass(frozen=True, slots=True)
+class Guest:
+    """A value that the guest's agent tells: the field ``attribute`` of ``GuestMetrics``, or of each entry of its list ``each``.
+
+    ``attribute`` is "" where the series says all in its labels. ``command`` is the agent's own.
+    """
+
+    attribute: str
+    command: str
+    each: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """A value of the node's own health record, which travels in every snapshot."""
 
@@ -153,7 +165,7 @@ class Own:
     service: str
 
 
-Source = Libvirt | Job | Health | Derived | Own
+Source = Libvirt | Job | Guest | Health | Derived | Own
 
 SCOPE_OF_PREFIX = {"vcpu": Scope.VCPU, "net": Scope.NETWORK, "block": Scope.BLOCK}
 SAFE_PREFIXES = frozenset({"state", "net", "monitor"})
@@ -195,10 +207,10 @@ class Metric:
 
     @property
     def field(self) -> str:
-        """The value's name in ``VmMetrics`` or ``NodeHealth``: the metric's without the prefix of its record."""
+        """The value's name in its record: the metric's without the prefix of the record, where its source does not say it."""
         if isinstance(self.source, Libvirt):
             return self.name.removeprefix(NAME_PREFIX[self.source.scope])
-        if isinstance(self.source, Health):
+        if isinstance(self.source, Health | Guest):
             return self.source.attribute
         if self.group is Group.MIGRATION:
             return self.name.removeprefix(MIGRATION_PREFIX)

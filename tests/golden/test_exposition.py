@@ -8,6 +8,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.guest_samples import told
 from tests.support.prometheus import check_metrics
 from tests.support.vm_samples import WALL, fleet, inventory, sample, status, text_of
 from virtflow.exporter.fleet import Fleet
@@ -36,6 +37,7 @@ def everything() -> VmMetrics:
         vcpus=[VcpuMetrics(vcpu=number, **filled(Scope.VCPU, 200 + 50 * number)) for number in (0, 2)],
         networks=[NetworkMetrics(device=device, **filled(Scope.NETWORK, first)) for device, first in (("vnet0", 400), ("vnet11", 500))],
         blocks=[BlockMetrics(device=device, **filled(Scope.BLOCK, first)) for device, first in (("vda", 600), ("sdb", 700))],
+        guest=[told(hostname='say "hello" \\ \u4e16', reason="timeout")],
         **fields,
     )
 

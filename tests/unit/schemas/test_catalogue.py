@@ -7,8 +7,9 @@ import re
 import pytest
 
 from virtflow.schemas.metrics import BY_NAME, IGNORED_FIELDS, INVENTORY_LABELS, METRICS, of_libvirt
-from virtflow.schemas.records import VmInventory, VmMetrics
-from virtflow.schemas.vocabulary import Conversion, Derived, Group, Health, Job, Libvirt, Metric, Own, Scope, Tier, Type
+from virtflow.schemas.metrics_guest import INFO_LABELS
+from virtflow.schemas.records import GuestAddressMetrics, GuestFilesystemMetrics, GuestMetrics, VmInventory, VmMetrics
+from virtflow.schemas.vocabulary import Conversion, Derived, Group, Guest, Health, Job, Libvirt, Metric, Own, Scope, Tier, Type
 
 ROWS = [pytest.param(metric, id=metric.name) for metric in METRICS]
 
@@ -54,14 +55,14 @@ def test_labels_fit_the_group(metric: Metric) -> None:
 
 @pytest.mark.parametrize("metric", ROWS)
 def test_source_fits_the_group(metric: Metric) -> None:
-    """A VM's value comes from libvirt or is derived; a node's travels in its health; a service counts its own."""
+    """A VM's value comes from libvirt, from its agent, or is derived; a node's travels in its health; a service counts its own."""
     match metric.group:
         case Group.NODE:
             assert isinstance(metric.source, Health | Derived)
         case Group.PIPELINE:
             assert isinstance(metric.source, Own)
         case _:
-            assert isinstance(metric.source, Libvirt | Job | Derived)
+            assert isinstance(metric.source, Libvirt | Job | Guest | Derived)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,16 @@ def test_seconds_are_doubles_and_bytes_are_longs() -> None:
 
 def test_info_labels_are_inventory_fields() -> None:
     assert set(INVENTORY_LABELS) <= set(VmInventory.__struct_fields__)
+    assert set(INFO_LABELS) <= set(GuestMetrics.__struct_fields__)
+
+
+@pytest.mark.parametrize("metric", [row for row in ROWS if isinstance(row.values[0].source, Guest)])  # type: ignore[union-attr]
+def test_what_the_agent_tells_has_a_field(metric: Metric) -> None:
+    """A row names a field of the record or of the list it is told in."""
+    assert isinstance(metric.source, Guest)
+    listed = {"filesystems": GuestFilesystemMetrics, "addresses": GuestAddressMetrics, "": GuestMetrics}[metric.source.each]
+    assert metric.source.attribute in {*listed.__struct_fields__, ""}
+    assert metric.source.attribute or metric.labels
 
 
 def test_no_field_is_both_known_and_passed_by() -> None:
