@@ -75,6 +75,44 @@ class Producer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ring_rounds: Annotated[int, _row("Rounds kept in memory while the broker is away; the oldest are dropped.", ge=1, le=10000)] = 60
 
 
+class Guest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The guests' agents, asked by a process of its own (docs/guest-agent.md). Nothing is asked by default."""
+
+    enabled: Annotated[
+        bool,
+        _row(
+            "Ask the guests' agents, in a process apart with a connection that may write; of all VMs, unless some are named.",
+            "--guest-agent",
+        ),
+    ] = False
+    names: Annotated[list[str], _row("VMs whose agents are asked, by patterns of their names: web-*. Naming any VM enables asking it.")] = (
+        field(default_factory=list)
+    )
+    uuids: Annotated[list[str], _row("VMs whose agents are asked, by UUID.")] = field(default_factory=list)
+    metadata: Annotated[list[str], _row("VMs whose agents are asked: those with metadata of one of these XML namespaces.")] = field(
+        default_factory=list
+    )
+    cycle_seconds: Annotated[Seconds, _row("How often an agent is asked.", ge=1, le=86400)] = 60.0
+    timeout_seconds: Annotated[int, _row("How long libvirt waits for an agent's answer.", ge=1, le=60)] = 2
+    calls_per_minute: Annotated[
+        int, _row("Calls to libvirt that asking may take in any minute on this host; a VM takes about seven a cycle.", ge=1, le=100000)
+    ] = 1200
+    calls_in_flight: Annotated[int, _row("VMs that are asked at a time on this host, each by one call.", ge=1, le=4)] = 2
+    pseudo_filesystems: Annotated[bool, _row("Also show filesystems that are on no disk: tmpfs, proc and the like.")] = False
+    balloon_period_seconds: Annotated[
+        int,
+        _row(
+            "Give running VMs that have no statistics period of their balloon this one, by the same process; 0: change nothing.",
+            "--set-balloon-period",
+            ge=0,
+            le=86400,
+        ),
+    ] = 0
+    memory_bytes: Annotated[int, _row("Address space that the process apart may take.", ge=134_217_728, le=2**40)] = 536_870_912
+    hang_seconds: Annotated[Seconds, _row("Silence after which the process apart is killed.", ge=1, le=600)] = 10.0
+    restart_maximum_seconds: Annotated[Seconds, _row("Longest pause before the process apart is started again.", ge=0.1, le=3600)] = 60.0
+
+
 class Kafka(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The way to the broker, for every client."""
 
@@ -241,6 +279,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     libvirt: Libvirt = field(default_factory=Libvirt)
     producer: Producer = field(default_factory=Producer)
+    guest: Guest = field(default_factory=Guest)
     kafka: Kafka = field(default_factory=Kafka)
     topics: Topics = field(default_factory=Topics)
     registry: Registry = field(default_factory=Registry)
