@@ -22,6 +22,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scripts.bench_part import Asked, origin
+from scripts.documents import table
 from tests.support.broker import Broker
 from tests.support.command import virtflow
 from tests.support.history import Writer, fleet_samples, produce, writing
@@ -271,3 +273,41 @@ def _timed(call: Callable[[], object], times: int = 5) -> float:
 def measure(folder: Path, backlog: int = 300) -> dict[str, Any]:
     """All of it."""
     return {"size": bytes_per_value(folder), "month": month(folder), "writer": writer(folder, backlog)}
+
+
+def run(asked: Asked) -> dict[str, Any]:
+    """See ``bench_part``."""
+    return measure(asked.folder, int(asked.seconds))
+
+
+def section(history: dict[str, Any]) -> list[str]:
+    """The part of the page."""
+    size, month, writer = history["size"], history["month"], history["writer"]
+    return [
+        "## The long history",
+        origin(history, f"scripts/bench history --seconds {writer['backlog_seconds']}"),
+        (
+            f"Size: a day of {size['vms']} VMs at 10 s, {size['values_per_sample']:.0f} values a sample, compacted; daily curves, remembered noise, "
+            f"and a log-normal factor on each counter at each sample (`scripts/bench_history.py`, `noisy_rows`, seed {size['seed']}). "
+            f"Reports: a month of hours of {month['vms']} VMs, copies of one VM's noisy month. Writer: {writer['vms']} VMs at 1 s, of the smooth simulator; "
+            "a commit's oldest record has waited for up to `commit_seconds` (5 s here) longer than its newest."
+        ),
+        table(
+            ("what", "value"),
+            [
+                ("bytes per value, compacted", f"{size['bytes_per_value']:.2f}"),
+                ("bytes per VM-sample, compacted", f"{size['bytes_per_sample']:.0f}"),
+                ("compaction, CPU per VM-sample", f"{size['compaction_microseconds_per_sample']:.1f} µs"),
+                ("a day of one VM, every sample", f"{1000 * size['raw_day_seconds']:.0f} ms"),
+                ("a month of one VM, by the hour", f"{1000 * month['month_of_a_vm_seconds']:.0f} ms"),
+                ("a month's usage report by VM, as a command", f"{month['report_process']['seconds']:.1f} s"),
+                ("its peak memory", f"{month['report_process']['peak_mib']:.0f} MiB"),
+                ("writer, CPU per VM-sample in catch-up", f"{writer['cpu_microseconds_per_sample']:.0f} µs"),
+                ("writer, CPU per VM-sample live", f"{writer['live_cpu_microseconds_per_sample']:.0f} µs"),
+                (f"catch-up after {writer['backlog_seconds']} s away", f"{writer['times_live']:.1f} times live"),
+                ("lag live of a commit's newest record, median", f"{writer['lag_median_seconds']:.1f} s"),
+                ("lag live of a commit's newest record, worst", f"{writer['lag_worst_seconds']:.1f} s"),
+                ("writer's peak memory, with that backlog", f"{writer['peak_mib']:.0f} MiB"),
+            ],
+        ),
+    ]

@@ -18,6 +18,8 @@ import msgspec
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
 
+from scripts.bench_part import Asked, origin
+from scripts.documents import table
 from tests.support.broker import Broker
 from virtflow.exporter.exposition import exposition
 from virtflow.exporter.fleet import Fleet
@@ -264,3 +266,25 @@ def measure(folder: Path) -> dict[str, Any]:
             for r in rivals(data, ours)
         ],
     }
+
+
+def run(asked: Asked) -> dict[str, Any]:
+    """See ``bench_part``."""
+    return measure(asked.folder)
+
+
+def section(hops: dict[str, Any]) -> list[str]:
+    """The part of the page."""
+    budget, total = hops["centre_budget_microseconds"], hops["centre_microseconds"]
+    return [
+        "## CPU per VM-sample of each hop",
+        origin(hops, "scripts/bench hops"),
+        "CPU time of all threads, median of several runs, on rounds of simulated VMs whose values change.",
+        table(("hop", "µs", "what"), [(hop["name"], f"{hop['microseconds']:.1f}", hop["note"]) for hop in hops["hops"]]),
+        f"**The centre's sum** (decode, normalise, encode, deliver, decode, ingest and render): **{total:.0f} µs** of its {budget:.0f} µs.",
+        "### The usual ways, in the same run",
+        table(
+            ("instead", "µs", "times ours", "what"),
+            [(rival["name"], f"{rival['microseconds']:.1f}", f"{rival['ratio']:.1f}", rival["note"]) for rival in hops["rivals"]],
+        ),
+    ]

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from scripts.bench_part import Asked, origin
+from scripts.documents import table
 from tests.support.broker import DIES_WITH_US, Broker, free_ports
 from virtflow.runtime.configuration import load
 from virtflow.runtime.topic_admin import TopicAdmin
@@ -173,3 +175,42 @@ def _lag(scrapes: list[Scrape], interval: float) -> dict[str, float]:
 def _line(one: Scrape) -> str:
     ages = sorted(one.ages)
     return f"{len(ages)} VMs, {one.series} series, scrape {one.seconds:.3f} s, age p50 {ages[len(ages) // 2]:.2f} s p99 {ages[int(len(ages) * 0.99)]:.2f} s"
+
+
+def run(asked: Asked) -> dict[str, Any]:
+    """See ``bench_part``."""
+    return measure(Load(asked.nodes, asked.vms, asked.interval_seconds, asked.seconds), asked.folder)
+
+
+def section(pipeline: dict[str, Any]) -> list[str]:
+    """The part of the page."""
+    lag, scrape = pipeline["lag_seconds"], pipeline["scrape"]
+    load = f"{pipeline['vms']} VMs on {pipeline['nodes']} nodes every {pipeline['interval_seconds']:g} s for {pipeline['seconds']} s"
+    cpu, cores, memory = pipeline["cpu_microseconds_per_vm_sample"], pipeline["cores"], pipeline["resident_mib"]
+    return [
+        "## The pipeline under load",
+        origin(pipeline, f"scripts/bench pipeline --seconds {pipeline['seconds']}"),
+        f"{load}, through simulator, broker, one process of processors and one exporter, scraped every 5 s; all on this machine.",
+        table(
+            ("what", "value"),
+            [
+                ("lag behind the hypervisors, median scrape", f"{lag['median']:.2f} s"),
+                ("lag, 95th percentile of the scrapes", f"{lag['p95']:.2f} s"),
+                ("lag, worst scrape", f"{lag['worst']:.2f} s"),
+                ("scrape, median", f"{scrape['median_seconds']:.3f} s"),
+                ("scrape, longest", f"{scrape['longest_seconds']:.3f} s"),
+                ("series", str(scrape["series"])),
+                ("scrape's size, gzipped", f"{scrape['gzip_bytes'] / 1e6:.2f} MB"),
+                ("scrape's size, text", f"{scrape['text_bytes'] / 1e6:.2f} MB"),
+            ],
+        ),
+        table(
+            ("process", "CPU µs per VM-sample", "cores", "memory MiB"),
+            [(name, f"{cpu[name]:.0f}", f"{cores[name]:.2f}", str(memory[name])) for name in cpu],
+        ),
+        (
+            "Lag is the age of a VM's sample at the scrape less the sampling interval, within which any age is normal; of each scrape the "
+            "99th percentile of its VMs counts, the last percent being VMs that have just been deleted."
+        ),
+        "A process's CPU holds what no single hop shows: the Kafka clients, the stream framework, the event loop and the scrapes.",
+    ]

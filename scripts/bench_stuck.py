@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from scripts.bench_part import Asked, origin
+from scripts.documents import table
 from tests.support.lab import Guest, Lab, LabError, Node, Process, await_true
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -184,3 +186,34 @@ def _watch(address: str, collector: Collector, vm: str, seconds: float) -> Watch
         newest = max(newest, taken or newest)
         time.sleep(max(0.0, began + INTERVAL_SECONDS - time.time()))
     return watched
+
+
+def run(asked: Asked) -> dict[str, Any]:
+    """See ``bench_part``."""
+    return measure(asked.folder, min(asked.seconds, 60.0))
+
+
+def section(stuck: dict[str, Any]) -> list[str]:
+    """The part of the page."""
+    load = f"{stuck['vms']} VMs on a real libvirtd; each collector alone, for {stuck['seconds']:g} s, sampled and scraped every"
+    return [
+        "## Stuck VMs, side by side",
+        origin(stuck, f"scripts/bench stuck --seconds {stuck['seconds']:g}"),
+        f"{load} {stuck['interval_seconds']:g} s; a scrape is given up after {stuck['scrape_limit_seconds']:g} s. Stuck VMs are stopped in the middle.",
+        table(
+            ("collector", "stuck VMs", "healthy VM's age p50", "p99", "scrape, median", "longest", "captured calls left behind"),
+            [
+                (
+                    row["collector"],
+                    str(row["stuck"]),
+                    f"{row['age_p50_seconds']:.1f} s",
+                    f"{row['age_p99_seconds']:.1f} s",
+                    f"{row['scrape_median_seconds']:.2f} s",
+                    f"{row['scrape_longest_seconds']:.2f} s",
+                    str(row["captured_calls_left"]),
+                )
+                for row in stuck["rows"]
+            ],
+        ),
+        "Age is that of the value Prometheus knows of a VM that is not stuck (its disk's reads), just before the next scrape replaces it.",
+    ]
