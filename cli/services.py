@@ -55,7 +55,15 @@ def processors(settings: Settings) -> None:
 
 @click.command()
 @settings_switches(
-    *KAFKA, "topics.prefix", "exporter.listen", "exporter.include", "exporter.exclude", "exporter.vm_labels", *EPHEMERAL, *LOG
+    *KAFKA,
+    "topics.prefix",
+    "exporter.listen",
+    "exporter.shard",
+    "exporter.include",
+    "exporter.exclude",
+    "exporter.vm_labels",
+    *EPHEMERAL,
+    *LOG,
 )
 def exporter(settings: Settings) -> None:
     """Serve the fleet's /metrics to Prometheus, with /healthz, /readyz and a page that says what is there.

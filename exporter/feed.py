@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from virtflow.exporter.clocks import Clocks
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.partitions import Found, Key, Partitions, Place
+from virtflow.exporter.shard import shard_of
 from virtflow.runtime.kafka import consumer_settings, topic_name
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
@@ -103,9 +104,11 @@ class Feed:
         rows = {topic_name(settings, topic): topic for topic in (METRICS, INVENTORY, MIGRATIONS, NODES)}
         back = {name: settings.exporter.read_back_seconds if topic is METRICS else None for name, topic in rows.items()}
         self._brokers = settings.kafka.bootstrap_servers
+        self._shard = shard_of(settings.exporter.shard)
+        self._problem = ""
         self._rows = rows
         self.topics = tuple(topic.name for topic in rows.values())
-        self._partitions = Partitions(consumer_settings(settings, GROUP), back, clocks.wall)
+        self._partitions = Partitions(consumer_settings(settings, GROUP), back, clocks.wall, self._shard)
         self._intake = Intake(fleet, codec, metrics, rows, clocks)
         self._clocks = clocks
         self._behind = metrics.gauge("virtflow_exporter_lag_messages")
@@ -124,6 +127,8 @@ class Feed:
             return f"no answer from the brokers {self._brokers}"
         if self._missing_topics:
             return f"topics missing: {', '.join(self._missing_topics)}; `virtflow topics create` makes them"
+        if self._problem:
+            return self._problem
         behind = sum(place.behind for place in self._places.values())
         if behind:
             return f"reading back, {behind} of {len(self._places)} partitions to go"
@@ -174,6 +179,7 @@ class Feed:
             self._behind.labels(topic=self._rows[name].name).set(messages)
 
     def _found(self, found: Found) -> None:
+        self._undealt(found.counts)
         if found.missing:
             LOGGER.warning("topics missing: %s; waiting for `virtflow topics create`", ", ".join(found.missing))
         for topic, partition in found.gone:
@@ -181,6 +187,13 @@ class Feed:
             del self._places[topic, partition]
         self._missing_topics = found.missing
         self._places.update(found.places)
+
+    def _undealt(self, counts: Mapping[str, int]) -> None:
+        """Says, when it begins, that the topics of VMs can't be dealt to shards; until it ends before the start is over we are not ready."""
+        problem = self._shard.problem({name: count for name, count in counts.items() if self._rows[name] is not NODES})
+        if problem and problem != self._problem:
+            LOGGER.warning("shard %d/%d: %s", self._shard.number, self._shard.of, problem)
+        self._problem = problem
 
     async def _take(self, messages: Iterable[Message]) -> None:
         """Takes the messages in slices."""

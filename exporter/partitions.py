@@ -6,11 +6,14 @@ thread; what they return is taken over by whoever asked. Source of the client's 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from virtflow.exporter.shard import EVERYTHING, Shard
 
 Key = tuple[str, int]
 """A topic's name on the broker, and a partition."""
@@ -41,27 +44,36 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a look at the broker brought: new partitions with where they are read from, vanished ones, and topics that are missing."""
+    """What a look at the broker brought: new partitions with where they are read from, vanished ones, and topics that are missing.
+
+    ``counts`` is how many partitions each topic has, those of other shards included.
+    """
 
     places: Mapping[Key, Place]
     gone: frozenset[Key]
     missing: tuple[str, ...]
+    counts: Mapping[str, int]
 
 
 class Partitions:
     """The consumer and its assignment. ``topics`` maps each topic's name to the seconds that are read back, None for all."""
 
-    def __init__(self, config: Mapping[str, object], topics: Mapping[str, float | None], wall: Callable[[], float]) -> None:
-        """``config`` is the client's; ``wall`` gives Unix seconds. Raises ``KafkaException`` for a bad configuration."""
+    def __init__(
+        self, config: Mapping[str, object], topics: Mapping[str, float | None], wall: Callable[[], float], shard: Shard = EVERYTHING
+    ) -> None:
+        """``config`` is the client's; ``wall`` gives Unix seconds, ``shard`` says which partitions are read. Raises ``KafkaException`` for a bad configuration."""
         self._consumer = Consumer({**config, "enable.partition.eof": True, "auto.offset.reset": "earliest"})
         self._topics = topics
         self._wall = wall
+        self._shard = shard
         self._assigned: set[Key] = set()
         self._seen: set[str] = set()
 
     def look(self) -> Found:
         """Takes up new partitions and lets go of vanished ones; raises ``KafkaException`` where the broker does not answer."""
         now, missing = self._existing()
+        counts = Counter(topic for topic, _ in now)
+        now = {key for key in now if self._shard.takes(key[1])}
         gone = frozenset(self._assigned - now)
         if gone:
             self._consumer.incremental_unassign([TopicPartition(*key) for key in gone])
@@ -71,7 +83,7 @@ class Partitions:
             self._consumer.incremental_assign([TopicPartition(*key, place.next) for key, place in places.items()])
             self._assigned |= set(places)
         self._seen |= {topic for topic, _ in now}
-        return Found(places, gone, tuple(missing))
+        return Found(places, gone, tuple(missing), counts)
 
     def read(self, most: int, seconds: float) -> list[Message]:
         """Up to ``most`` messages and notices, as soon as there are any, none after ``seconds``."""

@@ -176,6 +176,14 @@ class Exporter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     forget_node_seconds: Annotated[Seconds, _row("How long a silent node is shown as down before it is forgotten.", ge=60, le=31536000)] = (
         86400.0
     )
+    shard: Annotated[
+        str,
+        Meta(
+            description="Part of the fleet this exporter serves, by partition: 2/3 is the second of three. Everything when empty.",
+            extra={"switch": "--shard"},
+            pattern=r"^([0-9]{1,4}/[0-9]{1,4})?$",
+        ),
+    ] = ""
     include: Annotated[list[str], _row("Groups or metric names to export, separated by commas; all when empty.", "--include")] = field(
         default_factory=list
     )
@@ -265,6 +273,7 @@ class Simulate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vms: Annotated[int, _row("VMs on each node.", "--vms", ge=0, le=100000)] = 20
     migrations: Annotated[int, _row("VMs that migrate from node to node again and again.", "--migrations", ge=0, le=10000)] = 2
     seed: Annotated[int, _row("Seed: the same one gives the same fleet.", "--seed")] = 1
+    guests: Annotated[bool, _row("The agents in the VMs' guests tell what only the guest knows.", "--guests")] = False
 
 
 class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
