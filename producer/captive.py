@@ -2,19 +2,22 @@
 
 Theory of operation. A call that enters a VM whose QEMU does not answer never returns, and holds one of libvirtd's workers until
 the VM recovers, whatever becomes of us. So a call that has stayed in one VM for too long is *captured*: left alone, never retried,
-and counted together with those that an earlier run of ours left behind. No call is begun unless it could be captured too and
-the count still stay within the cap. How many calls may still be lost says what the host allows:
+and counted together with those that an earlier run of ours left behind, and with openings of connections that hang. Nothing is begun
+unless it could be lost too and the count still stay within the cap (``slots``). How many may still be lost says what the host allows:
 
     STARTING   nobody has looked yet        look at all VMs before any of them is asked
     CALM       nothing lost, nobody skipped ask everyone in one call: the whole price while all is well
     SEARCHING  two or more may be lost      look; ask all that are not skipped, trusted ones first; probe skipped ones, one by one
-    GUARDED    one more may be lost         look; ask only trusted VMs, or others in small portions where that slot is not ours to lose
+    GUARDED    one more may be lost         look; ask only trusted VMs; where there are none, one that nothing is known of
     SILENT     none may be lost             look; ask nobody
 
 A *look* never waits: libvirt's ``controlInfo`` of each VM ("occupied" and for how long) and, where it can be read, the state of
 QEMU's main thread in the process table. It names suspects, which are skipped, and sees them move, which ends it. A captured call
 vouches for the VMs before its culprit, because libvirt asks in the order it was given. Where nobody names the culprit, the VMs of
-the call are asked again in small portions, so that a further capture costs few of them, as long as calls may be lost. Whoever is not skipped and may not be asked is *not probed*.
+the call are asked again in small portions, so that a further capture costs few of them, as long as calls may be lost. The last call
+that may be lost is kept for trusted VMs, which all lose their values with it: it is spent on a VM of which nothing is known only
+while there is no trusted one, or where all that is lost was lost by an earlier run (then in small portions, as nobody has been
+trusted yet). Whoever is not skipped and may not be asked is *not probed*.
 """
 
 from __future__ import annotations
@@ -113,7 +116,16 @@ class Reconnected:
     """The connection to libvirt is a new one: what other calls hold is not known any more."""
 
 
-Observation = RoundBegan | Started | Ticked | Answered | Failed | Looked | Moved | Reconnected
+@dataclass(frozen=True, slots=True)
+class Openings:
+    """Connections that are being opened: the one that asks, other ones, and of all those that hang, past their deadline."""
+
+    own: int = 0
+    others: int = 0
+    hanging: int = 0
+
+
+Observation = RoundBegan | Started | Ticked | Answered | Failed | Looked | Moved | Reconnected | Openings
 
 # -- actions
 
@@ -165,11 +177,51 @@ class Choice(Enum):
 
 _R = Reaction
 TABLE: Final[dict[Host, dict[type[Observation], Reaction]]] = {
-    Host.STARTING: {RoundBegan: _R.LOOK, Looked: _R.PLAN, Answered: _R.NOTHING, Failed: _R.NOTHING, Ticked: _R.CHECK, Moved: _R.NOTHING},
-    Host.CALM: {RoundBegan: _R.PLAN, Looked: _R.PLAN, Answered: _R.PLAN, Failed: _R.PLAN, Ticked: _R.CHECK, Moved: _R.NOTHING},
-    Host.SEARCHING: {RoundBegan: _R.LOOK, Looked: _R.PLAN, Answered: _R.PLAN, Failed: _R.PLAN, Ticked: _R.CHECK, Moved: _R.LOOK},
-    Host.GUARDED: {RoundBegan: _R.LOOK, Looked: _R.PLAN, Answered: _R.PLAN, Failed: _R.PLAN, Ticked: _R.CHECK, Moved: _R.LOOK},
-    Host.SILENT: {RoundBegan: _R.LOOK, Looked: _R.PLAN, Answered: _R.LOOK, Failed: _R.LOOK, Ticked: _R.CHECK, Moved: _R.LOOK},
+    Host.STARTING: {
+        RoundBegan: _R.LOOK,
+        Looked: _R.PLAN,
+        Answered: _R.NOTHING,
+        Failed: _R.NOTHING,
+        Ticked: _R.CHECK,
+        Moved: _R.NOTHING,
+        Openings: _R.NOTHING,
+    },
+    Host.CALM: {
+        RoundBegan: _R.PLAN,
+        Looked: _R.PLAN,
+        Answered: _R.PLAN,
+        Failed: _R.PLAN,
+        Ticked: _R.CHECK,
+        Moved: _R.NOTHING,
+        Openings: _R.PLAN,
+    },
+    Host.SEARCHING: {
+        RoundBegan: _R.LOOK,
+        Looked: _R.PLAN,
+        Answered: _R.PLAN,
+        Failed: _R.PLAN,
+        Ticked: _R.CHECK,
+        Moved: _R.LOOK,
+        Openings: _R.PLAN,
+    },
+    Host.GUARDED: {
+        RoundBegan: _R.LOOK,
+        Looked: _R.PLAN,
+        Answered: _R.PLAN,
+        Failed: _R.PLAN,
+        Ticked: _R.CHECK,
+        Moved: _R.LOOK,
+        Openings: _R.PLAN,
+    },
+    Host.SILENT: {
+        RoundBegan: _R.LOOK,
+        Looked: _R.PLAN,
+        Answered: _R.LOOK,
+        Failed: _R.LOOK,
+        Ticked: _R.CHECK,
+        Moved: _R.LOOK,
+        Openings: _R.NOTHING,
+    },
 }
 """Host state x observation: what follows. ``Started`` and ``Reconnected`` lead to nothing by themselves."""
 
@@ -241,3 +293,8 @@ class CallOut:
     look_at: float = NEVER
     idle_looks: int = 0
     culprit: str = ""
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has its connection; before, it only waits for one."""
+        return self.began != NEVER

@@ -35,6 +35,7 @@ from virtflow.producer.captive import (
     Looked,
     Moved,
     Observation,
+    Openings,
     Reaction,
     Reconnected,
     RoundBegan,
@@ -44,6 +45,7 @@ from virtflow.producer.captive import (
     Verdict,
     VmMonitor,
 )
+from virtflow.producer.slots import Slots
 
 
 class Captives:
@@ -52,15 +54,13 @@ class Captives:
     def __init__(self, limits: Limits, rng: random.Random) -> None:
         """Nothing is known; ``rng`` spreads the probes."""
         self.limits = limits
-        self.captured: dict[int, CallOut] = {}
-        self.foreign: set[str] = set()
+        self.slots = Slots(limits.cap)
         self.calls: Counter[str] = Counter()
         self.probes: Counter[str] = Counter()
         self._rng = rng
         self._vms: dict[str, VmMonitor] = {}
         self._trouble = False
         self._asking: CallOut | None = None
-        self._polled = ""
         self._looking = False
         self._started = False
         self._number = 0
@@ -75,26 +75,16 @@ class Captives:
     # -- what is known
 
     @property
-    def lost(self) -> int:
-        """Calls that will not come back before a VM recovers: ours, and those an earlier run left behind."""
-        return len(self.captured) + len(self.foreign)
-
-    @property
-    def _free(self) -> int:
-        """Calls that may still be lost, beside a poll under way."""
-        return self.limits.cap - self.lost - bool(self._polled)
-
-    @property
     def host(self) -> Host:
         """What the host allows now."""
         if not self._started:
             return Host.STARTING
-        free = self.limits.cap - self.lost
+        free = self.limits.cap - self.slots.lost
         if free <= 0:
             return Host.SILENT
-        if self.lost and free == 1:
+        if self.slots.lost and free == 1:
             return Host.GUARDED
-        return Host.SEARCHING if self.lost or self._portion or self._trouble else Host.CALM
+        return Host.SEARCHING if self.slots.lost or self._portion or self._trouble else Host.CALM
 
     @property
     def settled(self) -> bool:
@@ -119,7 +109,7 @@ class Captives:
     def _verdict(self, vm: VmMonitor, host: Host) -> Verdict:
         if vm.standing is Standing.SKIPPED:
             return STUCK
-        if host is Host.SILENT or (host is Host.GUARDED and self.captured and not vm.vouched):
+        if host is Host.SILENT or (host is Host.GUARDED and self.slots.captured and not vm.vouched):
             return NOT_PROBED
         return RESPONSIVE if vm.standing is Standing.TRUSTED else UNDECIDED
 
@@ -128,24 +118,28 @@ class Captives:
     def may_poll(self, uuid: str, *, vouched: bool) -> bool:
         """Whether one more call may go into this VM now, ``vouched`` only if it is known to answer. The slot is kept until it is over."""
         vm = self._vms.get(uuid)
-        if vm is None or self._polled or not self._started or self._free - (self._asking is not None) < 1:
+        if vm is None or not self._started or not self.slots.may_poll(self._asking):
             return False
         if vm.standing is Standing.TRUSTED or (vm.standing is Standing.UNKNOWN and not vouched):
-            self._polled = uuid
-        return self._polled == uuid
+            self.slots.polled = uuid
+        return self.slots.polled == uuid
 
     def poll_returned(self, uuid: str) -> None:
         """The poll has come back."""
-        if self._polled == uuid:
-            self._polled = ""
+        if self.slots.polled == uuid:
+            self.slots.polled = ""
 
     def poll_lost(self, uuid: str, now: float) -> None:
         """The poll does not come back: it counts like a call of an earlier run, until a look finds the VM free."""
         self.poll_returned(uuid)
-        self.foreign.add(uuid)
+        self.slots.foreign.add(uuid)
         if vm := self._vms.get(uuid):
             vm.held = True
             self._skip(vm, now)
+
+    def may_open(self) -> bool:
+        """Whether one more connection to libvirt may be opened: that can hang as well."""
+        return self.slots.may_open(self._asking)
 
     # -- what follows
 
@@ -171,7 +165,7 @@ class Captives:
         return [Look(uuids)]
 
     def _plan(self, now: float) -> list[Action]:
-        if self._asking is not None or self._looking or self._free < 1 or now >= self._until or self._asks >= ASKS_PER_ROUND:
+        if self._asking is not None or self._looking or self.slots.free < 1 or now >= self._until or self._asks >= ASKS_PER_ROUND:
             return []
         host = self.host
         for choice in PLANS[host]:
@@ -196,12 +190,17 @@ class Captives:
             case Choice.TRUSTED:
                 return tuple(uuid for uuid, vm in asked if vm.vouched)
             case Choice.PORTION:
-                unknown = [uuid for uuid, _ in asked]
-                return () if self.captured else tuple(unknown[: -(-len(self._vms) // GUARDED_PORTIONS)])
+                return tuple(uuid for uuid, _ in asked[: self._risked()])
             case Choice.PROBE:
                 return self._probe(left, now)
             case _:
                 assert_never(choice)
+
+    def _risked(self) -> int:
+        """On how many VMs of which nothing is known the last call that may be lost is spent."""
+        if not self.slots.captured:
+            return -(-len(self._vms) // GUARDED_PORTIONS)
+        return 0 if any(vm.vouched for vm in self._vms.values()) else 1
 
     def _alone(self, vm: VmMonitor) -> bool:
         """Whether it is tried by a call of its own: it was skipped, and only libvirt says that it moved."""
@@ -233,7 +232,7 @@ class Captives:
                 self._noted(observation, now)
         return []
 
-    def _noted(self, observation: Started | Ticked | Moved | Reconnected, now: float) -> None:
+    def _noted(self, observation: Started | Ticked | Moved | Reconnected | Openings, now: float) -> None:
         match observation:
             case Started(call):
                 if self._asking is not None and self._asking.number == call:
@@ -243,14 +242,16 @@ class Captives:
                     self._vms[uuid].due = min(self._vms[uuid].due, now)
             case Reconnected():
                 self._started = self._looking = False
-                if self._asking is not None and self._asking.began == NEVER:
+                if self._asking is not None and not self._asking.under_way:
                     self._asking = None
+            case Openings():
+                self.slots.openings = observation
 
     def _begin(self, began: RoundBegan) -> None:
         known = self._vms
         if tuple(known) != began.uuids:
             self._vms = {uuid: known.get(uuid) or VmMonitor() for uuid in began.uuids}
-        self.foreign.intersection_update(began.uuids)
+        self.slots.foreign.intersection_update(began.uuids)
         self._round += 1
         self._asks = 0
         self._until = began.until
@@ -268,7 +269,7 @@ class Captives:
             again = seen.partial - self._again  # a job of somebody else's may just have held their lock: once more in this round
             self._again |= again
             self._done.update(set(call.uuids) - again)
-        if call.number not in self.captured and call.began < now:
+        if call.number not in self.slots.captured and call.began < now:
             self._usual = max((now - call.began) / max(1, len(call.uuids)), self._usual * 0.9)
         for uuid in seen.full & self._vms.keys():
             vm = self._vms[uuid]
@@ -288,7 +289,7 @@ class Captives:
 
     def _names(self, uuid: str) -> bool:
         """Whether a VM whose job lock is taken gives away who holds a captured call that nobody has named yet."""
-        for call in self.captured.values():
+        for call in self.slots.captured.values():
             if not call.culprit and uuid in call.uuids:
                 call.culprit = uuid
                 return True
@@ -318,7 +319,7 @@ class Captives:
         if self._asking is not None and self._asking.number == number:
             call, self._asking = self._asking, None
             return call
-        return self.captured.pop(number, None)
+        return self.slots.captured.pop(number, None)
 
     def _looked(self, seen: Looked, now: float) -> list[Action]:
         first, self._started, self._looking = not self._started, True, False
@@ -326,10 +327,10 @@ class Captives:
             if vm := self._vms.get(uuid):
                 self._judge(vm, seconds, seen.processes.get(uuid, ""), now)
         if first:
-            ours = {call.culprit for call in self.captured.values()}
-            self.foreign = {uuid for uuid, seconds in seen.occupied.items() if seconds and uuid in self._vms} - ours
+            ours = {call.culprit for call in self.slots.captured.values()}
+            self.slots.foreign = {uuid for uuid, seconds in seen.occupied.items() if seconds and uuid in self._vms} - ours
         else:
-            self.foreign = {uuid for uuid in self.foreign if seen.occupied.get(uuid, 1.0)}
+            self.slots.foreign = {uuid for uuid in self.slots.foreign if seen.occupied.get(uuid, 1.0)}
         return self._overdue(seen, now)
 
     def _judge(self, vm: VmMonitor, seconds: float, process: str, now: float) -> None:
@@ -378,7 +379,7 @@ class Captives:
         """The call is lost. Whoever came before its culprit has answered it; of whoever came after nothing is known."""
         self.calls["captured"] += 1
         self._asking = None
-        self.captured[call.number] = call
+        self.slots.captured[call.number] = call
         if not call.culprit and len(call.uuids) == 1:
             call.culprit = call.uuids[0]
         if not call.culprit:

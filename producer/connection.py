@@ -68,6 +68,7 @@ class Lane:
         self.name = name
         self.began = time.monotonic()
         self.opened = False
+        self.given_up = False
         self.retired = False
         self._config = config
         self._inbox = inbox
@@ -156,8 +157,8 @@ class Lane:
 class Link:
     """One connection kept open: lost ones are opened anew after growing, jittered pauses; hanging openings are given up.
 
-    An opening that was given up is used after all when it succeeds first. ``connects`` counts
-    the successes, but for connections that replace one that was left to a call.
+    An opening that was given up is used after all when it succeeds first. ``allowed`` says whether one more may begin, because it may
+    hang. ``connects`` counts the successes, but for connections that replace one that was left to a call.
     """
 
     name: str
@@ -166,23 +167,29 @@ class Link:
     longest_pause: float
     prepare: Job | None = None
     rng: random.Random = field(default_factory=random.Random)
+    allowed: Callable[[], bool] = lambda: True
     lane: Lane | None = None
     connects: int = 0
     error: str = ""
     _openings: list[Lane] = field(default_factory=list)
     _pause: float = FIRST_PAUSE_SECONDS
     _next: float = 0.0
+    _refused: bool = False
+    _replacing: bool = False
 
     def tend(self, now: float) -> None:
-        """Begin to open a connection where there is none and the pause is over."""
+        """Begin to open a connection where there is none, the pause is over and it is allowed."""
         if self.lane is not None or now < self._next or len(self._openings) >= OPENINGS:
             return
-        if self._openings and now - self._openings[-1].began < self.config.connect_timeout_seconds:
+        if self._openings and not self._overdue(self._openings[-1], now):
             return
-        if self._openings:
+        if self._openings and not self._openings[-1].given_up:
+            self._openings[-1].given_up = True
             self.error = f"no answer within {self.config.connect_timeout_seconds:g} s"
             _LOGGER.warning("connecting to %s: %s", self.config.uri, self.error)
-        self._openings.append(Lane(self.name, self.config, self.inbox, self.prepare))
+        self._refused = not self.allowed()
+        if not self._refused:
+            self._openings.append(Lane(self.name, self.config, self.inbox, self.prepare))
 
     def opened(self, lane: Lane) -> bool:
         """Take a lane that has opened; False when it is one too many and has been sent away."""
@@ -192,7 +199,8 @@ class Link:
             lane.retire()
             return False
         self.lane, self.error, self._pause = lane, "", FIRST_PAUSE_SECONDS
-        self.connects += 1
+        self.connects += not self._replacing
+        self._replacing = False
         return True
 
     def failed(self, lane: Lane, error: BaseException, now: float) -> None:
@@ -215,8 +223,16 @@ class Link:
         """Leave a lane to its call, which does not come back; a new connection is opened at once."""
         lane.retire()
         if lane is self.lane:
-            self.lane, self._next = None, now
-            self.connects -= 1
+            self.lane, self._next, self._replacing = None, now, True
+
+    def hanging(self, now: float) -> int:
+        """How many openings are past their deadline."""
+        return sum(self._overdue(lane, now) for lane in self._openings)
+
+    @property
+    def opening(self) -> int:
+        """How many openings are out, hanging ones among them."""
+        return len(self._openings)
 
     def close(self) -> list[Lane]:
         """Let go of everything; the lanes whose threads may still be busy."""
@@ -229,11 +245,14 @@ class Link:
 
     @property
     def due(self) -> float:
-        """When ``tend`` has something to do again at the latest; infinity while the connection stands."""
-        if self.lane is not None or len(self._openings) >= OPENINGS:
+        """When ``tend`` has something to do again at the latest; infinity while the connection stands, and until something else happens."""
+        if self.lane is not None or self._refused or len(self._openings) >= OPENINGS:
             return float("inf")
         given_up = self._openings[-1].began + self.config.connect_timeout_seconds if self._openings else self._next
         return max(self._next, given_up)
+
+    def _overdue(self, lane: Lane, now: float) -> bool:
+        return now - lane.began >= self.config.connect_timeout_seconds
 
     def _wait(self, now: float) -> None:
         longest = min(self.longest_pause, self.config.reconnect_maximum_seconds)

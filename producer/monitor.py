@@ -27,6 +27,7 @@ from virtflow.producer.captive import (
     Looked,
     Moved,
     Observation,
+    Openings,
     Reconnected,
     RoundBegan,
     Started,
@@ -148,7 +149,7 @@ class Monitor:
         """What the node's health tells of this tier."""
         captives = self.captives
         return Lost(
-            captives.lost,
+            captives.slots.lost,
             captives.limits.cap,
             sum(verdict.responsive is False for verdict in verdicts.values()),
             sum(not verdict.probed for verdict in verdicts.values()),
@@ -169,6 +170,14 @@ class Monitor:
     def lost(self, uuid: str) -> None:
         """That call does not come back."""
         self.captives.poll_lost(uuid, time.monotonic())
+
+    # -- the cap, for whoever opens a connection
+
+    def openings(self, found: Openings, now: float) -> bool:
+        """These connections are being opened; whether one more may be."""
+        if found != self.captives.slots.openings:
+            self._observe(found, now)
+        return self.captives.may_open()
 
     # -- what arrives
 
@@ -254,6 +263,6 @@ class Monitor:
                 self.link.leave(call.lane, now)
                 _LOGGER.warning(
                     "a call into a VM's monitor does not come back: %d of at most %d on this host",
-                    self.captives.lost,
+                    self.captives.slots.lost,
                     self.captives.limits.cap,
                 )

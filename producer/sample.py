@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from virtflow.producer.calls import Listed, fill, list_vms, read_descriptions, versions_at
-from virtflow.producer.captive import UNDECIDED
+from virtflow.producer.captive import UNDECIDED, Openings
 from virtflow.producer.clean import Reading
 from virtflow.producer.connection import Connection, Lane, Link, start_event_loop
 from virtflow.producer.events import CHANGES_DESCRIPTION, in_transit, register
@@ -138,15 +138,18 @@ class Sampler:
         listens = events is not None and settings.libvirt.migration_status
         self._status = QemuStatus(settings.libvirt.uri, self._inbox) if listens else None
         rng = rng or random.Random()  # noqa: S311, jitter
-        self._safe = Link("safe", settings.libvirt, self._inbox, self._interval, self._prepare, rng)
-        link = Link("monitor", settings.libvirt, self._inbox, self._interval, None, rng)
+        self._safe = Link("safe", settings.libvirt, self._inbox, self._interval, self._prepare, rng, self._may_see)
+        link = Link("monitor", settings.libvirt, self._inbox, self._interval, None, rng, self._may_open)
         self._monitor = Monitor(link, self._safe, settings.producer, rng)
-        link = Link(POLL, settings.libvirt, self._inbox, self._interval, None, rng)
+        link = Link(POLL, settings.libvirt, self._inbox, self._interval, None, rng, self._may_open)
         patience = JOB_PATIENCE * self._monitor.captives.limits.patience
         self._events = events
         self._jobs = Jobs(link, self._monitor, self._tell, settings.producer.job_seconds, patience)
         self._connected_anew = False
-        self._uri, self._learning = settings.libvirt.uri, False
+        self._libvirt = settings.libvirt
+        self._learning = 0.0
+        """Since when versions are asked for on a connection of its own; 0: they are not."""
+        self._unlearned = False
         self._taking = {self._safe.name: self._take, self._monitor.link.name: self._monitor.take, POLL: self._jobs.take}
         self._inventories = Inventories(self._every, rng)
         self._shown = Shown()
@@ -161,8 +164,8 @@ class Sampler:
 
     def _learn_versions(self) -> None:
         """In a thread of its own, one at a time: the versions on the node."""
-        self._versions = Versions(version(), *versions_at(self._uri))
-        self._learning = False
+        self._versions = Versions(version(), *versions_at(self._libvirt.uri))
+        self._learning = 0.0
 
     # -- the round
 
@@ -282,6 +285,22 @@ class Sampler:
         self._safe.tend(now)
         self._monitor.link.tend(now)
         self._jobs.tend(now)
+        if self._may_open() and self._unlearned and not self._learning:
+            self._unlearned, self._learning = False, now
+            threading.Thread(target=self._learn_versions, name="libvirt-versions", daemon=True).start()
+
+    def _may_open(self) -> bool:
+        """Whether the cap allows one more opening, which may hang; the captives learn how many are out."""
+        now, links, learning = time.monotonic(), (self._safe, self._monitor.link, self._jobs.link), self._learning
+        slow = learning > 0 and now - learning >= self._libvirt.connect_timeout_seconds
+        hanging = [link.hanging(now) for link in links]
+        out = [link.opening - hangs for link, hangs in zip(links, hanging, strict=True)]
+        others = out[0] + out[2] + (learning > 0 and not slow)
+        return self._monitor.openings(Openings(out[1], others, sum(hanging) + slow), now)
+
+    def _may_see(self) -> bool:
+        """One opening of the safe connection is made even at the cap: without it all VMs of the host would be gone."""
+        return not self._safe.opening or self._may_open()
 
     def _check_connections(self, now: float) -> None:
         """A connection that nobody called by since it was lost is found out here; asking whether it stands asks nobody."""
@@ -307,9 +326,7 @@ class Sampler:
                     self._inventories.all_changed()
                     self._monitor.reconnected(now)
                     self._connected_anew = True
-                    if not self._learning:
-                        self._learning = True
-                        threading.Thread(target=self._learn_versions, name="libvirt-versions", daemon=True).start()
+                    self._unlearned = True
             case OpenFailed(lane, error):
                 self._link(lane).failed(lane, error, now)
             case Happened():

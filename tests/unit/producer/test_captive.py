@@ -21,6 +21,7 @@ from virtflow.producer.captive import (
     Looked,
     Moved,
     Observation,
+    Openings,
     Reconnected,
     RoundBegan,
     Started,
@@ -30,7 +31,7 @@ from virtflow.producer.captive import (
 from virtflow.producer.captives import Captives
 
 VMS = tuple("abcdefgh")
-SILENT_ONES = {Started, Reconnected}
+WITHOUT_ROW = {Started, Reconnected}
 
 
 def calm(cap: int = 3) -> Captives:
@@ -47,7 +48,7 @@ def held(uuid: str, seconds: float) -> dict[str, float]:
 
 
 def test_the_table_has_a_row_for_every_state_and_observation() -> None:
-    kinds = set(get_args(Observation)) - SILENT_ONES
+    kinds = set(get_args(Observation)) - WITHOUT_ROW
     assert set(TABLE) == set(PLANS) == set(Host)
     assert all(set(row) == kinds for row in TABLE.values())
     assert {choice for plan in PLANS.values() for choice in plan} == set(Choice)
@@ -68,7 +69,7 @@ def test_a_call_in_one_vm_for_too_long_is_captured_and_the_others_are_asked_anew
     actions = captives.observe(Looked(held("d", 1.1)), 1.2)
     assert actions == [Abandon(1), Ask(2, ("a", "b", "c", "e", "f", "g", "h"))]
     assert captives.verdicts()["d"] == Verdict(responsive=False, probed=True)
-    assert captives.lost == 1
+    assert captives.slots.lost == 1
 
 
 def test_a_slow_call_that_makes_progress_is_left_to_itself() -> None:
@@ -78,7 +79,7 @@ def test_a_slow_call_that_makes_progress_is_left_to_itself() -> None:
         captives.observe(Ticked(), float(second))
         assert captives.observe(Looked(held(VMS[second % 8], 0.01)), float(second)) == []
     captives.observe(Answered(1, frozenset(VMS)), 30.0)
-    assert captives.lost == 0
+    assert captives.slots.lost == 0
 
 
 def test_a_call_that_waits_for_its_connection_is_not_captured() -> None:
@@ -96,7 +97,7 @@ def test_a_vm_that_somebody_else_s_call_holds_is_skipped_without_a_capture() -> 
     assert captives.observe(Answered(1, others, frozenset("c")), 0.5) == [Look(("c",))]
     assert captives.observe(Looked({"c": 30.0}), 0.6) == []
     assert captives.verdicts()["c"].responsive is False
-    assert captives.lost == 0
+    assert captives.slots.lost == 0
 
 
 def test_a_vm_that_a_job_holds_for_a_moment_is_asked_once_more_in_the_round() -> None:
@@ -118,7 +119,7 @@ def test_what_an_earlier_run_left_behind_counts(occupied: int, lost: int, host: 
     captives.observe(RoundBegan(VMS, 8.0), 0.0)
     looked = {uuid: 500.0 if place < occupied else 0.0 for place, uuid in enumerate(VMS)}
     actions = captives.observe(Looked(looked), 0.1)
-    assert (captives.lost, captives.host) == (lost, host)
+    assert (captives.slots.lost, captives.host) == (lost, host)
     asked = [uuid for action in actions if isinstance(action, Ask) for uuid in action.uuids]
     assert not set(asked) & set(VMS[:occupied])
     assert bool(asked) is (host is not Host.SILENT)
@@ -138,7 +139,7 @@ def test_a_late_result_clears_its_culprit_but_nobody_who_got_stuck_since() -> No
     captives.observe(Looked(held("d", 1.1), {"b": "T"}), 1.3)
     captives.observe(Answered(1, frozenset(VMS)), 60.0)
     verdicts = captives.verdicts()
-    assert (verdicts["d"].responsive, verdicts["b"].responsive, captives.lost) == (True, False, 0)
+    assert (verdicts["d"].responsive, verdicts["b"].responsive, captives.slots.lost) == (True, False, 0)
 
 
 def test_an_event_is_worth_a_look() -> None:
@@ -180,7 +181,7 @@ def test_vms_that_vanish_are_forgotten() -> None:
     captives.observe(Looked(held("d", 1.1)), 1.2)
     captives.observe(RoundBegan(("a", "b"), 18.0), 10.0)
     assert set(captives.verdicts()) == {"a", "b"}
-    assert captives.lost == 1, "the call is still in there"
+    assert captives.slots.lost == 1, "the call is still in there"
 
 
 def test_polls_of_jobs_take_a_slot_of_the_cap() -> None:
@@ -191,8 +192,43 @@ def test_polls_of_jobs_take_a_slot_of_the_cap() -> None:
     captives.observe(Answered(1, frozenset(VMS)), 0.5)
     assert captives.may_poll("b", vouched=True)
     captives.poll_lost("b", 1.0)
-    assert (captives.lost, captives.verdicts()["b"].responsive) == (1, False)
+    assert (captives.slots.lost, captives.verdicts()["b"].responsive) == (1, False)
     assert not captives.may_poll("b", vouched=False)
     assert captives.observe(RoundBegan(VMS, 18.0), 10.0) == [Look()]
     captives.observe(Looked(dict.fromkeys(VMS, 0.0)), 10.1)
-    assert captives.lost == 0
+    assert captives.slots.lost == 0
+
+
+def test_hanging_openings_count_and_leave_no_room_for_more() -> None:
+    captives = calm(cap=3)
+    captives.observe(Answered(1, frozenset(VMS)), 0.5)
+    captives.observe(Openings(hanging=2), 5.0)
+    assert (captives.slots.lost, captives.host, captives.may_open()) == (2, Host.GUARDED, True)
+    captives.observe(Openings(others=1, hanging=2), 6.0)
+    assert not captives.may_open()
+    assert not captives.may_poll("a", vouched=True), "the opening under way may hang as well"
+    captives.observe(Openings(hanging=3), 7.0)
+    assert captives.host is Host.SILENT
+    captives.observe(Openings(), 8.0)
+    assert (captives.slots.lost, captives.host) == (0, Host.CALM)
+
+
+def test_a_call_shares_its_slot_with_the_opening_of_its_connection() -> None:
+    """With a single slot that is the difference between asking and never asking."""
+    captives = Captives(Limits(1, 1.0, 2.0, 60.0), random.Random(1))  # noqa: S311, jitter
+    captives.observe(RoundBegan(VMS, 8.0), 0.0)
+    assert captives.observe(Looked(dict.fromkeys(VMS, 0.0)), 0.1) == [Ask(1, VMS, everyone=True)]
+    assert captives.may_open()
+    captives.observe(Openings(own=1), 0.1)
+    assert not captives.may_open()
+    captives.observe(Openings(), 0.2)
+    captives.observe(Started(1), 0.2)
+    assert not captives.may_open()
+
+
+def test_a_call_waits_for_another_connection_s_opening_and_begins_with_its_end() -> None:
+    captives = Captives(Limits(1, 1.0, 2.0, 60.0), random.Random(1))  # noqa: S311, jitter
+    captives.observe(Openings(others=1), 0.0)
+    captives.observe(RoundBegan(VMS, 8.0), 0.0)
+    assert captives.observe(Looked(dict.fromkeys(VMS, 0.0)), 0.1) == []
+    assert captives.observe(Openings(), 0.3) == [Ask(1, VMS, everyone=True)]

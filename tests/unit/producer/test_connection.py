@@ -68,3 +68,18 @@ def test_a_pause_after_a_failure_holds_while_another_opening_hangs(tmp_path: Pat
     failed_opening(found, late + 5.0)
     assert len(found._openings) == 1
     assert found.due > late + 5.0
+
+
+def test_an_opening_that_is_not_allowed_waits_for_whatever_happens_next(tmp_path: Path) -> None:
+    """It is begun as soon as it may be; meanwhile nothing is due, and the one that hangs is said once to be given up."""
+    found, allowed = link(tmp_path), [True]
+    found.allowed = lambda: allowed[0]
+    found.tend(0.0)
+    late = found._openings[0].began + 11.0
+    assert (found.opening, found.hanging(late - 2.0), found.hanging(late)) == (1, 0, 1)
+    allowed[0] = False
+    found.tend(late)
+    assert (found.opening, found.error, found.due) == (1, "no answer within 10 s", float("inf"))
+    allowed[0] = True
+    found.tend(late)
+    assert found.opening == 2
