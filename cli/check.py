@@ -73,7 +73,7 @@ def findings(services: tuple[str, ...], config_file: Path | None, switches: dict
         )
     if services == ALL and any(origin.startswith("history.") for origin in surveyed.origins):
         services = (*ALL, *BY_CHOICE)
-    files = list(settings_check.files(settings, config if config and config.is_file() else None))
+    files = list(settings_check.files(settings, config if config and config.is_file() else None, frozenset(services)))
     yield from files
     yield from _outside(set(services), settings, files_good=all(finding.ok for finding in files))
 
@@ -94,7 +94,7 @@ def _outside(services: set[str], settings: Settings, *, files_good: bool) -> Ite
             yield from probes.port(listen, key)
     if services & {"producer", "node"}:
         yield from probes.libvirt(settings)
-    if "history" in services:
+    if "history" in services and files_good:
         yield from probes.storage(settings)
     if not alone:
         yield from probes.registry(settings)

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from virtflow.cli.findings import Finding, bad, good
 from virtflow.runtime.configuration import redacted
-from virtflow.runtime.settings import Kafka, Settings
+from virtflow.runtime.settings import History, Kafka, Settings
 from virtflow.schemas.metrics import INVENTORY_LABELS, METRICS
 from virtflow.schemas.vocabulary import Group, Own
 
-SECRETS = ("sasl_password_file", "tls_key_file")
-FILES = (*SECRETS, "tls_ca_file", "tls_certificate_file")
+SECRETS = frozenset({"kafka.sasl_password_file", "kafka.tls_key_file", "history.s3_access_key_file", "history.s3_secret_key_file"})
+FILES = (*sorted(SECRETS), "kafka.tls_ca_file", "kafka.tls_certificate_file")
+S3 = ("s3://", "s3a://")
 INTERVALS_READ_BACK = 3
 """Samples that are older than this many intervals are not shown, so reading back more brings nothing and less leaves a gap."""
 
@@ -23,6 +24,7 @@ INTERVALS_READ_BACK = 3
 def contradictions(settings: Settings) -> Iterator[Finding]:
     """Settings that contradict one another."""
     yield from _security(settings.kafka)
+    yield from _object_store(settings.history)
     exporter, interval = settings.exporter, settings.producer.interval_seconds
     if 0 < exporter.read_back_seconds < INTERVALS_READ_BACK * interval:
         yield bad(
@@ -69,13 +71,40 @@ def _security(kafka: Kafka) -> Iterator[Finding]:
         yield bad("setting", f"kafka.tls_{have}_file", f"is set, but kafka.tls_{lack}_file is not", "set both or none")
 
 
-def files(settings: Settings, config: Path | None) -> Iterator[Finding]:
-    """The files that the settings name, and the settings' own: there, readable, and closed to others where they must be."""
+def _object_store(history: History) -> Iterator[Finding]:
+    if redacted(history.storage) != history.storage:
+        fix = "use history.s3_secret_key_file, or the service's environment"
+        yield bad("setting", "history.storage", "holds a secret that everyone who can read the settings sees", fix)
+    if bool(history.s3_access_key_file) != bool(history.s3_secret_key_file):
+        have, lack = ("access", "secret") if history.s3_access_key_file else ("secret", "access")
+        yield bad("setting", f"history.s3_{have}_key_file", f"is set, but history.s3_{lack}_key_file is not", "set both or none")
+    for key in ("s3_endpoint", "s3_access_key_file", "s3_secret_key_file"):
+        if getattr(history, key) and not history.path.startswith(S3):
+            yield bad(
+                "setting", f"history.path = {history.path!r}", f"history.{key} has no effect with it", "write it as s3://BUCKET/PREFIX"
+            )
+
+
+def files(settings: Settings, config: Path | None, services: frozenset[str]) -> Iterator[Finding]:
+    """The files that the settings name, and the settings' own: there, readable, and closed to others where they must be.
+
+    Those of the history only where it is among ``services``: on another host they need not be there.
+    """
     if config is not None:
         yield _file("settings", config, secret=False)
-    for key in FILES:
-        if path := getattr(settings.kafka, key):
-            yield _file(f"kafka.{key}", Path(path), secret=key in SECRETS)
+    for name in FILES:
+        section, _, key = name.partition(".")
+        if (path := getattr(getattr(settings, section), key)) and (section == "kafka" or section in services):
+            yield _file(name, Path(path), secret=name in SECRETS)
+    if "node" in services and settings.exporter.keep_last:
+        yield _kept(Path(settings.exporter.keep_file).absolute(), "exporter.keep_file")
+
+
+def _kept(path: Path, key: str) -> Finding:
+    """A file that is replaced as a whole: what is there can be read, and its folder can be written."""
+    if path.exists() and not (path.is_file() and os.access(path, os.R_OK)):
+        return bad("file", str(path), f"no file that user {os.geteuid()} can read ({key})", f"remove it, or choose another with {key}")
+    return folder(path.parent, key)
 
 
 def _file(thing: str, path: Path, *, secret: bool) -> Finding:

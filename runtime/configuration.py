@@ -20,7 +20,7 @@ from virtflow.schemas.errors import SettingError
 ENVIRONMENT_PREFIX: Final = "VIRTFLOW_"
 CONFIG_VARIABLE: Final = "VIRTFLOW_CONFIG"
 ADDRESS_FORM: Final = "an address and a port, as in 127.0.0.1:9177 or [::1]:9177"
-_SECRET: Final = re.compile(r"password|secret|token|oauthbearer\.config|key\.pem")
+_SECRET: Final = re.compile(r"password|secret|token|oauthbearer\.config|key\.pem|[_.]key$", re.IGNORECASE)
 """In the names of librdkafka's settings: what marks one that nobody may see."""
 DEFAULT_FILE: Final = Path("/etc/virtflow/virtflow.toml")
 
@@ -224,7 +224,7 @@ def _converted(row: Row, given: _Given) -> object:
 
 
 def redacted(value: Any) -> Any:  # noqa: ANN401, any setting's value
-    """The value as it may be shown: in a map of librdkafka settings those that are secrets are left out."""
+    """The value as it may be shown: in a map of a client's settings (librdkafka's, the object store's) those that are secrets are left out."""
     if not isinstance(value, dict):
         return value
     return {key: "[REDACTED]" if _SECRET.search(str(key)) else item for key, item in value.items()}

@@ -77,6 +77,18 @@ CONTRADICTIONS = {
     "address of another host": Bad(
         "[exporter]\nlisten = '192.0.2.1:9177'\n", "192.0.2.1:9177", "annot assign requested address", "--listen"
     ),
+    "S3 key without secret": Bad(
+        "[history]\npath = 's3://b/p'\ns3_access_key_file = '/etc/hostname'\n", "s3_access_key_file", "s3_secret_key_file is not", "both"
+    ),
+    "S3 without a bucket": Bad(
+        "[history]\ns3_endpoint = 'http://s3:9000'\n", "history.path = ", "s3_endpoint has no effect", "s3://BUCKET"
+    ),
+    "secret in a map": Bad(
+        "[history]\npath = 's3://b/p'\nstorage = { AWS_SECRET_ACCESS_KEY = 'x' }\n",
+        "history.storage",
+        "holds a secret",
+        "s3_secret_key_file",
+    ),
     "missing secret": Bad(
         "[kafka]\nsecurity_protocol = 'SASL_SSL'\nsasl_password_file = '/nowhere/secret'\n", "/nowhere/secret", "No such file", "read it"
     ),
@@ -158,6 +170,47 @@ def test_file_modes(setting: str, mode: int, detail: str, fix: str, tmp_path: Pa
     (mended,) = (one for one in json.loads(again.stdout)["findings"] if one["value"] == str(named))
     assert mended["ok"]
     assert "s3cret" not in done.stdout + again.stdout
+
+
+def test_secrets_of_the_object_store(tmp_path: Path) -> None:
+    """Missing, open to others, fine: looked at where the history is, and nowhere else; with a bad one the storage is not asked."""
+    secrets = {key: tmp_path / key for key in ("s3_access_key_file", "s3_secret_key_file")}
+    config = tmp_path / "virtflow.toml"
+    lines = "".join(f"{key} = '{path}'\n" for key, path in secrets.items())
+    config.write_text(f"[history]\npath = 's3://b/p'\ns3_endpoint = 'http://127.0.0.1:1'\n{lines}")
+
+    def told(service: str) -> dict[str, tuple[bool, str]]:
+        env = {"VIRTFLOW_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+        done = virtflow("check", "--config", str(config), "--for", service, "--connect", NOWHERE, "--json", env=env)
+        assert not done.stderr
+        found = {one["value"]: (one["ok"], one["detail"]) for one in json.loads(done.stdout)["findings"]}
+        return {value: told for value, told in found.items() if value in map(str, secrets.values()) or value.startswith("s3://")}
+
+    assert told("node") == {}
+    assert {value: ok for value, (ok, _) in told("history").items()} == {str(path): False for path in secrets.values()}
+    for path in secrets.values():
+        path.write_text("s3cret\n")
+        path.chmod(0o644)
+    assert all("other users can use this secret" in detail for _, detail in told("history").values())
+    for path in secrets.values():
+        path.chmod(0o600)
+    mended = told("history")
+    assert [mended.pop(str(path))[0] for path in secrets.values()] == [True, True]
+    assert [ok for ok, _ in mended.values()] == [False], "the storage is asked now"
+
+
+def test_the_file_of_the_last_migrations(tmp_path: Path) -> None:
+    """Looked at where it is used: `virtflow node` with --keep-last; its folder must be writable, and what is there a file."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    there = tmp_path / "folder"
+    there.mkdir()
+    for path, ok in ((blocked / "m.jsonl", False), (there, False), (tmp_path / "new" / "m.jsonl", True), (blocked, True)):
+        for keep in ("true", "false"):
+            env = {"VIRTFLOW_EXPORTER_KEEP_FILE": str(path), "VIRTFLOW_EXPORTER_KEEP_LAST": keep}
+            done = virtflow("check", "--for", "node", "--connect", NOWHERE, "--json", env=env)
+            found = [one["ok"] for one in json.loads(done.stdout)["findings"] if "exporter.keep_file" in one["detail"]]
+            assert found == ([ok] if keep == "true" else [])
 
 
 def test_journal_that_is_no_folder(tmp_path: Path) -> None:
