@@ -1,7 +1,6 @@
 """Records to bytes and back.
 
-Two framings: Confluent's wire format (0x00 and a registry's 4-byte id) and Avro's single-object encoding (0xC3 0x01 and the
-schema's CRC-64-AVRO fingerprint, little endian). The reader accepts both, decodes with the writer's schema and fills what is
+Writing is the encoder's, which is all that some parts need. The reader accepts both framings, decodes with the writer's schema and fills what is
 missing afterwards: twice as fast as letting Avro resolve. Avro has no checksum, so sizes, trailing bytes and ranges are
 checked, and whatever is refused says why.
 Sources: the Avro specification ("Single-object encoding") and Confluent's wire format documentation.
@@ -11,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Final, TypeVar
@@ -21,17 +19,24 @@ import msgspec
 from fastavro.schema import SchemaParseException, UnknownType, fingerprint
 
 from virtflow.schemas.avro import Schema, UnsafeSchemaError, vet
+from virtflow.schemas.encoder import CONFLUENT_HEADER, CONFLUENT_MAGIC, SINGLE_OBJECT_MAGIC, SINGLE_OBJECT_SIZE, Encoder
 from virtflow.schemas.errors import Reason, UndecodableError
 from virtflow.schemas.ranges import out_of_range
-from virtflow.schemas.records import RECORDS, Record
+from virtflow.schemas.records import Record
 from virtflow.schemas.topics import MAX_MESSAGE_BYTES
 
-R = TypeVar("R", bound=Record)
+__all__ = [
+    "CONFLUENT_HEADER",
+    "CONFLUENT_MAGIC",
+    "SINGLE_OBJECT_MAGIC",
+    "SINGLE_OBJECT_SIZE",
+    "Codec",
+    "Fetch",
+    "schema_fingerprint",
+    "shipped_schemas",
+]
 
-CONFLUENT_MAGIC: Final = 0x00
-SINGLE_OBJECT_MAGIC: Final = b"\xc3\x01"
-CONFLUENT_HEADER: Final = struct.Struct(">BI")
-SINGLE_OBJECT_SIZE: Final = 10
+R = TypeVar("R", bound=Record)
 
 # What fastavro is known to raise on bytes that are no record; found by feeding it truncated, random and flipped ones.
 _GARBAGE: Final = (UnicodeDecodeError, IndexError, ValueError, OverflowError, MemoryError, TypeError, KeyError, AssertionError)
@@ -43,9 +48,10 @@ Fetch = Callable[[int], Schema | None]
 class _Known:
     """A parsed schema, the record it describes and its fingerprint."""
 
-    __slots__ = ("fingerprint", "parsed", "record_name")
+    __slots__ = ("fingerprint", "parsed", "record_name", "schema")
 
     def __init__(self, schema: Schema) -> None:
+        self.schema = schema
         self.parsed = fastavro.parse_schema(schema, named_schemas={})
         self.record_name = str(schema["name"]).rpartition(".")[2]
         self.fingerprint = bytes.fromhex(schema_fingerprint(schema))
@@ -75,26 +81,16 @@ def _files(folder: resources.abc.Traversable, path: str) -> list[tuple[str, str]
     return found
 
 
-class Codec:
+class Codec(Encoder):
     """Encodes the current schemas, decodes every schema it knows or can fetch."""
 
     def __init__(self, ids: Mapping[str, int] | None = None, fetch: Fetch | None = None) -> None:
-        """``ids`` maps record names to a registry's schema ids: those are framed as Confluent's, the others as single objects."""
+        """``ids`` are a registry's schema ids by record name; see ``Encoder``."""
+        super().__init__(ids)
         shipped = [_Known(schema) for _, schema in shipped_schemas()]
         self._by_fingerprint = {known.fingerprint: known for known in reversed(shipped)}
-        self._writers = {known.record_name: known for known in shipped[: len(RECORDS)]}
         self._by_id: dict[int, _Known] = {}
         self._fetch = fetch
-        self.ids: Mapping[str, int] = {} if ids is None else ids
-
-    def encode(self, record: Record) -> bytes:
-        """The record's bytes, header included."""
-        known = self._writers[type(record).__name__]
-        registered = self.ids.get(known.record_name)
-        out = io.BytesIO()
-        out.write(SINGLE_OBJECT_MAGIC + known.fingerprint if registered is None else CONFLUENT_HEADER.pack(CONFLUENT_MAGIC, registered))
-        fastavro.schemaless_writer(out, known.parsed, msgspec.to_builtins(record))
-        return out.getvalue()
 
     def decode(self, data: bytes | None, record: type[R]) -> R:
         """The record in ``data``; raises ``UndecodableError`` with the reason when there is none."""
@@ -115,6 +111,11 @@ class Codec:
         if why := out_of_range(decoded):
             raise UndecodableError(Reason.OUT_OF_RANGE, why)
         return decoded
+
+    def written(self, data: bytes) -> tuple[str, Schema, int]:
+        """Name and schema of the record that a message holds, and where it begins, by the message's header; raises ``UndecodableError``."""
+        known, start = self._writer_of(data)
+        return known.record_name, known.schema, start
 
     def _writer_of(self, data: bytes) -> tuple[_Known, int]:
         """The schema a message was written with, and where its body starts."""

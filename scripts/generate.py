@@ -66,10 +66,10 @@ def _struct(name: str, about: str, lines: list[str]) -> str:
     return f'class {name}(Struct, frozen=True, gc=False, kw_only=True):\n    """Fields of the catalogue: {about}."""\n\n{body}\n'
 
 
-def _formatted(source: str) -> str:
+def _formatted(name: str, source: str) -> str:
     ruff = Path(sys.executable).parent / "ruff"
     done = subprocess.run(
-        [str(ruff), "format", "--stdin-filename", "schemas/fields.py", "-"],
+        [str(ruff), "format", "--stdin-filename", name, "-"],
         cwd=ROOT,
         input=source,
         capture_output=True,
@@ -88,6 +88,13 @@ def schema_files() -> Iterator[tuple[Path, str]]:
         yield ROOT / "schemas" / "avsc" / f"{record.__name__}.avsc", json.dumps(schema_of(record), indent=1) + "\n"
 
 
+def writers() -> Iterator[tuple[Path, str]]:
+    """The functions that write the records."""
+    from scripts.writers import writers_module
+
+    yield ROOT / "schemas" / "writers.py", _formatted("schemas/writers.py", writers_module())
+
+
 def documents() -> Iterator[tuple[Path, str]]:
     """The pages under ``docs`` that say what a table in the code says."""
     from scripts.documents import PAGES
@@ -97,8 +104,9 @@ def documents() -> Iterator[tuple[Path, str]]:
 
 
 STEPS: tuple[Callable[[], Iterator[tuple[Path, str]]], ...] = (
-    lambda: iter([(ROOT / "schemas" / "fields.py", _formatted(fields_module()))]),
+    lambda: iter([(ROOT / "schemas" / "fields.py", _formatted("schemas/fields.py", fields_module()))]),
     schema_files,
+    writers,
     documents,
 )
 """In the order of their dependence: the schema files are read off the records, which import the fields."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+
+import fastavro
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.strategies import ANY_RECORD, EXAMPLES, same
 from virtflow.schemas.avro import schema_of
+from virtflow.schemas.binary import LONG, TEXT, TEXTS_KEPT
 from virtflow.schemas.codec import SINGLE_OBJECT_SIZE, Codec
 from virtflow.schemas.errors import Reason, UndecodableError
 from virtflow.schemas.records import RECORDS, NodeSnapshot, Record
@@ -21,6 +25,37 @@ CODEC = Codec()
 def test_what_was_written_is_read_back(record: Record) -> None:
     decoded = CODEC.decode(CODEC.encode(record), type(record))
     assert same(msgspec.to_builtins(record), msgspec.to_builtins(decoded))
+
+
+@settings(max_examples=200)
+@given(ANY_RECORD)
+def test_the_bytes_are_those_of_avros_own_writer(record: Record) -> None:
+    """Our writers are generated from the records' types; a library that goes by the schema writes the same."""
+    expected = io.BytesIO()
+    fastavro.schemaless_writer(expected, fastavro.parse_schema(schema_of(type(record))), msgspec.to_builtins(record))
+    assert CODEC.encode(record)[SINGLE_OBJECT_SIZE:] == expected.getvalue()
+
+
+@given(st.integers(0, 64), st.integers(-1, 1), st.sampled_from([-1, 1]))
+def test_integers_of_every_size_are_avros(bits: int, beside: int, sign: int) -> None:
+    number = sign * ((1 << bits) + beside)
+    if not -(2**63) <= number < 2**63:
+        with pytest.raises(OverflowError):
+            LONG[number]
+        return
+    expected = io.BytesIO()
+    fastavro.schemaless_writer(expected, "long", number)
+    assert LONG[number] == expected.getvalue()
+
+
+def test_kept_names_are_bounded() -> None:
+    """Names come from outside: however many there are, only some are kept, and none that is long."""
+    names = [f"vm-{number}" for number in range(TEXTS_KEPT + 1_000)]
+    assert [TEXT[name] for name in names] == [LONG[len(name)] + name.encode() for name in names]
+    long = "x" * 10_000
+    assert TEXT[long] == LONG[10_000] + long.encode()
+    assert len(TEXT) <= TEXTS_KEPT
+    assert long not in TEXT
 
 
 @settings(max_examples=50)
