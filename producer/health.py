@@ -31,6 +31,19 @@ class Lost:
     calls: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class GuestHealth:
+    """How the process that asks the guests' agents is doing; all absent where there is none. Outcomes count since the producer started."""
+
+    up: int = ABSENT_LONG
+    calls: Mapping[str, int] = field(default_factory=dict)
+    in_flight: int = ABSENT_LONG
+    lost: int = 0
+    cut: int = ABSENT_LONG
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    periods_set: int = ABSENT_LONG
+
+
 @dataclass(slots=True)
 class Counts:
     """What the producer has counted since it started, and the newest durations by tier."""
