@@ -15,8 +15,12 @@ from tests.support.lab_scrape import Scrape
 VMS = 12
 SEARCH_SECONDS = 20.0
 """In which stuck VMs that nothing names are told from the others by asking in portions."""
-CONTAINER = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
-"""What a container does to the process table: only the producer's own processes are in it."""
+OWN_PROC = 'mount --make-private /proc && mount -t proc proc /proc && exec "$@"'
+CONTAINER = ["unshare", "--pid", "--mount", "--fork", "--kill-child", "--propagation", "unchanged", "--", "sh", "-c", OWN_PROC, "sh"]
+"""What a container does to the process table: only the producer's own processes are in it.
+
+/proc alone is made private, not the root as ``--mount-proc`` would: the root is no mount point where the tests run in a changed root.
+"""
 
 
 @pytest.fixture(scope="module")
