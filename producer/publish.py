@@ -15,13 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, Producer
-
 from virtflow.producer.health import Outgoing
 from virtflow.producer.snapshot import messages
 from virtflow.runtime.kafka import snapshot_producer_settings, topic_name
+from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer
 from virtflow.runtime.settings import Settings
-from virtflow.schemas.codec import Codec
+from virtflow.schemas.encoder import Encoder
 from virtflow.schemas.records import NodeSnapshot
 from virtflow.schemas.topics import SNAPSHOTS
 
@@ -50,7 +49,7 @@ class _Round:
 class Publisher:
     """The sink of a producer: takes snapshots without waiting, sends them from a thread of its own."""
 
-    def __init__(self, settings: Settings, make: Callable[[dict[str, Any]], Any] = Producer, codec: Codec | None = None) -> None:
+    def __init__(self, settings: Settings, make: Callable[[dict[str, Any]], Any] = Producer, codec: Encoder | None = None) -> None:
         """``make`` builds the client from librdkafka's settings; no broker needs to be there. ``codec`` may know a registry's ids."""
         self._config = snapshot_producer_settings(settings)
         self._config.setdefault("topic.metadata.propagation.max.ms", max(500, self._config["message.timeout.ms"] // 2))
@@ -58,7 +57,7 @@ class Publisher:
         self._topic = topic_name(settings, SNAPSHOTS)
         self._brokers = settings.kafka.bootstrap_servers
         self._size = settings.producer.ring_rounds
-        self._codec = codec or Codec()
+        self._codec = codec or Encoder()
         self._changed = threading.Condition()
         self._ring: deque[tuple[str, _Round]] = deque()
         self._current: tuple[str, _Round] | None = None

@@ -8,7 +8,7 @@ running jobs are not worth a journal: while the broker is away the newest one of
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 import threading
 import time
 from collections import Counter, deque
@@ -17,15 +17,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from confluent_kafka import KafkaError, KafkaException, Producer
-
 from virtflow.producer.health import Outgoing
 from virtflow.producer.inbox import Happened
 from virtflow.producer.journal import Entry, Journal
 from virtflow.producer.vm_events import counted_as, vm_event
 from virtflow.runtime.kafka import event_producer_settings, topic_name
+from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer
 from virtflow.runtime.settings import Settings
-from virtflow.schemas.codec import Codec
+from virtflow.schemas.encoder import Encoder
 from virtflow.schemas.jobs import Kind
 from virtflow.schemas.records import NodeSnapshot, VmEvent
 from virtflow.schemas.topics import EVENTS
@@ -57,7 +56,9 @@ class _Waiting:
 class EventPublisher:
     """The way of one node's events; ``offer`` may be called from one thread and never waits."""
 
-    def __init__(self, settings: Settings, node: str, make: Callable[[dict[str, Any]], Any] = Producer, codec: Codec | None = None) -> None:
+    def __init__(
+        self, settings: Settings, node: str, make: Callable[[dict[str, Any]], Any] = Producer, codec: Encoder | None = None
+    ) -> None:
         """``node`` is its name in the records; ``make`` builds the client from librdkafka's settings, no broker needs to be there.
 
         ``codec`` may know a registry's ids.
@@ -69,9 +70,9 @@ class EventPublisher:
         self._journal = Journal(Path(settings.producer.journal_folder), settings.producer.journal_bytes)
         self._sync = settings.producer.journal_sync
         self._synced = time.monotonic()
-        self._codec = codec or Codec()
+        self._codec = codec or Encoder()
         self._node = node
-        self._boot_id = secrets.token_hex(8)
+        self._boot_id = os.urandom(8).hex()
         self._sequence = 0
         self._taken: Counter[str] = Counter()
         self._drops: Counter[str] = Counter()

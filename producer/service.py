@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import secrets
 import socket
 import time
 from collections import Counter
@@ -53,7 +52,7 @@ class Maker:
     """Makes the records of one run of the producer: its boot id is random, its rounds are numbered from 0."""
 
     settings: Settings
-    boot_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    boot_id: str = field(default_factory=lambda: os.urandom(8).hex())
     sequence: int = 0
     counts: Counts = field(default_factory=Counts)
     tally: Tally = field(default_factory=Tally)
@@ -131,11 +130,11 @@ def run(settings: Settings, stop: Stop) -> None:
     from virtflow.producer.publish import Publisher
     from virtflow.producer.publish_events import EventPublisher, WithEvents
     from virtflow.runtime.registry import SchemaIds
-    from virtflow.schemas.codec import Codec
+    from virtflow.schemas.encoder import Encoder
 
     ids = SchemaIds(settings.registry)
     ids.start()
-    codec = Codec(ids.ids)
+    codec = Encoder(ids.ids)
     publisher = Publisher(settings, codec=codec)
     events = EventPublisher(settings, node_name(settings), codec=codec)
     source = Sampler(settings, events=events.offer)

@@ -6,14 +6,16 @@ Source of the settings: librdkafka's CONFIGURATION.md. The mappings go to ``conf
 from __future__ import annotations
 
 import logging
-import ssl
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from virtflow.runtime.configuration import redacted
 from virtflow.runtime.settings import Kafka, Settings
 from virtflow.schemas.errors import SettingError
 from virtflow.schemas.topics import Topic
+
+if TYPE_CHECKING:
+    import ssl
 
 ClientSettings = dict[str, Any]
 
@@ -132,6 +134,8 @@ def password(kafka: Kafka) -> str:
 
 def tls_context(kafka: Kafka) -> ssl.SSLContext:
     """The TLS settings for clients that are not librdkafka (aiokafka under faust)."""
+    import ssl
+
     for path, key in (
         (kafka.tls_ca_file, "kafka.tls_ca_file"),
         (kafka.tls_certificate_file, "kafka.tls_certificate_file"),

@@ -9,9 +9,7 @@ Sources: the Avro specification ("Single-object encoding") and Confluent's wire 
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Mapping
-from importlib import resources
 from typing import Final, TypeVar
 
 import fastavro
@@ -23,6 +21,7 @@ from virtflow.schemas.encoder import CONFLUENT_HEADER, CONFLUENT_MAGIC, SINGLE_O
 from virtflow.schemas.errors import Reason, UndecodableError
 from virtflow.schemas.ranges import out_of_range
 from virtflow.schemas.records import Record
+from virtflow.schemas.shipped import shipped_schemas
 from virtflow.schemas.topics import MAX_MESSAGE_BYTES
 
 __all__ = [
@@ -60,25 +59,6 @@ class _Known:
 def schema_fingerprint(schema: Schema) -> str:
     """The schema's CRC-64-AVRO fingerprint in hex, in the byte order of single-object encoding."""
     return str(fingerprint(fastavro.schema.to_parsing_canonical_form(schema), "CRC-64-AVRO"))
-
-
-def shipped_schemas() -> list[tuple[str, Schema]]:
-    """Every schema in the package with its path: the current ones first, then each released version's."""
-    found = []
-    for folder in ("avsc", "released"):
-        files = sorted(_files(resources.files("virtflow.schemas").joinpath(folder), folder))
-        found += [(path, json.loads(text)) for path, text in files if path.endswith(".avsc")]
-    return found
-
-
-def _files(folder: resources.abc.Traversable, path: str) -> list[tuple[str, str]]:
-    if not folder.is_dir():
-        return []
-    found = []
-    for entry in folder.iterdir():
-        where = f"{path}/{entry.name}"
-        found += _files(entry, where) if entry.is_dir() else [(where, entry.read_text("utf-8"))]
-    return found
 
 
 class Codec(Encoder):
