@@ -15,6 +15,7 @@ import click
 from virtflow.cli.history_output import format_switch, output_switch, show
 from virtflow.cli.parts import part
 from virtflow.cli.plot import Curve, as_png, in_terminal
+from virtflow.cli.progress import Progress
 from virtflow.cli.switches import LOG, json_switch, settings_switches
 from virtflow.cli.table import print_table
 from virtflow.runtime.settings import Settings
@@ -76,8 +77,11 @@ def query(settings: Settings, *, sql: str, form: str, output: Path | None) -> No
       virtflow history query --format csv "DESCRIBE hourly"
     """  # noqa: D301, click's own mark for lines that are kept
     store = part("virtflow.history.store", "history").Store(settings.history)
-    with part("virtflow.history.query", "history").Query(store, settings.history) as connection:
-        show(connection.run(sql), form, output)
+    module = part("virtflow.history.query", "history")
+    limit = round(settings.history.query_seconds)
+    with Progress() as progress, progress.passing("asking", limit), module.Query(store, settings.history) as connection:
+        rows = connection.run(sql)
+    show(rows, form, output)
 
 
 @click.command("range")
@@ -103,7 +107,8 @@ def over_time(settings: Settings, *, plot: str | None, form: str, output: Path |
     series = part("virtflow.history.series", "history")
     store = part("virtflow.history.store", "history").Store(settings.history)
     asked = series.Range(given["metric"], given["vms"], given["start"], given["end"], given["step"])
-    answer = series.series(store, settings.history, asked)
+    with Progress() as progress, progress.passing("reading"):
+        answer = series.series(store, settings.history, asked)
     if plot is None:
         show(answer.points, form, output)
         return
@@ -149,7 +154,9 @@ def report(settings: Settings, *, form: str, output: Path | None, **given: str) 
     """  # noqa: D301, click's own mark for lines that are kept
     module = part("virtflow.history.report", "history")
     store = part("virtflow.history.store", "history").Store(settings.history)
-    show(module.report(store, settings.history, module.Report(given["kind"], given["month"], given["by"])), form, output)
+    with Progress() as progress:
+        rows = module.report(store, settings.history, module.Report(given["kind"], given["month"], given["by"]), progress)
+    show(rows, form, output)
 
 
 @click.command("where")

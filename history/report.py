@@ -14,6 +14,7 @@ from typing import Final
 import pyarrow as pa
 
 from virtflow.history.query import Query
+from virtflow.history.rolling import Tell
 from virtflow.history.rollup import DAY_SECONDS
 from virtflow.history.series import AskedError
 from virtflow.history.store import Store
@@ -94,8 +95,8 @@ class Report:
     by: str
 
 
-def report(store: Store, settings: History, asked: Report) -> pa.Table:
-    """The report's rows, largest first; raises ``AskedError`` for a month that is none, ``QueryError`` beyond the limits."""
+def report(store: Store, settings: History, asked: Report, tell: Tell = lambda *_: None) -> pa.Table:
+    """The report's rows, largest first; ``tell`` is told of progress. Raises ``AskedError`` for a month that is none, ``QueryError`` beyond the limits."""
     start, end = month_bounds(asked.month)
     tier = HOURS if start >= time.time() - settings.hourly_days * DAY_SECONDS else DAYS
     by_vm = asked.by == "vm"
@@ -113,7 +114,10 @@ def report(store: Store, settings: History, asked: Report) -> pa.Table:
     with Query(store, settings, [tier.table.name, "inventory"]) as query:
         # A few days at a time: what an hour needs is in that hour, and memory stays bounded however long the month.
         bounds = range(start, end, PORTION_SECONDS)
-        parts = [query.run(sql, [at * 1_000_000, min(at + PORTION_SECONDS, end) * 1_000_000]) for at in bounds]
+        parts = []
+        for done, at in enumerate(bounds):
+            tell("days", done * PORTION_SECONDS // DAY_SECONDS, (end - start) // DAY_SECONDS)
+            parts.append(query.run(sql, [at * 1_000_000, min(at + PORTION_SECONDS, end) * 1_000_000]))
         query.add("together", pa.concat_tables(parts))
         return query.run(of_all.format(**words))
 

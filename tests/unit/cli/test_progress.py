@@ -1,0 +1,65 @@
+"""Progress is seen where a person looks, and nowhere else."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+
+import pytest
+
+from virtflow.cli import progress
+from virtflow.cli.progress import Progress
+
+
+class Terminal(io.StringIO):
+    """Standard error as a terminal that remembers all that was drawn."""
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return True
+
+
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal in standard error's place, from here to the end of the test."""
+    found = Terminal()
+    monkeypatch.setattr("sys.stderr", found)
+    monkeypatch.setattr(progress, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "SHOWN_AFTER_SECONDS", 0.0)
+    return found
+
+
+def await_drawn(terminal: Terminal, pattern: str) -> None:
+    deadline = time.monotonic() + 20
+    while not re.search(pattern, terminal.getvalue()):
+        assert time.monotonic() < deadline, terminal.getvalue()
+        time.sleep(0.01)
+
+
+def test_a_bar_is_drawn_and_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = looked_at(monkeypatch)
+    with Progress() as shown:
+        shown("days", 10, 30)
+    assert "days [##########....................] 10/30" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_work_without_a_measure_shows_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = looked_at(monkeypatch)
+    with Progress() as shown, shown.passing("reading"):
+        await_drawn(terminal, r"reading, \d+ s")
+    assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_work_with_a_limit_shows_how_near_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = looked_at(monkeypatch)
+    with Progress() as shown, shown.passing("asking", 60):
+        await_drawn(terminal, r"asking, seconds of at most 60 \[\.{30}\] 0/60")
+
+
+def test_a_file_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = io.StringIO()
+    monkeypatch.setattr("sys.stderr", quiet)
+    with Progress() as shown, shown.passing("reading"):
+        shown("days", 1, 2)
+    assert not quiet.getvalue()
