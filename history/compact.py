@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from virtflow.history.arrays import DAY_SECONDS
 from virtflow.history.layout import DAILY, EVENT_ROWS, HOURLY, KINDS, MIGRATION_ROWS, SAMPLES, TABLES, Table, columns_of
 from virtflow.history.rolling import ROLLED, Kept, Tell, at_version, buckets, is_compact
 from virtflow.history.rollup import HOUR_SECONDS, distinct, series_of
-from virtflow.history.rows import DAY_SECONDS
 from virtflow.history.store import BY_KIND, File, Opened, StorageError, Store, translated
 from virtflow.runtime.settings import History
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from virtflow.history.intake import Intake
-from virtflow.history.layout import WRITTEN, Table
-from virtflow.history.repeats import filters
+from virtflow.history.layout import SAMPLES, TABLE_OF, WRITTEN, Table
+from virtflow.history.raw import RawSamples
+from virtflow.history.repeats import Sequences, filters
 from virtflow.history.store import FencedError, StorageError, Store
 from virtflow.history.topics import Names, start_at
 from virtflow.history.write import TableWriter
@@ -30,6 +33,17 @@ BATCH: Final = 1_000
 READ_SECONDS: Final = 0.25
 RETRY_SECONDS: Final = (0.5, 30.0)
 """Pauses after a storage failure: the first, and the longest."""
+WAITING_BYTES: Final = 128 << 20
+"""A commit is made when messages of so many bytes wait, however few they are."""
+
+
+@dataclass(slots=True)
+class Partition:
+    """A partition that is ours: its table, its name in the table's log, and the offset that comes next."""
+
+    table: Table
+    name: str
+    expected: int
 
 
 class Consume:
@@ -42,8 +56,11 @@ class Consume:
         self._names = names
         self._settings = settings
         known = filters()
-        self._writers = {table.name: TableWriter(store.make(table), known[table.name]) for table in WRITTEN}
-        self._expected: dict[tuple[str, int], int] = {}
+        self._writers = {table.name: TableWriter(store.make(table), known[table.name]) for table in WRITTEN if table is not SAMPLES}
+        raw = RawSamples(intake, Sequences())
+        self._writers[SAMPLES.name] = TableWriter(store.make(SAMPLES), raw, raw.rows)
+        self._ours: dict[tuple[str, int], Partition] = {}
+        self._waiting_bytes = 0
         self._oldest = float("inf")
         self._arrived: dict[str, float] = {}
         self._retry_at, self._pause = 0.0, 0.0
@@ -68,7 +85,7 @@ class Consume:
     @property
     def leads(self) -> bool:
         """Whether this writer has the first partition of vm.metrics, and with it the upkeep of the tables."""
-        return any(topic.endswith(METRICS.name) and partition == 0 for topic, partition in self._expected)
+        return any(topic.endswith(METRICS.name) and partition == 0 for topic, partition in self._ours)
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Until ``stopped``; then commits what waits and leaves the group."""
@@ -81,9 +98,21 @@ class Consume:
             self._consumer.close()
 
     def _turn(self) -> None:
+        taken: Counter[str] = Counter()
         for message in self._consumer.consume(BATCH, READ_SECONDS):
-            self._take(message)
+            if error := message.error():
+                if error.fatal():
+                    raise InputError(f"the consumer group does not have us any more: {error.str()}")
+                _LOG.warning("the broker says: %s", error.str())
+            elif ours := self._ours.get((message.topic() or "", message.partition() or 0)):
+                self._take(ours, message)
+                taken[ours.table.name] += 1
+            # Else it was on its way when its partition was taken away.
+        for name, count in taken.items():
+            self._intake.taken(TABLE_OF[name], count)
         now = time.monotonic()
+        if taken:
+            self._oldest = min(self._oldest, now)
         if self._due(now):
             self._commit_all()
         self._waiting.set(sum(writer.waiting for writer in self._writers.values()))
@@ -92,29 +121,30 @@ class Consume:
         if now < self._retry_at:
             return False
         waiting = sum(writer.waiting for writer in self._writers.values())
-        return waiting >= self._settings.commit_rows or now - self._oldest >= self._settings.commit_seconds
+        full = waiting >= self._settings.commit_rows or self._waiting_bytes >= WAITING_BYTES
+        return full or now - self._oldest >= self._settings.commit_seconds
 
-    def _take(self, message: Message) -> None:
-        if error := message.error():
-            if error.fatal():
-                raise InputError(f"the consumer group does not have us any more: {error.str()}")
-            _LOG.warning("the broker says: %s", error.str())
-            return
-        topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
-        expected = self._expected.get((topic, partition))
-        if expected is None:
-            return  # a message that was on its way when its partition was taken away
-        table = self._names.table(topic)
-        if table.topic is not None and table.topic.retention_ms is not None and offset > expected >= 0:
-            self._miss(topic, partition, offset - expected)
-        self._expected[topic, partition] = offset + 1
+    def _take(self, ours: Partition, message: Message) -> None:
+        table, offset, value = ours.table, message.offset() or 0, message.value()
+        if offset != ours.expected:
+            self._skip(ours, offset)
+        ours.expected = offset + 1
         arrived = message.timestamp()[1] / 1000
-        record = self._intake.record(table, message.value(), arrived)
-        stored = self._writers[table.name].take(self._names.part(topic, partition), offset, record)
-        if record is not None and not stored:
-            self._intake.repeated(table)
         self._arrived[table.name] = arrived
-        self._oldest = min(self._oldest, time.monotonic())
+        self._waiting_bytes += len(value or b"")
+        writer = self._writers[table.name]
+        if table is SAMPLES:
+            writer.take(ours.name, offset, (value, arrived))
+            return
+        record = self._intake.record(table, value, arrived)
+        if not writer.take(ours.name, offset, record) and record is not None:
+            self._intake.skipped(table, "repeated", 1)
+
+    def _skip(self, ours: Partition, offset: int) -> None:
+        """The broker goes on at another offset: a compacted topic has gaps, any other has lost what was there."""
+        kept = ours.table.topic is not None and ours.table.topic.retention_ms is not None
+        if kept and offset > ours.expected >= 0:
+            self._miss(ours.table, ours.name, offset - ours.expected)
 
     def _commit_all(self) -> None:
         """Commits every table that has something; what can't be stored now waits, and nothing more is read until it can."""
@@ -128,7 +158,7 @@ class Consume:
             except StorageError as error:
                 self._fail(str(error))
                 return
-        self._oldest = float("inf")
+        self._oldest, self._waiting_bytes = float("inf"), 0
         if self._failing:
             _LOG.warning("storing again")
             self._failing, self._pause = "", 0.0
@@ -153,7 +183,7 @@ class Consume:
     def _start_over(self, writer: TableWriter, why: str) -> None:
         """Somebody else moved partitions of ours: what waits of them is theirs, and we go on where the table says."""
         moved = set(writer.moved())
-        mine = [TopicPartition(topic, part) for topic, part in self._expected if self._names.part(topic, part) in moved]
+        mine = [TopicPartition(topic, part) for (topic, part), ours in self._ours.items() if ours.name in moved]
         _LOG.warning("%d partitions start over: %s", len(mine), why)
         self._fenced.inc(len(mine))
         for place in self._places(writer.table, mine):
@@ -166,17 +196,17 @@ class Consume:
         places = []
         for partition, offset in zip(partitions, offsets.values(), strict=True):
             place, gone = start_at(self._consumer, partition, offset)
-            self._expected[place.topic, place.partition] = place.offset
+            name = self._names.part(place.topic, place.partition)
+            self._ours[place.topic, place.partition] = Partition(table, name, place.offset)
             if gone:
-                self._miss(place.topic, place.partition, gone)
+                self._miss(table, name, gone)
             places.append(place)
         return places
 
-    def _miss(self, topic: str, partition: int, count: int) -> None:
+    def _miss(self, table: Table, partition: str, count: int) -> None:
         """Counts messages that the broker no longer has."""
-        table = self._names.table(topic)
         self._missing.labels(table=table.name).inc(count)
-        _LOG.warning("%s [%d]: %d messages are gone from the broker before they were stored", topic, partition, count)
+        _LOG.warning("%s: %d messages are gone from the broker before they were stored", partition, count)
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._names.learn()
@@ -186,8 +216,8 @@ class Consume:
                 consumer.incremental_assign(self._places(table, mine))
         if self._failing:
             consumer.pause(consumer.assignment())
-        self._parts.set(len(self._expected))
-        _LOG.info("%d partitions more, %d in all", len(partitions), len(self._expected))
+        self._parts.set(len(self._ours))
+        _LOG.info("%d partitions more, %d in all", len(partitions), len(self._ours))
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Commits once more, so that the next owner has less to read again; whatever fails here is read again by it."""
@@ -199,7 +229,7 @@ class Consume:
         for partition in partitions:
             name = self._names.part(partition.topic, partition.partition)
             self._writers[self._names.table(partition.topic).name].forget(name)
-            self._expected.pop((partition.topic, partition.partition), None)
+            self._ours.pop((partition.topic, partition.partition), None)
         consumer.incremental_unassign(partitions)
-        self._parts.set(len(self._expected))
-        _LOG.info("%d partitions less, %d in all", len(partitions), len(self._expected))
+        self._parts.set(len(self._ours))
+        _LOG.info("%d partitions less, %d in all", len(partitions), len(self._ours))

@@ -7,8 +7,9 @@ import math
 import time
 from typing import Any, Final
 
+from virtflow.history.arrays import DAY_SECONDS, Numbers
 from virtflow.history.layout import SAMPLES, WRITTEN, Table
-from virtflow.history.rows import DAY_SECONDS, moment_of
+from virtflow.history.rows import moment_of
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History
 from virtflow.schemas.codec import Codec
@@ -26,7 +27,7 @@ class Intake:
 
     def __init__(self, codec: Codec, settings: History, metrics: OwnMetrics) -> None:
         """``settings`` say how old and how far ahead a record may be."""
-        self._codec = codec
+        self.codec: Final = codec
         self._future = settings.future_seconds
         self._oldest = settings.raw_days * DAY_SECONDS
         self._records = metrics.counter("virtflow_history_records_total")
@@ -34,24 +35,43 @@ class Intake:
 
     def record(self, table: Table, value: bytes | None, arrived: float) -> Any | None:  # noqa: ANN401, the table's own record
         """The record in a message that arrived at the broker at ``arrived`` (Unix seconds), None where there is none worth a row."""
-        self._records.labels(table=table.name).inc()
+        record, reason = self.judged(table, value, arrived)
+        if reason:
+            self.skipped(table, reason, 1)
+        return record
+
+    def judged(self, table: Table, value: bytes | None, arrived: float) -> tuple[Any | None, str]:
+        """The record, or None and why there is none; not counted."""
         if value is None:
             # The end of a key in a compacted topic: history keeps what was.
-            self._skip(table, "tombstone", "")
-            return None
+            return None, "tombstone"
         try:
-            record = self._codec.decode(value, _EXPECTED[table.name])
+            record = self.codec.decode(value, _EXPECTED[table.name])
         except UndecodableError as error:
-            self._skip(table, error.reason.value, str(error))
-            return None
+            _LOG.warning("a record for %s is passed by: %s", table.name, error)
+            return None, error.reason.value
         reason = self._unfit(table, moment_of(record), arrived)
         if reason:
-            self._skip(table, reason, f"{reason}: {moment_of(record)}")
-        return None if reason else record
+            _LOG.warning("a record for %s is passed by: %s: %s", table.name, reason, moment_of(record))
+        return (None, reason) if reason else (record, "")
 
-    def repeated(self, table: Table) -> None:
-        """Counts a record that is stored already."""
-        self._skipped.labels(table=table.name, reason="repeated").inc()
+    def untimely(self, table: Table, moments: Numbers, arrived: Numbers) -> tuple[Numbers, Numbers]:
+        """Of records with a time those that are ahead of their arrival, and those whose day is gone."""
+        future = moments > arrived + self._future
+        late = ~future & (moments < time.time() - self._oldest)
+        for reason, which in (("future", future), ("too_late", late)):
+            if which.any():
+                _LOG.warning("%d records for %s are passed by: %s: %s", which.sum(), table.name, reason, moments[which][0])
+        return future, late
+
+    def taken(self, table: Table, count: int) -> None:
+        """Counts records that have come."""
+        self._records.labels(table=table.name).inc(count)
+
+    def skipped(self, table: Table, reason: str, count: int) -> None:
+        """Counts records that are left out."""
+        if count:
+            self._skipped.labels(table=table.name, reason=reason).inc(count)
 
     def _unfit(self, table: Table, moment: float, arrived: float) -> str:
         """Why a record of that time gets no row; "" when it does. Judged by the broker's clock, so that reading again judges alike."""
@@ -61,8 +81,3 @@ class Intake:
             return "future"
         # Its day's samples are gone, and rolled up without them the day would be wrong.
         return "too_late" if table is SAMPLES and moment < time.time() - self._oldest else ""
-
-    def _skip(self, table: Table, reason: str, why: str) -> None:
-        self._skipped.labels(table=table.name, reason=reason).inc()
-        if why:
-            _LOG.warning("a record for %s is passed by: %s", table.name, why)

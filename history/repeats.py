@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
+import numpy as np
 import pyarrow.compute as pc
 
 from virtflow.history.layout import EVENT_ROWS, INVENTORY_ROWS, MIGRATION_ROWS, SAMPLES
@@ -25,6 +27,9 @@ KEYS: Final = 1_000_000
 
 Key = tuple[str, str, str]
 Range = tuple[int, int]
+Run = tuple[Key, int, int]
+"""Sequences from and to of one VM and producer run."""
+Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
 class Filter(Protocol):
@@ -51,6 +56,11 @@ class Runs:
     def __init__(self) -> None:
         """None are."""
         self.ranges: list[Range] = []
+
+    @property
+    def highest(self) -> int:
+        """The highest that is known, -1 where none is."""
+        return self.ranges[-1][1] if self.ranges else -1
 
     def has(self, number: int) -> bool:
         """Whether it is known."""
@@ -89,7 +99,26 @@ class Sequences:
     def stored(self, part: str) -> None:
         """As ``Filter`` says."""
         for key, number in sorted(self._waiting.pop(part, ())):
-            self._add(key, number, number)
+            self.learn(key, number, number)
+
+    def sort_out(self, keys: Sequence[Key], of: Numbers, numbers: Numbers) -> tuple[Numbers, list[Run]]:
+        """Which of many samples are new, and those as runs. ``of`` says whose each is, ``numbers`` are their sequences."""
+        order = np.lexsort((numbers, of))
+        owners, sequences = of[order], numbers[order]
+        same = owners[1:] == owners[:-1]
+        new = np.ones(len(order), bool)
+        new[1:] = ~same | (sequences[1:] != sequences[:-1])
+        begins = np.flatnonzero(np.append(True, ~same)[: len(order)])
+        for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(order)], strict=False):
+            known = self._known.get(keys[owners[begin]])
+            if known is not None and sequences[begin] <= known.highest:
+                new[begin:end] &= [not known.has(number) for number in sequences[begin:end].tolist()]
+        fresh = np.empty(len(order), bool)
+        fresh[order] = new
+        owners, sequences = owners[new], sequences[new]
+        cut = np.append(True, (owners[1:] != owners[:-1]) | (sequences[1:] != sequences[:-1] + 1))[: len(owners)]
+        firsts, lasts = sequences[cut].tolist(), sequences[np.append(cut[1:], True)[: len(owners)]].tolist()
+        return fresh, [(keys[owner], *bounds) for owner, *bounds in zip(owners[cut].tolist(), firsts, lasts, strict=True)]
 
     def forget(self, part: str) -> None:
         """As ``Filter`` says."""
@@ -108,9 +137,10 @@ class Sequences:
         found = found.sort_by([(name, "ascending") for name in ("uuid", "node", "boot_id", "sequence")])
         columns = (found.column(name).to_pylist() for name in ("uuid", "node", "boot_id", "sequence"))
         for virtual_machine, node, boot_id, number in zip(*columns, strict=True):
-            self._add((virtual_machine, node, boot_id), number, number)
+            self.learn((virtual_machine, node, boot_id), number, number)
 
-    def _add(self, key: Key, first: int, last: int) -> None:
+    def learn(self, key: Key, first: int, last: int) -> None:
+        """Makes sequences known as stored."""
         runs = self._known.get(key)
         if runs is None:
             runs = self._known[key] = Runs()

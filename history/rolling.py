@@ -16,9 +16,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from virtflow.history.arrays import DAY_SECONDS
 from virtflow.history.layout import DAILY, HOURLY, KINDS, SAMPLES, TIME
 from virtflow.history.rollup import HOUR_SECONDS, arriving, days_of, hours_of, newest, sequence_of_columns, without
-from virtflow.history.rows import DAY_SECONDS
 from virtflow.history.store import FencedError, File, Opened, StorageError, Store
 
 ROLLED: Final = "virtflow/rolled"

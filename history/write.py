@@ -18,15 +18,17 @@ from virtflow.history.repeats import Filter
 from virtflow.history.rows import ROWS
 from virtflow.history.store import FencedError, Opened
 
+Rows = Callable[[Sequence[Any]], pa.Table]
+
 
 class TableWriter:
     """The records of one topic on their way into one table. Holds no thread, no clock and no client."""
 
-    def __init__(self, opened: Opened, known: Filter) -> None:
-        """``known`` says which records are new."""
+    def __init__(self, opened: Opened, known: Filter, rows: Rows | None = None) -> None:
+        """``known`` says which records are new, ``rows`` makes rows of them; by default what the table's own records become."""
         self._opened = opened
         self._known = known
-        self._rows: Callable[[Sequence[Any]], pa.Table] = ROWS[opened.table.name]
+        self._rows = rows or ROWS[opened.table.name]
         self._at: dict[str, int | None] = {}
         self._next: dict[str, int] = {}
         self._records: dict[str, list[Any]] = {}
@@ -53,7 +55,7 @@ class TableWriter:
         return {part: self._at[part] for part in parts}
 
     def take(self, part: str, offset: int, record: Any) -> bool:  # noqa: ANN401, each table has its own record
-        """Takes one message's record, None where it holds none of use; whether it will be stored."""
+        """Takes one message's record (or what ``rows`` takes for one), None where it holds none of use; whether it will be stored."""
         self._next[part] = offset + 1
         if record is None or not self._known.fresh(part, record):
             return False

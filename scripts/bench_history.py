@@ -27,13 +27,13 @@ from scripts.documents import table
 from tests.support.broker import Broker
 from tests.support.command import virtflow
 from tests.support.history import Writer, fleet_samples, produce, writing
+from virtflow.history.arrays import decimals
 from virtflow.history.compact import Step, compact_day, kind_columns
 from virtflow.history.layout import COLUMNS, DAILY, HOURLY, INVENTORY_ROWS, KINDS, SAMPLES, SECONDS, TIME, columns_of
 from virtflow.history.repeats import Changes
 from virtflow.history.report import Report, report
 from virtflow.history.rolling import Kept, is_compact
 from virtflow.history.rollup import hours_of
-from virtflow.history.rows import decimals
 from virtflow.history.series import Range, series
 from virtflow.history.store import Store
 from virtflow.history.write import TableWriter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 import urllib.request
 from collections import Counter
@@ -221,6 +222,48 @@ def test_a_topic_made_anew_is_read_from_its_beginning(broker: Broker, tmp_path: 
     assert stored_keys(tmp_path / "history") == Counter(map(key_of, old + new))
 
 
+def lose(broker: Broker, topic: str, lost: list[VmMetrics]) -> None:
+    """Produces records that retention takes away before anybody reads them."""
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+    produce(broker.address, topic, lost)
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    ends = [TopicPartition(topic, partition, -1) for partition in range(2)]
+    for future in admin.delete_records(ends).values():
+        future.result(20)
+
+
+def test_what_retention_took_away_is_counted_and_passed(broker: Broker, tmp_path: Path) -> None:
+    """While the writer was away, and while it hung: it goes on with what there is, and says how many are gone."""
+    writer = make(broker, tmp_path, "gone")
+    before, first_lost, after, more_lost, last = (list(fleet_samples(1, 6, range(n, n + 1), start=NOW)) for n in range(5))
+    missing = 'virtflow_history_missing_records_total{table="samples"}'
+    with writing(writer):
+        produce(broker.address, "gone.vm.metrics", before)
+        wait_for_samples(tmp_path / "history", len(before), 30, writer)
+        assert writer.stop() == 0
+        lose(broker, "gone.vm.metrics", first_lost)
+        produce(broker.address, "gone.vm.metrics", after)
+        writer.start()
+        wait_for_samples(tmp_path / "history", len(before + after), 30, writer)
+        until(lambda: own_metric(writer, missing) == len(first_lost), writer)
+        assert "gone from the broker" in writer.tail
+        writer.signal(signal.SIGSTOP)
+        for one in more_lost:  # a fetch that is under way may bring the first of them
+            produce(broker.address, "gone.vm.metrics", [one])
+        lose(broker, "gone.vm.metrics", [])
+        produce(broker.address, "gone.vm.metrics", last)
+        writer.signal(signal.SIGCONT)
+        produced = Counter(map(key_of, [*before, *first_lost, *after, *more_lost, *last]))
+        until(lambda: stored_keys(tmp_path / "history").total() + own_metric(writer, missing) == produced.total(), writer, 40)
+        assert own_metric(writer, missing) > len(first_lost)
+        assert writer.stop() == 0
+    stored = stored_keys(tmp_path / "history")
+    assert stored <= produced
+    assert stored >= Counter(map(key_of, before + after + last))
+
+
 def test_a_table_of_a_newer_version_is_refused(broker: Broker, tmp_path: Path) -> None:
     """Clearly, and without touching it; what reads refuses it too."""
     writer = make(broker, tmp_path, "newer")
@@ -247,7 +290,7 @@ def test_a_new_metric_is_a_new_column(tmp_path: Path) -> None:
     lesser = SAMPLES.schema.remove(SAMPLES.schema.get_field_index("vm_memory_rss_bytes"))
     properties = {"delta.dataSkippingStatsColumns": "time,uuid,kind"}
     DeltaTable.create(store.table_uri(SAMPLES), lesser, partition_by=["day"], configuration=properties)
-    from virtflow.history.rows import sample_rows
+    from virtflow.history.samples import sample_rows
 
     before = sample_rows(samples[:1]).drop_columns(["vm_memory_rss_bytes"])
     from deltalake import write_deltalake

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from virtflow.history.repeats import Runs
 from virtflow.history.rollup import hours_of, newest
-from virtflow.history.rows import sample_rows
+from virtflow.history.samples import sample_rows
 from virtflow.schemas.records import VmMetrics
 
 START = 1_790_000_000 // 3_600 * 3_600

@@ -33,6 +33,7 @@ def main() -> None:
     point, passes, *words = sys.argv[1:]
     from virtflow.cli.main import run
     from virtflow.history import rows
+    from virtflow.history.raw import RawSamples
     from virtflow.history.store import Opened
 
     match point:
@@ -43,6 +44,7 @@ def main() -> None:
         case "rows":
             for name, function in list(rows.ROWS.items()):
                 rows.ROWS[name] = _dying(function, int(passes), after=False)
+            RawSamples.rows = _dying(RawSamples.rows, int(passes), after=False)  # type: ignore[method-assign]
     sys.argv = ["virtflow", *words]
     sys.exit(run())
 
