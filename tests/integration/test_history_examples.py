@@ -15,7 +15,7 @@ from scripts.embedded_kafka import fetch as fetch_kafka
 from tests.support.broker import Broker
 from tests.support.command import environment, virtflow
 from tests.support.history import fleet_samples, produce
-from tests.support.history_years import hours_of_vm, write_years
+from tests.support.history_years import hours_of_vm, vm_uuid, write_years
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "analytics.md").read_text()
@@ -45,8 +45,12 @@ def run(code: str, history: Path) -> str:
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
-def test_duckdb(history: Path) -> None:
-    assert "vm-1" in run(block("python duckdb"), history)
+@pytest.mark.parametrize("tool", ["duckdb", "polars", "pandas"])
+def test_python(tool: str, history: Path) -> None:
+    """Each reads the tables and finds both VMs."""
+    said = run(block(f"python {tool}"), history)
+    for number in (1, 2):
+        assert f"vm-{number}" in said or vm_uuid(number)[:8] in said, said
 
 
 def test_sql(history: Path) -> None:
