@@ -13,7 +13,7 @@ import click
 
 from virtflow.cli.node_migrations import Following, Kept
 from virtflow.cli.parts import part
-from virtflow.cli.switches import EPHEMERAL, LOG, settings_switches
+from virtflow.cli.switches import EPHEMERAL, GUEST, LOG, settings_switches
 from virtflow.runtime import log
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Settings
@@ -37,6 +37,7 @@ UNTRUE: Final = "out_of_range"
     "exporter.exclude",
     "exporter.vm_labels",
     *EPHEMERAL,
+    *GUEST,
     *LOG,
 )
 def node(settings: Settings) -> None:
@@ -106,12 +107,15 @@ class Sampling:
         self._sink = Sink(exporter, settings)
         self._stop = stop
         self._source: Any = None
+        self._guests: Any = None
         self._thread = threading.Thread(target=self._run, name="sampling", daemon=True)
 
     def start(self, address: str) -> None:
         """Begins to sample; ``address`` is where the exporter serves."""
         del address
-        self._source = part("virtflow.producer.sample", "producer").Sampler(self._settings, events=self._sink.following.offer)
+        self._guests = part("virtflow.producer.service", "producer").guest_agents(self._settings)
+        sampler = part("virtflow.producer.sample", "producer").Sampler
+        self._source = sampler(self._settings, events=self._sink.following.offer, elsewhere=self._guests)
         self._thread.start()
 
     def end(self) -> bool:
@@ -119,6 +123,8 @@ class Sampling:
         if self._source is None:
             return True
         self._thread.join(CLOSE_SECONDS)
+        if self._guests is not None:
+            self._guests.close()
         ended: bool = self._source.close(CLOSE_SECONDS)
         return ended and not self._thread.is_alive()
 
@@ -126,7 +132,7 @@ class Sampling:
         from virtflow.producer.service import rounds
 
         try:
-            rounds(self._settings, self._source, self._stop, self._sink)
+            rounds(self._settings, self._source, self._stop, self._sink, self._guests)
         except Exception as error:  # noqa: BLE001, the thread's one place: the main thread raises it
             self.failure = error
         finally:

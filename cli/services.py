@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from virtflow.cli.parts import part
-from virtflow.cli.switches import EPHEMERAL, KAFKA, LOG, settings_switches
+from virtflow.cli.switches import EPHEMERAL, GUEST, KAFKA, LOG, settings_switches
 from virtflow.runtime import log
 from virtflow.runtime.kafka import unusable
 from virtflow.runtime.lifecycle import Stop
@@ -26,7 +26,7 @@ def serve(module: str, extra: str, settings: Settings) -> None:
 
 
 @click.command()
-@settings_switches("libvirt.uri", *KAFKA, "topics.prefix", "producer.interval_seconds", "producer.node", *LOG)
+@settings_switches("libvirt.uri", *KAFKA, "topics.prefix", "producer.interval_seconds", "producer.node", *GUEST, *LOG)
 def producer(settings: Settings) -> None:
     """Sample this hypervisor's VMs and send the snapshots to Kafka. Opens no port.
 
@@ -34,6 +34,7 @@ def producer(settings: Settings) -> None:
     Examples:
       virtflow producer --bootstrap-servers kafka1:9092,kafka2:9092
       virtflow producer --connect qemu:///system --interval 5 --node rack1-host7
+      virtflow producer --guest-agent --set-balloon-period 10
     """  # noqa: D301, click's own mark for lines that are kept
     serve("virtflow.producer.service", "producer", settings)
 
@@ -79,7 +80,15 @@ def exporter(settings: Settings) -> None:
 
 @click.command()
 @settings_switches(
-    "simulate.nodes", "simulate.vms", "producer.interval_seconds", "simulate.seed", "simulate.migrations", *KAFKA, "topics.prefix", *LOG
+    "simulate.nodes",
+    "simulate.vms",
+    "producer.interval_seconds",
+    "simulate.seed",
+    "simulate.migrations",
+    "simulate.guests",
+    *KAFKA,
+    "topics.prefix",
+    *LOG,
 )
 def simulate(settings: Settings) -> None:
     """Act as many hypervisors: send snapshots of VMs that do not exist, with load, reboots, migrations, and VMs made and deleted.

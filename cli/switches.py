@@ -19,6 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 KAFKA: Final = ("kafka.bootstrap_servers",)
 EPHEMERAL: Final = ("exporter.always_export", "exporter.absent_value", "exporter.keep_last")
+GUEST: Final = ("guest.enabled", "guest.balloon_period_seconds")
 LOG: Final = ("log.level", "log.format")
 
 config_switch: Final = click.option(

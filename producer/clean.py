@@ -16,7 +16,7 @@ from msgspec import Struct
 from virtflow.schemas.fields import BlockSample, NetworkSample, VcpuSample
 from virtflow.schemas.metrics import IGNORED_FIELDS, of_libvirt
 from virtflow.schemas.ranges import NAME_LENGTH
-from virtflow.schemas.records import NAN, VmInventory, VmSnapshot
+from virtflow.schemas.records import NAN, GuestSample, VmInventory, VmSnapshot
 from virtflow.schemas.states import SHUT_OFF
 from virtflow.schemas.vocabulary import LONG_MAX, SCOPE_OF_PREFIX, Scope
 
@@ -71,8 +71,8 @@ _Fields = dict[str, Any]
 _slots: dict[str, _Slot] = {}
 
 
-def vm_snapshot(reading: Reading, tally: Tally, inventory: VmInventory | None = None) -> VmSnapshot:
-    """The VM's record of this round, in libvirt's own units; what had to be left out is added to ``tally``."""
+def vm_snapshot(reading: Reading, tally: Tally, inventory: VmInventory | None = None, guest: GuestSample | None = None) -> VmSnapshot:
+    """The VM's record of this round, in libvirt's own units, with what the guest said; what had to be left out is added to ``tally``."""
     fields: _Fields = {}
     groups: tuple[dict[int, _Fields], ...] = ({}, {}, {}, {})
     slots = _slots
@@ -100,6 +100,7 @@ def vm_snapshot(reading: Reading, tally: Tally, inventory: VmInventory | None = 
         networks=[NetworkSample(**device) for device in _named(groups[_Kind.NETWORK], tally)],
         blocks=[BlockSample(**device) for device in _named(groups[_Kind.BLOCK], tally)],
         inventory=[] if inventory is None else [inventory],
+        guest=[] if guest is None else [guest],
         **fields,
     )
 

@@ -29,6 +29,8 @@ class Lost:
     vms_not_probed: int = 0
     probes: Mapping[str, int] = field(default_factory=dict)
     calls: Mapping[str, int] = field(default_factory=dict)
+    elsewhere: int = 0
+    """Of the captured calls, those of the process that asks the guests' agents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class GuestHealth:
     up: int = ABSENT_LONG
     calls: Mapping[str, int] = field(default_factory=dict)
     in_flight: int = ABSENT_LONG
-    lost: int = 0
+    lost: int = ABSENT_LONG
+    vms: Mapping[str, int] = field(default_factory=dict)
     cut: int = ABSENT_LONG
     restarts: Mapping[str, int] = field(default_factory=dict)
     periods_set: int = ABSENT_LONG
@@ -58,6 +61,7 @@ class Counts:
     lost: Lost = field(default_factory=Lost)
     jobs: int = 0
     job_polls: Mapping[str, int] = field(default_factory=dict)
+    guest: GuestHealth = field(default_factory=GuestHealth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,14 @@ def node_health(up: bool, vms: Iterable[VmSnapshot], counts: Counts, versions: V
         vms_not_probed=counts.lost.vms_not_probed,
         probes_total=dict(counts.lost.probes),
         monitor_calls_total=dict(counts.lost.calls),
+        guest_process_up=counts.guest.up,
+        guest_process_restarts_total=dict(counts.guest.restarts),
+        guest_calls_total=dict(counts.guest.calls),
+        guest_calls_in_flight=counts.guest.in_flight,
+        guest_calls_lost=counts.guest.lost,
+        guest_vms=dict(counts.guest.vms),
+        guest_values_cut_total=counts.guest.cut,
+        guest_balloon_periods_set_total=counts.guest.periods_set,
         events_total=dict(outgoing.events),
         journal_events=outgoing.journal_events,
         journal_bytes=outgoing.journal_bytes,

@@ -155,6 +155,7 @@ class Monitor:
             sum(not verdict.probed for verdict in verdicts.values()),
             dict(captives.probes),
             dict(captives.calls),
+            captives.slots.elsewhere,
         )
 
     # -- the cap, for whoever else calls into a VM (``jobs.Cap``)

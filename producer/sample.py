@@ -36,6 +36,7 @@ from virtflow.producer.jobs import POLL, Jobs
 from virtflow.producer.merge import Answer, Shown, newest, reading
 from virtflow.producer.monitor import LOOK, Monitor
 from virtflow.producer.qemu_status import QemuStatus
+from virtflow.producer.slots import Losing
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.version import version
 from virtflow.schemas.jobs import Kind
@@ -126,8 +127,14 @@ class _Progress:
 class Sampler:
     """Rounds from libvirt. All decisions are made in the thread that calls ``round`` and ``wait``."""
 
-    def __init__(self, settings: Settings, rng: random.Random | None = None, events: Callable[[Happened], None] | None = None) -> None:
-        """Begin to connect; nothing here waits for libvirt. ``events``, which never waits, gets what happens to VMs and their jobs."""
+    def __init__(
+        self,
+        settings: Settings,
+        rng: random.Random | None = None,
+        events: Callable[[Happened], None] | None = None,
+        elsewhere: Losing | None = None,
+    ) -> None:
+        """Begin to connect, never waiting. ``events`` gets what happens to VMs and their jobs, ``elsewhere`` loses calls under the same cap."""
         start_event_loop()
         self._interval = settings.producer.interval_seconds
         self._window = self._interval * settings.producer.deadline_ratio
@@ -144,6 +151,7 @@ class Sampler:
         link = Link(POLL, settings.libvirt, self._inbox, self._interval, None, rng, self._may_open)
         patience = JOB_PATIENCE * self._monitor.captives.limits.patience
         self._events = events
+        self._elsewhere = elsewhere
         self._jobs = Jobs(link, self._monitor, self._tell, settings.producer.job_seconds, patience)
         self._connected_anew = False
         self._libvirt = settings.libvirt
@@ -172,6 +180,8 @@ class Sampler:
     def round(self) -> Round:
         """The next round; see ``Source``."""
         progress = self._progress = self._new_progress()
+        if self._elsewhere is not None:
+            self._monitor.captives.slots.elsewhere = self._elsewhere.lost
         self._check_connections(progress.begin)
         self._tend()
         self._monitor.begin(progress.begin, progress.monitor_until)

@@ -18,7 +18,7 @@ import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from virtflow.producer.clean import Tally, device_names, printable, vm_snapshot
 from virtflow.producer.health import Counts, Outgoing, node_health
@@ -26,6 +26,9 @@ from virtflow.producer.sample import Round, Sampler, Source
 from virtflow.runtime.lifecycle import Stop, notify
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.records import NodeSnapshot
+
+if TYPE_CHECKING:
+    from virtflow.producer.guest.supervise import GuestAgents
 
 CLOSE_SECONDS: Final = 3.0
 GRACE: Final = 0.5
@@ -56,10 +59,12 @@ class Maker:
     sequence: int = 0
     counts: Counts = field(default_factory=Counts)
     tally: Tally = field(default_factory=Tally)
+    guests: GuestAgents | None = None
 
     def node_snapshot(self, found: Round, source: Source, outgoing: Outgoing) -> NodeSnapshot:
         """The record of a round; the source learns the VMs' devices."""
-        vms = [vm_snapshot(reading, self.tally, found.inventories.get(reading.uuid)) for reading in found.readings]
+        told = self.guests.samples() if self.guests is not None else {}
+        vms = [vm_snapshot(one, self.tally, found.inventories.get(one.uuid), told.get(one.uuid)) for one in found.readings]
         for vm in vms:
             if vm.monitor_collected == vm.monitor_collected:  # not NaN: only a full answer tells all devices
                 source.devices(vm.uuid, device_names(vm))
@@ -72,6 +77,9 @@ class Maker:
         counts.sampling_seconds = dict(found.seconds)
         counts.lost = found.lost
         counts.jobs, counts.job_polls = found.jobs, found.job_polls
+        if self.guests is not None:
+            self.guests.host_lost(found.lost.captured_calls - found.lost.elsewhere)
+            counts.guest = self.guests.health()
         snapshot = NodeSnapshot(
             node=node_name(self.settings, found.node),
             boot_id=self.boot_id,
@@ -90,10 +98,10 @@ def node_name(settings: Settings, recorded: str = "") -> str:
     return printable(settings.producer.node or recorded or socket.gethostname())
 
 
-def rounds(settings: Settings, source: Source, stop: Stop, sink: Sink) -> None:
+def rounds(settings: Settings, source: Source, stop: Stop, sink: Sink, guests: GuestAgents | None = None) -> None:
     """Rounds on the grid until ``stop``: a round that takes too long makes the next ones fall out, counted, never stacked."""
     stop.subscribe(source.wake)
-    maker = Maker(settings)
+    maker = Maker(settings, guests=guests)
     interval = settings.producer.interval_seconds
     due = time.monotonic()
     while not stop.is_set():
@@ -108,6 +116,19 @@ def rounds(settings: Settings, source: Source, stop: Stop, sink: Sink) -> None:
         while not stop.is_set() and (now := time.monotonic()) < due:
             source.wait(min(due, now + WATCHDOG_SECONDS))
             notify("WATCHDOG=1")
+
+
+def guest_agents(settings: Settings) -> GuestAgents | None:
+    """What asks the guests' agents, begun; None, and nothing of it exists, unless the settings want it."""
+    from virtflow.producer.guest.allow import wanted
+
+    if not wanted(settings.guest):
+        return None
+    from virtflow.producer.guest.supervise import GuestAgents
+
+    guests = GuestAgents(settings)
+    guests.start()
+    return guests
 
 
 def skipped(took: float, interval: float) -> int:
@@ -137,12 +158,15 @@ def run(settings: Settings, stop: Stop) -> None:
     codec = Encoder(ids.ids)
     publisher = Publisher(settings, codec=codec)
     events = EventPublisher(settings, node_name(settings), codec=codec)
-    source = Sampler(settings, events=events.offer)
+    guests = guest_agents(settings)
+    source = Sampler(settings, events=events.offer, elsewhere=guests)
     notify("READY=1")
     try:
-        rounds(settings, source, stop, WithEvents(publisher, events))
+        rounds(settings, source, stop, WithEvents(publisher, events), guests)
     finally:
         notify("STOPPING=1")
+        if guests is not None:
+            guests.close()
         left = publisher.close(DRAIN_SECONDS / 2)
         journaled = events.close(DRAIN_SECONDS / 2)
         closed = source.close(CLOSE_SECONDS)

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from virtflow.producer.captive import CallOut, Openings
+
+
+class Losing(Protocol):
+    """Who else calls libvirt on this host, with calls that may not come back."""
+
+    @property
+    def lost(self) -> int:
+        """How many have not."""
 
 
 @dataclass(slots=True)
@@ -19,11 +28,13 @@ class Slots:
     polled: str = ""
     """The VM whose job is polled just now."""
     openings: Openings = field(default_factory=Openings)
+    elsewhere: int = 0
+    """Calls lost by the process that asks the guests' agents."""
 
     @property
     def lost(self) -> int:
         """What does not come back before a VM, or libvirtd, recovers."""
-        return len(self.captured) + len(self.foreign) + self.openings.hanging
+        return len(self.captured) + len(self.foreign) + self.openings.hanging + self.elsewhere
 
     @property
     def free(self) -> int:

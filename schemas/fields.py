@@ -218,3 +218,11 @@ class HealthFields(Struct, frozen=True, gc=False, kw_only=True):
     vms_not_probed: int = -1
     probes_total: dict[str, int] = field(default_factory=dict)
     monitor_calls_total: dict[str, int] = field(default_factory=dict)
+    guest_process_up: int = -1
+    guest_process_restarts_total: dict[str, int] = field(default_factory=dict)
+    guest_calls_total: dict[str, int] = field(default_factory=dict)
+    guest_calls_in_flight: int = -1
+    guest_calls_lost: int = -1
+    guest_vms: dict[str, int] = field(default_factory=dict)
+    guest_values_cut_total: int = -1
+    guest_balloon_periods_set_total: int = -1

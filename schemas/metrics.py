@@ -6,6 +6,7 @@ From the rows come the fields of the Avro records, the normaliser's table, the e
 
 from __future__ import annotations
 
+from virtflow.schemas.metrics_agent import NODE_AGENT_METRICS
 from virtflow.schemas.metrics_guest import AGENT_METRICS
 from virtflow.schemas.metrics_migration import MIGRATION_METRICS
 from virtflow.schemas.metrics_monitor import NODE_MONITOR_METRICS, VM_MONITOR_METRICS
@@ -25,6 +26,7 @@ METRICS: tuple[Metric, ...] = (
     *VM_MONITOR_METRICS,
     *NODE_METRICS,
     *NODE_MONITOR_METRICS,
+    *NODE_AGENT_METRICS,
     *PIPELINE_METRICS,
 )
 """Every metric of virtflow, in the order of the exposition."""

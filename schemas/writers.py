@@ -62,6 +62,14 @@ def _node_health(r: NodeHealth) -> bytes:
             LONG[r.vms_not_probed],
             longs(r.probes_total),
             longs(r.monitor_calls_total),
+            LONG[r.guest_process_up],
+            longs(r.guest_process_restarts_total),
+            longs(r.guest_calls_total),
+            LONG[r.guest_calls_in_flight],
+            LONG[r.guest_calls_lost],
+            longs(r.guest_vms),
+            LONG[r.guest_values_cut_total],
+            LONG[r.guest_balloon_periods_set_total],
             TEXT[r.version],
             TEXT[r.libvirt_version],
             TEXT[r.hypervisor_version],
@@ -455,10 +463,10 @@ WRITERS: Final[Mapping[type, Callable[[Any], bytes]]] = {
 """Each record's body without a header."""
 
 FINGERPRINTS: Final[Mapping[type, bytes]] = {
-    NodeSnapshot: bytes.fromhex("5d8b90854eb7a991"),
+    NodeSnapshot: bytes.fromhex("cab5f5862bfc0cbe"),
     VmMetrics: bytes.fromhex("c8f5fe4997b0b633"),
     VmInventory: bytes.fromhex("b2cdee9fa258a3e4"),
-    NodeStatus: bytes.fromhex("0377d896b28f907c"),
+    NodeStatus: bytes.fromhex("0e6917cdfeb2284a"),
     VmEvent: bytes.fromhex("a8242c15c1cab52a"),
     VmMigration: bytes.fromhex("a8f173803ab674de"),
 }

@@ -88,6 +88,12 @@ class Schedule:
         """Calls that did not come back in time, and those that a process which is gone has left behind."""
         return sum(turn.lost for turn in self._turns.values()) + len(self._left)
 
+    def standing(self) -> dict[str, int]:
+        """How many of the VMs that may be asked are up, or why they are not."""
+        if not self.limits.agent:
+            return {}
+        return dict(Counter(vm.reason or "up" for vm in self.vms.values() if self._may(vm)))
+
     @property
     def settled(self) -> bool:
         """Whether every VM that may be asked has had its turn, and none is under way."""

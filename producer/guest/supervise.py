@@ -142,6 +142,7 @@ class GuestAgents:
                 calls=dict(schedule.calls),
                 in_flight=schedule.out,
                 lost=schedule.lost,
+                vms=schedule.standing(),
                 cut=schedule.cut,
                 restarts=dict(self._counted),
                 periods_set=self._periods,
@@ -153,8 +154,8 @@ class GuestAgents:
         life = self._life
         return 0 if life is None else life.process.pid
 
-    def close(self, seconds: float) -> None:
-        """End the process and the thread; the process is killed when it does not end by itself."""
+    def close(self, seconds: float = END_SECONDS) -> None:
+        """End the process and the thread within about ``seconds`` each; the process is killed when it does not end by itself."""
         self._stop = True
         with suppress(BlockingIOError):
             os.write(self._wake, b"x")
