@@ -16,10 +16,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from virtflow.producer.clean import Reading, Tally, vm_snapshot
 from virtflow.producer.health import Counts, Outgoing, Versions, node_health
 from virtflow.producer.simulate_fleet import SimulatedVm, vms_at
+from virtflow.producer.simulate_guest import guest_at
 from virtflow.producer.simulate_migrations import Traveller, happenings, travellers, travellers_at
 from virtflow.producer.snapshot import messages
 from virtflow.producer.vm_events import vm_event
@@ -36,7 +38,10 @@ _LOG: Final = logging.getLogger("virtflow.simulate")
 
 
 class Fleet(Struct, frozen=True):
-    """What is simulated: nodes, VM slots on each, the interval in seconds, how often an inventory is sent again, the seed, VMs that move."""
+    """What is simulated: nodes, VM slots on each, the interval in seconds, how often an inventory is sent again, the seed, VMs that move.
+
+    ``guests``: their guests' agents are asked.
+    """
 
     nodes: int
     vms: int
@@ -44,6 +49,7 @@ class Fleet(Struct, frozen=True):
     inventory_seconds: float
     seed: int
     migrations: int = 0
+    guests: bool = False
 
     def travellers(self) -> tuple[Traveller, ...]:
         """The VMs that move from node to node."""
@@ -80,6 +86,8 @@ class SimulatedNode:
         vms = vms_at(self._fleet.seed, self._name, self._fleet.vms, seconds)
         vms += travellers_at(self._fleet.seed, self._travellers, self._name, seconds)
         snapshots = [vm_snapshot(Reading(vm.uuid, vm.name, vm.stats, seconds), self._tally, self._inventory(vm, seconds)) for vm in vms]
+        if self._fleet.guests:
+            snapshots = [replace(one, guest=[guest_at(vm, seconds)]) for one, vm in zip(snapshots, vms, strict=True)]
         self._inventory_sent = {vm.uuid: self._inventory_sent[vm.uuid] for vm in vms}
         self._counts.rounds = sequence + 1
         self._counts.unknown_fields = self._tally.unknown_fields
@@ -150,7 +158,9 @@ def run(settings: Settings, stop: Stop) -> None:
     """Simulates until ``stop`` is set; rounds that are late are skipped, never stacked."""
     wanted = settings.simulate
     producer = settings.producer
-    fleet = Fleet(wanted.nodes, wanted.vms, producer.interval_seconds, producer.inventory_seconds, wanted.seed, wanted.migrations)
+    fleet = Fleet(
+        wanted.nodes, wanted.vms, producer.interval_seconds, producer.inventory_seconds, wanted.seed, wanted.migrations, wanted.guests
+    )
     ids = SchemaIds(settings.registry)
     ids.start()
     out = _Out(settings)

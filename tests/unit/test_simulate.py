@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from msgspec.structs import replace
 
 from virtflow.producer.simulate import Fleet, SimulatedNode
 from virtflow.producer.simulate_fleet import vms_at
@@ -86,3 +87,23 @@ def test_nodes_take_turns_within_the_interval(number: int) -> None:
     node, sequence, due = dues[number]
     assert (node, sequence) == (number % 3, number // 3)
     assert due == pytest.approx(100.0 + number * 5.0 / 3)
+
+
+def test_guests_tell_what_only_they_know_when_asked() -> None:
+    """Once a cycle, a truth that the cleaning leaves as it is; without the option nothing; some agents never answer, and say why."""
+    assert all(not vm.guest for vm in rounds(10)[0].vms)
+    simulated = SimulatedNode(replace(FLEET, guests=True), "n", "boot")
+    first, second = (simulated.round_at(number, BEGAN + number * 5.0) for number in range(2))
+    told = [vm.guest[0] for vm in first.vms]
+    answered = [guest for guest in told if guest.agent_up == 1]
+    assert len(first.vms) > len(answered) > 25
+    assert {guest.reason for guest in told} >= {"", "no_channel"}
+    for guest in answered:
+        assert 0 <= BEGAN - guest.taken < 60
+        assert guest.cpus > 0
+        assert guest.filesystems
+        assert guest.interfaces
+        assert guest.load1 > 0
+        assert (guest.cut, guest.dropped) == (0, 0)
+    same = [before.guest[0] is after.guest[0] for before, after in zip(first.vms, second.vms, strict=False)]
+    assert same.count(True) > 25
