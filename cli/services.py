@@ -16,7 +16,7 @@ def serve(module: str, extra: str, settings: Settings) -> None:
     """Runs a service until SIGTERM, SIGINT or its own end."""
     log.setup(settings.log.level, settings.log.format)
     stop = Stop().on_signals()
-    service, client = part(module, extra), part("confluent_kafka", extra)
+    service, client = part(module, extra), part("virtflow.runtime.librdkafka", extra)
     try:
         service.run(settings, stop)
     except client.KafkaException as error:
