@@ -8,6 +8,7 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 from xml.sax.saxutils import escape, quoteattr
 
@@ -34,7 +35,9 @@ class GuestSpec:
     maximum_vcpus: int = 2
     dirty_mib: int = 0
     """MiB of memory written over and over without a pause: what a migration has to chase. Costs a whole host CPU."""
-    agent: bool = False
+    agent: Literal["", "real", "relay"] = ""
+    """``real``: Debian's qemu-guest-agent; ``relay``: what it would say comes from a program of the test (``agent_program``). With either,
+    the guest has a root shell (``lab_shell``). In a guest with neither no channel of the kind is there."""
     nics: int = 1
     disks: int = 1
     statistics_period_seconds: int = 1
@@ -70,11 +73,8 @@ def make_disk(path: Path) -> Path:
 
 def guest_xml(spec: GuestSpec, image: Path, disks: Path, address: str) -> str:
     """Libvirt's XML of a bootable guest, its disks made under ``disks``; ``address`` is that of its first NIC, with prefix length."""
-    kernel = (
-        f"console=ttyS0 quiet lab.dirtymb={spec.dirty_mib} lab.ip={address} lab.peer=10.99.0.254 lab.agent={'on' if spec.agent else 'off'}"
-    )
+    kernel = f"console=ttyS0 quiet lab.dirtymb={spec.dirty_mib} lab.ip={address} lab.peer=10.99.0.254 lab.agent={spec.agent}"
     period = f"<stats period='{spec.statistics_period_seconds}'/>" if spec.statistics_period_seconds else ""
-    channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>" if spec.agent else ""
     title = f"<title>{escape(spec.title)}</title>" if spec.title else ""
     return f"""<domain type='qemu'><name>{escape(spec.name)}</name><uuid>{spec.uuid}</uuid>{title}
 <memory unit='MiB'>{spec.memory_mib}</memory><currentMemory unit='MiB'>{spec.balloon_mib}</currentMemory>
@@ -83,7 +83,7 @@ def guest_xml(spec: GuestSpec, image: Path, disks: Path, address: str) -> str:
 <features><acpi/></features>
 <devices><emulator>{EMULATOR}</emulator>{_disks(spec, disks)}{_nics(spec.nics)}
 <serial type='file'><source path={quoteattr(str(console_path(spec.uuid, disks)))}/></serial>
-<memballoon model='virtio'>{period}</memballoon>{channel}{spec.devices}</devices></domain>"""
+<memballoon model='virtio'>{period}</memballoon>{_channels(spec, disks)}{spec.devices}</devices></domain>"""
 
 
 def paused_xml(name: str, uuid: str, disk: Path) -> str:
@@ -93,6 +93,24 @@ def paused_xml(name: str, uuid: str, disk: Path) -> str:
 <devices><emulator>{EMULATOR}</emulator><controller type='usb' model='none'/>
 <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file={quoteattr(str(disk))}/><target dev='vda' bus='virtio'/></disk>
 {_nics(1)}<memballoon model='virtio'/></devices></domain>"""
+
+
+def _channels(spec: GuestSpec, disks: Path) -> str:
+    """The agent's channel, of which the socket is libvirt's, and the test's own."""
+    if not spec.agent:
+        return ""
+    names = ["lab.shell", "lab.relay"] if spec.agent == "relay" else ["lab.shell"]
+    own = "".join(
+        f"<channel type='unix'><source mode='bind' path={quoteattr(str(channel_path(spec.uuid, disks, name)))}/>"
+        f"<target type='virtio' name='{name}'/></channel>"
+        for name in names
+    )
+    return f"<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>{own}"
+
+
+def channel_path(uuid: str, disks: Path, name: str) -> Path:
+    """The host's socket of one of the test's own channels into a guest."""
+    return disks / f"{uuid}.{name}"
 
 
 def console_path(uuid: str, disks: Path) -> Path:

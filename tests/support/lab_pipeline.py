@@ -37,6 +37,11 @@ class Service:
             raise LabError(f"{self.name} does not run: {self.log.read_text(errors='replace')[-3000:]}")
         return self._process
 
+    @property
+    def runs(self) -> bool:
+        """Whether its process is there."""
+        return self._process is not None and not self._process.ended
+
     def start(self) -> None:
         """Start it; it may not answer yet."""
         self._process = self._start()
@@ -79,6 +84,8 @@ class Pipeline:
             **(settings or {}),
         }
         self.processors_address = own
+        self.own_settings: dict[str, Mapping[str, str]] = {}
+        """More environment variables of one node's producer, by node; they count from its next start."""
         self.producers = [self._on(node) for node in lab.nodes]
         self.processors = self._here("processors")
         self.exporter = self._here("exporter")
@@ -145,7 +152,11 @@ class Pipeline:
     def _on(self, node: Node) -> Service:
         log = self.folder / f"producer-{node.name}.log"
         environment = {"VIRTFLOW_PRODUCER_JOURNAL_FOLDER": str(self.folder / f"journal-{node.name}"), **self.environment}
-        return Service(node.name, log, lambda: node.spawn([VIRTFLOW, "producer"], log, environment))
+
+        def start() -> Process:
+            return node.spawn([VIRTFLOW, "producer"], log, {**environment, **self.own_settings.get(node.name, {})})
+
+        return Service(node.name, log, start)
 
     def _here(self, name: str) -> Service:
         log = self.folder / f"{name}.log"
