@@ -1,115 +1,167 @@
-"""What holds while VMs are stuck, as an operator sees it at the exporter and as libvirtd counts it."""
+"""What holds while VMs are stuck, as an operator sees it at Prometheus, on the topic, and as libvirt counts it."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
+from pathlib import Path
+from typing import ClassVar, Self
 
 from tests.support.lab import Guest, LabError, Node, await_true
-from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
-from tests.support.lab_scrape import Scrape, Watch
 from tests.support.lab_tap import Arrival
+from tests.support.prometheus import Prometheus
+from tests.support.watching import Watching
+from virtflow.schemas.records import NodeSnapshot
 
 CAP = 3
 """Calls that may be captured on a host by default."""
-WAY_SECONDS = 0.8 * INTERVAL_SECONDS + 0.7
-"""From the begin of a round to its deadline, and from there to whoever looks."""
+TWO_ROUNDS = 2
 FOREIGN_SECONDS = 1.0
 ATTEMPTS = 3
-MONITOR_METRIC = "vm_block_read_requests_total"
+ALERT = "VirtflowVmStuck"
+ALERT_SECONDS = 120.0
+"""The shipped rule waits 30 s; a busy machine may take longer, and nothing depends on how long."""
+HANGING_SECONDS = 120.0
+"""After which a test that waits is taken to hang."""
+JOB = "virtflow"
+MONITOR_METRIC = f'vm_block_read_requests_total{{job="{JOB}",device="vda"}}'
 SAFE_METRICS = ("vm_state", "vm_cpu_seconds_total", "vm_network_devices")
-TWO_INTERVALS = 2 * INTERVAL_SECONDS + WAY_SECONDS
+MEMORY_MIB = 8.0
+"""By which a process may have grown without having kept anything: what its allocator holds ready."""
 
 
-def shown_as_stuck(seen: Scrape, guests: Iterable[Guest]) -> set[str]:
-    """The UUIDs of those VMs that the scrape says do not respond."""
-    return {guest.uuid for guest in guests if seen.value("vm_responsive", uuid=guest.uuid) == 0.0}
+def flagged(snapshot: NodeSnapshot) -> set[str]:
+    """The UUIDs of those VMs that do not respond."""
+    return {vm.uuid for vm in snapshot.vms if vm.monitor_responsive == 0}
 
 
-def await_flags(pipeline: Pipeline, guests: Iterable[Guest], *, stuck: bool) -> None:
-    """Wait, at most two intervals, until all these VMs are flagged, or none is."""
-    wanted = {guest.uuid for guest in guests} if stuck else set()
-    pipeline.await_scrape(lambda seen: shown_as_stuck(seen, guests) == wanted, "the stuck VMs, and no others, are flagged", TWO_INTERVALS)
+def with_monitor(snapshot: NodeSnapshot) -> set[str]:
+    """The UUIDs of those VMs whose monitor has answered in this round."""
+    return {vm.uuid for vm in snapshot.vms if not math.isnan(vm.monitor_collected)}
+
+
+def uuids_of(guests: Iterable[Guest]) -> set[str]:
+    """Their UUIDs."""
+    return {guest.uuid for guest in guests}
 
 
 def assert_safe_groups_on_time(arrivals: Sequence[Arrival], guests: Iterable[Guest]) -> None:
-    """No round is missing, each went out by its deadline, and every VM, stuck or not, was in it with what never waits."""
-    uuids = {guest.uuid for guest in guests}
+    """No round is missing or left out, each had come when the next but one began, and every VM was in it with what never waits."""
+    uuids = uuids_of(guests)
     sequences = [one.snapshot.sequence for one in arrivals]
     assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
-    for one in arrivals:
-        snapshot = one.snapshot
+    assert len({one.snapshot.health.rounds_skipped_total for one in arrivals}) == 1, "a point of the grid had no round"
+    for one, later in zip(arrivals, arrivals[2:], strict=False):
+        assert one.time < later.snapshot.collected, f"round {one.snapshot.sequence} came late"
+    for snapshot in (one.snapshot for one in arrivals):
         whole = {vm.uuid for vm in snapshot.vms if vm.state_state >= 0 and vm.cpu_time >= 0 and vm.networks}
-        assert sorted(uuids - whole) == [], (
-            f"round {snapshot.sequence}: {len(snapshot.vms)} VMs, tiers took {snapshot.health.sampling_seconds}"
-        )
-        assert one.time - snapshot.collected <= WAY_SECONDS, (
-            f"round {snapshot.sequence} was late: tiers took {snapshot.health.sampling_seconds}"
-        )
+        assert uuids - whole == set(), f"round {snapshot.sequence}: tiers took {snapshot.health.sampling_seconds}"
         assert snapshot.health.captured_calls <= CAP
 
 
-def assert_monitors_late_once(arrivals: Sequence[Arrival], guests: Iterable[Guest]) -> None:
+def assert_monitors_late_once(arrivals: Sequence[Arrival], guests: Sequence[Guest]) -> None:
     """Each of these healthy VMs lacked what its monitor says in one round at most."""
-    late = Counter(vm.uuid for one in arrivals for vm in one.snapshot.vms if math.isnan(vm.monitor_collected))
-    assert {guest.name: late[guest.uuid] for guest in guests if late[guest.uuid] > 1} == {}
+    rounds = Counter(uuid for one in arrivals for uuid in with_monitor(one.snapshot))
+    assert {guest.name: len(arrivals) - rounds[guest.uuid] for guest in guests if len(arrivals) - rounds[guest.uuid] > 1} == {}
 
 
-def assert_never_missing(watch: Watch, guests: Iterable[Guest]) -> None:
-    """At the exporter every VM, stuck or not, was in every scrape."""
-    for guest in guests:
+def await_alerts(prometheus: Prometheus, guests: Iterable[Guest]) -> None:
+    """Wait until Prometheus' alert about stuck VMs fires for these, and is not even pending for any other."""
+    uuids = uuids_of(guests)
+
+    def told() -> bool:
+        found = [(alert["state"], alert["labels"]["uuid"]) for alert in prometheus.alerts(ALERT)]
+        return sorted(found) == [("firing", uuid) for uuid in sorted(uuids)]
+
+    await_true(told, ALERT_SECONDS, f"{ALERT} fires for {len(uuids)} VMs and no others")
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """What Prometheus has scraped of the exporter since some moment (Unix seconds)."""
+
+    prometheus: Prometheus
+    since: float
+
+    def _points(self, selector: str, until: float) -> dict[str, set[float]]:
+        found = self.prometheus.points(selector, until - self.since, until)
+        return {labels.get("uuid", ""): {when for when, _ in points} for labels, points in found}
+
+    def assert_whole(self, everyone: Iterable[Guest], healthy: Iterable[Guest], most_missing: int) -> None:
+        """Each scrape shows every VM with what never waits, and the healthy ones' monitor values but for ``most_missing`` scrapes in a row."""
+        until = time.time()
+        scrapes = self._points(f'up{{job="{JOB}"}}', until)[""]
         for name in SAFE_METRICS:
-            assert len(list(watch.values(name, uuid=guest.uuid))) == len(watch.scrapes), f"{guest.name} was without {name}"
+            found = self._points(f'{name}{{job="{JOB}"}}', until)
+            assert {guest.name for guest in everyone if found[guest.uuid] != scrapes} == set(), name
+        found = self._points(MONITOR_METRIC, until)
+        gaps = {guest.name: _longest_run(scrapes, found[guest.uuid]) for guest in healthy}
+        assert {name: gap for name, gap in gaps.items() if gap > most_missing} == {}, f"scrapes without {MONITOR_METRIC}"
+
+    def assert_not_repeated(self, stuck: Iterable[Guest], most_repeated: int) -> None:
+        """Of a VM that is shown not to respond no monitor value is shown, but for the scrapes of a round that had one."""
+        until = time.time()
+        said = self.prometheus.points(f'vm_responsive{{job="{JOB}"}}', until - self.since, until)
+        deaf = {labels["uuid"]: {when for when, value in points if value == 0} for labels, points in said}
+        found = self._points(MONITOR_METRIC, until)
+        for guest in stuck:
+            assert deaf[guest.uuid], f"{guest.name} was never flagged"
+            assert len(deaf[guest.uuid] & found[guest.uuid]) <= most_repeated, guest.name
 
 
-def assert_not_repeated(watch: Watch, guests: Iterable[Guest]) -> None:
-    """While the exporter said that a VM does not respond it showed no value of its monitor, but for a round that had one."""
-    for guest in guests:
-        flagged = {when for when, value in watch.values("vm_responsive", uuid=guest.uuid) if value == 0.0}
-        shown = [when for when, _ in watch.values(MONITOR_METRIC, uuid=guest.uuid, device="vda") if when in flagged]
-        assert flagged, f"{guest.name} was never flagged"
-        assert max(shown, default=0.0) - min(flagged) <= INTERVAL_SECONDS + WAY_SECONDS, guest.name
+def _longest_run(scrapes: Iterable[float], seen: set[float]) -> int:
+    """The most scrapes in a row that are not in ``seen``."""
+    runs = itertools.groupby(sorted(scrapes), lambda when: when in seen)
+    return max((len(list(run)) for there, run in runs if not there), default=0)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a process has of the machine."""
+
+    threads: int
+    descriptors: int
+    resident_mib: float
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """As it is now."""
+        process = Path(f"/proc/{pid}")
+        resident = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmRSS:"))
+        return cls(len(list((process / "task").iterdir())), len(list((process / "fd").iterdir())), int(resident.split()[1]) / 1024)
+
+    def await_again(self, pid: int) -> None:
+        """Wait until the process is back here."""
+        try:
+            await_true(lambda: self._holds(Footprint.of(pid)), HANGING_SECONDS, f"back to {self}")
+        except LabError as error:
+            raise LabError(f"{error}: it is {Footprint.of(pid)}") from error
+
+    def _holds(self, now: Footprint) -> bool:
+        fits = now.threads <= self.threads and now.descriptors <= self.descriptors
+        return fits and now.resident_mib <= self.resident_mib + MEMORY_MIB
 
 
 @dataclass
-class Neighbours:
+class Neighbours(Watching):
     """Another client of the host, which asks about a healthy VM all the time, and counts the daemon's captured calls."""
+
+    pause_seconds: ClassVar[float] = 0.2
 
     node: Node
     healthy: Guest
     captured: list[int] = field(default_factory=list)
     slowest_seconds: float = 0.0
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _error: LabError | None = None
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End, and raise what went wrong."""
-        self._stop.set()
-        self._thread.join()
-        if self._error is not None and error is None:
-            raise self._error
-
-    def _run(self) -> None:
-        try:
-            while not self._stop.wait(0.2):
-                self._timed(lambda: self.node.domstats(self.healthy))
-                self._timed(lambda: self.node.virsh("dumpxml", self.healthy.uuid))
-                self.captured.append(self.node.captured_calls())
-        except LabError as error:
-            self._error = error
+    def look(self) -> None:
+        """Ask, and count."""
+        self._timed(lambda: self.node.domstats(self.healthy))
+        self._timed(lambda: self.node.virsh("dumpxml", self.healthy.uuid))
+        self.captured.append(self.node.captured_calls())
 
     def _timed(self, ask: Callable[[], object]) -> None:
         """A slow answer is asked for again: a busy machine is slow for a moment, captured workers make it slow until the VMs go on."""
@@ -118,7 +170,12 @@ class Neighbours:
     def await_looks(self, count: int) -> None:
         """Wait for so many more looks."""
         enough = len(self.captured) + count
-        await_true(lambda: self._error is not None or len(self.captured) >= enough, 120.0, f"{count} more looks at the daemon")
+        self.await_seen(lambda: len(self.captured) >= enough, HANGING_SECONDS, f"{count} more looks at the daemon")
+
+    def assert_served(self) -> None:
+        """It was always answered at once, and the daemon never held more calls than the cap."""
+        assert self.slowest_seconds < FOREIGN_SECONDS
+        assert max(self.captured) <= CAP
 
 
 def _seconds(ask: Callable[[], object]) -> Iterator[float]:

@@ -209,20 +209,29 @@ class Node:
 
     def qemu_pid(self, guest: Guest) -> int:
         """Process id of the VM's QEMU, outside of the namespaces; LabError when it does not run here."""
-        path = self.folder / "run" / "qemu" / f"{guest.name}.pid"
+        return self._qemu_pids([guest])[0]
+
+    def _qemu_pids(self, guests: Sequence[Guest]) -> list[int]:
         try:
-            inner = int(path.read_text())
+            inner = [int((self.folder / "run" / "qemu" / f"{guest.name}.pid").read_text()) for guest in guests]
         except FileNotFoundError as error:
-            raise LabError(f"{guest.name} does not run on {self.name}") from error
-        return self._namespaces.outer_pid(inner)
+            raise LabError(f"a VM does not run on {self.name}: {error}") from error
+        outer = self._namespaces.outer_pids(frozenset(inner))
+        if missing := [guest.name for guest, pid in zip(guests, inner, strict=True) if pid not in outer]:
+            raise LabError(f"VMs without a QEMU on {self.name}: {missing}")
+        return [outer[pid] for pid in inner]
 
-    def freeze(self, guest: Guest) -> None:
-        """Stop the VM's QEMU (SIGSTOP): what a VM on storage that does not answer looks like."""
-        self._namespaces.signal(self.qemu_pid(guest), signal.SIGSTOP)
+    def freeze(self, *guests: Guest) -> None:
+        """Stop the VMs' QEMUs (SIGSTOP): what VMs on storage that does not answer look like."""
+        self._signal(guests, signal.SIGSTOP)
 
-    def thaw(self, guest: Guest) -> None:
-        """Let a frozen VM go on."""
-        self._namespaces.signal(self.qemu_pid(guest), signal.SIGCONT)
+    def thaw(self, *guests: Guest) -> None:
+        """Let frozen VMs go on."""
+        self._signal(guests, signal.SIGCONT)
+
+    def _signal(self, guests: Sequence[Guest], number: signal.Signals) -> None:
+        for pid in self._qemu_pids(guests):
+            self._namespaces.signal(pid, number)
 
     def domstats(self, guest: Guest, *groups: str) -> dict[str, str]:
         """What ``virsh domstats`` says of a VM now, by libvirt's own keys; all groups unless some are named (``state``, ``block``...)."""

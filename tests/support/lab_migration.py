@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import subprocess
-import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 import libvirt
 
 from tests.support.lab import Guest, Node, migration
 from tests.support.lab_process import LabError
+from tests.support.watching import Watching
 
-PAUSE_SECONDS = 0.05
 END_SECONDS = 120.0
 
 
@@ -59,36 +58,27 @@ def job_info(node: Node, guest: Guest, *options: str) -> dict[str, int]:
 
 
 @dataclass
-class JobWatch:
+class JobWatch(Watching):
     """A second client that asks libvirt for a VM's job all the time: each answer with when it was asked and when it came.
 
     It makes the call that ``virsh domjobinfo`` makes, without the time that starting a program takes.
     """
 
+    pause_seconds: ClassVar[float] = 0.05
+
     node: Node
     guest: Guest
     answers: list[tuple[float, float, dict[str, int]]] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        return self
+    def __post_init__(self) -> None:
+        """Connect."""
+        self._domain = libvirt.openReadOnly(self.node.socket_uri).lookupByUUIDString(self.guest.uuid)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        domain = libvirt.openReadOnly(self.node.socket_uri).lookupByUUIDString(self.guest.uuid)
-        while not self._stop.wait(PAUSE_SECONDS):
-            begin = time.time()
-            try:
-                found = domain.jobStats()
-            except libvirt.libvirtError:  # it has gone to the other node
-                continue
+    def look(self) -> None:
+        """Ask once."""
+        begin = time.time()
+        with suppress(libvirt.libvirtError):  # it has gone to the other node
+            found = self._domain.jobStats()
             self.answers.append((begin, time.time(), found))
 
     def around(self, moment: float, name: str, reach_seconds: float) -> list[int]:
@@ -100,16 +90,17 @@ class JobWatch:
 class CompletedJob:
     """Another client that listens to a node's ``job-completed`` events, as ``virsh event`` prints them."""
 
-    def __init__(self, node: Node, guest: Guest, log: Path) -> None:
-        """Returns once it listens."""
-        command = ["virsh", "-c", node.uri, "event", "--domain", guest.uuid, "--event", "job-completed", "--timeout", str(int(END_SECONDS))]
+    def __init__(self, node: Node, guest: Guest, log: Path, seconds: float = END_SECONDS) -> None:
+        """Returns once it listens; it waits for ``seconds`` at most."""
+        command = ["virsh", "-c", node.uri, "event", "--domain", guest.uuid, "--event", "job-completed", "--timeout", str(int(seconds))]
+        self._seconds = seconds
         self._log = log
         with log.open("w") as out:
             self._process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
     def statistics(self) -> dict[str, int]:
         """What it was told; waits for the event."""
-        self._process.wait(END_SECONDS)
+        self._process.wait(self._seconds)
         pairs = (line.split(":", 1) for line in self._log.read_text().splitlines() if ":" in line)
         found = {key.strip(): value.strip() for key, value in pairs}
         return {key: int(value) for key, value in found.items() if value.isdigit()}

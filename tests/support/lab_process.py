@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 SETUP_SECONDS = 20.0
@@ -151,9 +151,9 @@ class Namespaces:
         self._spawned.append(process)
         return process
 
-    def outer_pid(self, inner_pid: int) -> int:
-        """Process id outside of the namespaces of a process known by its id inside; 0 when there is none."""
-        own = _pid_namespace(self.first_pid)
+    def outer_pids(self, inner_pids: Collection[int]) -> dict[int, int]:
+        """Process ids outside of the namespaces by those inside; those that are not there are missing."""
+        own, found = _pid_namespace(self.first_pid), {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 if _pid_namespace(int(entry.name)) != own:
@@ -162,9 +162,9 @@ class Namespaces:
             except OSError:  # gone meanwhile, or the machine's own and not to be looked at
                 continue
             ids = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[1:]
-            if int(ids[-1]) == inner_pid:
-                return int(entry.name)
-        return 0
+            if int(ids[-1]) in inner_pids:
+                found[int(ids[-1])] = int(entry.name)
+        return found
 
     def signal(self, outer_pid: int, number: signal.Signals) -> None:
         """Send a signal to a process of these namespaces, and to no other whatever its number has become."""

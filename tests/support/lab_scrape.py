@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
+from typing import ClassVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.lab_process import await_true
 from tests.support.prometheus import Prometheus
+from tests.support.watching import Watching
 
 Series = tuple[str, frozenset[tuple[str, str]]]
 """A metric's name and its labels."""
 
 SCRAPE_SECONDS = 5.0
-PAUSE_SECONDS = 0.2
 AWAIT_SECONDS = 60.0
 
 
@@ -106,47 +103,31 @@ def try_scrape(address: str) -> Scrape | None:
 
 
 @dataclass
-class Watch:
+class Watch(Watching):
     """Scrapes an address about five times a second in the background, and keeps what it saw.
 
     An answer with a series twice ends the watch, and leaving it raises.
     """
 
+    pause_seconds: ClassVar[float] = 0.2
+
     address: str
     scrapes: list[Scrape] = field(default_factory=list)
     failures: list[float] = field(default_factory=list)
     """When nobody answered."""
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _error: Exception | None = None
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End, and raise what the watch found wrong."""
-        self._stop.set()
-        self._thread.join()
-        if self._error is not None and error is None:
-            raise self._error
-
-    def _run(self) -> None:
-        while not self._stop.wait(PAUSE_SECONDS):
-            when = time.time()
-            try:
-                self.scrapes.append(scrape(self.address))
-            except OSError:
-                self.failures.append(when)
-            except (AssertionError, ValueError) as error:
-                self._error = error
-                return
+    def look(self) -> None:
+        """Scrape once."""
+        when = time.time()
+        try:
+            self.scrapes.append(scrape(self.address))
+        except OSError:
+            self.failures.append(when)
 
     def await_scrapes(self, count: int) -> None:
         """Wait for so many more scrapes."""
         enough = len(self.scrapes) + count
-        await_true(lambda: self._error is not None or len(self.scrapes) >= enough, AWAIT_SECONDS, f"{self.address} answers {count} scrapes")
+        self.await_seen(lambda: len(self.scrapes) >= enough, AWAIT_SECONDS, f"{self.address} answers {count} scrapes")
 
     def values(self, name: str, **labels: str) -> Iterator[tuple[float, float]]:
         """Time and value of one series in every scrape that shows it."""

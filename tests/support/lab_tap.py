@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
 
 from tests.support.lab_process import LabError, await_true
-from virtflow.schemas.codec import Codec
+from tests.support.record_tap import RecordTap
 from virtflow.schemas.records import NodeSnapshot
 from virtflow.schemas.topics import SNAPSHOTS
 
@@ -27,33 +23,21 @@ class Arrival:
     snapshot: NodeSnapshot
 
 
-class Tap:
-    """Reads vm.snapshots of a broker from its beginning, in a thread of its own."""
+class Tap(RecordTap[NodeSnapshot]):
+    """Reads vm.snapshots of a broker from its beginning."""
 
     def __init__(self, bootstrap_servers: str) -> None:
         """``bootstrap_servers`` as clients call it; the topic must be there."""
-        self.arrivals: list[Arrival] = []
-        self._settings = {"bootstrap.servers": bootstrap_servers, "group.id": "tap", "enable.auto.commit": "false"}
-        self._consumer = Consumer(self._settings)
-        partitions = self._consumer.list_topics(SNAPSHOTS.name, timeout=10).topics[SNAPSHOTS.name].partitions
-        self._partitions = list(partitions)
-        self._consumer.assign([TopicPartition(SNAPSHOTS.name, number, 0) for number in partitions])
-        self._stop = threading.Event()
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        codec = Codec()
-        while not self._stop.is_set():
-            message = self._consumer.poll(0.1)
-            if message is None or message.error() is not None:
-                continue
-            self.arrivals.append(Arrival(time.time(), codec.decode(message.value(), NodeSnapshot)))
+        super().__init__(bootstrap_servers, SNAPSHOTS, NodeSnapshot)
 
     def of(self, node: str, since: float = 0.0) -> list[Arrival]:
         """What a node sent of rounds that began after ``since`` (Unix seconds), in the order of arrival."""
-        return [one for one in list(self.arrivals) if one.snapshot.node == node and one.snapshot.collected > since]
+        return [Arrival(at, one) for at, one in list(self.arrivals) if one.node == node and one.collected > since]
+
+    def await_rounds(self, node: str, condition: Callable[[NodeSnapshot], bool], since: float) -> int:
+        """How many rounds that began after ``since`` it takes until ``condition`` holds for one, that one included."""
+        self.await_snapshot(node, condition, since)
+        return next(count for count, one in enumerate(self.of(node, since), 1) if condition(one.snapshot))
 
     def await_snapshot(
         self, node: str, condition: Callable[[NodeSnapshot], bool], since: float, timeout_seconds: float = AWAIT_SECONDS
@@ -85,22 +69,8 @@ class Tap:
 
     def _stored(self) -> int:
         """How many messages the topic holds; asked by a client of its own, because the reading one is in use."""
-        asking = Consumer(self._settings)
+        asking = Consumer(self.settings)
         try:
-            return sum(asking.get_watermark_offsets(TopicPartition(SNAPSHOTS.name, number), timeout=10)[1] for number in self._partitions)
+            return sum(asking.get_watermark_offsets(partition, timeout=10)[1] for partition in self.partitions)
         finally:
             asking.close()
-
-    def close(self) -> None:
-        """End the thread."""
-        self._stop.set()
-        self._thread.join()
-        self._consumer.close()
-
-    def __enter__(self) -> Self:
-        """Nothing more: it reads since it was made."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End the thread."""
-        self.close()

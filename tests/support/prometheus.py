@@ -130,6 +130,10 @@ class Prometheus:
         """Return the names of the alerts that fire now."""
         return {alert["labels"]["alertname"] for alert in self._get("alerts", {})["alerts"] if alert["state"] == "firing"}
 
+    def alerts(self, name: str) -> list[dict[str, Any]]:
+        """Return what the API says of each alert of this name now: labels, annotations, state (``pending`` or ``firing``)..."""
+        return [alert for alert in self._get("alerts", {})["alerts"] if alert["labels"]["alertname"] == name]
+
     @property
     def _log(self) -> Path:
         return self._folder / "prometheus.log"

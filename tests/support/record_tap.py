@@ -23,10 +23,11 @@ class RecordTap(Generic[R]):
         self.arrivals: list[tuple[float, R]] = []
         self._record = record
         # The broker of a fault test comes and goes: what the client says of that is no news.
-        settings = {"bootstrap.servers": bootstrap_servers, "group.id": "record-tap", "enable.auto.commit": "false", "log_level": 0}
-        self._consumer = Consumer(settings)
-        partitions = self._consumer.list_topics(topic.name, timeout=10).topics[topic.name].partitions
-        self._consumer.assign([TopicPartition(topic.name, number, 0) for number in partitions])
+        self.settings = {"bootstrap.servers": bootstrap_servers, "group.id": "record-tap", "enable.auto.commit": "false", "log_level": 0}
+        self._consumer = Consumer(self.settings)
+        numbers = self._consumer.list_topics(topic.name, timeout=10).topics[topic.name].partitions
+        self.partitions = [TopicPartition(topic.name, number, 0) for number in numbers]
+        self._consumer.assign(self.partitions)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

@@ -1,0 +1,34 @@
+"""What the faults of hypervisors begin with: nodes, VMs and the pipeline, made once per test file.
+
+A file says what it needs by NODES (one), VMS (none), SETTINGS (none: more environment variables of all services).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.lab import Guest, Lab
+from tests.support.lab_pipeline import Pipeline
+
+
+@pytest.fixture(scope="module")
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The file's nodes."""
+    with Lab(nodes=getattr(request.module, "NODES", 1)) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def guests(request: pytest.FixtureRequest, lab: Lab) -> list[Guest]:
+    """The file's VMs, without a system and paused, all on the first node."""
+    return lab.nodes[0].load_paused(request.module.VMS)
+
+
+@pytest.fixture(scope="module")
+def pipeline(request: pytest.FixtureRequest, lab: Lab, guests: list[Guest], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    """The whole pipeline, once it shows all VMs."""
+    with Pipeline(lab, tmp_path_factory.mktemp("pipeline"), getattr(request.module, "SETTINGS", None)) as pipeline:
+        pipeline.await_scrape(lambda seen: seen.uuids() == {guest.uuid for guest in guests}, "all VMs are shown")
+        yield pipeline
