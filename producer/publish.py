@@ -25,7 +25,9 @@ from virtflow.schemas.records import NodeSnapshot
 from virtflow.schemas.topics import SNAPSHOTS
 
 POLL_SECONDS: Final = 0.1
-IDLE_SECONDS: Final = 1.0
+IDLE_SECONDS: Final = 2.0
+"""How long the sending thread waits for a round before it lets the client say what it has to; a round wakes it."""
+GRACE_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -90,7 +92,7 @@ class Publisher:
         with self._changed:
             self._until = time.monotonic() + seconds
             self._changed.notify()
-        self._thread.join(seconds + IDLE_SECONDS)
+        self._thread.join(seconds + GRACE_SECONDS)
         with self._changed:
             return len(self._ring) + (self._current is not None)
 

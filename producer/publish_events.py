@@ -34,7 +34,9 @@ WINDOW: Final = 500
 MEMORY_EVENTS: Final = 10_000
 """Events that wait in memory for the disk, or for the broker where the disk takes none."""
 POLL_SECONDS: Final = 0.05
-IDLE_SECONDS: Final = 0.5
+IDLE_SECONDS: Final = 2.0
+"""How long the sending thread waits for something to send before it lets the client say what it has to; it is woken by an event."""
+GRACE_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
 SYNC_SECONDS: Final = 1.0
 LOST: Final = "event_lost"
@@ -115,7 +117,7 @@ class EventPublisher:
         with self._changed:
             self._until = time.monotonic() + seconds
             self._changed.notify()
-        self._thread.join(seconds + 2 * IDLE_SECONDS)
+        self._thread.join(seconds + GRACE_SECONDS)
         return self.outgoing().journal_events
 
     # -- the sending thread
