@@ -98,7 +98,7 @@ class Process:
         start_event_loop()
         try:
             connection = libvirt.open(self._start.uri)
-            connection.setKeepAlive(self._start.keepalive_seconds, self._start.keepalive_count)
+            self._keep_alive(connection)
             connection.registerCloseCallback(self._closed, None)
             connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._happened, "lifecycle")
             connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, self._happened, "agent")
@@ -107,6 +107,15 @@ class Process:
             self.end("libvirt", str(error))
         self._connection = connection
         self.send(Up(commands))
+
+    def _keep_alive(self, connection: Any) -> None:  # noqa: ANN401, the binding has no types
+        import libvirt
+
+        try:
+            connection.setKeepAlive(self._start.keepalive_seconds, self._start.keepalive_count)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:  # a driver within this process can't be lost
+                raise
 
     def _closed(self, connection: object, reason: int, opaque: object) -> None:
         del connection, opaque

@@ -148,8 +148,9 @@ class Schedule:
             yield Ask(turn.number, turn.command, turn.vm.uuid)
 
     @property
-    def _room(self) -> int:
-        return self.limits.outstanding - self._host_lost - len(self._left) - self.out
+    def _room(self) -> bool:
+        """Whether one more call may be out or lost on the host."""
+        return self.out + len(self._left) + self._host_lost < self.limits.outstanding
 
     def _budget(self, now: float) -> bool:
         while self._made and self._made[0] <= now - MINUTE:
