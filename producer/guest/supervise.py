@@ -244,6 +244,8 @@ class GuestAgents:
                 life.up = True
                 self._observe(frame, life.heard)
             case Answered() | Happened():
+                if isinstance(frame, Answered) and frame.reason:
+                    _LOGGER.debug("call %d took %.3f s: %s: %s", frame.number, frame.seconds, frame.reason, frame.text)
                 self._observe(frame, life.heard)
             case Ended(why, text):
                 life.why, life.text = why, text

@@ -47,8 +47,8 @@ class Limits:
         return max(1, self.cap - 1)
 
     def deadline(self, command: Command) -> float:
-        """How long a call may take before it counts as lost: an agent's may wait for its answer and, before, for the agent to be in step."""
-        return 2 * self.timeout + GRACE_SECONDS if command in AGENT else GRACE_SECONDS
+        """How long a call may take before it counts as lost: libvirt tries twice to get in step with an agent, then waits for its answer."""
+        return 3 * self.timeout + GRACE_SECONDS if command in AGENT else GRACE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,11 +71,11 @@ def assert_clean(sample: GuestSample) -> None:
         assert (one.total_bytes, one.used_bytes) == (-1, -1) or 0 <= one.used_bytes <= one.total_bytes <= LARGEST_BYTES
     for interface in sample.interfaces:
         assert len(interface.addresses) <= ADDRESSES
-        assert len({one.address for one in interface.addresses}) == len(interface.addresses)
-        for one in interface.addresses:
-            parsed = ipaddress.ip_address(one.address)
-            assert (str(parsed), f"ipv{parsed.version}") == (one.address, one.family)
-            assert -1 <= one.prefix <= parsed.max_prefixlen
+        assert len({address.address for address in interface.addresses}) == len(interface.addresses)
+        for address in interface.addresses:
+            parsed = ipaddress.ip_address(address.address)
+            assert (str(parsed), f"ipv{parsed.version}") == (address.address, address.family)
+            assert -1 <= address.prefix <= parsed.max_prefixlen
             assert not parsed.is_loopback
     assert all(math.isnan(load) or load >= 0 for load in (sample.load1, sample.load5, sample.load15))
     assert sample.cut >= 0
