@@ -14,7 +14,7 @@ from virtflow.schemas.jobs import Operation, Result
 from virtflow.schemas.records import NAN, VmEvent, VmMigration
 
 NO_NEWS: Final = "nothing was heard of it for too long"
-UNTOLD: Final = "it ended without completion, and libvirt did not say why"
+UNTOLD: Final = "it ended without completion: failed or cancelled, libvirt did not say which"
 SUPERSEDED: Final = "another migration of the VM began"
 PRE_COPY, POST_COPY = "pre_copy", "post_copy"
 

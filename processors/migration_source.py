@@ -99,7 +99,7 @@ def gone(current: VmMigration | None, event: VmEvent) -> Changes:
         return (ended(current, Result.COMPLETED, UNTOLD, event.time),)
     if event.state in {-1, states.SHUT_OFF}:
         return (ended(current, Result.UNKNOWN, UNTOLD, event.time),)
-    return (ended(current, Result.FAILED, UNTOLD, event.time),)
+    return (ended(current, Result.INCOMPLETE, UNTOLD, event.time),)
 
 
 def told(current: VmMigration | None, event: VmEvent) -> Changes:

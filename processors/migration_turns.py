@@ -95,7 +95,7 @@ def _resumed(current: VmMigration | None, event: VmEvent) -> Changes:
         return ()
     if current is not None and event.node == current.source:
         running = is_running(current) and event.detail == jobs.RESUMED_MIGRATED
-        return (ended(current, Result.FAILED, UNTOLD, event.time),) if running else ()
+        return (ended(current, Result.INCOMPLETE, UNTOLD, event.time),) if running else ()
     if current is None or not (is_running(current) or _awaits(current, event) or current.destination == event.node):
         over, current = begun(current, event, destination=event.node)
     else:

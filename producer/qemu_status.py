@@ -43,7 +43,7 @@ class QemuStatus:
             libvirt_qemu.qemuMonitorEventRegister(self._connection, None, EVENT, self._put, None, 0)
         except (libvirt.libvirtError, ImportError) as error:
             _LOGGER.warning(
-                "QEMU's migration status can't be listened to: %s; a migration that does not complete is shown as failed", error
+                "QEMU's migration status can't be listened to: %s; a migration that fails or is cancelled is shown as incomplete", error
             )
             self.close()
 

@@ -89,7 +89,10 @@ class Result(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    INCOMPLETE = "incomplete"
+    """It ended without completion, and nobody told whether it had failed or was cancelled."""
     UNKNOWN = "unknown"
+    """Nobody told whether it completed."""
 
 
 class Kind(StrEnum):

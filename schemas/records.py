@@ -299,7 +299,7 @@ class EventPosition(Struct, frozen=True, gc=False, kw_only=True):
 class VmMigration(MigrationFields, frozen=True, gc=False, kw_only=True):
     """The running or last migration of a VM, joined from both hosts' events (topic ``vm.migrations``).
 
-    ``id`` stays the same from its start to the next one's. ``result`` is running, completed, failed, cancelled or unknown,
+    ``id`` stays the same from its start to the next one's. ``result`` is running, completed, failed, cancelled, incomplete or unknown,
     ``operation`` and ``type`` are libvirt's words for the job, ``kind`` is pre_copy or post_copy. Moments are Unix seconds of
     the clock of the node they happened on. ``revision`` counts the changes of all of the VM's migrations: of two records the
     higher one is newer. ``seen`` has the nodes of

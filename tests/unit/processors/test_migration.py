@@ -67,6 +67,10 @@ def _cancelled(a: Host, b: Host) -> list[VmEvent]:
 
 
 def _failed(a: Host, b: Host) -> list[VmEvent]:
+    return [b.lifecycle(0.1, 2, 1), a.poll(1, 1.0), b.lifecycle(2, 5, 5), a.gone(2.5, text="failed")]
+
+
+def _untold(a: Host, b: Host) -> list[VmEvent]:
     return [b.lifecycle(0.1, 2, 1), a.poll(1, 1.0), b.lifecycle(2, 5, 5), a.gone(2.5)]
 
 
@@ -155,11 +159,12 @@ def _save(a: Host, b: Host) -> list[VmEvent]:
 TABLE = [
     (whole, (A, B, "completed"), ""),
     (_cancelled, (A, B, "cancelled"), ""),
-    (_failed, (A, B, "failed"), UNTOLD),
+    (_failed, (A, B, "failed"), ""),
+    (_untold, (A, B, "incomplete"), UNTOLD),
     (_told_by_qemu, (A, B, "cancelled"), ""),
     (_told_after_gone, (A, B, "cancelled"), ""),
     (_seen_by_a_poll, (A, B, "cancelled"), ""),
-    (_resumed_at_the_source, (A, B, "failed"), UNTOLD),
+    (_resumed_at_the_source, (A, B, "incomplete"), UNTOLD),
     (_crashed_at_the_source, (A, B, "failed"), "the VM stopped at the source: crashed"),
     (_without_start, (A, "", "completed"), ""),
     (_without_start_and_numbers, (A, "", "completed"), ""),
