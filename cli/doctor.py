@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from virtflow.cli import host
+from virtflow.cli import doctor_guests, host
 from virtflow.cli.check import line
 from virtflow.cli.findings import Finding, bad, good
 from virtflow.cli.parts import part
@@ -19,26 +19,30 @@ from virtflow.runtime.settings import Settings
 
 SHOWN = 20
 """VMs that are named one by one; the rest is counted."""
+GUESTS_SECONDS = 60.0
+"""How long the guests' agents may take in all."""
 SLOW_SECONDS = 2.0
 """A list of all VMs that takes longer means that libvirtd hardly gets to anything."""
 
 
 @click.command()
-@settings_switches("libvirt.uri")
+@settings_switches("libvirt.uri", "guest.enabled")
 @json_switch
 def doctor(settings: Settings, *, as_json: bool) -> int:
     """Look at this host and say in plain words what is wrong with its libvirt and its VMs, and what to do.
 
-    It asks no VM's monitor: however much hangs, it loses no call and takes a few seconds. Exit code 1 when something is wrong.
+    It asks no VM's monitor: however much hangs, it loses no call and takes a few seconds. With --guest-agent it also asks each guest's
+    agent once, as the producer would, and says why a guest's data are missing. Exit code 1 when something is wrong.
 
     \b
     Examples:
       virtflow doctor
+      virtflow doctor --guest-agent
       virtflow doctor --connect qemu:///system --json | jq '.findings[] | select(.ok | not)'
     """  # noqa: D301, click's own mark for lines that are kept
     logging.getLogger("virtflow.producer").setLevel(logging.CRITICAL)
     examined = part("virtflow.producer.examine", "producer").examine(settings)
-    found = [*findings(examined, settings), *host.findings(settings)]
+    found = [*findings(examined, settings), *host.findings(settings), *_guests(settings, examined.problem)]
     wrong = sum(not finding.ok for finding in found)
     if as_json:
         vms = [asdict(vm) | {"stuck": vm.stuck} for vm in examined.vms if vm.stuck]
@@ -48,6 +52,20 @@ def doctor(settings: Settings, *, as_json: bool) -> int:
             click.echo(line(finding))
         click.echo(f"\n{wrong} of {len(found)} wrong" if wrong else f"\nall {len(found)} fine")
     return int(wrong > 0)
+
+
+def _guests(settings: Settings, problem: str) -> Iterator[Finding]:
+    """What the guests' agents say, where they are to be asked and libvirt is there."""
+    if problem or not part("virtflow.producer.guest.allow", "producer").asks(settings.guest):
+        return
+    guests = part("virtflow.producer.guest.supervise", "producer").GuestAgents(settings, once=True)
+    guests.start()
+    try:
+        guests.settled.wait(GUESTS_SECONDS)
+        vms, why = guests.vms(), guests.problem
+    finally:
+        guests.close()
+    yield from doctor_guests.findings(vms, why, settings.guest)
 
 
 def findings(examined: Any, settings: Settings) -> Iterator[Finding]:  # noqa: ANN401, the producer's Examined
@@ -139,5 +157,5 @@ def _balloons(examined: Any) -> Finding:  # noqa: ANN401
     if not lacking:
         return good("balloon", "statistics period", "set for every VM that runs")
     names = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")  # noqa: PLR2004, as shown before
-    fix = "`virsh dommemstat VM --period 10 --live --config`, or <stats period='10'/> in the VM's <memballoon>"
+    fix = "`virsh dommemstat VM --period 10 --live --config`, or <stats period='10'/> in the VM's <memballoon>; `virtflow producer --set-balloon-period 10` does it for all that run"
     return bad("balloon", f"{len(lacking)} VMs", f"no statistics period, so vm_guest_memory_* is missing or frozen: {names}", fix)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from typing import Any, Final
-from xml.etree import ElementTree as ET
 
 import libvirt
 
@@ -17,8 +16,9 @@ from virtflow.producer.calls import Connection, domains, list_vms, look, version
 from virtflow.producer.captive import STOPPED
 from virtflow.producer.clean import printable
 from virtflow.producer.connection import Job, Lane, start_event_loop
-from virtflow.producer.describe import XML_BYTES, IndescribableError, inventory
+from virtflow.producer.describe import IndescribableError, inventory
 from virtflow.producer.events import KINDS, register
+from virtflow.producer.guest.look import look_of
 from virtflow.producer.inbox import Call, Inbox, Opened, OpenFailed
 from virtflow.producer.processes import Processes
 from virtflow.runtime.settings import Settings
@@ -134,10 +134,5 @@ def _described(uuid: str, domain: Any) -> tuple[tuple[str, ...], bool]:  # noqa:
 
 def lacks_statistics_period(xml: str) -> bool:
     """Whether the guest's memory statistics are missing or frozen because libvirt never asks the balloon driver for them."""
-    if len(xml) > XML_BYTES:
-        return False
-    balloon = ET.fromstring(xml).find("devices/memballoon")  # noqa: S314, libvirt's own rendering
-    if balloon is None or balloon.get("model") == "none":
-        return False
-    period = balloon.find("stats")
-    return period is None or period.get("period", "0") == "0"
+    look = look_of(xml)
+    return look.balloon and not look.period_seconds

@@ -88,11 +88,13 @@ class Schedule:
         """Calls that did not come back in time, and those that a process which is gone has left behind."""
         return sum(turn.lost for turn in self._turns.values()) + len(self._left)
 
+    def asked(self) -> list[Vm]:
+        """The VMs whose agents may be asked."""
+        return [vm for vm in self.vms.values() if self._may(vm)] if self.limits.agent else []
+
     def standing(self) -> dict[str, int]:
         """How many of the VMs that may be asked are up, or why they are not."""
-        if not self.limits.agent:
-            return {}
-        return dict(Counter(vm.reason or "up" for vm in self.vms.values() if self._may(vm)))
+        return dict(Counter(vm.reason or "up" for vm in self.asked()))
 
     @property
     def settled(self) -> bool:
@@ -306,9 +308,11 @@ class Schedule:
         for uuid, listed in told.items():
             vm = self.vms.get(uuid)
             if vm is None:
-                vm = self.vms[uuid] = Vm(uuid, listed.name, listed.running, now + self._rng.uniform(0.0, self.limits.cycle / 4))
+                vm = self.vms[uuid] = Vm(
+                    uuid, listed.name, listed.running, now + self._rng.uniform(0.0, self.limits.spread * self.limits.cycle)
+                )
             elif listed.running and not vm.running:
-                vm.due = min(vm.due, now + self._rng.uniform(0.0, self.limits.cycle / 4)) if not vm.strikes else vm.due
+                vm.due = min(vm.due, now + self._rng.uniform(0.0, self.limits.spread * self.limits.cycle)) if not vm.strikes else vm.due
             vm.name, vm.running = listed.name, listed.running
             self._overdue(vm, now)
 

@@ -35,6 +35,7 @@ from virtflow.schemas.records import GuestSample
 
 READ_BYTES: Final = 65_536
 TICK_SECONDS: Final = 0.5
+SPREAD: Final = 0.25
 END_SECONDS: Final = 1.0
 """How long the process may take to end by itself when the producer does."""
 ARENAS: Final = {"MALLOC_ARENA_MAX": "2"}
@@ -44,8 +45,8 @@ LIBVIRT, HUNG, BROKEN, KILLED = "libvirt", "hung", "broken", "killed"
 _LOGGER: Final = logging.getLogger(__name__)
 
 
-def limits(settings: Settings, *, memory: bool = False) -> Limits:
-    """The bounds that follow from the settings; ``memory`` has each guest's balloon driver looked for as well."""
+def limits(settings: Settings, *, once: bool = False) -> Limits:
+    """The bounds that follow from the settings; for a single turn of every VM (``once``) at once, each guest's balloon driver looked for."""
     guest = settings.guest
     return Limits(
         cycle=guest.cycle_seconds,
@@ -55,7 +56,8 @@ def limits(settings: Settings, *, memory: bool = False) -> Limits:
         cap=settings.producer.captive_calls,
         agent=asks(guest),
         period=guest.balloon_period_seconds > 0,
-        memory=memory,
+        memory=once,
+        spread=0.0 if once else SPREAD,
     )
 
 
@@ -86,11 +88,11 @@ class _Life:
 class GuestAgents:
     """What the host's guests say of themselves. Its thread alone touches the process; ``schedule`` is guarded by a lock."""
 
-    def __init__(self, settings: Settings, rng: random.Random | None = None, *, memory: bool = False) -> None:
+    def __init__(self, settings: Settings, rng: random.Random | None = None, *, once: bool = False) -> None:
         """Nothing runs before ``start``."""
         rng = rng or random.Random()  # noqa: S311, jitter
         guest = settings.guest
-        self.schedule = Schedule(limits(settings, memory=memory), lambda uuid, name, seen: allowed(guest, uuid, name, seen), rng)
+        self.schedule = Schedule(limits(settings, once=once), lambda uuid, name, seen: allowed(guest, uuid, name, seen), rng)
         self._settings = settings
         self._restarts = Restarts(guest.restart_maximum_seconds, rng)
         self._counted: Counter[str] = Counter()
@@ -100,6 +102,10 @@ class GuestAgents:
         self._life: _Life | None = None
         self._start_at = 0.0
         self._stop = False
+        self.settled = threading.Event()
+        """Every VM has had its turn, or the process could not begin."""
+        self.problem = ""
+        """Why the newest process ended before libvirt answered, in words."""
         self._selector = selectors.DefaultSelector()
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
@@ -128,9 +134,9 @@ class GuestAgents:
         return self.schedule.lost
 
     def vms(self) -> list[Vm]:
-        """What is known of how each VM stands, once every VM had its turn; before, none."""
+        """How each VM stands that may be asked."""
         with self._lock:
-            return list(self.schedule.vms.values()) if self.schedule.settled else []
+            return self.schedule.asked()
 
     def health(self) -> GuestHealth:
         """What the node's health tells of it."""
@@ -181,6 +187,8 @@ class GuestAgents:
                 self._kill(self._life, HUNG, f"silent for {self._settings.guest.hang_seconds:g} s")
             self._observe(Ticked(), now)
             self._report()
+            if self.schedule.settled:
+                self.settled.set()
         if self._life is not None:
             self._let_go(self._life)
 
@@ -241,7 +249,7 @@ class GuestAgents:
     def _hear(self, life: _Life, frame: FromProcess) -> None:
         match frame:
             case Up():
-                life.up = True
+                life.up, self.problem = True, ""
                 self._observe(frame, life.heard)
             case Answered() | Happened():
                 if isinstance(frame, Answered) and frame.reason:
@@ -275,6 +283,9 @@ class GuestAgents:
         self._start_at = now + pause
         struck = life.up and (why == LIBVIRT or (not life.why and code not in {-9, -15}))
         self._observe(Down(struck), now)
+        if not life.up:
+            self.problem = printable(life.text) or why
+            self.settled.set()
         _LOGGER.warning(
             "the process that asks guests' agents has ended (%s): %s; the next one starts in %.1f s",
             why,

@@ -40,6 +40,8 @@ class Limits:
     agent: bool = True
     period: bool = False
     memory: bool = False
+    spread: float = 0.25
+    """Part of a cycle over which the first turns are spread."""
 
     @property
     def outstanding(self) -> int:
