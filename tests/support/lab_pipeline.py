@@ -14,7 +14,8 @@ from tests.support.lab_process import LabError, Process, await_true, run
 from tests.support.lab_scrape import Scrape, scrape, try_scrape
 
 VIRTFLOW = str(Path(sys.executable).with_name("virtflow"))
-INTERVAL_SECONDS = 1.0
+INTERVAL_SECONDS = 2.0
+"""With which a round stays within its time while hypervisors, guests and the whole pipeline share two cores."""
 START_SECONDS = 60.0
 
 Start = Callable[[], Process]
