@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from virtflow.schemas.records import NodeSnapshot, VmInventory, VmSnapshot
+from virtflow.schemas.records import GuestSample, NodeSnapshot, VmInventory, VmSnapshot
 from virtflow.schemas.topics import SNAPSHOT_SPLIT_BYTES
 
 Encode = Callable[[NodeSnapshot], bytes]
@@ -14,6 +14,7 @@ Encode = Callable[[NodeSnapshot], bytes]
 _NUMBER_BYTES = 5
 _VM_BYTES = 200
 _DEVICE_NUMBERS = 14
+_ADDRESS_BYTES = 45
 
 
 def messages(snapshot: NodeSnapshot, encode: Encode, limit: int = SNAPSHOT_SPLIT_BYTES) -> list[bytes]:
@@ -51,7 +52,15 @@ def _estimate(vm: VmSnapshot) -> int:
         + len(vm.name)
         + _NUMBER_BYTES * (4 * len(vm.vcpus) + _DEVICE_NUMBERS * devices)
         + sum(_inventory_estimate(inventory) for inventory in vm.inventory)
+        + sum(_guest_estimate(guest) for guest in vm.guest)
     )
+
+
+def _guest_estimate(guest: GuestSample) -> int:
+    texts = [guest.hostname, guest.os_name, guest.os_pretty_name, guest.os_version, guest.os_kernel_release]
+    filesystems = sum(len(one.mountpoint) + len(one.fstype) + 20 for one in guest.filesystems)
+    interfaces = sum(len(one.name) + 30 + _ADDRESS_BYTES * len(one.addresses) for one in guest.interfaces)
+    return 150 + sum(map(len, texts)) + filesystems + interfaces
 
 
 def _inventory_estimate(inventory: VmInventory) -> int:

@@ -52,6 +52,19 @@ def test_imports_go_one_way(package: str) -> None:
     assert seen
 
 
+def test_only_the_process_apart_speaks_with_guests() -> None:
+    """Its modules are imported by nobody else, and a connection that may write is opened by it and the opt-in status alone."""
+    apart = {"process", "calls"}
+    openers = set()
+    for path in sources("producer"):
+        own = path.parent.name == "guest" and path.stem in {*apart, "__main__"}
+        for module in imports(path):
+            assert own or module.removeprefix("virtflow.producer.guest.") not in apart, f"{path.relative_to(ROOT)} imports {module}"
+        if re.search(r"\blibvirt\.open\(", path.read_text()):
+            openers.add(path.stem)
+    assert openers == {"process", "qemu_status"}
+
+
 def test_every_folder_with_code_is_held() -> None:
     """A new top-level package must be given its place first."""
     folders = {path.parent.name for path in ROOT.glob("*/__init__.py")}
