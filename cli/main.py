@@ -13,14 +13,16 @@ from typing import Final
 
 import click
 
-from virtflow.schemas.errors import InputError, SettingError
+from virtflow.schemas.errors import InputError, SettingError, StopForGoodError
 
-FINE, FOUND, WRONG_USE = 0, 1, 2
+FINE, FOUND, WRONG_USE, FOR_GOOD = 0, 1, 2, 3
 INTERRUPTED: Final = 130
 """What a shell expects of a program that Ctrl-C ended."""
 PIPE_CLOSED: Final = 141
 """What a shell expects of a program whose reader went away."""
 DEBUG_VARIABLE: Final = "VIRTFLOW_DEBUG"
+_CODES: Final[Mapping[type[InputError], int]] = {SettingError: WRONG_USE, StopForGoodError: FOR_GOOD}
+"""Exit codes of errors that a person has to mend before another try makes sense; of all others it is FOUND."""
 
 COMMANDS: Final[Mapping[str, str]] = {
     "snapshot": "virtflow.cli.snapshot:snapshot",
@@ -81,7 +83,10 @@ def main(context: click.Context) -> None:
 
 
 def run() -> int:
-    """The console entry: runs the command line and returns its exit code (0 fine, 1 found something or failed, 2 wrong use)."""
+    """The console entry: runs the command line and returns its exit code.
+
+    0 fine, 1 found something or failed, 2 wrong use, 3 a service that must not be started again before somebody has looked.
+    """
     try:
         code = main.main(prog_name="virtflow", standalone_mode=False)
         sys.stdout.flush()
@@ -106,7 +111,7 @@ def _told(error: BaseException) -> int:
             code = PIPE_CLOSED
         case InputError():
             click.echo(f"virtflow: {error}", err=True)
-            code = WRONG_USE if isinstance(error, SettingError) else FOUND
+            code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), FOUND)
         case _:
             if os.environ.get(DEBUG_VARIABLE):
                 raise error

@@ -7,8 +7,8 @@ the app, because every other supervisor skips the message. Results do not go thr
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -17,6 +17,7 @@ import faust
 from mode import CrashingSupervisor
 
 from virtflow.processors.dead_letter import Message
+from virtflow.processors.fencing import Fence, NameTakenError, instance_of
 from virtflow.runtime.kafka import faust_security, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.topics import EVENTS, SNAPSHOTS
@@ -47,12 +48,14 @@ class Sink(Protocol):
     def assigned(self, partitions: Iterable[int]) -> None:
         """The partitions of ``vm.events`` that are ours from now on."""
 
+    def fail(self, error: BaseException) -> None:
+        """Nothing can go on, for this reason."""
 
-def build_app(settings: Settings, folder: Path, sink: Sink) -> Any:  # noqa: ANN401, faust is untyped
+
+def build_app(settings: Settings, folder: Path, sink: Sink, fence: Fence) -> Any:  # noqa: ANN401, faust is untyped
     """The faust app that hands every message of ``vm.snapshots`` and ``vm.events`` to ``sink``.
 
-    ``folder`` is where faust may put its files: it has
-    none to keep.
+    ``folder`` is where faust may put its files: it has none to keep. ``fence`` tells whether our name in the group is still ours.
     """
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -66,10 +69,16 @@ def build_app(settings: Settings, folder: Path, sink: Sink) -> Any:  # noqa: ANN
     async def on_revoked(app: Any, partitions: Any, **_: Any) -> None:  # noqa: ANN401, faust is untyped
         del app, partitions
         sink.revoked()
+        try:
+            await fence.check()
+        except NameTakenError as error:
+            sink.fail(error)
+            await asyncio.Event().wait()  # whoever goes on from here joins again, and takes the partitions back
 
     @app.on_partitions_assigned.connect(weak=False)
     async def on_assigned(app: Any, partitions: Any, **_: Any) -> None:  # noqa: ANN401, faust is untyped
         del app
+        fence.joined()
         events = topic_name(settings, EVENTS)
         sink.assigned(place.partition for place in partitions if place.topic == events)
 
@@ -99,7 +108,7 @@ def _safe(settings: Settings, folder: Path) -> dict[str, Any]:
         "broker_session_timeout": SESSION_SECONDS,
         "consumer_auto_offset_reset": "earliest",
         # A member that comes back under its name within the session gets its partitions back without a rebalance.
-        "consumer_group_instance_id": settings.processors.instance or socket.gethostname(),
+        "consumer_group_instance_id": instance_of(settings),
         "consumer_metadata_max_age_ms": int(METADATA_SECONDS * 1000),
         "datadir": str(folder),
         "key_serializer": "raw",

@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from virtflow.schemas.errors import InputError, UndecodableError
+from virtflow.schemas.errors import StopForGoodError, UndecodableError
 from virtflow.schemas.topics import DEAD_LETTERS, Topic
 
 VALUE_BYTES: Final = 900_000
@@ -70,7 +70,7 @@ def reason_of(error: Exception) -> str:
     return error.reason.value if isinstance(error, UndecodableError) else DEFECT
 
 
-class TooManyUndecodableError(InputError):
+class TooManyUndecodableError(StopForGoodError):
     """So many of the last messages can't be decoded that going on would lose data silently."""
 
 

@@ -88,7 +88,7 @@ class Pipeline:
         try:
             await self._delivery.deliver(migration_results(lost, self._codec))
         except DeliveryFailedError as error:
-            self._fail(error)
+            self.fail(error)
 
     async def take(self, message: Message, acknowledge: Acknowledge) -> None:
         """Takes a message on its way and returns as soon as there is room for the next one.
@@ -108,7 +108,7 @@ class Pipeline:
         try:
             outcome = None if self._closed else self._outcome(message, step)
         except InputError as error:
-            self._fail(error)
+            self.fail(error)
             outcome = None
         if outcome is None:
             await asyncio.Event().wait()
@@ -133,6 +133,12 @@ class Pipeline:
         """The partitions of ``vm.events`` that are ours from now on."""
         if self._migrations is not None:
             self._migrations.assigned(partitions)
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing can go on, for this reason: nothing more is taken, and what is under way may end."""
+        self._closed = True
+        if not self.failure.done():
+            self.failure.set_result(error)
 
     async def drain(self, seconds: float) -> bool:
         """Takes nothing more and waits for what is under way; whether all of it was acknowledged in time."""
@@ -193,7 +199,7 @@ class Pipeline:
     def _delivered(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
+            self.fail(error)
 
     def _acknowledge(self) -> None:
         while self._under_way and self._under_way[0].done:
@@ -204,8 +210,3 @@ class Pipeline:
         self._tally.in_flight.set(len(self._under_way))
         if not self._under_way:
             self._empty.set()
-
-    def _fail(self, error: BaseException) -> None:
-        self._closed = True
-        if not self.failure.done():
-            self.failure.set_result(error)

@@ -17,6 +17,7 @@ from typing import Any, Final
 from virtflow.processors.app import build_app
 from virtflow.processors.dead_letter import Window
 from virtflow.processors.deliver import Delivery
+from virtflow.processors.fencing import Fence
 from virtflow.processors.migrations import Migrations
 from virtflow.processors.pipeline import Pipeline
 from virtflow.processors.read_back import read_migrations
@@ -51,6 +52,7 @@ class StreamBrokenError(InputError):
 
 def run(settings: Settings, stop: Stop) -> None:
     """Processes until ``stop`` is set; raises ``InputError`` where it can't go on, with all that was acknowledged handled."""
+    threading.excepthook = _unless_cancelled
     last = threading.Timer(LAST_SECONDS, _end)
     last.daemon = True
     stop.subscribe(last.start)
@@ -118,7 +120,7 @@ class Service:
         migrations = Migrations(settings.processors.migration_silence_seconds)
         pipeline.follow(migrations, partial(self._read_back, migrations, codec))
         with tempfile.TemporaryDirectory(prefix="virtflow-processors-") as folder:
-            app = build_app(settings, Path(folder), pipeline)
+            app = build_app(settings, Path(folder), pipeline, Fence(settings))
             delivery.start()
             ids.start()
             giving_up = asyncio.create_task(_give_up(pipeline))
@@ -161,6 +163,12 @@ class Service:
             why = app.crash_reason or (running.exception() if running.done() and not running.cancelled() else None)
             raise StreamBrokenError(f"the stream from {self._settings.kafka.bootstrap_servers} broke: {type(why).__name__}: {why}")
         _LOG.info("drained, committed, stopped" if drained else "stopped")
+
+
+def _unless_cancelled(what: threading.ExceptHookArgs) -> None:
+    """A library's thread whose waiting is cancelled at the end is no defect, and nobody is to see its traceback."""
+    if not issubclass(what.exc_type, asyncio.CancelledError):
+        threading.__excepthook__(what)
 
 
 def _end() -> None:

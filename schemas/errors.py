@@ -49,6 +49,10 @@ class SettingError(InputError):
         self.fix = fix
 
 
+class StopForGoodError(InputError):
+    """A service has ended because going on would do harm, and a restart would do the same again: a person has to look first."""
+
+
 class EnvironmentProblemError(InputError):
     """Something outside that a service needs is not there: names the thing, its value and the fix."""
 

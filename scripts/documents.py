@@ -153,7 +153,8 @@ def _commands(group: click.Group, context: click.Context) -> Iterator[tuple[str,
 
 
 CLI_TEXT: Final = """Output is for people by default; `--json` prints the same for programs. A switch that means the same has the same name everywhere. Exit codes: 0 fine, 1 found something
-wrong or failed, 2 wrong use or a bad setting. An error is one line on standard error that names the thing, its value and what to do; `VIRTFLOW_DEBUG=1` adds the
+wrong or failed, 2 wrong use or a bad setting, 3 a service that ended for good: its last line says what to mend before it is started again. An error is one line on
+standard error that names the thing, its value and what to do; `VIRTFLOW_DEBUG=1` adds the
 traceback of a defect."""
 
 PAGES: Final[dict[str, Callable[[], str]]] = {

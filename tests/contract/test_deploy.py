@@ -16,7 +16,11 @@ import yaml
 
 from tests.support.command_line import parse_command_line
 from tests.support.prometheus import check_rule_tests
+from virtflow.cli.main import FOR_GOOD
+from virtflow.processors.dead_letter import TooManyUndecodableError
+from virtflow.processors.fencing import NameTakenError
 from virtflow.runtime.settings import Settings
+from virtflow.schemas.errors import StopForGoodError
 from virtflow.schemas.metrics import BY_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -184,6 +188,14 @@ def test_units_are_hardened(unit: Path) -> None:
     assert {key: given.get(key) for key in HARDENING} == HARDENING
     assert "MemoryMax" in given
     assert int(given["TimeoutStopSec"]) > 10, "a service drains for ten seconds"
+
+
+def test_what_ended_for_good_is_not_started_again() -> None:
+    """Exit code 3: of the services only the processors can end so, and each start of theirs would set more messages aside."""
+    units = {unit.stem: directives(unit).get("RestartPreventExitStatus") for unit in UNITS}
+    assert units == {unit: str(FOR_GOOD) if unit == "virtflow-processors" else None for unit in units}
+    names = {error.__name__ for error in StopForGoodError.__subclasses__()}
+    assert names == {NameTakenError.__name__, TooManyUndecodableError.__name__}
 
 
 def test_the_producer_may_write_its_journal() -> None:

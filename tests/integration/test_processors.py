@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.processors import CODEC, COLLECTED, Bus, Processors, eventually, snapshot
+from virtflow.cli.main import FOR_GOOD
 from virtflow.schemas.records import NodeSnapshot, NodeStatus, VmInventory, VmMetrics, VmSnapshot
 from virtflow.schemas.topics import INVENTORY, METRICS, NODES
 
@@ -102,6 +103,23 @@ def test_killed_again_and_again_nothing_is_lost(bus: Bus, tmp_path: Path) -> Non
     metrics = bus.records(METRICS, VmMetrics)
     assert set(identities(metrics)) == set(expected(sent))
     assert_newest_is_last(metrics, 119)
+
+
+def test_of_two_with_one_name_the_first_ends_for_good(bus: Bus, tmp_path: Path) -> None:
+    """The second has the partitions from then on, and all that comes is handled; the first says who took its place."""
+    first, second = Processors(bus, tmp_path / "first"), Processors(bus, tmp_path / "second")
+    with first:
+        bus.produce(encoded(rounds(10)))
+        bus.wait_until_committed()
+        with second:
+            assert first.wait(30.0) == FOR_GOOD
+            line = first.log.read_text().splitlines()[-1]
+            assert line.startswith("virtflow: another process has joined group ")
+            assert "under the same name 'one'" in line
+            bus.produce(encoded(rounds(20)))
+            bus.wait_until_committed()
+            assert second.terminate() == 0
+    assert set(identities(bus.records(METRICS, VmMetrics))) == set(expected(rounds(20)))
 
 
 def test_partitions_move_between_two_processes_and_nothing_is_lost(bus: Bus, tmp_path: Path) -> None:
