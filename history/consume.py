@@ -33,6 +33,8 @@ BATCH: Final = 1_000
 READ_SECONDS: Final = 0.25
 RETRY_SECONDS: Final = (0.5, 30.0)
 """Pauses after a storage failure: the first, and the longest."""
+SLOW_SECONDS: Final = 5.0
+"""A commit that takes longer is told: the storage hangs, or is slow."""
 WAITING_BYTES: Final = 128 << 20
 """A commit is made when messages of so many bytes wait, however few they are."""
 
@@ -65,6 +67,7 @@ class Consume:
         self._arrived: dict[str, float] = {}
         self._retry_at, self._pause = 0.0, 0.0
         self._failing = ""
+        self._committing = float("inf")
 
     def count_into(self, metrics: OwnMetrics) -> None:
         """Says where to count; before anything is taken."""
@@ -80,6 +83,8 @@ class Consume:
     @property
     def failing(self) -> str:
         """Why nothing can be stored at the moment, "" while it can."""
+        if (seconds := time.monotonic() - self._committing) > SLOW_SECONDS:
+            return f"a commit under way for {seconds:.0f} s: the storage is slow"
         return self._failing
 
     @property
@@ -152,12 +157,15 @@ class Consume:
             if not writer.behind:
                 continue
             try:
+                self._committing = time.monotonic()
                 self._commit(writer)
             except FencedError as error:
                 self._start_over(writer, str(error))
             except StorageError as error:
                 self._fail(str(error))
                 return
+            finally:
+                self._committing = float("inf")
         self._oldest, self._waiting_bytes = float("inf"), 0
         if self._failing:
             _LOG.warning("storing again")

@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -28,9 +27,10 @@ from deltalake.schema import Schema as DeltaSchema
 from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
+from virtflow.history.address import SCHEMES, address, storage_options
 from virtflow.history.layout import COLUMNS, LAYOUT_VERSION, SAMPLES, Table
 from virtflow.runtime.settings import History
-from virtflow.schemas.errors import EnvironmentProblemError, InputError, SettingError
+from virtflow.schemas.errors import EnvironmentProblemError, InputError
 
 LAYOUT_KEY: Final = "virtflow.layout"
 ROW_GROUP_ROWS: Final = 32_768
@@ -45,7 +45,6 @@ _CONFIGURATION: Final = {
 _STATISTICS: Final = ("time", "uuid", "kind")
 BY_KIND: Final = frozenset({"kind", COLUMNS[0].name}), frozenset({"kind", COLUMNS[0].rolled()[0][0]})
 """What tells a table of VMs and their devices, raw or rolled up."""
-_SCHEMES: Final = ("s3://", "s3a://")
 
 
 class StorageError(InputError):
@@ -77,7 +76,7 @@ class Store:
 
     def __init__(self, settings: History) -> None:
         """Opens nothing yet; raises ``SettingError`` where the address can't be one or a file with a secret can't be read."""
-        self.uri: Final = _address(settings.path)
+        self.uri: Final = address(settings.path)
         self.options: Final = storage_options(settings)
 
     def __str__(self) -> str:
@@ -87,7 +86,7 @@ class Store:
     @property
     def local(self) -> bool:
         """Whether it is a folder of this machine."""
-        return not self.uri.startswith(_SCHEMES)
+        return not self.uri.startswith(SCHEMES)
 
     def table_uri(self, table: Table) -> str:
         """The table's own address."""
@@ -361,39 +360,3 @@ def _refuse_newer(uri: str, opened: DeltaTable) -> None:
     if not layout.isdecimal() or int(layout) > LAYOUT_VERSION:
         why = f"its layout is {layout}, this program knows up to {LAYOUT_VERSION}"
         raise EnvironmentProblemError(thing="history table", value=uri, why=why, fix="upgrade virtflow")
-
-
-def storage_options(settings: History) -> dict[str, str]:
-    """What the object store is told, credentials included; empty for a folder."""
-    if not settings.path.startswith(_SCHEMES):
-        return {}
-    options = {"AWS_REGION": settings.s3_region}
-    if settings.s3_endpoint:
-        options["AWS_ENDPOINT_URL"] = settings.s3_endpoint
-        options["AWS_ALLOW_HTTP"] = str(settings.s3_endpoint.startswith("http://")).lower()
-        options["AWS_VIRTUAL_HOSTED_STYLE_REQUEST"] = "false"
-    for key, path, name in (
-        ("AWS_ACCESS_KEY_ID", settings.s3_access_key_file, "history.s3_access_key_file"),
-        ("AWS_SECRET_ACCESS_KEY", settings.s3_secret_key_file, "history.s3_secret_key_file"),
-    ):
-        if path:
-            options[key] = _secret(path, name)
-    return {**options, "AWS_CONDITIONAL_PUT": "etag", **settings.storage}
-
-
-def _secret(path: str, key: str) -> str:
-    try:
-        return Path(path).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise SettingError(origin="settings", key=key, value=path, why=why, fix="name a file this user can read") from error
-
-
-def _address(path: str) -> str:
-    if path.startswith(_SCHEMES):
-        return path.rstrip("/")
-    if "://" in path or not path:
-        raise SettingError(
-            origin="settings", key="history.path", value=path, why="neither a folder nor s3://", fix="write a path or s3://BUCKET/PREFIX"
-        )
-    return str(Path(path).expanduser().absolute())

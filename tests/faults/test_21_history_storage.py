@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -43,24 +41,6 @@ def remount(disk: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
 
 
-def ready(writer: Writer) -> str:
-    """What the writer's /readyz says: "ready", or what is missing."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{writer.port}/readyz", timeout=5) as reply:
-            return str(reply.read().decode().strip())
-    except urllib.error.HTTPError as error:
-        return error.read().decode().strip()
-    except OSError as error:
-        return f"no answer: {error}"
-
-
-def until(true: Callable[[], bool], writer: Writer, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"{ready(writer)}: {writer.tail}"
-        time.sleep(0.1)
-
-
 def make(broker: Broker, folder: Path, path: Path, name: str) -> Writer:
     done = virtflow("topics", "create", "--bootstrap-servers", broker.address, "--topic-prefix", f"{name}.", "--partitions", "2")
     assert done.returncode == 0, done.stderr
@@ -78,12 +58,12 @@ def outage(broker: Broker, writer: Writer, topic: str, change: tuple[Callable[[]
         wait_for_samples(path, third, 30, writer)
         begin()
         produce(broker.address, topic, samples[third : 2 * third])
-        until(lambda: "not ready" in ready(writer), writer)
+        writer.until(lambda: "not ready" in writer.ready())
         assert "more read" in writer.tail
         end()
         produce(broker.address, topic, samples[2 * third :])
         wait_for_samples(path, len(samples), 60, writer)
-        until(lambda: ready(writer) == "ready", writer)
+        writer.until(lambda: writer.ready() == "ready")
         assert writer.stop() == 0
     assert stored_keys(path) == Counter(map(key_of, samples))
 

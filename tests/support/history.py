@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -143,6 +145,23 @@ class Writer:
         """Sends a signal."""
         assert self.process
         self.process.send_signal(number)
+
+    def ready(self) -> str:
+        """What its /readyz says: "ready", or what is missing."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as reply:
+                return str(reply.read().decode().strip())
+        except urllib.error.HTTPError as error:
+            return error.read().decode().strip()
+        except OSError as error:
+            return f"no answer: {error}"
+
+    def until(self, true: Callable[[], bool], seconds: float = 30.0) -> None:
+        """Waits until something is true; fails with its log when it is not in time."""
+        deadline = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < deadline, f"{self.ready()}: {self.tail}"
+            time.sleep(0.1)
 
     @property
     def tail(self) -> str:

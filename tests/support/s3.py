@@ -1,4 +1,4 @@
-"""A real S3-compatible server of a test's own: gofakes3, built from its Go module, with conditional writes and its data in memory."""
+"""A real S3-compatible server of a test's own: gofakes3, built from its Go module, with conditional writes."""
 
 from __future__ import annotations
 
@@ -33,16 +33,18 @@ def program() -> Path:
 
 
 class ObjectStore:
-    """One server with one bucket; it forgets everything when it is stopped, but not when it is paused."""
+    """One server with one bucket. Its data is in memory, or ``kept`` in a file and still there when it is started again."""
 
-    def __init__(self, folder: Path, bucket: str = "history") -> None:
+    def __init__(self, folder: Path, bucket: str = "history", *, kept: bool = False) -> None:
         """Takes a port; nothing runs before ``start``. Keys go into ``folder``, as an operator would lay them."""
+        self._backend = ["bolt", "-bolt.db", str(folder / "s3.bolt")] if kept else ["memory"]
         (self.port,) = free_ports(1)
         self.bucket = bucket
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         for name in ("access", "secret"):
             (folder / name).write_text("virtflow\n")
+            (folder / name).chmod(0o600)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -61,7 +63,8 @@ class ObjectStore:
 
     def start(self) -> None:
         """Starts it and returns when it answers."""
-        command = [*DIES_WITH_US, str(program()), "-host", f"127.0.0.1:{self.port}", "-backend", "memory", "-initialbucket", self.bucket]
+        command = [*DIES_WITH_US, str(program()), "-host", f"127.0.0.1:{self.port}", "-initialbucket", self.bucket]
+        command += ["-backend", *self._backend]
         with (self._folder / "s3.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + START_SECONDS
@@ -76,6 +79,13 @@ class ObjectStore:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def kill(self) -> None:
+        """Ends it at once; nothing happens when it does not run."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
     def __enter__(self) -> Self:
         """Starts it."""
         self.start()
@@ -83,6 +93,4 @@ class ObjectStore:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Ends it, hanging or not."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(10)
+        self.kill()

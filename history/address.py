@@ -1,0 +1,50 @@
+"""Where the history is: a folder, or S3-compatible storage with what its client is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from virtflow.runtime.settings import History
+from virtflow.schemas.errors import SettingError
+
+SCHEMES: Final = ("s3://", "s3a://")
+_PATIENCE: Final = {"connect_timeout": "5s", "timeout": "30s", "retry_timeout": "60s"}
+"""How long the object store may take: less than a consumer may stay away from its group (five minutes)."""
+
+
+def storage_options(settings: History) -> dict[str, str]:
+    """What the object store is told, credentials included; empty for a folder."""
+    if not settings.path.startswith(SCHEMES):
+        return {}
+    options = {"AWS_REGION": settings.s3_region}
+    if settings.s3_endpoint:
+        options["AWS_ENDPOINT_URL"] = settings.s3_endpoint
+        options["AWS_ALLOW_HTTP"] = str(settings.s3_endpoint.startswith("http://")).lower()
+        options["AWS_VIRTUAL_HOSTED_STYLE_REQUEST"] = "false"
+    for key, path, name in (
+        ("AWS_ACCESS_KEY_ID", settings.s3_access_key_file, "history.s3_access_key_file"),
+        ("AWS_SECRET_ACCESS_KEY", settings.s3_secret_key_file, "history.s3_secret_key_file"),
+    ):
+        if path:
+            options[key] = _secret(path, name)
+    return {**options, **_PATIENCE, "AWS_CONDITIONAL_PUT": "etag", **settings.storage}
+
+
+def _secret(path: str, key: str) -> str:
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise SettingError(origin="settings", key=key, value=path, why=why, fix="name a file this user can read") from error
+
+
+def address(path: str) -> str:
+    """The tables' address in full; raises ``SettingError`` where ``path`` can't be one."""
+    if path.startswith(SCHEMES):
+        return path.rstrip("/")
+    if "://" in path or not path:
+        raise SettingError(
+            origin="settings", key="history.path", value=path, why="neither a folder nor s3://", fix="write a path or s3://BUCKET/PREFIX"
+        )
+    return str(Path(path).expanduser().absolute())

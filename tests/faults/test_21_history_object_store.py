@@ -1,0 +1,51 @@
+"""Fault 21 on S3-compatible storage: it is gone, it hangs. The writer pauses, commits nothing, resumes; nothing is lost, nothing twice."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.support.broker import Broker
+from tests.support.command import virtflow
+from tests.support.history import Writer, fleet_samples, key_of, produce, stored_keys, wait_for_samples, writing
+from tests.support.s3 import ObjectStore
+
+NOW = float(int(time.time()) // 10 * 10)
+TOPIC = "vm.metrics"
+
+
+def outage(folder: Path, store: ObjectStore, change: tuple[Callable[[], None], Callable[[], None]], said: str) -> None:
+    """Some samples before, many during and some after an outage, which ``change`` begins and ends: all are stored, once."""
+    begin, end = change
+    samples = list(fleet_samples(1, 40, range(30), start=NOW))
+    third = len(samples) // 3
+    with Broker(folder / "broker") as broker, store:
+        assert virtflow("topics", "create", "--bootstrap-servers", broker.address, "--partitions", "2").returncode == 0
+        writer = Writer(broker.address, store.history.path, folder, store.settings)
+        with writing(writer):
+            produce(broker.address, TOPIC, samples[:third])
+            wait_for_samples("", third, 30, writer, store.history)
+            begin()
+            produce(broker.address, TOPIC, samples[third : 2 * third])
+            writer.until(lambda: said in writer.ready(), 60)
+            end()
+            produce(broker.address, TOPIC, samples[2 * third :])
+            assert wait_for_samples("", len(samples), 90, writer, store.history) == Counter(map(key_of, samples))
+            writer.until(lambda: writer.ready() == "ready")
+            assert writer.stop() == 0
+        assert stored_keys("", store.history) == Counter(map(key_of, samples))
+
+
+def test_it_is_gone_and_comes_back(tmp_path: Path) -> None:
+    """Killed, and started again with what it had."""
+    store = ObjectStore(tmp_path, kept=True)
+    outage(tmp_path, store, (store.kill, store.start), "not ready")
+
+
+def test_it_hangs(tmp_path: Path) -> None:
+    """It takes connections and answers nothing: the writer says how long a commit takes already, and goes on where it was."""
+    store = ObjectStore(tmp_path)
+    outage(tmp_path, store, (lambda: store.signal(signal.SIGSTOP), lambda: store.signal(signal.SIGCONT)), "commit under way")
