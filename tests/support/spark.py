@@ -1,0 +1,47 @@
+"""Apache Spark with Delta Lake's own reader, from its Python packages and Maven artifacts: fetched on first use, kept under VIRTFLOW_DATA."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from scripts.embedded_kafka import data_folder
+from tests.support.command import environment
+
+PACKAGES: Final = ("pyspark==4.0.0", "delta-spark==4.0.0")
+ARTIFACT: Final = "io.delta:delta-spark_2.13:4.0.0"
+FETCH_SECONDS: Final = 600
+RUN_SECONDS: Final = 240
+SMALL: Final = """spark.master local[2]
+spark.ui.enabled false
+spark.sql.shuffle.partitions 2
+spark.databricks.delta.snapshotPartitions 2
+"""
+"""Spark's defaults are for large tables: hundreds of tasks for a few rows."""
+
+
+def packages() -> Path:
+    """Folder with the Python packages; Spark's own resolver finds the artifact in Maven's local repository."""
+    folder = data_folder() / "spark"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "fetch.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder / "python"), *PACKAGES]
+            for command in (pip, ["mvn", "-q", "-B", "dependency:get", f"-Dartifact={ARTIFACT}"]):
+                subprocess.run(command, check=True, capture_output=True, timeout=FETCH_SECONDS)
+            (folder / "spark-defaults.conf").write_text(SMALL)
+            (folder / "done").touch()
+    return folder / "python"
+
+
+def spark(code: str) -> str:
+    """What a Python program prints that uses Spark; AssertionError with its standard error when it fails."""
+    python = packages()
+    env = environment({"PYTHONPATH": str(python), "SPARK_CONF_DIR": str(python.parent), "SPARK_LOCAL_IP": "127.0.0.1"})
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
