@@ -17,9 +17,9 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from virtflow.exporter.clocks import Clocks
 from virtflow.exporter.fleet import Fleet
-from virtflow.exporter.partitions import Found, Key, Partitions, Place
+from virtflow.exporter.partitions import Clients, Found, Key, Partitions, Place
 from virtflow.exporter.shard import shard_of
-from virtflow.runtime.kafka import consumer_settings, topic_name
+from virtflow.runtime.kafka import client_settings, consumer_settings, topic_name
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.codec import Codec
@@ -82,6 +82,11 @@ class Intake:
         if fresh is not Freshness.NEW:
             self._stale.inc()
 
+    def made_anew(self, topic: Topic) -> None:
+        """A topic begins anew. Migrations are numbered from the first again there; all else has an order of its own."""
+        if topic is MIGRATIONS:
+            self._fleet.migrations.forget_all()
+
     def _hand_over(self, topic: Topic, message: Message, arrived: float) -> Freshness:
         value, fleet = message.value(), self._fleet
         if value is None and topic.cleanup is Cleanup.COMPACT:
@@ -108,7 +113,9 @@ class Feed:
         self._problem = ""
         self._rows = rows
         self.topics = tuple(topic.name for topic in rows.values())
-        self._partitions = Partitions(consumer_settings(settings, GROUP), back, clocks.wall, self._shard)
+        self._partitions = Partitions(
+            Clients(consumer_settings(settings, GROUP), client_settings(settings)), back, clocks.wall, self._shard
+        )
         self._intake = Intake(fleet, codec, metrics, rows, clocks)
         self._clocks = clocks
         self._behind = metrics.gauge("virtflow_exporter_lag_messages")
@@ -116,6 +123,8 @@ class Feed:
         self._places: dict[Key, Place] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feed")
         self._missing_topics: tuple[str, ...] = tuple(rows)
+        # Samples come last: whose they are, and which of two nodes' ones count, is known by then.
+        self._held = frozenset(name for name, topic in rows.items() if topic is METRICS)
         self._looked = self._measured = float("-inf")
         self._ready = False
 
@@ -130,7 +139,7 @@ class Feed:
         if self._problem:
             return self._problem
         behind = sum(place.behind for place in self._places.values())
-        if behind:
+        if behind or self._held:
             return f"reading back, {behind} of {len(self._places)} partitions to go"
         self._ready = True
         return ""
@@ -153,16 +162,22 @@ class Feed:
     async def _look_when_due(self) -> None:
         """Looks for topics and partitions from time to time, and at how far behind we are."""
         loop, now = asyncio.get_running_loop(), self._clocks.now()
-        if now - self._looked < (RETRY_SECONDS if self._missing_topics else LOOK_SECONDS):
+        held = self._still_held()
+        if held == self._held and now - self._looked < (RETRY_SECONDS if self._missing_topics else LOOK_SECONDS):
             return
         try:
-            found = await loop.run_in_executor(self._thread, self._partitions.look)
+            found = await loop.run_in_executor(self._thread, self._partitions.look, held)
         except KafkaException as error:
             LOGGER.warning("the brokers %s do not answer: %s; waiting for them", self._brokers, _words(error))
             await asyncio.sleep(RETRY_SECONDS)
             return
-        self._looked = now
+        self._looked, self._held = now, held
         self._found(found)
+
+    def _still_held(self) -> frozenset[str]:
+        """The topics that wait until all that was in the others has been read."""
+        reads = self._looked == float("-inf") or any(place.behind for place in self._places.values())
+        return self._held if reads else frozenset()
 
     async def _measure_when_due(self) -> None:
         """Sets the lag in messages, about once a second."""
@@ -183,8 +198,12 @@ class Feed:
         if found.missing:
             LOGGER.warning("topics missing: %s; waiting for `virtflow topics create`", ", ".join(found.missing))
         for topic, partition in found.gone:
-            LOGGER.warning("%s [%d] is gone; it will be read from its beginning when it is back", topic, partition)
+            if topic not in found.anew:
+                LOGGER.warning("%s [%d] is gone; it will be read from its beginning when it is back", topic, partition)
             del self._places[topic, partition]
+        for topic in found.anew:
+            LOGGER.warning("%s was deleted and made anew: it is read from its beginning", self._rows[topic].name)
+            self._intake.made_anew(self._rows[topic])
         self._missing_topics = found.missing
         self._places.update(found.places)
 

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from math import isnan
 from typing import Final
 
+from virtflow.exporter.lines import Lines, quoted
 from virtflow.exporter.migrations import Migrations, MigrationText, Options
 from virtflow.exporter.node_text import NodeText
-from virtflow.exporter.text import Lines, VmText, quoted
+from virtflow.exporter.text import VmText
 from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness
 from virtflow.schemas.ownership import Claim, Contest, arrives, conflict, contest, current, floors, speaker
 from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigration
@@ -237,7 +238,7 @@ class Fleet:
         if len(live) > 1 or not isnan(vm.contest.since):
             claims = [_claim(*each) for each in live]
             migration = self.migrations.of(record.uuid)
-            standing = current(claims, vm.floors)
+            standing = current(claims, vm.floors, self.migrations.since(record.uuid))
             record = live[claims.index(speaker(standing, migration))][0]
             vm.contest = contest(vm.contest, standing, now, migration)
             vm.conflict = conflict(vm.contest, standing, now)

@@ -19,12 +19,14 @@ from typing import Final
 
 from msgspec import Struct
 
-from virtflow.exporter.text import Lines, label_text
+from virtflow.exporter.lines import Lines, label_text
 from virtflow.schemas.jobs import Result
 from virtflow.schemas.metrics_migration import MIGRATION_METRICS
 from virtflow.schemas.order import Freshness
+from virtflow.schemas.ownership import handed_over
 from virtflow.schemas.records import VmMigration
 
+NEVER: Final = float("-inf")
 INTERVALS_SHOWN: Final = 3
 """For how many of the VM's intervals the numbers of a migration stay after its end."""
 
@@ -103,6 +105,15 @@ class Migrations:
     def forget(self, uuid: str) -> None:
         """The topic says that there is none any more."""
         self._known.pop(uuid, None)
+
+    def forget_all(self) -> None:
+        """The topic has been made anew: what it said before is void."""
+        self._known.clear()
+
+    def since(self, uuid: str) -> float:
+        """When the newest word of a hand-over of the VM arrived; before all time where there is none."""
+        known = self._known.get(uuid)
+        return known.arrived if known is not None and handed_over(known.migration) else NEVER
 
     def of(self, uuid: str) -> VmMigration | None:
         """The VM's newest migration."""

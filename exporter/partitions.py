@@ -7,13 +7,15 @@ thread; what they return is taken over by whoever asked. Source of the client's 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from virtflow.exporter.shard import EVERYTHING, Shard
+from virtflow.runtime.kafka import ClientSettings
 
 Key = tuple[str, int]
 """A topic's name on the broker, and a partition."""
@@ -47,43 +49,62 @@ class Found:
     """What a look at the broker brought: new partitions with where they are read from, vanished ones, and topics that are missing.
 
     ``counts`` is how many partitions each topic has, those of other shards included.
+    ``anew`` are the topics that were deleted and made again since they were read last: what was read is of topics that are no more.
     """
 
     places: Mapping[Key, Place]
     gone: frozenset[Key]
     missing: tuple[str, ...]
     counts: Mapping[str, int]
+    anew: tuple[str, ...] = ()
+
+
+class Clients(NamedTuple):
+    """Settings of the two clients: the one that reads, and the one that asks which topics there are."""
+
+    reads: ClientSettings
+    asks: ClientSettings
 
 
 class Partitions:
-    """The consumer and its assignment. ``topics`` maps each topic's name to the seconds that are read back, None for all."""
+    """The consumer and its assignment. ``topics`` maps each topic's name to the seconds that are read back, None for all.
 
-    def __init__(
-        self, config: Mapping[str, object], topics: Mapping[str, float | None], wall: Callable[[], float], shard: Shard = EVERYTHING
-    ) -> None:
-        """``config`` is the client's; ``wall`` gives Unix seconds, ``shard`` says which partitions are read. Raises ``KafkaException`` for a bad configuration."""
-        self._consumer = Consumer({**config, "enable.partition.eof": True, "auto.offset.reset": "earliest"})
+    A topic is known by the id that the broker gave it: one that was deleted and made anew between two looks has another, and is read
+    from its beginning, although its offsets look as if nothing had happened.
+    """
+
+    def __init__(self, clients: Clients, topics: Mapping[str, float | None], wall: Callable[[], float], shard: Shard = EVERYTHING) -> None:
+        """``wall`` gives Unix seconds, ``shard`` says which partitions are read. Raises ``KafkaException`` for a bad configuration."""
+        self._consumer = Consumer({**clients.reads, "enable.partition.eof": True, "auto.offset.reset": "earliest"})
+        self._admin = AdminClient(clients.asks)
         self._topics = topics
         self._wall = wall
         self._shard = shard
         self._assigned: set[Key] = set()
-        self._seen: set[str] = set()
+        self._ids: dict[str, str] = {}
 
-    def look(self) -> Found:
-        """Takes up new partitions and lets go of vanished ones; raises ``KafkaException`` where the broker does not answer."""
-        now, missing = self._existing()
+    def look(self, held: Container[str] = ()) -> Found:
+        """Takes up new partitions and lets go of vanished ones, those of ``held`` topics left for later.
+
+        Raises ``KafkaException`` where the broker does not answer.
+        """
+        now, ids, missing = self._existing(held)
         counts = Counter(topic for topic, _ in now)
         now = {key for key in now if self._shard.takes(key[1])}
-        gone = frozenset(self._assigned - now)
+        anew = tuple(topic for topic, number in ids.items() if self._ids.get(topic, number) != number)
+        gone = frozenset(key for key in self._assigned if key not in now or key[0] in anew)
         if gone:
             self._consumer.incremental_unassign([TopicPartition(*key) for key in gone])
             self._assigned -= gone
-        places = {key: self._start(key) for key in sorted(now - self._assigned)}
+        fresh = sorted(now - self._assigned)
+        for topic in sorted({topic for topic, _ in fresh}):
+            self._consumer.list_topics(topic, ANSWER_SECONDS)  # the reading client knows nothing of what the asking one was told
+        places = {key: self._start(key) for key in fresh}
         if places:
             self._consumer.incremental_assign([TopicPartition(*key, place.next) for key, place in places.items()])
             self._assigned |= set(places)
-        self._seen |= {topic for topic, _ in now}
-        return Found(places, gone, tuple(missing), counts)
+        self._ids |= ids
+        return Found(places, gone, tuple(missing), counts, anew)
 
     def read(self, most: int, seconds: float) -> list[Message]:
         """Up to ``most`` messages and notices, as soon as there are any, none after ``seconds``."""
@@ -102,25 +123,31 @@ class Partitions:
         """Lets go of the broker."""
         self._consumer.close()
 
-    def _existing(self) -> tuple[set[Key], list[str]]:
+    def _existing(self, held: Container[str]) -> tuple[set[Key], dict[str, str], list[str]]:
+        """The partitions there are, their topics' ids, and the topics that are missing."""
         found: set[Key] = set()
+        ids: dict[str, str] = {}
         missing = []
-        for topic in self._topics:
-            metadata = self._consumer.list_topics(topic, ANSWER_SECONDS).topics[topic]
-            if metadata.error is None:
-                found |= {(topic, partition) for partition in metadata.partitions}
-            elif metadata.error.code() in _NO_TOPIC:
+        asked: dict[str, Any] = self._admin.describe_topics(TopicCollection(list(self._topics)), request_timeout=ANSWER_SECONDS)
+        for topic, future in asked.items():
+            try:
+                described = future.result(2 * ANSWER_SECONDS)
+            except KafkaException as error:
+                if error.args[0].code() not in _NO_TOPIC:
+                    raise
                 missing.append(topic)
-            else:
-                raise KafkaException(metadata.error)
-        return found, missing
+                continue
+            if topic not in held:
+                found |= {(topic, partition.id) for partition in described.partitions}
+                ids[topic] = str(described.topic_id)
+        return found, ids, missing
 
     def _start(self, key: Key) -> Place:
         """Where to begin: a topic's first partitions as far back as asked, those that appear later at their beginning."""
         partition = TopicPartition(*key)
         low, high = self._consumer.get_watermark_offsets(partition, ANSWER_SECONDS, cached=False)
         start, back = low, self._topics[key[0]]
-        if back is not None and key[0] not in self._seen:
+        if back is not None and key[0] not in self._ids:
             partition.offset = int((self._wall() - back) * 1000)
             [answer] = self._consumer.offsets_for_times([partition], ANSWER_SECONDS)
             if answer.error is not None:

@@ -100,17 +100,22 @@ def floors(known: Mapping[str, float], migration: VmMigration) -> dict[str, floa
         return dict(known)
     paused, ended = migration.paused_timestamp_seconds, migration.ended_timestamp_seconds
     over = {migration.source: ended if math.isnan(paused) else paused, migration.destination: migration.resumed_timestamp_seconds}
-    return {**known, **{node: at for node, at in over.items() if node and not math.isnan(at)}}
+    ends = {node: known.get(node, -math.inf) if math.isnan(at) else at for node, at in over.items() if node}
+    return {**known, **ends}
 
 
-def current(claims: Sequence[Claim], known: Mapping[str, float]) -> Sequence[Claim]:
+def current(claims: Sequence[Claim], known: Mapping[str, float], since: float = -math.inf) -> Sequence[Claim]:
     """The claims that are current.
 
-    When none is, the one that was made last before its node's process was over: it is shown until something newer comes.
+    ``since`` is when (on the watcher's clock) the newest word of a hand-over arrived: a node that is neither of its ends, of which a
+    watcher that has just started knows no floor, had the VM on an earlier trip; its claims from before are over as well. When none
+    is current, the one that was made last before its node's process was over: it is shown until something newer comes.
     """
 
     def beyond(claim: Claim) -> float:
-        return claim.collected - known.get(claim.node, -math.inf)
+        if claim.node in known:
+            return claim.collected - known[claim.node]
+        return math.inf if math.isnan(claim.arrived) else claim.arrived - since
 
     return [claim for claim in claims if not beyond(claim) < 0] or [max(claims, key=beyond)]
 

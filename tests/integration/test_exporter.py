@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.broker import Broker
 from tests.support.exporter_process import ExporterProcess
 from tests.support.prometheus import check_metrics
 from tests.support.topic_writer import TopicWriter
 from tests.support.vm_samples import inventory, sample, status, uuid
-from virtflow.schemas.records import VmMetrics
+from virtflow.schemas.records import VmMetrics, VmMigration
 from virtflow.schemas.topics import INVENTORY, METRICS, MIGRATIONS, NODES
 
 INTERVAL = 1.0
@@ -180,6 +181,49 @@ def test_a_topic_made_anew_is_read_from_its_beginning(writer: TopicWriter, expor
         writer.write(METRICS, now_sample(2, 1, interval=60.0))
         exporter.wait_until(lambda: exporter.value("vm_state", uuid=uuid(2)) == 1.0, 30.0, "the new topic's VM")
         assert exporter.status("/healthz") == 200
+
+
+def test_migrations_made_anew_are_believed(writer: TopicWriter, exporter_of: Callable[..., ExporterProcess]) -> None:
+    """Numbered from the first again, on as many records as before: only the topic's id tells that they are others."""
+    for revision in range(1, 9):
+        writer.write(MIGRATIONS, VmMigration(uuid=uuid(1), source="node-1", revision=revision, result="completed"))
+    writer.write(METRICS, now_sample(1, 1, interval=60.0))
+    with exporter_of(writer, EXPORTER_KEEP_LAST="true") as exporter:
+        exporter.wait_until_ready()
+        assert exporter.value("vm_migration_info", uuid=uuid(1), result="completed") == 1.0
+        writer.delete(MIGRATIONS)
+        writer.recreate(MIGRATIONS)
+        for revision in range(1, 9):
+            writer.write(MIGRATIONS, VmMigration(uuid=uuid(1), source="node-1", revision=revision, result="failed"))
+        exporter.wait_until(lambda: exporter.value("vm_migration_info", uuid=uuid(1), result="failed") == 1.0, SECONDS, "the new ones")
+        assert any("vm.migrations was deleted and made anew" in line for line in exporter.lines("warning"))
+
+
+def test_migrations_are_known_before_the_first_sample(writer: TopicWriter, exporter_of: Callable[..., ExporterProcess]) -> None:
+    """However many there are to read: no scrape of a restarted exporter shows a node that an unread migration would not name."""
+    ended = time.time()
+    hop = VmMigration(
+        uuid=uuid(0),
+        source="node-1",
+        destination="node-2",
+        revision=1,
+        result="completed",
+        paused_timestamp_seconds=ended,
+        resumed_timestamp_seconds=ended,
+    )
+    for number in range(2_000):
+        writer.offer(MIGRATIONS, replace(hop, uuid=uuid(number)))
+        for node, collected, seconds in (("node-2", ended + 0.1, 5.0), ("node-1", ended - 0.1, 900.0)):
+            fields = {"node": node, "collected": collected, "monitor_collected": collected, "interval": 600.0}
+            writer.offer(METRICS, sample(number, 1, cpu_seconds_total=seconds, **fields))
+    writer.flush()
+    shown: set[float] = set()
+    with exporter_of(writer) as exporter:
+        ready = False
+        while not ready:
+            ready = exporter.status("/readyz") == 200
+            shown |= {value for (name, _), value in exporter.series().items() if name == "vm_cpu_seconds_total"}
+    assert shown == {5.0}
 
 
 def taken_or_skipped(exporter: ExporterProcess) -> float:

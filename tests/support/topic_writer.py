@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
@@ -45,6 +46,19 @@ class TopicWriter:
         """Deletes a topic with all that is in it."""
         self._done(self._admin.delete_topics([self.name(topic)]))
 
+    def recreate(self, topic: Topic) -> None:
+        """Makes a topic whose namesake was deleted a moment ago, as soon as the broker lets us."""
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                self.create((topic,))
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
     def grow(self, topic: Topic, partitions: int) -> None:
         """Adds partitions."""
         self._done(self._admin.create_partitions([NewPartitions(self.name(topic), partitions)]))
@@ -56,9 +70,13 @@ class TopicWriter:
     def write(self, topic: Topic, *records: Record, timestamp_seconds: float | None = None) -> None:
         """Writes records under their own keys and waits until the broker has them."""
         for record in records:
-            key = record.node if isinstance(record, NodeStatus) else str(getattr(record, "uuid", ""))
-            self._send(topic, key.encode(), self._codec.encode(record), timestamp_seconds=timestamp_seconds)
+            self.offer(topic, record, timestamp_seconds=timestamp_seconds)
         self.flush()
+
+    def offer(self, topic: Topic, record: Record, *, timestamp_seconds: float | None = None) -> None:
+        """Writes a record under its own key; it is there after ``flush``."""
+        key = record.node if isinstance(record, NodeStatus) else str(getattr(record, "uuid", ""))
+        self._send(topic, key.encode(), self._codec.encode(record), timestamp_seconds=timestamp_seconds)
 
     def write_bytes(self, topic: Topic, key: bytes, value: bytes | None, partition: int = -1) -> None:
         """Writes anything, a tombstone where it is None."""

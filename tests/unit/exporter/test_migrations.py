@@ -177,3 +177,27 @@ def test_two_that_run_it_for_longer_than_a_hand_over_are_a_conflict() -> None:
         vms.take_metrics(sample(1, sequence, node="node-2", cpu_seconds_total=4.0), at)
         assert speaking(vms, at) == "4.0"
         assert (conflict + ("1" if at > 2 * INTERVAL else "0")) in text_of(vms, at)
+
+
+def test_a_restarted_exporter_shows_no_earlier_stay() -> None:
+    """Over three hosts within the time that samples stay; of the trip only the last hop is known, and its destination has not sampled yet."""
+    hops = {"source": "node-2", "destination": "node-3", "paused_timestamp_seconds": 1.7e9 + 25, "resumed_timestamp_seconds": 1.7e9 + 26}
+    stays = [sample(1, 1, cpu_seconds_total=900.0), sample(1, 2, node="node-2", cpu_seconds_total=5.0)]
+    for first, second in (stays, stays[::-1]):
+        vms = fleet(Options())
+        vms.take_metrics(first, 10.0 * first.sequence)
+        vms.take_migration(migration("completed", 9, **hops), 26.0)
+        vms.take_metrics(second, 10.0 * second.sequence)
+        assert speaking(vms, 27.0) == "5.0"
+        vms.take_metrics(sample(1, 3, node="node-3", cpu_seconds_total=0.5), 30.0)
+        assert speaking(vms, 30.0) == "0.5"
+        vms.take_metrics(sample(1, 4, cpu_seconds_total=901.0), 40.0)
+        assert speaking(vms, 40.0) == "0.5"
+
+
+def test_revisions_begin_anew_with_the_topic() -> None:
+    vms = fleet(Options())
+    vms.take_migration(DONE, 0.0)
+    vms.migrations.forget_all()
+    assert vms.migrations.of(uuid(1)) is None
+    assert vms.take_migration(migration(), 0.0) is Freshness.NEW

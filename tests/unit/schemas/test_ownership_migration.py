@@ -105,3 +105,25 @@ def test_what_a_node_said_before_it_let_go_is_no_conflict(source_again: float, e
     contested = Contest(1000.0)
     claims = (claim("a", RUNNING, arrived=source_again), claim("b", RUNNING, arrived=1025.0))
     assert conflict(contested, claims, 1025.0) is expected
+
+
+def test_a_watcher_that_has_just_started_knows_no_floor_of_an_earlier_trip() -> None:
+    """From a to b to c, told only of the last hop: what a said before that arrived is over; what it says afterwards counts."""
+    hop = VmMigration(
+        uuid=UUID, source="b", destination="c", result="completed", paused_timestamp_seconds=110.0, resumed_timestamp_seconds=110.5
+    )
+    known, since = floors({}, hop), 1_000.0
+    first_stay, between = claim("a", RUNNING, 104.0, arrived=990.0), claim("b", RUNNING, 109.9, arrived=998.0)
+    assert current([first_stay, between], known, since) == [between]
+    arrived = claim("c", RUNNING, 111.0, arrived=1_001.0)
+    assert current([first_stay, between, arrived], known, since) == [arrived]
+    again = claim("a", RUNNING, 50.0, arrived=1_001.0)
+    assert current([again, arrived], known, since) == [again, arrived]
+
+
+def test_a_hand_over_whose_moment_nobody_told_sets_no_floor() -> None:
+    """A destination that nobody heard of is not taken for a node of an earlier trip."""
+    hop = VmMigration(uuid=UUID, source="a", destination="b", result="completed", paused_timestamp_seconds=105.0)
+    assert floors({"b": 90.0}, hop) == {"a": 105.0, "b": 90.0}
+    early = claim("b", RUNNING, 106.0, arrived=990.0)
+    assert current([early], floors({}, hop), 1_000.0) == [early]
