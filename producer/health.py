@@ -118,7 +118,7 @@ def node_health(up: bool, vms: Iterable[VmSnapshot], counts: Counts, versions: V
         jobs=counts.jobs,
         job_polls_total=dict(counts.job_polls),
         cpu_seconds_total=time.process_time(),
-        resident_memory_bytes=_resident_bytes(),
+        resident_memory_bytes=resident_bytes("self"),
         version=versions.own,
         libvirt_version=versions.libvirt,
         hypervisor_version=versions.hypervisor,
@@ -130,8 +130,9 @@ def version_words(number: int) -> str:
     return f"{number // MILLION}.{number % MILLION // THOUSAND}.{number % THOUSAND}"
 
 
-def _resident_bytes() -> int:
+def resident_bytes(process: int | str) -> int:
+    """How much memory a process takes; absent where that can't be read, or it is gone."""
     try:
-        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * PAGE_BYTES
+        return int(Path(f"/proc/{process}/statm").read_text("ascii").split()[1]) * PAGE_BYTES
     except (OSError, IndexError, ValueError):
         return ABSENT_LONG

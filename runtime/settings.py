@@ -108,7 +108,7 @@ class Guest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             le=86400,
         ),
     ] = 0
-    memory_bytes: Annotated[int, _row("Address space that the process apart may take.", ge=134_217_728, le=2**40)] = 536_870_912
+    memory_bytes: Annotated[int, _row("Address space that the process apart may take.", ge=134_217_728, le=2**40)] = 167_772_160
     hang_seconds: Annotated[Seconds, _row("Silence after which the process apart is killed.", ge=1, le=600)] = 10.0
     restart_maximum_seconds: Annotated[Seconds, _row("Longest pause before the process apart is started again.", ge=0.1, le=3600)] = 60.0
 

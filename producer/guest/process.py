@@ -14,6 +14,8 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NoReturn
 
@@ -165,8 +167,7 @@ def main() -> None:
             return
         frames = list(reader.frames(data))
         start = next((frame for frame in frames if isinstance(frame, Start)), None)
-    resource.setrlimit(resource.RLIMIT_AS, (start.memory_bytes, start.memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit(start.memory_bytes)
     threading.stack_size(STACK_BYTES)
     process = Process(start, out)
 
@@ -177,6 +178,18 @@ def main() -> None:
     sys.excepthook = fatal
     threading.excepthook = lambda args: fatal(args.exc_type, args.exc_value, args.exc_traceback)
     process.serve(reader, b"")
+
+
+def _limit(memory_bytes: int) -> None:
+    """Bound the address space, and be the first to go when the machine has no memory left.
+
+    Where a sandbox forbids to set limits, the producer's own watch over the process's memory is all there is.
+    """
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _die_with(parent: int) -> None:

@@ -29,7 +29,7 @@ from virtflow.producer.guest.frames import Answered, Ask, Beat, BrokenFrameError
 from virtflow.producer.guest.restarts import Restarts
 from virtflow.producer.guest.schedule import PAUSING, Schedule
 from virtflow.producer.guest.turns import Down, HostLost, Limits, Observation, Ticked, Vm
-from virtflow.producer.health import GuestHealth
+from virtflow.producer.health import GuestHealth, resident_bytes
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.records import GuestSample
 
@@ -38,9 +38,9 @@ TICK_SECONDS: Final = 0.5
 SPREAD: Final = 0.25
 END_SECONDS: Final = 1.0
 """How long the process may take to end by itself when the producer does."""
-ARENAS: Final = {"MALLOC_ARENA_MAX": "2"}
+ARENAS: Final = {"MALLOC_ARENA_MAX": "1"}
 """Each of glibc's arenas reserves 64 MiB of the address space that is limited."""
-LIBVIRT, HUNG, BROKEN, KILLED = "libvirt", "hung", "broken", "killed"
+LIBVIRT, HUNG, BROKEN, KILLED, MEMORY = "libvirt", "hung", "broken", "killed", "memory"
 
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -183,14 +183,22 @@ class GuestAgents:
                 if self._life is not None and key.fd == self._life.out:
                     self._listen(self._life)
             now = time.monotonic()
-            if self._life is not None and now - self._life.heard > self._settings.guest.hang_seconds:
-                self._kill(self._life, HUNG, f"silent for {self._settings.guest.hang_seconds:g} s")
+            if self._life is not None:
+                self._watch(self._life, now)
             self._observe(Ticked(), now)
             self._report()
             if self.schedule.settled:
                 self.settled.set()
         if self._life is not None:
             self._let_go(self._life)
+
+    def _watch(self, life: _Life, now: float) -> None:
+        """Kill it when it is silent, or larger than it may be: its own limit may have been forbidden to it."""
+        guest = self._settings.guest
+        if now - life.heard > guest.hang_seconds:
+            self._kill(life, HUNG, f"silent for {guest.hang_seconds:g} s")
+        elif (resident := resident_bytes(life.process.pid)) > guest.memory_bytes:
+            self._kill(life, MEMORY, f"{resident} bytes of memory, at most {guest.memory_bytes} are allowed")
 
     def _wait(self, now: float) -> float:
         return TICK_SECONDS if self._life is not None else min(max(0.0, self._start_at - now), 60.0)
