@@ -6,7 +6,11 @@ import os
 import time
 from pathlib import Path
 
-from tests.faults.stuck_vms import (
+from tests.support.lab import Guest, Lab, await_true
+from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
+from tests.support.lab_tap import Tap
+from tests.support.prometheus import Prometheus
+from tests.support.stuck_vms import (
     TWO_ROUNDS,
     Footprint,
     Graphs,
@@ -16,10 +20,6 @@ from tests.faults.stuck_vms import (
     await_alerts,
     flagged,
 )
-from tests.support.lab import Guest, Lab, await_true
-from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
-from tests.support.lab_tap import Tap
-from tests.support.prometheus import Prometheus
 
 VMS = 10
 STUCK_SECONDS = float(os.environ.get("VIRTFLOW_TEST_STUCK_SECONDS", "45"))

@@ -7,7 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.stuck_vms import (
+from tests.support.lab import Guest, Lab, Node, await_true
+from tests.support.lab_pipeline import VIRTFLOW, Pipeline, Service
+from tests.support.lab_tap import Tap
+from tests.support.prometheus import Prometheus
+from tests.support.stuck_vms import (
     CAP,
     HANGING_SECONDS,
     TWO_ROUNDS,
@@ -21,10 +25,6 @@ from tests.faults.stuck_vms import (
     uuids_of,
     with_monitor,
 )
-from tests.support.lab import Guest, Lab, Node, await_true
-from tests.support.lab_pipeline import VIRTFLOW, Pipeline, Service
-from tests.support.lab_tap import Tap
-from tests.support.prometheus import Prometheus
 from virtflow.schemas.records import NodeSnapshot
 
 VMS = 100
