@@ -27,7 +27,6 @@ from virtflow.producer.guest.turns import (
     AGE_CYCLES,
     AGENT_CONNECTED,
     CRASHED,
-    LEFT_SECONDS,
     LIST_SECONDS,
     MINUTE,
     NEVER,
@@ -363,7 +362,7 @@ class Schedule:
             if not turn.number:
                 vm.due = now + self._rng.uniform(0.0, self.limits.cycle / 2)
                 continue
-            self._left.append(now + LEFT_SECONDS)
+            self._left.append(now + self.limits.left(turn.command))
             if struck and turn.command in AGENT:
                 vm.strikes += 1
                 vm.due = now + (2 * self.limits.cycle, STRIKE_SECONDS, NEVER)[min(vm.strikes, STRIKES) - 1]

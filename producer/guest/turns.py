@@ -14,8 +14,10 @@ AGE_CYCLES: Final = 3
 """Cycles after which an answer is too old to be shown."""
 MINUTE: Final = 60.0
 GRACE_SECONDS: Final = 3.0
-LEFT_SECONDS: Final = 60.0
-"""How long a call of a process that died may hold its worker of libvirtd: it waits 30 s for a lock, then twice for the agent."""
+LOCK_SECONDS: Final = 30.0
+"""How long libvirt waits for the VM's lock that somebody else's call holds."""
+STUCK_SECONDS: Final = 600.0
+"""How long a call that waits for a VM's QEMU is counted after the process that made it died: nobody can tell when it ends."""
 STRIKE_SECONDS: Final = 3600.0
 STRIKES: Final = 3
 NEVER: Final = float("inf")
@@ -51,6 +53,12 @@ class Limits:
     def deadline(self, command: Command) -> float:
         """How long a call may take before it counts as lost: libvirt tries twice to get in step with an agent, then waits for its answer."""
         return 3 * self.timeout + GRACE_SECONDS if command in AGENT else GRACE_SECONDS
+
+    def left(self, command: Command) -> float:
+        """How long a call may still hold its worker of libvirtd after the process that made it died."""
+        if command is Command.PERIOD or command is Command.MEMORY:
+            return STUCK_SECONDS
+        return self.deadline(command) + (LOCK_SECONDS if command in AGENT else 0.0)
 
 
 @dataclass(frozen=True, slots=True)

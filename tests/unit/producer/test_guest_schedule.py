@@ -12,7 +12,7 @@ from virtflow.producer.guest.allow import allowed, asks, wanted
 from virtflow.producer.guest.frames import AGENT, Answered, Ask, Command, Happened, Listed, Up
 from virtflow.producer.guest.look import Look
 from virtflow.producer.guest.schedule import Schedule
-from virtflow.producer.guest.turns import LEFT_SECONDS, Down, HostLost, Limits, Ticked
+from virtflow.producer.guest.turns import Down, HostLost, Limits, Ticked
 from virtflow.runtime.settings import Guest
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import GuestAddress, GuestInterface, GuestSample
@@ -165,7 +165,7 @@ def test_who_was_asked_when_libvirt_went_away_is_left_alone() -> None:
         assert ask.command in AGENT
         stage.schedule.observe(Down(struck=True), stage.now)
         pauses.append(stage.schedule.vms[A].due - stage.now)
-        stage.after(LEFT_SECONDS)
+        stage.after(LIMITS.left(ask.command))
         listing = next(ask for ask in stage.schedule.observe(UP, stage.now) if ask.command is Command.LIST)
         stage.answer(listing, vms=[Listed(uuid, uuid, running=True) for uuid in (A, B)])
         told = stage.told()
@@ -196,7 +196,7 @@ def test_nothing_is_asked_while_the_cap_is_taken() -> None:
     assert len(stage.schedule.observe(HostLost(0), stage.now)) == 1
     stage.schedule.observe(Down(struck=False), stage.now)
     assert stage.schedule.lost == 1
-    stage.after(LEFT_SECONDS)
+    stage.after(LIMITS.left(Command.LOOK))
     assert stage.schedule.lost == 0
 
 
