@@ -17,13 +17,14 @@ from virtflow.cli.record_text import as_json, clock, line
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
 from virtflow.runtime.registry import SchemaIds
 from virtflow.runtime.settings import Settings
-from virtflow.schemas.codec import Codec
 from virtflow.schemas.errors import UndecodableError
 from virtflow.schemas.records import RECORDS, NodeSnapshot, Record, VmMigration
 from virtflow.schemas.topics import TOPICS, Topic
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
+
+    from virtflow.schemas.codec import Codec
 
 READ_SECONDS: Final = 0.5
 UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -113,7 +114,8 @@ def reading_codec(settings: Settings) -> Codec:
     """A codec that asks the schema registry for what it does not know, where one is configured."""
     ids = SchemaIds(settings.registry)
     ids.connect()
-    return Codec(fetch=ids.fetch)
+    codec: Codec = part("virtflow.schemas.codec", "exporter").Codec(fetch=ids.fetch)
+    return codec
 
 
 def _filter(vm: str, node: str) -> Callable[[Record], bool]:

@@ -30,7 +30,7 @@ from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.registry import SchemaIds
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.version import version
-from virtflow.schemas.codec import Codec
+from virtflow.schemas.encoder import Encoder
 from virtflow.schemas.records import NodeSnapshot, VmInventory
 from virtflow.schemas.topics import EVENTS, SNAPSHOTS
 
@@ -166,7 +166,7 @@ def run(settings: Settings, stop: Stop) -> None:
     out = _Out(settings)
     _LOG.info("%d nodes with %d VMs each, every %g s, seed %d", fleet.nodes, fleet.vms, fleet.interval_seconds, fleet.seed)
     try:
-        _simulate(fleet, Codec(ids.ids), out, stop)
+        _simulate(fleet, Encoder(ids.ids), out, stop)
     finally:
         out.close()
         ids.stop()
@@ -183,7 +183,7 @@ class _Events:
         self._told = began
         self._sequences: Counter[str] = Counter()
 
-    def send(self, now: float, codec: Codec, out: _Out) -> None:
+    def send(self, now: float, codec: Encoder, out: _Out) -> None:
         """Sends what happened since the last time."""
         for node, happened in happenings(self._seed, self._travellers, self._told, now):
             out.send_event(happened.uuid, codec.encode(vm_event(happened, node, self._boot_id, self._sequences[node])))
@@ -191,7 +191,7 @@ class _Events:
         self._told = now
 
 
-def _simulate(fleet: Fleet, codec: Codec, out: _Out, stop: Stop) -> None:
+def _simulate(fleet: Fleet, codec: Encoder, out: _Out, stop: Stop) -> None:
     boot_id = os.urandom(8).hex()
     nodes = [SimulatedNode(fleet, fleet.node(index), boot_id) for index in range(fleet.nodes)]
     began = time.time()
