@@ -42,12 +42,16 @@ class Sight:
         return cls(max(asked.start, hints.start) if asked.start else hints.start, _end(asked, hints), hints.step, hints.window, hints.func)
 
     def steps(self) -> Numbers:
-        """The moments at which the expression is evaluated, a millisecond early: newer Prometheus' hints begin one later."""
-        first = self.start + (self.window or LOOKBACK_MS) - 1
+        """The moments at which the expression is evaluated, a millisecond early, so that a full hour is the end of the hour before it.
+
+        Newer Prometheus' hints begin a millisecond later, which shows since people ask at whole seconds.
+        """
+        early = 2 if self.start % 1000 == 1 else 1
+        first = self.start + (self.window or LOOKBACK_MS) - early
         if first > self.end:
-            return np.array([self.end], np.int64)
+            return np.array([self.end - 1], np.int64)
         if not self.step:
-            return np.unique(np.array([first, self.end], np.int64))
+            return np.unique(np.array([first, self.end - 1], np.int64))
         return np.arange(first, self.end + 1, self.step, dtype=np.int64)
 
     def moments(self, starts: Numbers, period_ms: int) -> Numbers:

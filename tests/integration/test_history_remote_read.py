@@ -17,7 +17,7 @@ from tests.support.broker import DIES_WITH_US, free_ports
 from tests.support.command import PROGRAM, environment
 from tests.support.history import fleet_inventories, fleet_samples
 from tests.support.history_years import DAY, HOUR, Hour, hours_of_vm, vm_uuid, write_years
-from tests.support.prometheus import Prometheus
+from tests.support.prometheus import Prometheus, check_metrics
 from virtflow.history.layout import INVENTORY_ROWS, SAMPLES
 from virtflow.history.protocol import Answer, Asked, Match, Matcher, ReadRequest, write_request
 from virtflow.history.repeats import Changes, Sequences
@@ -27,8 +27,11 @@ from virtflow.history.write import TableWriter
 from virtflow.runtime.settings import History
 
 NOW = int(time.time()) // DAY * DAY
-YEARS = NOW - 500 * DAY
+YEARS = NOW - 3 * 365 * DAY
+HOURS_SINCE = NOW - 396 * DAY
+"""Older hours are gone, as the default retention has it; their days are there."""
 GAP = (NOW - 100 * DAY + 6 * HOUR, NOW - 100 * DAY + 12 * HOUR)
+LONG_GAP = (NOW - 800 * DAY, NOW - 780 * DAY)
 RAW = NOW - 2 * DAY
 RAW_ROUNDS = 120
 
@@ -44,8 +47,9 @@ class Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("years")
-    vms = {1: hours_of_vm(1, YEARS, NOW - 3 * DAY, gap=GAP), 2: hours_of_vm(2, YEARS + 45 * DAY, NOW - 3 * DAY)}
-    store = write_years(folder / "history", vms)
+    first = [hour for hour in hours_of_vm(1, YEARS, NOW - 3 * DAY, gap=GAP) if not LONG_GAP[0] <= hour.start < LONG_GAP[1]]
+    vms = {1: first, 2: hours_of_vm(2, YEARS + 45 * DAY, NOW - 3 * DAY)}
+    store = write_years(folder / "history", vms, hours_since=HOURS_SINCE)
     writer = TableWriter(store.open(SAMPLES), Sequences())
     writer.begin(["raw"], 0)
     for offset, sample in enumerate(fleet_samples(1, 4, range(RAW_ROUNDS), start=float(RAW))):
@@ -98,6 +102,52 @@ def test_years_at_a_daily_step_are_the_daily_rows(served: Served) -> None:
         days.setdefault(hour.start // DAY * DAY + DAY, []).append(hour.resident_bytes)
     expected = {day: math.fsum(values) / len(values) for day, values in days.items() if day <= NOW - 4 * DAY}
     assert points == pytest.approx(expected)
+
+
+def test_three_years_of_growth_are_the_days_growth(served: Served) -> None:
+    """Week by week from the daily rows; where there are none for longer than the window there is no value, and never a zero or a line."""
+    start = YEARS + 14 * DAY
+    asked = f'increase(vm_cpu_seconds_total{{uuid="{vm_uuid(1)}"}}[7d])'
+    points = dict(served.prometheus.query_range(asked, start, NOW - 7 * DAY, 7 * DAY)[0][1])
+    silent = 0
+    for at in range(start, NOW - 7 * DAY, 7 * DAY):
+        hours = [hour for hour in served.vms[1] if at - 7 * DAY <= hour.start < at]
+        if len(hours) == 7 * 24:
+            assert points[at] == pytest.approx(math.fsum(hour.cpu_seconds for hour in hours), rel=0.01)
+        elif not hours:
+            silent += 1
+            assert at not in points
+    assert silent
+    assert len(points) > 140
+
+
+def test_a_gap_of_days_years_ago_is_a_gap(served: Served) -> None:
+    """A gauge ends with its last row, also for an expression that looks back, and begins anew with the next."""
+    asked = f'vm_memory_rss_bytes{{uuid="{vm_uuid(1)}"}}'
+    begin, end = LONG_GAP[0] - 3 * DAY, LONG_GAP[1] + 3 * DAY
+    at = {int(moment) for moment, _ in served.prometheus.query_range(asked, begin, end, DAY)[0][1]}
+    assert at == {day for day in range(begin, end + DAY, DAY) if not LONG_GAP[0] < day <= LONG_GAP[1]}
+    assert not served.prometheus.query(asked, LONG_GAP[0] + 60)
+    assert served.prometheus.query(asked, LONG_GAP[0])
+    assert served.prometheus.query(asked, LONG_GAP[1] + 60)
+
+
+def test_promtool_asks_without_a_complaint(served: Served) -> None:
+    """Ranges, series and labels over all three years, and the server's own page."""
+    url, edges = served.prometheus.url, (f"--start={YEARS}", f"--end={NOW}")
+    asked = [
+        ["query", "range", *edges, "--step=86400s", url, "sum(rate(vm_cpu_seconds_total[2d]))"],
+        ["query", "series", *edges, "--match=vm_memory_rss_bytes", url],
+        ["query", "instant", f"--time={NOW - 700 * DAY}", url, "count(vm_state)"],
+    ]
+    for words in asked:
+        done = subprocess.run(["promtool", *words], capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip(), words
+        assert not done.stderr, words
+    own = served.url.replace("/api/v1/read", "/metrics")
+    with urllib.request.urlopen(own, timeout=10) as reply:  # noqa: S310, our own
+        check_metrics(reply.read())
 
 
 def test_growth_over_a_day_is_the_sum_of_its_hours(served: Served) -> None:

@@ -85,13 +85,17 @@ def hourly_rows(number: int, hours: list[Hour]) -> pa.Table:
     return pa.table(filled, schema=HOURLY.schema)
 
 
-def write_years(path: Path, vms: dict[int, list[Hour]]) -> Store:
-    """Writes hours, and the days made of them, as the upkeep would have left them; the tables are there, raw samples are none."""
+def write_years(path: Path, vms: dict[int, list[Hour]], *, hours_since: int = 0) -> Store:
+    """Writes hours, and the days made of them, as the upkeep would have left them; the tables are there, raw samples are none.
+
+    Hours from before ``hours_since`` (Unix seconds) are kept as days only.
+    """
     store = Store(History(path=str(path)))
     store.make(SAMPLES)
     hourly, daily = Kept(store.make(HOURLY)), Kept(store.make(DAILY))
     rows = pa.concat_tables([hourly_rows(number, hours) for number, hours in vms.items()])
-    for kept, table in ((hourly, rows), (daily, days_of("vm", rows))):
+    recent = rows.filter(pc.greater_equal(rows.column("time"), pa.scalar(hours_since * 1_000_000, pa.int64()).cast(TIME)))
+    for kept, table in ((hourly, recent), (daily, days_of("vm", rows))):
         days: list[date] = table.column("day").unique().to_pylist()
         added = []
         for day in days:
