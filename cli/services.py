@@ -8,7 +8,7 @@ from virtflow.cli.parts import part
 from virtflow.cli.switches import EPHEMERAL, GUEST, KAFKA, LOG, settings_switches
 from virtflow.runtime import log
 from virtflow.runtime.kafka import unusable
-from virtflow.runtime.lifecycle import Stop
+from virtflow.runtime.lifecycle import Stop, collect_seldom
 from virtflow.runtime.settings import Settings
 
 
@@ -17,6 +17,8 @@ def serve(module: str, extra: str, settings: Settings) -> None:
     log.setup(settings.log.level, settings.log.format)
     stop = Stop().on_signals()
     service, client = part(module, extra), part("virtflow.runtime.librdkafka", extra)
+    if extra != "producer":
+        collect_seldom()
     try:
         service.run(settings, stop)
     except client.KafkaException as error:

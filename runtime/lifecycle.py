@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -13,6 +14,19 @@ from typing import Final
 
 STOP_SECONDS: Final = 10.0
 """A service is drained, committed and gone this long after SIGTERM."""
+
+COLLECTED_AT: Final = 50_000
+"""New containers after which Python looks for cycles of references; 700 by default."""
+
+
+def collect_seldom() -> None:
+    """Has Python look for cycles of references less often, and never among what the imports made.
+
+    For services that make thousands of records a second, all of them freed by counting references: looking through them costs a tenth
+    of their CPU and finds nothing.
+    """
+    gc.freeze()
+    gc.set_threshold(COLLECTED_AT, 20, 50)
 
 
 class Stop:
