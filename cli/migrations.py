@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from virtflow.cli.record_text import as_json
+from virtflow.cli.record_text import as_json, clock, line
+from virtflow.cli.screen import Screen, watched
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
-from virtflow.cli.table import plain, print_table, printable
+from virtflow.cli.table import fitted, plain, printable
 from virtflow.cli.tap import reading, reading_codec
 from virtflow.processors.convergence import verdict
 from virtflow.runtime.settings import Settings
-from virtflow.schemas.codec import Codec
 from virtflow.schemas.errors import UndecodableError
 from virtflow.schemas.jobs import Result
 from virtflow.schemas.records import VmMigration
@@ -26,15 +27,22 @@ from virtflow.schemas.topics import MIGRATIONS
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
+    from virtflow.schemas.codec import Codec
+
 HEAD: Final = ("VM", "FROM", "TO", "RESULT", "PROGRESS", "LEFT", "RATE", "DIRTY", "PASS", "TIME", "END", "VERDICT")
 RIGHT: Final = frozenset({5, 6, 7, 8, 9, 10})
 SHOWN: Final = 20
 BAR: Final = 12
+NAME_LENGTH: Final = 40
+NAME_SHARE: Final = 6
+"""A name takes no more than this part of a terminal's width, so that there is room for the verdict."""
 FULL, EMPTY = "█", "·"
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 STEP: Final = 1024
 READ_SECONDS: Final = 1.0
-CLEAR: Final = "\x1b[H\x1b[2J"
+SPARE: Final = ("DIRTY", "TIME", "PASS", "LEFT", "RATE", "END")
+"""Columns that a narrow terminal does without, in this order."""
+NONE_SEEN: Final = "No migration has been seen."
 
 
 @click.command()
@@ -56,13 +64,19 @@ def migrations(settings: Settings, *, watch: bool, everything: bool, as_json: bo
     with reading(settings, MIGRATIONS) as reader:
         while not reader.caught_up:
             _learn(known, reader.read(READ_SECONDS), codec)
-        _print(known.values(), everything=everything, as_json=as_json, watch=watch)
-        while watch:
-            changed = _learn(known, reader.read(READ_SECONDS), codec)
-            if not as_json:
-                _print(known.values(), everything=everything, as_json=False, watch=True)
-            for one in changed if as_json else ():
-                click.echo(json.dumps(told(one)))
+        shown = chosen(known.values(), everything=everything)
+        if not watch:
+            _print(shown, as_json=as_json)
+        elif as_json or not watched():
+            show = _json_line if as_json else _line
+            _each(show, shown)
+            while True:
+                _each(show, _learn(known, reader.read(READ_SECONDS), codec))
+        else:
+            with Screen() as screen:
+                while True:
+                    screen.show(_screen(known.values(), chosen(known.values(), everything=everything), time.time()))
+                    _learn(known, reader.read(READ_SECONDS), codec)
 
 
 def _learn(known: dict[str, VmMigration], messages: Iterable[Message], codec: Codec) -> list[VmMigration]:
@@ -83,22 +97,52 @@ def _learn(known: dict[str, VmMigration], messages: Iterable[Message], codec: Co
     return changed
 
 
-def _print(found: Iterable[VmMigration], *, everything: bool, as_json: bool, watch: bool) -> None:
-    shown = ordered(found)
-    ended = [one for one in shown if one.result != Result.RUNNING]
-    if not everything:
-        shown = [one for one in shown if one.result == Result.RUNNING or one in ended[:SHOWN]]
-    if as_json and watch:
-        for one in shown:
-            click.echo(json.dumps(told(one)))
-    elif as_json:
+def chosen(found: Iterable[VmMigration], *, everything: bool) -> list[VmMigration]:
+    """What is shown, in order: the running ones, and of the others the newest ones or, with ``everything``, all."""
+    listed = ordered(found)
+    running = sum(one.result == Result.RUNNING for one in listed)
+    return listed if everything else listed[: running + SHOWN]
+
+
+def _print(shown: Sequence[VmMigration], *, as_json: bool) -> None:
+    if as_json:
         click.echo(json.dumps([told(one) for one in shown], indent=2))
-    elif watch and sys.stdout.isatty():
-        click.echo(CLEAR + plain(HEAD, [cells(one, time.time()) for one in shown], RIGHT))
-    elif shown:
-        print_table(HEAD, [cells(one, time.time()) for one in shown], RIGHT)
+    elif not shown:
+        click.echo(NONE_SEEN)
+    elif sys.stdout.isatty():
+        click.echo(_table(shown, time.time()))
     else:
-        click.echo("No migration has been seen.")
+        click.echo(plain(HEAD, [cells(one, time.time()) for one in shown], RIGHT))
+
+
+def _table(shown: Sequence[VmMigration], now: float) -> str:
+    """The table for the terminal as wide as it is now."""
+    columns = shutil.get_terminal_size().columns
+    rows = [cells(one, now, min(NAME_LENGTH, max(columns // NAME_SHARE, 8))) for one in shown]
+    return fitted(HEAD, rows, RIGHT, columns, SPARE)
+
+
+def _screen(known: Collection[VmMigration], shown: Sequence[VmMigration], now: float) -> list[str]:
+    """The lines of the screen that is watched."""
+    running = sum(one.result == Result.RUNNING for one in known)
+    title = f"{running} running, {len(known) - running} ended; {clock(now)[11:19]}, Ctrl-C ends"
+    if not shown:
+        return [title, "", NONE_SEEN]
+    return [title, "", *_table(shown, now).splitlines()]
+
+
+def _each(show: Callable[[VmMigration], str], found: Iterable[VmMigration]) -> None:
+    for one in found:
+        click.echo(show(one))
+
+
+def _json_line(one: VmMigration) -> str:
+    return json.dumps(told(one))
+
+
+def _line(one: VmMigration) -> str:
+    moment = one.updated_timestamp_seconds if one.result == Result.RUNNING else one.ended_timestamp_seconds
+    return "  ".join(word for word in (clock(moment), line(one), bar(one.progress_ratio)) if word)
 
 
 def ordered(found: Iterable[VmMigration]) -> list[VmMigration]:
@@ -116,14 +160,14 @@ def told(migration: VmMigration) -> dict[str, Any]:
     return {**as_json(migration), "verdict": verdict(migration)}
 
 
-def cells(migration: VmMigration, now: float) -> tuple[str, ...]:
-    """The migration's line in the table; ``now`` is Unix seconds."""
+def cells(migration: VmMigration, now: float, longest: int = NAME_LENGTH) -> tuple[str, ...]:
+    """The migration's line in the table, names at most ``longest`` characters long; ``now`` is Unix seconds."""
     running = migration.result == Result.RUNNING
     seconds = migration.expected_remaining_seconds if running else math.nan
     return (
-        printable(migration.name or migration.uuid, 40),
-        printable(migration.source or "?", 24),
-        printable(migration.destination or "?", 24),
+        printable(migration.name or migration.uuid, longest),
+        printable(migration.source or "?", longest),
+        printable(migration.destination or "?", longest),
         migration.result,
         bar(migration.progress_ratio),
         size(migration.data_remaining_bytes) if running else "",

@@ -30,6 +30,31 @@ def plain(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[i
     return "\n".join(text(line) for line in lines)
 
 
+def fitted(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int], columns: int, spare: Sequence[str]) -> str:
+    """The plain table for a terminal of so many columns: what is ``spare`` (names in ``head``) goes first, in that order, then lines are cut."""
+
+    def table(kept: Sequence[int]) -> list[str]:
+        mine = frozenset(place for place, n in enumerate(kept) if n in right)
+        return plain([head[n] for n in kept], [[row[n] for n in kept] for row in rows], mine).splitlines()
+
+    kept = list(range(len(head)))
+    for name in spare:
+        if max(map(_width, table(kept))) <= columns:
+            break
+        kept = [n for n in kept if head[n] != name]
+    return "\n".join(cut(line, columns) for line in table(kept))
+
+
+def cut(text: str, columns: int) -> str:
+    """As much of ``text`` as so many columns show, with a sign where something is missing."""
+    if _width(text) <= columns:
+        return text
+    end = len(text)
+    while end and _width(text[:end]) >= columns:
+        end -= 1
+    return text[:end] + "…"
+
+
 def _width(text: str) -> int:
     """Columns of a terminal that ``text`` takes: wide characters take two, combining ones none."""
     return sum((unicodedata.east_asian_width(char) in "WF") + 1 for char in text if not unicodedata.combining(char))

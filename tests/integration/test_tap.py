@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import select
+import signal
 import subprocess
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import nan
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -15,6 +24,7 @@ from tests.support.migration_events import Host, followed, whole
 from tests.support.schema_registry import SchemaRegistry
 from tests.support.topic_writer import TopicWriter
 from tests.support.vm_samples import sample, status, uuid
+from virtflow.cli.screen import ENTER, LEAVE, REST_OF_SCREEN
 from virtflow.schemas.avro import schema_of
 from virtflow.schemas.codec import Codec
 from virtflow.schemas.records import NodeStatus, VmMigration
@@ -159,13 +169,77 @@ def test_migrations_for_programs(broker: Broker, writer: TopicWriter) -> None:
     found = json.loads(done.stdout)
     assert [(one["uuid"], one["result"]) for one in found] == [(RUNNING.uuid, "running"), (UUID, "completed")]
     assert "expected_remaining_seconds" not in found[0]
-    command = [str(PROGRAM), "migrations", "--watch", "--json", "--bootstrap-servers", broker.address, "--topic-prefix", writer.prefix]
+    with reading(broker, writer, "--json") as watching:
+        assert [json.loads(watching.readline())["result"] for _ in range(2)] == ["running", "completed"]
+        writer.write(MIGRATIONS, VmMigration(uuid=uuid(9), result="cancelled", revision=1, progress_ratio=nan))
+        assert json.loads(watching.readline()) == {"uuid": uuid(9), "result": "cancelled", "revision": 1, "verdict": "cancelled"}
+
+
+@contextmanager
+def reading(broker: Broker, writer: TopicWriter, *switches: str) -> Iterator[IO[str]]:
+    """What ``virtflow migrations --watch`` writes into a pipe; it is ended whatever its reader found."""
+    command = [str(PROGRAM), "migrations", "--watch", *switches, "--bootstrap-servers", broker.address, "--topic-prefix", writer.prefix]
     with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
-        assert [json.loads(watching.stdout.readline())["result"] for _ in range(2)] == ["running", "completed"]
-        writer.write(MIGRATIONS, VmMigration(uuid=uuid(9), result="cancelled", revision=1, progress_ratio=nan))
-        assert json.loads(watching.stdout.readline()) == {"uuid": uuid(9), "result": "cancelled", "revision": 1, "verdict": "cancelled"}
-        watching.terminate()
+        try:
+            yield watching.stdout
+        finally:
+            watching.terminate()
+
+
+class Terminal:
+    """A command on a terminal of 80 columns and 24 lines; ``text`` is all it has written."""
+
+    def __init__(self, *words: str) -> None:
+        """Starts it."""
+        self._ours, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, (24, 80))
+        self._process = subprocess.Popen(
+            [str(PROGRAM), *words], env=environment({"TERM": "xterm"}), stdin=theirs, stdout=theirs, stderr=theirs
+        )
+        os.close(theirs)
+        self.text = ""
+
+    def read_until(self, wanted: str) -> None:
+        """Reads on until ``wanted`` is there, or fails with what was written instead."""
+        begin, deadline = len(self.text), time.monotonic() + 30.0
+        while wanted not in self.text[begin:]:
+            ready, _, _ = select.select([self._ours], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"{wanted!r} is not in {self.text[begin:]!r}"
+            self.text += os.read(self._ours, 65_536).decode()
+
+    def interrupt(self) -> int:
+        """Ctrl-C; its exit code once it has given the terminal back."""
+        self._process.send_signal(signal.SIGINT)
+        self.read_until(LEAVE)
+        code = self._process.wait(20.0)
+        os.close(self._ours)
+        return code
+
+
+def test_migrations_are_watched_on_a_terminal(broker: Broker, writer: TopicWriter) -> None:
+    """Drawn over itself on a screen of its own, no wider than the terminal, and given back at the end."""
+    terminal = Terminal("migrations", "--watch", "--bootstrap-servers", broker.address, "--topic-prefix", writer.prefix)
+    terminal.read_until("will not end by")
+    writer.write(MIGRATIONS, VmMigration(uuid=uuid(8), name="later-8", result="failed", revision=1))
+    terminal.read_until("later-8")
+    terminal.read_until(REST_OF_SCREEN)
+    assert terminal.interrupt() == 130
+    assert terminal.text.startswith(ENTER)
+    assert terminal.text.rstrip().endswith(LEAVE)
+    lines = re.sub(r"\x1b\[[?0-9]*[a-zA-Z]", "", terminal.text).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith("1 running, ") for line in lines)
+    assert "Traceback" not in terminal.text
+
+
+def test_migrations_are_watched_by_a_pipe(broker: Broker, writer: TopicWriter) -> None:
+    """A line for each change, so that grep and less have something to work on."""
+    with reading(broker, writer) as watching:
+        assert "busy?[2J-7  a -> b  running  will not end by itself" in watching.readline()
+        line = next(line for line in watching if "web-1" in line)
+        assert "web-1  a -> b  completed" in line
+        assert line.endswith("████████████ 100 %\n")
 
 
 @pytest.mark.parametrize("words", [("tap", "events"), ("migrations",)])

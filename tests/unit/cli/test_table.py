@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.cli.table import plain, printable
+from virtflow.cli.table import cut, fitted, plain, printable
 
 
 def test_columns_are_aligned() -> None:
     assert plain(("A", "N"), [("x", "1"), ("long", "10")], right=frozenset({1})) == "A      N\nx      1\nlong  10"
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (99, "NAME  RATE  VERDICT\nvm-1     5  fine and well"),
+        (24, "NAME  VERDICT\nvm-1  fine and well"),
+        (12, "NAME  VERDI…\nvm-1  fine …"),
+    ],
+)
+def test_a_narrow_terminal_does_without_what_is_spare(columns: int, expected: str) -> None:
+    found = fitted(("NAME", "RATE", "VERDICT"), [("vm-1", "5", "fine and well")], frozenset({1}), columns, ("RATE",))
+    assert found == expected
+
+
+@pytest.mark.parametrize(("columns", "expected"), [(6, "日本ab"), (5, "日本…"), (4, "日…"), (1, "…")])
+def test_wide_characters_are_not_halved(columns: int, expected: str) -> None:
+    assert cut("日本ab", columns) == expected
 
 
 @pytest.mark.parametrize(
