@@ -6,7 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import lab_migration
 from tests.support.lab import Guest, GuestSpec, Lab
+
+
+@pytest.fixture(autouse=True)
+def migrations_end() -> Iterator[None]:
+    """What a test has begun ends with it, also when it fails."""
+    yield
+    lab_migration.end_all()
 
 
 @pytest.fixture(scope="module")

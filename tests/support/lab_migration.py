@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import IO, ClassVar, Self
 
 import libvirt
 
@@ -17,6 +17,23 @@ from tests.support.lab_process import LabError
 from tests.support.watching import Watching
 
 END_SECONDS = 120.0
+
+
+_started: list[subprocess.Popen[str]] = []
+
+
+def end_all() -> None:
+    """End every virsh that was started here and still runs: a test that fails does not wait for it, and leaves nothing to the next one."""
+    while _started:
+        process = _started.pop()
+        process.kill()
+        process.communicate()
+
+
+def _start(command: Sequence[str], output: int | IO[str]) -> subprocess.Popen[str]:
+    process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True)
+    _started.append(process)
+    return process
 
 
 @dataclass
@@ -31,7 +48,7 @@ class Migrating:
         source.virsh("migrate-setspeed", guest.uuid, str(mbps or 8796093022207))
         command, *rest = migration(guest, destination)
         full = ["virsh", "-q", "-c", source.uri, command, *options, *rest]
-        return cls(subprocess.Popen(full, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True))
+        return cls(_start(full, subprocess.PIPE))
 
     @property
     def runs(self) -> bool:
@@ -96,7 +113,7 @@ class CompletedJob:
         self._seconds = seconds
         self._log = log
         with log.open("w") as out:
-            self._process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            self._process = _start(command, out)
 
     def statistics(self) -> dict[str, int]:
         """What it was told; waits for the event."""
