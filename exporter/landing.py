@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +18,7 @@ CONTENT_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 @dataclass(frozen=True, slots=True)
 class TopicLag:
-    """How far behind a topic is: age of the newest record taken in seconds, and records that wait."""
+    """How far behind a topic is: age of the newest record taken in seconds, and waiting."""
 
     topic: str
     seconds: float
@@ -45,10 +46,11 @@ def page(status: Status) -> str:
     groups = " ".join(f'<a href="/metrics?collect[]={escape(group)}">{escape(group)}</a>' for group in status.groups)
     return _template().substitute(
         tone="bad" if status.missing else "good",
-        state=escape(f"Not ready: {status.missing}." if status.missing else "Ready."),
+        state=_marked(f"Not ready: {status.missing}." if status.missing else "Ready."),
         vms=_thousands(status.vms),
         nodes=_thousands(status.nodes),
         down=_thousands(status.down),
+        down_tone="bad" if status.down else "",
         series=_thousands(status.series),
         scrapes=_thousands(status.scrapes),
         topics=_topics(status.lags),
@@ -67,6 +69,15 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def _marked(words: str) -> str:
+    """Words as HTML, what stands in backticks as code."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(words))
+
+
+def _age(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < _MINUTE else duration(seconds)
+
+
 def _thousands(number: int) -> str:
     """Digits in groups of three, kept together by narrow no-break spaces."""
     return f"{number:,}".replace(",", "\u202f")
@@ -76,13 +87,13 @@ def _topics(lags: Sequence[TopicLag]) -> str:
     if not lags:
         return ""
     rows = "".join(
-        f'<tr><td><code>{escape(lag.topic)}</code></td><td class="number">{lag.seconds:.1f} s</td>'
+        f'<tr><td><code>{escape(lag.topic)}</code></td><td class="number">{_age(lag.seconds)}</td>'
         f'<td class="number">{_thousands(lag.messages)}</td></tr>'
         for lag in lags
     )
     return (
-        '<h2>Topics</h2><table><tr><th>topic</th><th class="number">age of the newest record when taken</th>'
-        f'<th class="number">records that wait</th></tr>{rows}</table>'
+        '<h2>Topics</h2><table><tr><th>topic</th><th class="number">age of the newest when it came</th>'
+        f'<th class="number">waiting</th></tr>{rows}</table>'
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -46,9 +47,23 @@ def test_is_self_contained() -> None:
 
 
 def test_what_is_missing_is_said_and_escaped() -> None:
-    html = page(Status(**{field: getattr(STATUS, field) for field in STATUS.__slots__} | {"missing": "no <b>broker</b>", "lags": ()}))
+    html = page(replace(STATUS, missing="no <b>broker</b>", lags=()))
     assert "Not ready: no &lt;b&gt;broker&lt;/b&gt;." in html
     assert "<h2>Topics" not in html
+
+
+def test_commands_are_told_from_words() -> None:
+    html = page(replace(STATUS, missing="topics missing: vm.<x>; `virtflow topics create` makes them"))
+    assert "vm.&lt;x&gt;; <code>virtflow topics create</code> makes them." in html
+
+
+@pytest.mark.parametrize(("down", "marked"), [(0, '<b class="">0</b>'), (2, '<b class="bad">2</b>')])
+def test_nodes_that_are_down_catch_the_eye(down: int, marked: str) -> None:
+    assert marked in page(replace(STATUS, down=down))
+
+
+def test_old_records_are_aged_as_people_say_it() -> None:
+    assert ">5 min 41 s<" in page(replace(STATUS, lags=(TopicLag("vm.migrations", 341.2, 0),)))
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (61.0, "1 min 1 s"), (7_260.0, "2 h 1 min"), (200_000.0, "2 d 7 h")])
