@@ -1,11 +1,13 @@
 """Fault 5, the events' part: 1,000 of them, while the producer is killed 20 times and the broker is away three times.
 
 What libvirt announces while no producer is connected nobody can hear. All that a producer took is on the topic afterwards, in the
-order of each VM, exactly once for a reader that drops repeated identities.
+order of each VM, exactly once for a reader that drops repeated identities. ``VIRTFLOW_TEST_OUTAGE_SECONDS`` says how long the broker
+is away where one outage is looked at.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,18 +16,21 @@ import libvirt
 import pytest
 
 from tests.support.lab import Guest, Lab, await_true
-from tests.support.lab_pipeline import Pipeline
+from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
 from tests.support.record_tap import RecordTap
 from virtflow.producer.connection import start_event_loop
 from virtflow.producer.journal import SUFFIX, Journal
 from virtflow.schemas.codec import Codec
-from virtflow.schemas.records import VmEvent
-from virtflow.schemas.topics import EVENTS
+from virtflow.schemas.records import NodeSnapshot, VmEvent
+from virtflow.schemas.topics import EVENTS, SNAPSHOTS
 
 KILLS = 20
 EVENTS_A_LIFE = 50
 WITHOUT_BROKER = frozenset({5, 11, 17})
 TAKEN_SECONDS = 30.0
+OUTAGE_SECONDS = float(os.environ.get("VIRTFLOW_TEST_OUTAGE_SECONDS", "60"))
+PAUSE_SECONDS = 0.5
+RECONNECT_SECONDS = 30.0
 
 Told = tuple[str, int, int]
 """A life-cycle event: UUID, event, detail."""
@@ -136,6 +141,46 @@ def test_every_event_that_was_taken_arrives_once(lab: Lab, guests: list[Guest], 
         assert sum(map(len, lives.values())) >= KILLS * EVENTS_A_LIFE
         assert arrived(tap, lives) == expected
         producer.stop()
+
+
+def test_a_long_outage_costs_no_event_and_no_round(lab: Lab, guests: list[Guest], tmp_path: Path) -> None:
+    """While the broker is away events go on and so does the sampling, on its grid; afterwards each event is there, once and in order."""
+    with (
+        Pipeline(lab, tmp_path, {"VIRTFLOW_LOG_LEVEL": "error"}, whole=False) as pipeline,
+        RecordTap(pipeline.broker.address, EVENTS, VmEvent) as tap,
+        RecordTap(pipeline.broker.address, SNAPSHOTS, NodeSnapshot) as rounds,
+    ):
+        producer, truth = pipeline.producers[0], Truth(lab.nodes[0].socket_uri, guests)
+        taken = Taken(tap, tmp_path / f"journal-{producer.name}")
+        producer.start()
+        await_true(lambda: bool(truth.make(1) and taken.of_boot(set())), TAKEN_SECONDS, "the producer listens")
+        before = rounds.await_record(lambda _: True, "a round")
+        pipeline.broker.stop()
+        stopped = time.time()
+        while time.time() - stopped < OUTAGE_SECONDS:
+            truth.make(2)
+            time.sleep(PAUSE_SECONDS)
+        pipeline.broker.start()
+        truth.make(EVENTS_A_LIFE)
+        (boot,) = {event.boot_id for event in taken.of_boot(set())}
+        await_true(
+            lambda: arrived_of(tap, boot)[-EVENTS_A_LIFE:] == truth.heard[-EVENTS_A_LIFE:], TAKEN_SECONDS, "the newest is on the topic"
+        )
+        found = arrived_of(tap, boot)
+        assert found == truth.heard[-len(found) :]
+        assert len(found) > OUTAGE_SECONDS / PAUSE_SECONDS
+        after = rounds.await_record(lambda one: one.collected > stopped + OUTAGE_SECONDS, "a round after the outage", RECONNECT_SECONDS)
+        assert after.health.rounds_total - before.health.rounds_total == pytest.approx(
+            (after.collected - before.collected) / INTERVAL_SECONDS, abs=1.0
+        )
+        truth.close()
+        producer.stop()
+
+
+def arrived_of(tap: RecordTap[VmEvent], boot: str) -> list[Told]:
+    """The life-cycle events of a producer's run as they lie on the topic, repeated identities dropped."""
+    first = {event.sequence: event for event in reversed(tap.records()) if event.kind == "lifecycle" and event.boot_id == boot}
+    return told([first[sequence] for sequence in sorted(first)])
 
 
 def one_life(truth: Truth, taken: Taken, lives: dict[str, list[Told]]) -> None:
