@@ -66,7 +66,7 @@ def own_broker(tmp_path: Path) -> Iterator[Broker]:
     """A broker that is not started yet."""
     broker = Broker(tmp_path / "broker")
     yield broker
-    broker.__exit__(None, None, None)
+    broker.close()
 
 
 def test_rounds_arrive_in_order_and_large_ones_in_parts(broker: Broker) -> None:

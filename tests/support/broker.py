@@ -8,13 +8,11 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-if TYPE_CHECKING:
-    from types import TracebackType
+from tests.support.started import Started
 
 KAFKA = Path(__file__).resolve().parents[2] / "scripts" / "kafka"
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
@@ -37,7 +35,7 @@ def free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-class Broker:
+class Broker(Started):
     """One embedded broker: its storage and ports stay the same over any number of stops, kills and starts.
 
     ``with Broker(folder) as broker`` starts it and ends it whatever state it is in. ``address`` is what clients call
@@ -110,12 +108,7 @@ class Broker:
         self._running().send_signal(signal.SIGCONT)
         self._paused = False
 
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
         """End it, paused or not."""
         if self._process is not None:
             self.kill()

@@ -11,15 +11,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.broker import DIES_WITH_US, free_ports
 from tests.support.command import PROGRAM, environment
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from tests.support.started import Started
 
 REQUEST_SECONDS = 10.0
 
@@ -27,7 +24,7 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 """Values by metric and labels."""
 
 
-class ExporterProcess:
+class ExporterProcess(Started):
     """``with ExporterProcess(folder, broker.address, prefix) as exporter`` starts it; it is killed at the end if it still runs.
 
     ``settings`` are further environment variables by their names without ``VIRTFLOW_``.
@@ -62,16 +59,12 @@ class ExporterProcess:
         self._process = None
         return code
 
-    def __enter__(self) -> Self:
-        """Starts it."""
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
         """Ends it whatever it does."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(30.0)
+            self._process = None
 
     def get(self, path: str = "/metrics") -> str:
         """The body of a page; raises ``HTTPError`` for a status of 400 and more."""

@@ -140,7 +140,7 @@ class Pipeline:
         """End everything."""
         for service in self.services:
             service.close()
-        self.broker.__exit__(None, None, None)
+        self.broker.close()
 
     def __enter__(self) -> Self:
         """Nothing more: the pipeline runs since it was made."""

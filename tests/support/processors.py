@@ -12,13 +12,12 @@ import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from uuid import uuid4
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from tests.support.broker import DIES_WITH_US, Broker, free_ports
+from tests.support.started import Started
 from virtflow.runtime.configuration import load
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.topic_admin import TopicAdmin
@@ -165,7 +164,7 @@ def _committed(consumer: Consumer, places: list[TopicPartition]) -> list[TopicPa
         return places
 
 
-class Processors:
+class Processors(Started):
     """One ``virtflow processors``; ``with`` starts it and ends it whatever state it is in."""
 
     def __init__(self, bus: Bus, folder: Path, *, instance: str = "one", **settings: str) -> None:
@@ -233,12 +232,7 @@ class Processors:
         self._process = None
         return code
 
-    def __enter__(self) -> Self:
-        """Starts it."""
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
         """Ends it if it still runs."""
         if self._process is not None:
             self.kill()

@@ -10,13 +10,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.support.broker import DIES_WITH_US, free_ports
+from tests.support.started import Started
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
 RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
 READY_SECONDS = 30.0
@@ -36,7 +36,7 @@ class Sample(NamedTuple):
     time: float
 
 
-class Prometheus:
+class Prometheus(Started):
     """Debian's Prometheus scraping ``targets`` (job name: HOST:PORT, ...) with the project's own rules.
 
     ``with Prometheus(folder, {"virtflow": ["127.0.0.1:9177"]}) as prometheus`` starts it on a port that the system hands out.
@@ -73,12 +73,7 @@ class Prometheus:
         self._process.wait(STOP_SECONDS)
         self._process = None
 
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
         """Stop it."""
         self.stop()
 

@@ -8,12 +8,12 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from scripts.embedded_kafka import data_folder
 from scripts.go_toolchain import go
 from tests.support.broker import DIES_WITH_US, free_ports
+from tests.support.started import Started
 from virtflow.runtime.settings import History
 
 MODULE: Final = "github.com/johannesboyne/gofakes3/cmd/gofakes3@v1.2.0"
@@ -32,7 +32,7 @@ def program() -> Path:
     return found
 
 
-class ObjectStore:
+class ObjectStore(Started):
     """One server with one bucket. Its data is in memory, or ``kept`` in a file and still there when it is started again."""
 
     def __init__(self, folder: Path, bucket: str = "history", *, kept: bool = False) -> None:
@@ -86,11 +86,6 @@ class ObjectStore:
             self._process.wait(10)
             self._process = None
 
-    def __enter__(self) -> Self:
-        """Starts it."""
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Ends it, hanging or not."""
+    def close(self) -> None:
+        """Ends it."""
         self.kill()
