@@ -1,6 +1,6 @@
-"""The state of one host's monitors, and what each observation changes: see ``captive`` for the theory and the tables.
+"""The state of one host's monitors, and what each observation changes: observations in, actions out.
 
-No libvirt, clock or thread in here either: observations in, actions out.
+See ``captive`` for the theory and the tables. No libvirt, clock or thread in here either.
 """
 
 from __future__ import annotations
@@ -63,9 +63,7 @@ class Captives:
         self._asking: CallOut | None = None
         self._looking = False
         self._started = False
-        self._number = 0
-        self._round = 0
-        self._asks = 0
+        self._number = self._round = self._asks = 0
         self._until = -NEVER
         self._done: set[str] = set()
         self._again: set[str] = set()
