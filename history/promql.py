@@ -30,6 +30,8 @@ NAMES: Final = (*(column.name for column in COLUMNS), INFO, STATE_INFO)
 RAW_DAYS: Final = 2
 """Longer ranges with a step of an hour or more are answered from roll-ups."""
 STALE_INTERVALS: Final = 3
+STEPS: Final = 1_000_000
+"""Prometheus itself answers at most 11,000 points a series; a subquery may look at more."""
 LABEL_LENGTH: Final = 256
 _UNSAFE: Final = re.compile("[\0\ud800-\udfff]")
 
@@ -65,6 +67,8 @@ class Reader:
         days = (sight.end - sight.start) / 1000 / DAY_SECONDS
         if days > self._settings.serve_days:
             raise LimitError(f"a range of {days:.0f} days, at most {self._settings.serve_days} are answered (history.serve_days)")
+        if sight.step > 0 and (sight.end - sight.start) // sight.step > STEPS:
+            raise LimitError(f"more than {STEPS} steps: ask for a longer step or a shorter range")
         matches = matching(asked.matchers)
         names = [name for name in NAMES if matches("__name__", name)]
         if not names or not _constant(self._settings.serve_labels, matches):
@@ -134,7 +138,7 @@ class Reader:
             return rows
         of_vm = between("time", *_seconds(rows.column("time"))) & (pc.field("kind") == "vm") & pc.field("uuid").isin(shared)
         del wanted
-        keys = ["uuid", "node", "boot_id", "sequence", STATE, REASON]
+        keys = ["uuid", "node", "boot_id", "sequence", "time", STATE, REASON]
         return without(rows, arriving(self._rows(SAMPLES, keys, of_vm)))
 
     def _slices(self, name: str, rows: pa.Table) -> Iterator[Slice]:

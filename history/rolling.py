@@ -154,7 +154,7 @@ class Rolling:
         self._daily_kept.replace(day * 24, day * 24 + 23, [part for part in parts if part.num_rows])
 
 
-_ARRIVING: Final = ("uuid", "node", "boot_id", "sequence", "vm_state", "vm_state_reason")
+_ARRIVING: Final = ("uuid", "node", "boot_id", "sequence", "time", "vm_state", "vm_state_reason")
 
 
 class Kept:

@@ -275,17 +275,31 @@ def newest(hours: pa.Table) -> pa.Table:
 def arriving(samples: pa.Table) -> pa.Table:
     """Keys of samples that do not speak for their VM: it arrives there or is gone, while another node has it too.
 
-    ``samples`` are rows of kind vm with key, state and reason.
+    ``samples`` are rows of kind vm with key, time, state and reason. Paused for its migration a VM is on both nodes: it speaks where it
+    ran until then, since the last of what its process counted is seen only there.
     """
     state, reason = (pc.fill_null(samples.column(name), -1) for name in ("vm_state", "vm_state_reason"))
     gone = pc.is_in(state, pa.array([states.NO_STATE, states.SHUT_OFF, states.CRASHED]))
-    incoming = pc.and_(pc.equal(state, states.PAUSED), pc.is_in(reason, pa.array([states.PAUSED_MIGRATION, states.PAUSED_STARTING_UP])))
-    silent = samples.filter(pc.or_(gone, incoming))
+    paused = pc.and_(pc.equal(state, states.PAUSED), pc.is_in(reason, pa.array([states.PAUSED_MIGRATION, states.PAUSED_STARTING_UP])))
+    mute = pc.or_(gone, paused)
+    silent = samples.filter(pc.and_(mute, pc.invert(_stands_where_it_ran(samples, mute.to_numpy(), paused.to_numpy()))))
     if not silent.num_rows:
         return silent
     nodes = samples.select(["uuid", "node"]).group_by("uuid").aggregate([("node", "count_distinct")])
     shared = nodes.filter(pc.greater(nodes.column("node_count_distinct"), 1)).column("uuid")
     return silent.filter(pc.is_in(silent.column("uuid"), shared.combine_chunks()))
+
+
+def _stands_where_it_ran(samples: pa.Table, mute: Numbers, paused: Numbers) -> pa.Array:
+    """Which paused samples are of the node that spoke for the VM last."""
+    vm, node = _codes(samples.column("uuid")), _codes(samples.column("node"))
+    order = np.lexsort((samples.column("time").cast(pa.int64()).to_numpy(), vm))
+    vm, node = vm[order], node[order]
+    spoke = np.maximum.accumulate(np.where(mute[order], -1, np.arange(len(order))))
+    same = (spoke >= 0) & (vm[spoke] == vm) & (node[spoke] == node)
+    stands = np.zeros(len(order), bool)
+    stands[order] = same & paused[order]
+    return pa.array(stands)
 
 
 def without(samples: pa.Table, silent: pa.Table) -> pa.Table:

@@ -110,6 +110,17 @@ def test_the_arriving_side_of_a_migration_does_not_speak() -> None:
     assert without(rows, arriving(of_kind(there))).num_rows == rows.num_rows, "alone on its node, it speaks"
 
 
+def test_a_vm_that_stands_still_for_its_migration_speaks_where_it_ran() -> None:
+    """There and back: each time the last of what its process has counted is on the node that it leaves."""
+    still: dict[str, Any] = {"state": PAUSED, "state_reason": PAUSED_MIGRATION}
+    there = [sample(HOUR + at, node="b", cpu_seconds_total=0.1, **still) for at in (21, 31)]
+    back = [sample(HOUR + at, node="a", cpu_seconds_total=0.1, **still) for at in (62, 72)]
+    leaves = [sample(HOUR + 20, cpu_seconds_total=13.0, **still), sample(HOUR + 30, cpu_seconds_total=14.0, **still)]
+    rows = of_kind(cpu([(0, 10.0), (10, 12.0)]) + leaves + there + cpu([(41, 2.0), (51, 3.0)], "b") + back + cpu([(81, 1.0)]))
+    speaking = without(rows, arriving(rows))
+    assert sorted(speaking.column("vm_cpu_seconds_total").to_pylist()) == [1, 2, 3, 10, 12, 13, 14]
+
+
 def test_a_repeated_sample_counts_once() -> None:
     samples = cpu([(0, 1.0), (10, 2.0)])
     (row,) = hours_of("vm", of_kind(samples + samples)).to_pylist()
