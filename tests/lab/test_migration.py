@@ -26,12 +26,13 @@ from virtflow.schemas.vocabulary import Conversion, Job
 
 FIELDS = {m.name: m.source for m in MIGRATION_METRICS if isinstance(m.source, Job)}
 SLOW_MBPS = 10
-POLL_SECONDS = 1.0
-GROWTH_SECONDS = 1.5
-NEAR_SECONDS = 0.4
-"""How near another client's answer must be; the tolerance is what the field grows in ``GROWTH_SECONDS``."""
-EVENT_SECONDS = 1.0
-"""From an event at libvirt to the scrape that shows it."""
+AGE_SECONDS = 1.5
+"""A scrape's numbers are no older, so that they differ from libvirt's of the same moment by no more than their growth in that time."""
+FRESH_SHARE = 0.9
+"""Of how many scrapes that holds on a machine that carries all of this; none is older than twice that."""
+GROWTH_SECONDS = 0.5
+NEAR_SECONDS = 0.2
+"""How near another client's answer must be to the moment of the numbers; the tolerance is what the field grows in ``GROWTH_SECONDS``."""
 SLACK_SECONDS = 1.0
 """Two cores carry two hypervisors, their guests, a broker and this test."""
 VCPU_LIMIT = 2.5
@@ -54,13 +55,13 @@ class Parts:
         return (first, second) if self.guest.uuid in first.virsh("list", "--uuid") else (second, first)
 
     def ended(self, since: float, uuid: str = "") -> VmMigration:
-        """The guest's first migration that ended after ``since``."""
+        """The guest's first migration that ended after ``since``, once both sides have told all they have to tell of it."""
         return self.tap.await_record(
             lambda one: (
                 one.uuid == (uuid or self.guest.uuid)
                 and one.result != "running"
                 and one.ended_timestamp_seconds > since
-                and (one.result != "completed" or one.type == "completed")
+                and (one.result != "completed" or (one.type == "completed" and not isnan(one.resumed_timestamp_seconds)))
             ),
             f"a migration ends after {since}",
         )
@@ -102,6 +103,11 @@ def test_numbers_are_libvirts_own_while_it_runs_and_when_it_has_ended(parts: Par
     assert len(running) > 10
     wrong = [line for seen in running for line in compare(seen, jobs, parts.guest)]
     assert not wrong, "\n".join(wrong[:20])
+    ages = sorted(
+        seen.time - (seen.value("vm_migration_updated_timestamp_seconds", uuid=parts.guest.uuid) or seen.time) for seen in running
+    )
+    assert sum(age <= AGE_SECONDS for age in ages) >= FRESH_SHARE * len(ages), ages
+    assert ages[-1] <= 2 * AGE_SECONDS, ages
     final = completed.statistics()
     expected = {name: value for name, value in job_numbers(final, completed=True).items() if not isnan(value)}
     assert {name: getattr(end, name) for name in expected} == expected
@@ -123,8 +129,6 @@ def compare(seen: Scrape, jobs: JobWatch, guest: Guest) -> list[str]:
     if taken is None:
         return []
     wrong = []
-    if seen.time - taken > POLL_SECONDS + 2 * SLACK_SECONDS:
-        wrong.append(f"numbers are {seen.time - taken:.2f} s old")
     page = jobs.around(taken, "memory_page_size", GROWTH_SECONDS)
     for name, source in FIELDS.items():
         value = seen.value(name, uuid=guest.uuid)
@@ -187,7 +191,7 @@ def test_a_post_copy_one(parts: Parts) -> None:
     migrating.succeed()
     end = parts.ended(begin)
     assert (end.result, end.kind, end.source, end.destination) == ("completed", "post_copy", source.name, destination.name)
-    assert end.paused_timestamp_seconds <= end.resumed_timestamp_seconds <= end.ended_timestamp_seconds + NEAR_SECONDS
+    assert end.paused_timestamp_seconds <= end.resumed_timestamp_seconds <= end.ended_timestamp_seconds + GROWTH_SECONDS
     parts.shown(end)
 
 
@@ -195,7 +199,6 @@ def test_there_and_back_five_times(parts: Parts) -> None:
     """Ten migrations in a row: ten records, one series at every scrape, no gap beyond a hand-over, no rate above the truth."""
     uuid = parts.guest.uuid
     ends: list[str] = []
-    ended: list[VmMigration] = []
     here, _ = parts.ends
     parts.pipeline.await_scrape(lambda seen: seen.value("vm_info", uuid=uuid, node=here.name) == 1, "the last hand-over is over")
     with Watch(parts.pipeline.address) as watch:
@@ -209,28 +212,13 @@ def test_there_and_back_five_times(parts: Parts) -> None:
             parts.shown(end)
             watch.await_scrapes(2)  # so that each end is seen before the next migration takes its place
             ends.append(end.id)
-            ended.append(end)
         watch.await_scrapes(15)
     assert len(set(ends)) == 10
-    delays = sorted(first_shown(watch, end) - end.ended_timestamp_seconds for end in ended)
-    assert delays[-1] < EVENT_SECONDS, delays
-    first: dict[float, float] = {}
-    for at, one in parts.tap.arrivals:
-        if one.id in ends and not isnan(one.updated_timestamp_seconds):
-            first.setdefault(one.updated_timestamp_seconds, at)
-    on_topic = sorted(at - taken for taken, at in first.items())
-    assert on_topic[int(len(on_topic) * 0.99)] < EVENT_SECONDS, on_topic[-5:]
     assert watch.longest_gap("vm_state", uuid=uuid) <= 2 * INTERVAL_SECONDS + SLACK_SECONDS
     assert watch.longest_gap("vm_cpu_seconds_total", uuid=uuid) <= 2 * INTERVAL_SECONDS + SLACK_SECONDS
     assert {value for _, value in watch.values("vm_conflict", uuid=uuid)} == {0}
     assert watch.drops("vm_cpu_seconds_total", uuid=uuid) <= 10
     assert fastest(list(watch.values("vm_cpu_seconds_total", uuid=uuid))) <= VCPU_LIMIT
-
-
-def first_shown(watch: Watch, end: VmMigration) -> float:
-    """When the first scrape was answered that shows this end."""
-    name, ended = "vm_migration_ended_timestamp_seconds", end.ended_timestamp_seconds
-    return min(one.time for one in watch.scrapes if one.value(name, uuid=end.uuid) == ended)
 
 
 def fastest(samples: list[tuple[float, float]], window_seconds: float = 5.0) -> float:
@@ -264,12 +252,16 @@ def test_five_at_once(parts: Parts) -> None:
 
 
 def test_a_save_is_no_migration(parts: Parts, tmp_path: Path) -> None:
-    """A save has passes, a job and completed statistics as well; none of that becomes a migration."""
-    node, _ = parts.ends
-    newest = max(one.revision for one in parts.tap.records() if one.uuid == parts.guest.uuid)
-    node.virsh("save", parts.guest.uuid, str(tmp_path / "state"))
-    node.virsh("restore", str(tmp_path / "state"))
-    parts.pipeline.await_scrape(
-        lambda seen: (seen.value("virtflow_node_events_total", node=node.name, kind="lifecycle_started") or 0) >= 1, "the restore is heard"
-    )
-    assert max(one.revision for one in parts.tap.records() if one.uuid == parts.guest.uuid) == newest
+    """A save has passes, a job and completed statistics as well; none of that becomes a migration.
+
+    One VM's events are followed in their order: what the save made is known by the time a real migration is.
+    """
+    source, destination = parts.ends
+    known = {one.id for one in parts.tap.records() if one.uuid == parts.guest.uuid}
+    source.virsh("save", parts.guest.uuid, str(tmp_path / "state"))
+    source.virsh("restore", str(tmp_path / "state"))
+    begin = time.time()
+    Migrating.begin(parts.guest, source, destination).succeed()
+    end = parts.ended(begin)
+    assert end.result == "completed"
+    assert {one.id for one in parts.tap.records() if one.uuid == parts.guest.uuid} == {*known, end.id}
