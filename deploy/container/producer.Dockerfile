@@ -1,21 +1,28 @@
 # The producer (and the simulator): what a hypervisor needs, and nothing of the centre.
 # It reads the host's libvirt over the read-only socket: -v /run/libvirt/libvirt-sock-ro:/run/libvirt/libvirt-sock-ro
+# libvirtd serves only users that the host knows: `useradd --system --uid 10001 virtflow` there, or run it with --user and one that is.
 # It writes its journal of undelivered events to a volume: -v virtflow:/var/lib/virtflow
-FROM python:3.13-slim-bookworm AS build
-RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev libvirt-dev pkg-config && rm -rf /var/lib/apt/lists/*
-RUN python -m venv /opt/virtflow
+# `scripts/bench images` makes the same without a container engine, from this file: it knows FROM, RUN, COPY, ENV, WORKDIR, USER, and no options
+# but --from.
+FROM debian:bookworm-slim AS python
+RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*
+
+FROM python AS build
+COPY deploy/container/libraries.sh /
+RUN /libraries.sh before
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev libvirt-dev pkg-config python3-dev python3-pip
 WORKDIR /src
 COPY requirements-producer.lock ./
-RUN /opt/virtflow/bin/pip install --no-cache-dir --require-hashes -r requirements-producer.lock
+RUN pip install --no-cache-dir --no-compile --target /opt/virtflow --require-hashes -r requirements-producer.lock
 COPY . .
-RUN /opt/virtflow/bin/pip install --no-cache-dir --no-deps .
+RUN pip install --no-cache-dir --no-compile --target /opt/virtflow --no-deps .
+RUN /libraries.sh after
 
-FROM python:3.13-slim-bookworm
-RUN apt-get update && apt-get install -y --no-install-recommends libvirt0 && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin virtflow \
+FROM python
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin virtflow \
     && install -d -o virtflow -m 700 /var/lib/virtflow
-COPY --from=build /opt/virtflow /opt/virtflow
-ENV PATH=/opt/virtflow/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+COPY --from=build /layer /
+ENV PATH=/opt/virtflow/bin:$PATH PYTHONPATH=/opt/virtflow PYTHONDONTWRITEBYTECODE=1 MALLOC_ARENA_MAX=1
 USER 10001
 ENTRYPOINT ["virtflow"]
 CMD ["producer"]
