@@ -8,9 +8,12 @@ A part is a module ``scripts/bench_NAME.py`` that ``scripts/benchmarks.py`` list
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -24,6 +27,8 @@ NOISE: Final = (
     f"A figure with ± had a spread above {SPREAD_BOUND:.0%} between its rounds (half of the distance between least and most, as a part of "
     "the median): the machine was too noisy for more than its order of magnitude."
 )
+
+LOCK_VARIABLE: Final = "VIRTFLOW_BENCH_LOCK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +70,15 @@ def figure(rounds: list[float], digits: int = 0) -> str:
     """The median of some rounds as text, with its spread where that is above the bound."""
     text, wide = f"{median(rounds):.{digits}f}", spread(rounds)
     return f"{text} ± {wide:.0%}" if wide > SPREAD_BOUND else text
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Holds the file that ``VIRTFLOW_BENCH_LOCK`` names, if any, so that several measurements on one machine take turns."""
+    path = os.environ.get(LOCK_VARIABLE)
+    if path is None:
+        yield
+        return
+    with Path(path).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
