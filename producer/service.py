@@ -11,6 +11,7 @@ A sink never waits: it is called on the sampling thread. ``sink.outgoing()`` tel
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -160,6 +161,9 @@ def run(settings: Settings, stop: Stop) -> None:
     events = EventPublisher(settings, node_name(settings), codec=codec)
     guests = guest_agents(settings)
     source = Sampler(settings, events=events.offer, elsewhere=guests)
+    # What is loaded by now stays until the end: no collection needs to look at it again.
+    gc.collect()
+    gc.freeze()
     notify("READY=1")
     try:
         rounds(settings, source, stop, WithEvents(publisher, events), guests)

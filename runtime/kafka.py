@@ -35,6 +35,8 @@ _SAFE_PRODUCER: Final[ClientSettings] = {
     # murmur2 agrees with the Java client's partitioner, so that a key keeps its partition whoever produces.
     "partitioner": "murmur2_random",
     "compression.type": "zstd",
+    # The library's default of 3 clears a megabyte of tables for each message and makes them 1 % smaller.
+    "compression.level": 1,
     "message.max.bytes": 1_000_000,
 }
 
