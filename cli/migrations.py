@@ -176,7 +176,7 @@ def cells(migration: VmMigration, now: float, longest: int = NAME_LENGTH) -> tup
         str(migration.memory_iteration) if migration.memory_iteration >= 0 else "",
         duration(migration.elapsed_seconds),
         f"in {duration(seconds)}" if running and not math.isnan(seconds) else ago(migration.ended_timestamp_seconds, now),
-        printable(verdict(migration), 80),
+        printable(verdict(migration), 80) if running or migration.reason else "",
     )
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from virtflow.cli.table import printable
 from virtflow.schemas import jobs
-from virtflow.schemas.records import NodeSnapshot, Record, VmEvent, VmMigration
+from virtflow.schemas.records import NodeSnapshot, NodeStatus, Record, VmEvent, VmMigration
 from virtflow.schemas.states import reason_word, state_word
 from virtflow.schemas.vocabulary import ABSENT_LONG
 
@@ -56,6 +56,8 @@ def line(record: Record) -> str:
 
             way = f"{record.source or '?'} -> {record.destination or '?'}"
             words = [record.name or record.uuid, way, record.result, verdict(record)]
+        case NodeStatus():
+            words = [record.node, f"round {record.sequence}", _health(record)]
         case NodeSnapshot():
             words = [record.node, f"round {record.sequence}", f"up {record.health.up}", f"{len(record.vms)} VMs"]
         case _:
@@ -63,6 +65,11 @@ def line(record: Record) -> str:
             told = " ".join(f"{name}={value}" for name, value in list(fields.items())[:FIELDS_SHOWN])
             words = [getattr(record, "node", ""), getattr(record, "name", ""), told]
     return "  ".join(printable(word, LINE_LENGTH) for word in words if word)
+
+
+def _health(status: NodeStatus) -> str:
+    fields = as_json(status)["health"]
+    return " ".join(f"{name}={value}" for name, value in list(fields.items())[:FIELDS_SHOWN] if not isinstance(value, list | dict))
 
 
 def _event(event: VmEvent) -> str:

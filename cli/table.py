@@ -9,6 +9,9 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+LAST_COLUMN = 26
+"""Columns of the terminal that are enough of a table's last column, its distance included."""
+
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()) -> None:
     """Prints ``rows`` below ``head``; the columns ``right`` are aligned to the right. Cells are made printable."""
@@ -31,15 +34,21 @@ def plain(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[i
 
 
 def fitted(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int], columns: int, spare: Sequence[str]) -> str:
-    """The plain table for a terminal of so many columns: what is ``spare`` (names in ``head``) goes first, in that order, then lines are cut."""
+    """The plain table for a terminal of so many columns: what is ``spare`` (names in ``head``) goes first, in that order, then lines are cut.
+
+    The last column may be cut down to its begin before another one goes.
+    """
 
     def table(kept: Sequence[int]) -> list[str]:
         mine = frozenset(place for place, n in enumerate(kept) if n in right)
         return plain([head[n] for n in kept], [[row[n] for n in kept] for row in rows], mine).splitlines()
 
+    def least(kept: Sequence[int]) -> int:
+        return max(map(_width, table(kept[:-1]))) + LAST_COLUMN
+
     kept = list(range(len(head)))
     for name in spare:
-        if max(map(_width, table(kept))) <= columns:
+        if min(max(map(_width, table(kept))), least(kept)) <= columns:
             break
         kept = [n for n in kept if head[n] != name]
     return "\n".join(cut(line, columns) for line in table(kept))

@@ -95,7 +95,7 @@ def test_tap_prints_decoded_records_for_jq(broker: Broker, writer: TopicWriter) 
     [
         (("tap", "metrics", "--vm", "vm-2", "--count", "1"), "vm-2"),
         (("tap", "metrics", "--vm", uuid(2), "--count", "1"), "vm-2"),
-        (("tap", "nodes", "--node", "node-1", "--count", "1"), "node-1"),
+        (("tap", "nodes", "--node", "node-1", "--count", "1"), "node-1  round 0  up=1"),
         (("tap", "migrations", "--vm", "web-1", "--count", str(len(STATES))), "a -> b  completed"),
         (("tap", "events", "--node", "b", "--count", "2"), "resumed (migrated)"),
     ],
