@@ -15,6 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from virtflow.producer.merge import PROBED, RESPONSIVE
 from virtflow.schemas import states
 from virtflow.schemas.records import Disk, Nic, VmInventory
 
@@ -147,7 +148,7 @@ def _vm(seed: int, node: str, slot: int, number: int) -> _Vm:
     parts += [_disk(dice, index) for index in range(disks)]
     parts += [_nic(dice, slot, index) for index in range(nics)]
     if running >= SHUT_OFF_VMS:
-        parts.append(_cpu(dice, vcpus))
+        parts += [_cpu(dice, vcpus), _Part({PROBED: 1, RESPONSIVE: 1}, {}, {})]
     fixed = _state(running) | {"vcpu.current": vcpus, "vcpu.maximum": vcpus, "block.count": disks, "net.count": nics}
     rates: dict[str, float] = {}
     levels: dict[str, tuple[int, int]] = {}
