@@ -97,6 +97,7 @@ class GuestAgents:
         self._restarts = Restarts(guest.restart_maximum_seconds, rng)
         self._counted: Counter[str] = Counter()
         self._periods = 0
+        self._host_lost = 0
         self._failing: set[str] = set()
         self._lock = threading.Lock()
         self._life: _Life | None = None
@@ -125,8 +126,7 @@ class GuestAgents:
 
     def host_lost(self, calls: int) -> None:
         """So many calls of the producer's own are lost: they count against the same cap."""
-        with self._lock:
-            self.schedule.observe(HostLost(calls), time.monotonic())
+        self._host_lost = calls  # observed by the thread: what follows from it are calls, which nobody else can make
 
     @property
     def lost(self) -> int:
@@ -185,6 +185,7 @@ class GuestAgents:
             now = time.monotonic()
             if self._life is not None:
                 self._watch(self._life, now)
+            self._observe(HostLost(self._host_lost), now)
             self._observe(Ticked(), now)
             self._report()
             if self.schedule.settled:

@@ -162,3 +162,16 @@ def test_it_ends_with_the_producer(uri: str, stopped: bool) -> None:  # noqa: FB
             os.kill(process, signal.SIGSTOP)
         parent.kill()
     await_true(lambda: not exists(process), WAIT_SECONDS, "it is gone")
+
+
+def test_what_the_producer_tells_costs_no_turn(uri: str) -> None:
+    """It comes from another thread, all the time; the calls that follow from it are made, none is waited for in vain."""
+    with running(settings(uri)) as guests:
+        await_process(guests)
+
+        def answered() -> bool:
+            guests.host_lost(0)
+            return guests.health().calls.get("answered", 0) >= 20
+
+        await_true(answered, WAIT_SECONDS, "twenty calls are answered")
+        assert set(guests.health().calls) == {"answered"}
