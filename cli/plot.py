@@ -49,6 +49,11 @@ class Frame:
         room = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
         return cls(min(times), max(*times, min(times) + 1.0), low - room if low < 0 or low > room else 0.0, high + room)
 
+    def moment(self, seconds: float) -> str:
+        """A time on the axis, in UTC: to the second where all is within an hour."""
+        form = "%Y-%m-%d %H:%M:%S" if self.right - self.left < 3_600 else "%Y-%m-%d %H:%M"  # noqa: PLR2004, an hour
+        return time.strftime(form, time.gmtime(seconds))
+
     def at(self, point: tuple[float, float], size: tuple[int, int]) -> tuple[int, int]:
         """Where a point is on a raster of that size, from the top left."""
         across = (point[0] - self.left) / (self.right - self.left)
@@ -70,7 +75,7 @@ def in_terminal(curves: Sequence[Curve], title: str) -> str:
         value = frame.high - (frame.high - frame.low) * number / (ROWS - 1)
         label = short(value) if number % 5 == 0 else ""
         lines.append(f"{label:>11} │" + "".join(chr(0x2800 + bits) for bits in row))
-    first, last = _moment(frame.left), _moment(frame.right)
+    first, last = frame.moment(frame.left), frame.moment(frame.right)
     lines.append(" " * 13 + first + last.rjust(max(0, width - len(first))))
     return "\n".join(lines + [f"{'':13}{curve.name}" for curve in curves])
 
@@ -90,7 +95,7 @@ def as_png(curves: Sequence[Curve], title: str, file: Path) -> None:
         draw.line((left, y, left + size[0], y), fill="#dddddd")
         draw.text((8, y - 6), short(value), fill="black")
         x = left + round(size[0] * part / 5)
-        draw.text((x - 55, top + size[1] + 8), _moment(frame.left + (frame.right - frame.left) * part / 5), fill="black")
+        draw.text((x - 55, top + size[1] + 8), frame.moment(frame.left + (frame.right - frame.left) * part / 5), fill="black")
     for number, curve in enumerate(curves):
         colour = COLOURS[number % len(COLOURS)]
         for start, end in _strokes(curve):
@@ -129,7 +134,3 @@ def _line(start: tuple[int, int], end: tuple[int, int]) -> list[tuple[int, int]]
     return [
         (start[0] + round((end[0] - start[0]) * n / steps), start[1] + round((end[1] - start[1]) * n / steps)) for n in range(steps + 1)
     ]
-
-
-def _moment(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))

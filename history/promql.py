@@ -16,7 +16,7 @@ from virtflow.history.grid import STALE, Sight, counter, gauge
 from virtflow.history.layout import COLUMN_OF, COLUMNS, INVENTORY_ROWS, SAMPLES, Column
 from virtflow.history.protocol import Asked, Match, Matcher, ProtocolError, Series
 from virtflow.history.rolling import between
-from virtflow.history.rollup import DAY_SECONDS, HOUR_SECONDS, arriving, without
+from virtflow.history.rollup import DAY_SECONDS, HOUR_SECONDS, SPEAKS_BY, arriving, without
 from virtflow.history.store import Store, translated
 from virtflow.history.tiers import DAYS, HOURS, RAW, Tier
 from virtflow.runtime.settings import Settings
@@ -138,8 +138,7 @@ class Reader:
             return rows
         of_vm = between("time", *_seconds(rows.column("time"))) & (pc.field("kind") == "vm") & pc.field("uuid").isin(shared)
         del wanted
-        keys = ["uuid", "node", "boot_id", "sequence", "time", STATE, REASON]
-        return without(rows, arriving(self._rows(SAMPLES, keys, of_vm)))
+        return without(rows, arriving(self._rows(SAMPLES, SPEAKS_BY, of_vm)))
 
     def _slices(self, name: str, rows: pa.Table) -> Iterator[Slice]:
         """Where each series' rows are: they change with VM, device, name, and for info metrics with what is told."""

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from virtflow.history.arrays import DAY_SECONDS
 from virtflow.history.layout import DAILY, HOURLY, KINDS, SAMPLES, TIME
-from virtflow.history.rollup import HOUR_SECONDS, arriving, days_of, hours_of, newest, sequence_of_columns, without
+from virtflow.history.rollup import HOUR_SECONDS, SPEAKS_BY, arriving, days_of, hours_of, newest, sequence_of_columns, without
 from virtflow.history.store import FencedError, File, Opened, StorageError, Store
 
 ROLLED: Final = "virtflow/rolled"
@@ -105,7 +105,7 @@ class Rolling:
     def _roll_hour(self, hour: int) -> None:
         within = between("time", hour * HOUR_SECONDS, (hour + 1) * HOUR_SECONDS)
         files = [file for file in self._samples.files() if overlaps(file, hour, hour)]
-        silent = arriving(self._read(within & (pc.field("kind") == "vm"), _ARRIVING))
+        silent = arriving(self._read(within & (pc.field("kind") == "vm"), SPEAKS_BY))
         rows = [
             hours_of(kind, without(samples, silent), self._before(kind, hour, samples))
             for kind in KINDS.values()
@@ -152,9 +152,6 @@ class Rolling:
                 hours = self._hourly.dataset().to_table(filter=within & (pc.field("kind") == kind) & bucket)
                 parts.append(days_of(kind, hours))
         self._daily_kept.replace(day * 24, day * 24 + 23, [part for part in parts if part.num_rows])
-
-
-_ARRIVING: Final = ("uuid", "node", "boot_id", "sequence", "time", "vm_state", "vm_state_reason")
 
 
 class Kept:

@@ -272,10 +272,14 @@ def newest(hours: pa.Table) -> pa.Table:
     return hours.take(pa.array(order[ends]))
 
 
+SPEAKS_BY: Final = ("uuid", "node", "boot_id", "sequence", "time", "vm_state", "vm_state_reason")
+"""The columns by which it is known which samples speak for their VM."""
+
+
 def arriving(samples: pa.Table) -> pa.Table:
     """Keys of samples that do not speak for their VM: it arrives there or is gone, while another node has it too.
 
-    ``samples`` are rows of kind vm with key, time, state and reason. Paused for its migration a VM is on both nodes: it speaks where it
+    ``samples`` are rows of kind vm with ``SPEAKS_BY``. Paused for its migration a VM is on both nodes: it speaks where it
     ran until then, since the last of what its process counted is seen only there.
     """
     state, reason = (pc.fill_null(samples.column(name), -1) for name in ("vm_state", "vm_state_reason"))

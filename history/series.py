@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from virtflow.history.layout import COLUMN_OF, SAMPLES, TIME, Column
 from virtflow.history.query import Query
 from virtflow.history.rolling import between
-from virtflow.history.rollup import HOUR_SECONDS, periods_of
+from virtflow.history.rollup import HOUR_SECONDS, SPEAKS_BY, arriving, periods_of, without
 from virtflow.history.store import Store, translated
 from virtflow.history.tiers import RAW, Tier, step_for, tier_for
 from virtflow.runtime.settings import History
@@ -96,12 +96,16 @@ def _of_name(store: Store, settings: History, name: str) -> list[str]:
 
 
 def _raw(store: Store, column: Column, uuids: list[str], asked: Range, step: float) -> pa.Table:
-    """Every sample, or what each step makes of them."""
+    """Every sample of a node where the VM speaks, or what each step makes of them."""
     before = HOUR_SECONDS if step else 0
-    wanted = (pc.field("kind") == column.kind) & between("time", asked.start - before, asked.end) & pc.field("uuid").isin(uuids)
-    columns = [*KEY, "node", "boot_id", "sequence", "interval_seconds", column.name]
+    wanted = between("time", asked.start - before, asked.end) & pc.field("uuid").isin(uuids)
+    columns = dict.fromkeys([*KEY, "node", "boot_id", "sequence", "interval_seconds", column.name])
     with translated(str(store)):
-        samples = store.open(SAMPLES).dataset().to_table(columns=columns, filter=wanted)
+        dataset = store.open(SAMPLES).dataset()
+        samples = dataset.to_table(columns=list(columns), filter=wanted & (pc.field("kind") == column.kind))
+        if len(samples.column("node").unique()) > 1:
+            speaks = dataset.to_table(columns=list(SPEAKS_BY), filter=wanted & (pc.field("kind") == "vm"))
+            samples = without(samples, arriving(speaks))
     order = [(name, "ascending") for name in ("uuid", "device", "time")]
     if not step:
         points = samples.filter(samples.column(column.name).is_valid()).select([*KEY, column.name])

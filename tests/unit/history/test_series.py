@@ -1,0 +1,46 @@
+"""Ranges of a VM that two nodes report: only the node where it runs is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from virtflow.history.layout import SAMPLES
+from virtflow.history.repeats import Sequences
+from virtflow.history.series import Range, series
+from virtflow.history.store import Store
+from virtflow.history.write import TableWriter
+from virtflow.runtime.settings import History
+from virtflow.schemas.records import VmMetrics
+from virtflow.schemas.states import PAUSED, PAUSED_MIGRATION, RUNNING
+
+VM = "11111111-2222-4333-8444-555555555555"
+START = 1_790_000_000.0 // 3_600 * 3_600
+
+
+def sample(at: float, node: str, state: tuple[int, int], cpu: float) -> VmMetrics:
+    """One sample at ten seconds' interval."""
+    known = {"uuid": VM, "name": "vm", "node": node, "boot_id": node, "sequence": int(at), "collected": START + at, "interval": 10.0}
+    return VmMetrics(**known, state=state[0], state_reason=state[1], cpu_seconds_total=cpu)  # type: ignore[arg-type]
+
+
+def test_where_a_vm_only_arrives_it_is_not_asked(tmp_path: Path) -> None:
+    """It arrives on one node while it runs on another since before anybody looked: what it had used by then is nobody's growth."""
+    settings = History(path=str(tmp_path), raw_days=36_500)
+    store = Store(settings)
+    writer = TableWriter(store.make(SAMPLES), Sequences())
+    writer.begin(["p"], 0)
+    samples = [
+        each
+        for at in (0.0, 10.0, 20.0, 30.0)
+        for each in (
+            sample(at, "there", (PAUSED, PAUSED_MIGRATION), 0.1),
+            sample(at + 1, "here", (RUNNING, 1), 58.0 + at / 10),
+        )
+    ]
+    for offset, each in enumerate(samples):
+        writer.take("p", offset, each)
+    writer.commit()
+    every = series(store, settings, Range("vm_cpu_seconds_total", (VM,), START, START + 60, 0)).points
+    assert every.column("value").to_pylist() == [58.0, 59.0, 60.0, 61.0]
+    stepped = series(store, settings, Range("vm_cpu_seconds_total", (VM,), START, START + 60, 20)).points
+    assert sum(stepped.column("increase").to_pylist()) == 3.0
