@@ -137,6 +137,8 @@ class Partitions:
                     raise
                 missing.append(topic)
                 continue
+            except TimeoutError as error:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from error  # noqa: SLF001, the client's own name
             if topic not in held:
                 found |= {(topic, partition.id) for partition in described.partitions}
                 ids[topic] = str(described.topic_id)

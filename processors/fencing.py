@@ -73,8 +73,8 @@ class Fence:
     async def _listed(self) -> dict[str, str]:
         try:
             return await asyncio.to_thread(self._members)
-        except KafkaException as error:
-            _LOG.info("can't see who is in group %s: %s", self._group, error)
+        except (KafkaException, TimeoutError) as error:
+            _LOG.info("can't see who is in group %s: %s", self._group, error or "no answer")
             return {}
 
 
