@@ -74,7 +74,7 @@ class Fence:
         try:
             return await asyncio.to_thread(self._members)
         except (KafkaException, TimeoutError) as error:
-            _LOG.info("can't see who is in group %s: %s", self._group, error or "no answer")
+            _LOG.info("can't see who is in group %s: %s", self._group, str(error) or "no answer")
             return {}
 
 
