@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from scripts import benchmarks
+from scripts import benchmarks, scale
 from scripts.bench_hops import Data, rivals
-from scripts.bench_pipeline import Load, measure
+from scripts.bench_pipeline import measure
+from scripts.centre_processes import Load
 
 
 def test_the_page_is_generated_from_the_results() -> None:
-    assert benchmarks.PAGE.read_text() == benchmarks.page(json.loads(benchmarks.RESULTS.read_text()))
+    results = json.loads(benchmarks.RESULTS.read_text())
+    assert benchmarks.PAGE.read_text() == benchmarks.page(results)
+    assert benchmarks.SCALE.read_text() == scale.page(results)
 
 
 def test_the_usual_ways_cost_more() -> None:
@@ -26,6 +29,6 @@ def test_the_usual_ways_cost_more() -> None:
 
 @pytest.mark.parametrize("load", [Load(nodes=2, vms=20, interval_seconds=1.0, seconds=5.0, scrape_seconds=1.0)])
 def test_the_pipelines_measurement_sees_fresh_samples(load: Load, tmp_path: Path) -> None:
-    seen = measure(load, tmp_path)
+    seen = measure(load, tmp_path, warm_seconds=1.0)
     assert seen["lag_seconds"]["median"] < 5.0
     assert seen["scrape"]["series"] > 30 * seen["vms"]
