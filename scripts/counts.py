@@ -1,6 +1,6 @@
 """What each hop of the data does, in counts that are the same on a slow and on a fast machine: the guard against getting dearer unseen.
 
-    python -m scripts.counts            says what differs from tests/bench/counts.json
+    python -m scripts.counts            says what differs from tests/counts/counts.json
     python -m scripts.counts --write    writes it anew, when a change is meant
 
 Counted over some rounds of simulated VMs after a first one: calls of functions (Python's own and built-in ones) per VM-sample, objects
@@ -30,9 +30,9 @@ from virtflow.runtime.settings import History
 from virtflow.schemas.metrics import METRICS
 from virtflow.schemas.records import NodeSnapshot, VmMetrics
 
-BASELINE: Final = Path(__file__).resolve().parent.parent / "tests" / "bench" / "counts.json"
+BASELINE: Final = Path(__file__).resolve().parent.parent / "tests" / "counts" / "counts.json"
 COMMAND: Final = "python -m scripts.counts --write"
-ALLOWED: Final = 1.02
+ALLOWED: Final = 1.05
 """Times the baseline that a count may be."""
 ALLOWED_ELSEWHERE: Final = 1.25
 """The same on another Python than the baseline's: interpreters call differently."""
