@@ -1,0 +1,222 @@
+"""One host's collectors in turn: what a VM's sample costs the collector and libvirtd, its memory, its start and its size.
+
+A real libvirtd with many VMs whose CPUs are halted: every counter is there, and QEMU takes no CPU from what is measured. Each
+collector runs alone, as a service of that host, for some samples; then the next one, and all of them again for several rounds.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from scripts.bench_node_collectors import FLOOR, Collector, Place, collectors
+from scripts.bench_part import Asked, figure, origin, quiet
+from scripts.documents import table
+from scripts.rivals import installed_bytes, refused
+from tests.support.broker import Broker
+from tests.support.lab import Lab, LabError, Node, Process, await_true
+from tests.support.lab_guest import make_disk, paused_xml
+from virtflow.runtime.configuration import load
+from virtflow.runtime.topic_admin import TopicAdmin
+
+VMS: Final = (1, 100, 500)
+ROUNDS: Final = 3
+SAMPLES: Final = 10
+INTERVAL_SECONDS: Final = 1.0
+READY_SECONDS: Final = 90.0
+POLL_SECONDS: Final = 0.02
+DESCRIPTIONS_A_ROUND: Final = 16
+"""VMs whose XML virtflow reads in a round at most while it starts: it is measured after that, as it runs the rest of its life."""
+HALT: Final = bytes.fromhex("faf4ebfd")
+"""cli; hlt; jmp to the hlt: what these VMs have in place of a firmware, at the address where a CPU begins."""
+ROM_BYTES: Final = 0x10000
+RESET_BYTES: Final = 16
+"""A CPU begins so many bytes before the end of the firmware."""
+BATCH: Final = 25
+RATIO_GOAL: Final = 1.15
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One collector in one round: microseconds of CPU per VM-sample, MiB, seconds."""
+
+    client: float
+    daemon: float
+    values: float
+    resident: float
+    private: float
+    start: float
+    wall: float
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process with all the threads it ever had, to the nanosecond (source: clock_getcpuclockid(3), by its kernel ABI)."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def memory_mib(pid: int) -> tuple[float, float]:
+    """Resident memory of a process, and the part of it that is its own alone: no file's."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = [int(status.partition(f"{key}:")[2].split()[0]) / 1024 for key in ("VmRSS", "RssAnon")]
+    return found[0], found[1]
+
+
+def start_halted(node: Node, numbers: Sequence[int], folder: Path) -> None:
+    """Starts VMs whose CPU halts at its first instruction."""
+    rom = folder / "halt.rom"
+    rom.write_bytes(HALT.rjust(ROM_BYTES - RESET_BYTES + len(HALT), b"\xf4").ljust(ROM_BYTES, b"\xf4"))
+    for start in range(0, len(numbers), BATCH):
+        commands = []
+        for number in numbers[start : start + BATCH]:
+            path, disk = folder / f"{number}.xml", make_disk(folder / f"{number}.img")
+            path.write_text(
+                paused_xml(f"bench-{number:04d}", str(uuid4()), disk).replace("</os>", f"<loader type='rom'>{rom}</loader></os>")
+            )
+            commands.append(f"create {path}")
+        node.virsh("; ".join(commands), timeout_seconds=600.0)
+
+
+def measure(folder: Path, counts: Sequence[int] = VMS, rounds: int = ROUNDS) -> dict[str, Any]:
+    """All collectors at every number of VMs."""
+    rows: list[dict[str, Any]] = []
+    with Lab(nodes=1) as lab, Broker(folder / "broker", host=lab.network.address(254)) as broker:
+        admin = TopicAdmin(load(None, {"VIRTFLOW_KAFKA_BOOTSTRAP_SERVERS": broker.address}))
+        admin.create(admin.states(), dry_run=False)
+        place = Place(lab.nodes[0], broker.address, folder, INTERVAL_SECONDS)
+        known, failures = collectors(place)
+        running = 0
+        for count in counts:
+            start_halted(place.node, range(running, count), folder)
+            running = count
+            found: dict[str, list[Seen]] = {each.name: [] for each in known}
+            for number in range(rounds):
+                with quiet():
+                    for each in known if number % 2 == 0 else reversed(known):
+                        found[each.name].append(_look(place, each, count))
+                        print(count, each.name, found[each.name][-1], file=sys.stderr)
+            rows += [{"vms": count, "collector": name, "rounds": [asdict(one) for one in seen]} for name, seen in found.items()]
+    failures |= refused()
+    sizes = {each.name: installed_bytes(each.package) for each in known if each.package}
+    return {"rows": rows, "failures": failures, "installed_bytes": sizes, "samples": SAMPLES, "interval_seconds": INTERVAL_SECONDS}
+
+
+def _look(place: Place, collector: Collector, vms: int) -> Seen:
+    """The collector's start, its way into steadiness, and then some samples of it."""
+    watch = collector.watch(place)
+    log = place.folder / f"{collector.name.replace(' ', '-').replace('/', '-')}.log"
+    began = time.monotonic()
+    process = place.node.spawn(collector.command(place), log, collector.environment)
+    try:
+        await_true(watch.arrived, READY_SECONDS, f"{collector.name} shows its VMs (see {log})")
+        started = time.monotonic() - began
+        if collector.settles:
+            time.sleep(INTERVAL_SECONDS * (2 + -(-vms // DESCRIPTIONS_A_ROUND)))
+        return _sampled(place.node, process, watch.sample, (vms, started), pulled=collector.pulled)
+    finally:
+        _end(process)
+        watch.close()
+
+
+def _sampled(node: Node, process: Process, sample: Callable[[], float], about: tuple[int, float], *, pulled: bool) -> Seen:
+    """Some samples on the interval's grid; one that takes longer than that delays the next."""
+    vms, started = about
+    sample()
+    client, daemon, began = cpu_seconds(process.pid), cpu_seconds(node.libvirtd.pid), time.monotonic()
+    walls, values = [], 0.0
+    for _ in range(SAMPLES):
+        begin = time.monotonic()
+        values = sample()
+        walls.append(time.monotonic() - begin)
+        time.sleep(max(0.0, begin + INTERVAL_SECONDS - time.monotonic()))
+    elapsed = time.monotonic() - began
+    samples = (SAMPLES if pulled else elapsed / INTERVAL_SECONDS) * vms
+    resident, private = memory_mib(process.pid)
+    return Seen(
+        client=(cpu_seconds(process.pid) - client) / samples * 1e6,
+        daemon=(cpu_seconds(node.libvirtd.pid) - daemon) / samples * 1e6,
+        values=values / vms,
+        resident=resident,
+        private=private,
+        start=started,
+        wall=statistics.median(walls),
+    )
+
+
+def _end(process: Process) -> None:
+    try:
+        process.stop(10.0)
+    except LabError:
+        process.kill()
+
+
+def run(asked: Asked) -> dict[str, Any]:
+    """See ``bench_part``."""
+    return measure(asked.folder)
+
+
+def section(found: dict[str, Any]) -> list[str]:
+    """The part of the page."""
+    counts = sorted({row["vms"] for row in found["rows"]})
+    parts = [
+        "## One host's collectors, side by side",
+        origin(found, "scripts/bench node"),
+        (
+            f"{len(found['rows'][0]['rounds'])} rounds of {found['samples']} samples at {found['interval_seconds']:g} s of each collector, in turn, "
+            "on a real libvirtd whose VMs have two vCPUs, a disk and a network interface, and a halted CPU. µs are CPU time of a VM's sample; "
+            "memory is what is resident, of which the own part is no file's; the start is the time until the first values can be had; the wall "
+            "time is a scrape's, where there is one."
+        ),
+    ]
+    for count in counts:
+        rows = [row for row in found["rows"] if row["vms"] == count]
+        floor = next(statistics.median(_each(row, "daemon")) for row in rows if row["collector"] == FLOOR)
+        parts += [f"### {count} VM{'s' if count > 1 else ''}", table(HEAD, [_line(row, floor) for row in rows])]
+    sizes = [(name, f"{size / 1e6:.1f} MB") for name, size in found["installed_bytes"].items()]
+    parts += [
+        "### Installed",
+        "Without Python, libvirt's client library and libc, which all share.",
+        table(("collector", "on disk"), sizes),
+    ]
+    if found["failures"]:
+        parts += ["### Not to be had", table(("rival", "why"), sorted(found["failures"].items()))]
+    return parts
+
+
+HEAD: Final = (
+    "collector",
+    "values a VM",
+    "client µs",
+    "client µs per value",
+    "libvirtd µs",
+    "times the bulk call",
+    "memory MiB",
+    "own MiB",
+    "start s",
+    "wall ms",
+)
+
+
+def _each(row: dict[str, Any], name: str) -> list[float]:
+    return [one[name] for one in row["rounds"]]
+
+
+def _line(row: dict[str, Any], floor: float) -> tuple[str, ...]:
+    values = statistics.median(_each(row, "values"))
+    return (
+        row["collector"],
+        f"{values:.0f}",
+        figure(_each(row, "client")),
+        figure([client / values for client in _each(row, "client")], 2),
+        figure(_each(row, "daemon")),
+        f"{statistics.median(_each(row, 'daemon')) / floor:.2f}",
+        figure(_each(row, "resident")),
+        figure(_each(row, "private")),
+        figure(_each(row, "start"), 1),
+        f"{statistics.median(_each(row, 'wall')) * 1000:.0f}",
+    )

@@ -1,0 +1,107 @@
+"""The programs that virtflow is measured against: installed from Debian, built from Go modules, or refused with the reason."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from scripts.go_toolchain import go
+
+DEBIAN: Final[dict[str, tuple[str, ...]]] = {
+    "prometheus-libvirt-exporter": ("prometheus-libvirt-exporter",),
+    "collectd": ("collectd-core", "libprotobuf-c1", "libmicrohttpd12"),
+}
+"""Packages by the program that they bring: collectd's plugins are linked with libraries that its package only recommends."""
+GO_MODULES: Final[dict[str, str]] = {
+    "inovex prometheus-libvirt-exporter": "github.com/inovex/prometheus-libvirt-exporter",
+    "Tinkoff libvirt-exporter": "github.com/Tinkoff/libvirt-exporter",
+}
+"""Exporters that are to be had as Go modules only."""
+INSTALL_SECONDS: Final = 600.0
+LOOKUP_SECONDS: Final = 120.0
+
+
+class Missing(Exception):  # noqa: N818, it is what it is
+    """A rival is not to be had: the reason in the words of what should have brought it."""
+
+
+def debian_program(name: str) -> str:
+    """The path of a program from Debian's packages, installed where it is missing; raises ``Missing``."""
+    if found := shutil.which(name):
+        return found
+    if shutil.which("apt-get") is None:
+        raise Missing(f"no apt-get here to install {' '.join(DEBIAN[name])} with")
+    command = ["apt-get", "-qq", "-y", "--no-install-recommends", "install", *DEBIAN[name]]
+    # Debian starts a package's service as it installs it, unless the policy file says no.
+    policy = Path("/usr/sbin/policy-rc.d")
+    ours = not policy.exists()
+    try:
+        if ours:
+            policy.write_text("#!/bin/sh\nexit 101\n")
+            policy.chmod(0o755)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Missing(f"{' '.join(command)}: {error}") from error
+    finally:
+        if ours:
+            policy.unlink(missing_ok=True)
+    found = shutil.which(name)
+    if done.returncode or found is None:
+        raise Missing(f"{' '.join(command)} failed: {done.stderr.strip()[-300:]}")
+    return found
+
+
+def refused() -> dict[str, str]:
+    """Why exporters that are Go modules can't be built, by name; those that the module proxy has are missing here."""
+    found = {}
+    for name, module in GO_MODULES.items():
+        done = subprocess.run(
+            [str(go()), "list", "-m", f"{module}@latest"], cwd="/", capture_output=True, text=True, check=False, timeout=LOOKUP_SECONDS
+        )
+        if done.returncode:
+            # The address of whoever refused is of no interest to readers.
+            found[name] = " ".join(re.sub(r"https?://\S+:?", "", done.stderr).split())[:300]
+    return found
+
+
+def installed_bytes(package: str) -> int:
+    """What a collector takes on disk: a Debian package's own size, a program's, or all distributions of a Python requirement."""
+    if package.startswith("/"):
+        return Path(package).stat().st_size
+    if package.startswith("virtflow"):
+        return _python_bytes(package)
+    told = subprocess.run(["dpkg-query", "-W", "-f", "${Installed-Size}", package], capture_output=True, text=True, check=True)
+    return int(told.stdout) * 1024
+
+
+def _python_bytes(requirement: str) -> int:
+    """The files of every distribution that a requirement needs, Python itself apart."""
+    extras = frozenset(requirement.partition("[")[2].rstrip("]").split(","))
+    wanted, seen, total = [("virtflow", extras)], set(), 0
+    while wanted:
+        name, chosen = wanted.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        distribution = metadata.distribution(name)
+        total += sum(path.stat().st_size for entry in distribution.files or [] if (path := Path(str(entry.locate()))).is_file())
+        wanted += [one for text in distribution.requires or [] if (one := _needed(text, chosen))]
+    # Ours is installed in place while it is worked on, so that its folder says how large it is.
+    return total + sum(path.stat().st_size for part in ("schemas", "runtime", "producer", "cli") for path in _sources(part))
+
+
+def _sources(part: str) -> list[Path]:
+    return [path for path in (Path(__file__).resolve().parent.parent / part).rglob("*") if path.suffix in {".py", ".avsc"}]
+
+
+def _needed(requirement: str, extras: frozenset[str]) -> tuple[str, frozenset[str]] | None:
+    from packaging.requirements import Requirement
+
+    one = Requirement(requirement)
+    if one.marker is not None and not any(one.marker.evaluate({"extra": extra}) for extra in extras | {""}):
+        return None
+    return one.name, frozenset(one.extras)
