@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from tests.support.strategies import records
 from virtflow.history.intake import Intake
 from virtflow.history.layout import SAMPLES
 from virtflow.history.raw import RawSamples
-from virtflow.history.repeats import Sequences
+from virtflow.history.repeats import Key, Sequences
 from virtflow.history.samples import sample_rows
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History
@@ -167,3 +168,26 @@ def test_older_schemas_are_read_at_once_too() -> None:
     rows, intake = at_once([*WHOLE[:4], *messages[4:]])
     assert intake.one_by_one == 0
     assert alike(rows) == alike(one_by_one(WHOLE)[0])
+
+
+SEEN = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 12)), max_size=40)
+
+
+@given(SEEN, SEEN)
+def test_repeats_are_sorted_out_at_once_as_one_by_one(stored: list[tuple[str, int]], come: list[tuple[str, int]]) -> None:
+    """Which of many samples are new, and that all of them are known afterwards."""
+    keys: list[Key] = [("vm", "node", boot) for boot in "ab"]
+    known, left = Sequences(), set(stored)
+    for boot, number in stored:
+        known.learn(("vm", "node", boot), number, number)
+    owners, numbers = np.array(["ab".index(boot) for boot, _ in come], np.int64), np.array([number for _, number in come], np.int64)
+    fresh, runs = known.sort_out(keys, owners, numbers)
+    expected = []
+    for each in come:
+        expected.append(each not in left)
+        left.add(each)
+    assert fresh.tolist() == expected
+    for run in runs:
+        known.learn(*run)
+    assert sum(last - first + 1 for _, first, last in runs) == sum(expected)
+    assert not known.sort_out(keys, owners, numbers)[0].any()
