@@ -1,13 +1,12 @@
 """Collectors of one host side by side while VMs of it hang: how old a healthy VM's value is, how long a scrape takes, what is left behind.
 
 A real libvirtd with VMs without a system, in namespaces of their own; "stuck" is SIGSTOP to the VM's QEMU. Each collector runs alone on the same
-host. Needs root and, beside the lab's packages, Debian's prometheus-libvirt-exporter and collectd-core (with libprotobuf-c1 and libmicrohttpd12).
+host. Needs root and the lab's packages; the rivals are installed.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 import statistics
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any, Final
 
 from scripts.bench_part import Asked, origin
 from scripts.documents import table
+from scripts.rivals import Missing, debian_program
 from tests.support.lab import Guest, Lab, LabError, Node, Process, await_true
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -110,9 +110,12 @@ class Watched:
 
 def measure(folder: Path, seconds: float) -> dict[str, Any]:
     """One row per collector and number of stuck VMs."""
+    failures = {}
     for program in ("prometheus-libvirt-exporter", "collectd"):
-        if shutil.which(program) is None:
-            sys.exit(f"{program} is missing: apt-get install prometheus-libvirt-exporter collectd-core libprotobuf-c1 libmicrohttpd12")
+        try:
+            debian_program(program)
+        except Missing as error:
+            failures[program] = str(error)
     rows = []
     with Lab(nodes=1) as lab:
         node = lab.nodes[0]
@@ -120,10 +123,19 @@ def measure(folder: Path, seconds: float) -> dict[str, Any]:
         for guest in guests:
             node.virsh("resume", guest.uuid)  # collectd passes by VMs that do not run; these have no system and idle in their firmware
         for collector in COLLECTORS:
+            if collector.name in failures:
+                continue
             for stuck in STUCK:
                 rows.append(_row(node, guests, collector, stuck, folder, seconds))
                 print(rows[-1], file=sys.stderr)
-    return {"rows": rows, "vms": VMS, "interval_seconds": INTERVAL_SECONDS, "seconds": seconds, "scrape_limit_seconds": SCRAPE_SECONDS}
+    return {
+        "rows": rows,
+        "failures": failures,
+        "vms": VMS,
+        "interval_seconds": INTERVAL_SECONDS,
+        "seconds": seconds,
+        "scrape_limit_seconds": SCRAPE_SECONDS,
+    }
 
 
 def _row(node: Node, guests: list[Guest], collector: Collector, stuck: int, folder: Path, seconds: float) -> dict[str, Any]:  # noqa: PLR0913, PLR0917, what a row is made of
@@ -215,5 +227,6 @@ def section(stuck: dict[str, Any]) -> list[str]:
                 for row in stuck["rows"]
             ],
         ),
+        *(f"Not to be had: {name}, because {why}." for name, why in sorted(stuck.get("failures", {}).items())),
         "Age is that of the value Prometheus knows of a VM that is not stuck (its disk's reads), just before the next scrape replaces it.",
     ]
