@@ -308,5 +308,6 @@ def _numbers(data: Any) -> int:  # noqa: ANN401, plain data
 
 
 def _influx_values(message: bytes) -> float:
-    """Numbers among the fields of lines in Influx's protocol: those that are no string."""
-    return float(len(re.findall(rb'[ ,][^=, ]+=-?[0-9][^ ,"]*', message.replace(b"\\ ", b"_"))))
+    """Numbers among the fields of lines in Influx's protocol: after the tags, and no strings."""
+    lines = [line.replace(b"\\ ", b"_").split(b" ") for line in message.splitlines()]
+    return float(sum(len(re.findall(rb"=-?[0-9]", words[1])) for words in lines if len(words) > 1))
