@@ -121,7 +121,8 @@ def short_migration(pipeline: Pipeline, guest: Guest, nodes: tuple[Node, Node], 
 
 
 def ended_since(one: VmMigration, since: float) -> bool:
-    return one.type == "completed" and one.ended_timestamp_seconds > since
+    """Whether it has ended and both sides have told all they have to tell, in whatever order."""
+    return one.type == "completed" and one.ended_timestamp_seconds > since and not isnan(one.resumed_timestamp_seconds)
 
 
 def test_short_migration_and_the_options_through_restarts(
