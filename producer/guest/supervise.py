@@ -237,8 +237,10 @@ class GuestAgents:
     def _write(self, life: _Life, frame: Start | Ask) -> None:
         try:
             life.write(encoded(frame))
-        except OSError as error:  # it is gone, which its end of the other pipe tells as well; or it does not read
-            life.text = life.text or str(error)
+        except BlockingIOError:
+            self._kill(life, HUNG, "it does not read what it is to do")
+        except BrokenPipeError:  # it is gone, and the other pipe says why
+            return
 
     def _listen(self, life: _Life) -> None:
         try:

@@ -175,3 +175,19 @@ def test_what_the_producer_tells_costs_no_turn(uri: str) -> None:
 
         await_true(answered, WAIT_SECONDS, "twenty calls are answered")
         assert set(guests.health().calls) == {"answered"}
+
+
+def test_killed_twenty_times_it_leaves_nothing_behind(uri: str) -> None:
+    """No process, no descriptor; and what was known is known again."""
+    with running(settings(uri, restart_maximum_seconds=0.1)) as guests:
+        process = await_process(guests)
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        seen = {process}
+        for _ in range(20):
+            os.kill(process, signal.SIGKILL)
+            process = await_process(guests, process)
+            seen.add(process)
+        await_true(lambda: len(guests.samples()) == 2, WAIT_SECONDS, "samples")
+        assert guests.health().restarts == {"killed": 20}
+        assert [pid for pid in seen - {process} if exists(pid)] == []
+        assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
