@@ -7,7 +7,8 @@ and passed by, because new versions of libvirt bring new fields.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -52,6 +53,10 @@ class _Kind:
     VM, VCPU, NETWORK, BLOCK, IGNORED, UNKNOWN = range(6)
 
 
+_LAST: Final = _Kind.BLOCK
+"""VM itself is 0, devices of some kind are up to this, the rest is passed by."""
+
+
 class _Slot(NamedTuple):
     kind: int
     number: int
@@ -68,28 +73,29 @@ _IGNORED: Final = frozenset(IGNORED_FIELDS)
 _Fields = dict[str, Any]
 """A record's fields on their way into it; checked one by one, because what libvirt says has no type."""
 
+_Devices = defaultdict[int, _Fields]
+"""The devices of one kind by libvirt's index."""
+
 _slots: dict[str, _Slot] = {}
 
 
 def vm_snapshot(reading: Reading, tally: Tally, inventory: VmInventory | None = None, guest: GuestSample | None = None) -> VmSnapshot:
     """The VM's record of this round, in libvirt's own units, with what the guest said; what had to be left out is added to ``tally``."""
     fields: _Fields = {}
-    groups: tuple[dict[int, _Fields], ...] = ({}, {}, {}, {})
-    slots = _slots
+    groups: tuple[_Devices, ...] = (defaultdict(dict), defaultdict(dict), defaultdict(dict), defaultdict(dict))
+    known = _slots.get
+    # Some sixty values of each VM pass here in each round: one look-up, one check and one assignment for each.
     for key, value in reading.data.items():
-        kind, number, attribute = slots.get(key) or _learn(key)
-        if kind > _Kind.BLOCK:
+        kind, number, attribute = known(key) or _learn(key)
+        if kind > _LAST:
             tally.unknown_fields += kind == _Kind.UNKNOWN
-        elif attribute is not _NAME and not (type(value) is int and 0 <= value <= LONG_MAX):
-            tally.drops["out_of_range"] += 1
-        elif kind == _Kind.VM:
-            fields[attribute] = value
+        elif (type(value) is int and 0 <= value <= LONG_MAX) or attribute is _NAME:
+            if kind:
+                groups[kind][number][attribute] = value
+            else:
+                fields[attribute] = value
         else:
-            devices = groups[kind]
-            device = devices.get(number)
-            if device is None:
-                device = devices[number] = {}
-            device[attribute] = value
+            tally.drops["out_of_range"] += 1
     if fields.get("state_state") == SHUT_OFF:
         _leave_out_foreign_cpu(fields)
     return VmSnapshot(
@@ -123,7 +129,7 @@ def _leave_out_foreign_cpu(fields: _Fields) -> None:
         fields.pop(attribute, None)
 
 
-def _named(devices: dict[int, _Fields], tally: Tally) -> list[_Fields]:
+def _named(devices: Mapping[int, _Fields], tally: Tally) -> list[_Fields]:
     """The devices that have a name, each name once: with a backing chain its layers repeat it, the first being the guest's view."""
     found: dict[str, _Fields] = {}
     for number in sorted(devices):
