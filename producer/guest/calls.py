@@ -35,13 +35,17 @@ class NotSafeError(Exception):
     """A call that would wait for the VM's QEMU is not made: it may not answer, or there is nothing to do."""
 
 
+class NothingToldError(Exception):
+    """The call came back without an error and without what was asked for: so libvirt says that it has waited in vain (measured on 9.0)."""
+
+
 def commands_of(connection: Connection) -> list[Command]:
     """The commands that the daemon knows."""
     return [command for command in Command if command is not Command.LOAD or connection.getLibVersion() >= LOAD_SINCE]
 
 
 def call(connection: Connection, start: Start, command: Command, uuid: str) -> Found:
-    """Makes the call; raises libvirt's error, or what its binding makes of an answer it can't read."""
+    """Makes the call; raises libvirt's error, ``NothingToldError``, or what its binding makes of an answer it can't read."""
     if command is Command.LIST:
         return {"vms": _list(connection)}
     domain = connection.lookupByUUIDString(uuid)
@@ -70,7 +74,9 @@ def _name(domain: Domain) -> str:
 
 def _info(types: int) -> Callable[[Domain, Start], Found]:
     def ask(domain: Domain, start: Start) -> Found:
-        return {"sample": sample_of(domain.guestInfo(types, 0), pseudo=start.pseudo_filesystems)}
+        if not (info := domain.guestInfo(types, 0)):
+            raise NothingToldError
+        return {"sample": sample_of(info, pseudo=start.pseudo_filesystems)}
 
     return ask
 

@@ -21,7 +21,7 @@ from typing import Any, Final, NoReturn
 
 from virtflow.producer.clean import printable
 from virtflow.producer.guest.frames import BEAT_SECONDS, Answered, Ask, Beat, Ended, FromProcess, Happened, Reader, Start, Up, encoded
-from virtflow.producer.guest.refusal import reason_of
+from virtflow.producer.guest.refusal import reason_of, reason_of_nothing
 from virtflow.schemas.guest import GuestReason
 
 IN, OUT, ERR = 0, 1, 2
@@ -130,7 +130,7 @@ class Process:
     def _make(self, ask: Ask) -> None:
         import libvirt
 
-        from virtflow.producer.guest.calls import NotSafeError, call
+        from virtflow.producer.guest.calls import NothingToldError, NotSafeError, call
 
         started, begin, found, reason, text = time.time(), time.monotonic(), {}, None, ""
         try:
@@ -140,6 +140,8 @@ class Process:
             if not self._connection.isAlive():
                 self.end("libvirt", text)
             reason = reason_of(error.get_error_code() or 0, str(error), time.monotonic() - begin, self._start.timeout_seconds)
+        except NothingToldError:
+            reason = reason_of_nothing(time.monotonic() - begin, self._start.timeout_seconds)
         except NotSafeError:
             reason = GuestReason.BUSY
         except (

@@ -41,3 +41,8 @@ def reason_of(number: int, text: str, seconds: float, timeout: float) -> GuestRe
     if number in {_INTERNAL_ERROR, _AGENT_COMMAND_FAILED}:
         return GuestReason.BLOCKED if _UNKNOWN_COMMAND.search(text) else GuestReason.MALFORMED
     return _BY_NUMBER.get(number, GuestReason.FAILED)
+
+
+def reason_of_nothing(seconds: float, timeout: float) -> GuestReason:
+    """Why a call that took so many ``seconds`` came back without an error and without anything told."""
+    return GuestReason.TIMEOUT if seconds >= EARLY * timeout else GuestReason.MALFORMED

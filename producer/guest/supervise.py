@@ -102,6 +102,7 @@ class GuestAgents:
         self._lock = threading.Lock()
         self._life: _Life | None = None
         self._start_at = 0.0
+        self._tick_at = 0.0
         self._stop = False
         self.settled = threading.Event()
         """Every VM has had its turn, or the process could not begin."""
@@ -182,16 +183,21 @@ class GuestAgents:
             for key, _ in self._selector.select(self._wait(now)):
                 if self._life is not None and key.fd == self._life.out:
                     self._listen(self._life)
-            now = time.monotonic()
-            if self._life is not None:
-                self._watch(self._life, now)
-            self._observe(HostLost(self._host_lost), now)
-            self._observe(Ticked(), now)
-            self._report()
-            if self.schedule.settled:
-                self.settled.set()
+            if (now := time.monotonic()) >= self._tick_at:
+                self._tick(now)
         if self._life is not None:
             self._let_go(self._life)
+
+    def _tick(self, now: float) -> None:
+        """What time alone calls for: not after each of the answers, because it looks at every VM."""
+        self._tick_at = now + TICK_SECONDS
+        if self._life is not None:
+            self._watch(self._life, now)
+        self._observe(HostLost(self._host_lost), now)
+        self._observe(Ticked(), now)
+        self._report()
+        if self.schedule.settled:
+            self.settled.set()
 
     def _watch(self, life: _Life, now: float) -> None:
         """Kill it when it is silent, or larger than it may be: its own limit may have been forbidden to it."""
@@ -202,7 +208,7 @@ class GuestAgents:
             self._kill(life, MEMORY, f"{resident} bytes of memory, at most {guest.memory_bytes} are allowed")
 
     def _wait(self, now: float) -> float:
-        return TICK_SECONDS if self._life is not None else min(max(0.0, self._start_at - now), 60.0)
+        return max(0.0, (self._tick_at if self._life is not None else min(self._tick_at, self._start_at)) - now)
 
     def _begin(self, now: float) -> None:
         environment = {**os.environ, **ARENAS, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
