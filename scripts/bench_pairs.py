@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -35,9 +34,7 @@ def measure(load: Load, count: int, folder: Path) -> dict[str, Any]:
         time.sleep(WARM_SECONDS)
         watch = Watch(parts)
         rounds = watched(urls, load.seconds, load.scrape_seconds, watch.look)
-        elapsed, cpu = watch.elapsed, watch.cpu_seconds()
-    vms = statistics.mean(sum(len(one.ages) for one in each) for each in rounds)
-    samples = vms * elapsed / load.interval_seconds
+        samples, elapsed, cpu = watch.samples(), watch.elapsed, watch.cpu_seconds()
     return {
         "processes": count,
         "samples_per_second": round(samples / elapsed),

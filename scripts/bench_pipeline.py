@@ -34,10 +34,9 @@ def measure(load: Load, folder: Path, warm_seconds: float = WARM_SECONDS) -> dic
         watch = Watch([*parts, Part("broker", broker.pid)])
         before = {topic: centre.stored_bytes(topic) for topic in TOPICS}
         rounds = watched([url], load.seconds, load.scrape_seconds, watch.look)
-        elapsed, cpu, memory = watch.elapsed, watch.cpu_seconds(), watch.memory_mib()
+        samples, elapsed, cpu, memory = watch.samples(), watch.elapsed, watch.cpu_seconds(), watch.memory_mib()
         stored = {topic: centre.stored_bytes(topic) - before[topic] for topic in TOPICS}
     vms = statistics.mean(len(one.ages) for (one,) in rounds)
-    samples = vms * elapsed / load.interval_seconds
     each = {name: round(seconds / samples * 1e6, 1) for name, seconds in cpu.items()}
     return {
         "nodes": load.nodes,

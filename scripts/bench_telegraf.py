@@ -72,7 +72,7 @@ def measure(load: Load, folder: Path, program: Path) -> dict[str, Any]:
         admin = AdminClient({"bootstrap.servers": broker.address})
         admin.create_topics([NewTopic(LINES, load.partitions, 1)])[LINES].result(ANSWER_SECONDS)
         ours = stack.enter_context(centre.service("exporter"))
-        stack.enter_context(centre.service("processors"))
+        processors = stack.enter_context(centre.service("processors"))
         translator = [sys.executable, "-m", "scripts.telegraf_lines", broker.address, "vm.metrics", LINES]
         root = str(Path(__file__).resolve().parent.parent)
         paths = {"PYTHONPATH": f"{root}/.types:{root}"}
@@ -81,7 +81,7 @@ def measure(load: Load, folder: Path, program: Path) -> dict[str, Any]:
         stack.enter_context(centre.service("simulate"))
         wait_for_vms([ours.url], load.nodes * load.vms)
         time.sleep(WARM_SECONDS)
-        watch = Watch([ours, theirs])
+        watch = Watch([ours, theirs, processors])
         seen: dict[str, list[Scrape]] = {ours.name: [], theirs.name: []}
         while watch.elapsed < load.seconds:
             began = time.monotonic()
@@ -89,9 +89,7 @@ def measure(load: Load, folder: Path, program: Path) -> dict[str, Any]:
                 seen[part.name].append(scrape(part.url))
             watch.look()
             time.sleep(max(0.0, load.scrape_seconds - (time.monotonic() - began)))
-        elapsed, cpu, memory = watch.elapsed, watch.cpu_seconds(), watch.memory_mib()
-    vms = statistics.mean(len(one.ages) for one in seen[ours.name])
-    samples = vms * elapsed / load.interval_seconds
+        samples, elapsed, cpu, memory = watch.samples(), watch.elapsed, watch.cpu_seconds(), watch.memory_mib()
     return {
         "seconds": round(load.seconds),
         "samples_per_second": round(samples / elapsed),

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from virtflow.runtime.configuration import load
 from virtflow.runtime.topic_admin import TopicAdmin
 
 STOP_SECONDS: Final = 30.0
+ANSWER_SECONDS: Final = 60.0
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 LISTENERS: Final = {"processors": "PROCESSORS_LISTEN", "exporter": "EXPORTER_LISTEN", "history": "HISTORY_LISTEN"}
@@ -57,6 +59,12 @@ class Part:
     def resident_bytes(self) -> int:
         """Its memory."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE_BYTES
+
+    def counted(self, series: str) -> float:
+        """What a series of its own /metrics stands at, 0 where there is none yet."""
+        with urllib.request.urlopen(self.url, timeout=ANSWER_SECONDS) as answer:  # noqa: S310, our own loopback
+            lines = answer.read().decode().splitlines()
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} ")), 0.0)
 
 
 @contextmanager
@@ -119,6 +127,7 @@ class Watch:
     def __init__(self, parts: Sequence[Part]) -> None:
         """They run."""
         self._parts = parts
+        self._samples = self._counted()
         self._before = {part.name: part.cpu_seconds() for part in parts}
         self._began = time.monotonic()
         self._memory: dict[str, list[int]] = {part.name: [] for part in parts}
@@ -127,6 +136,13 @@ class Watch:
     def elapsed(self) -> float:
         """Seconds since then."""
         return time.monotonic() - self._began
+
+    def samples(self) -> float:
+        """VM-samples that have gone through the processors among them."""
+        return self._counted() - self._samples
+
+    def _counted(self) -> float:
+        return sum(part.counted("virtflow_processors_vm_samples_total") for part in self._parts if part.name.startswith("processors"))
 
     def look(self) -> None:
         """Notes how much memory each has now."""

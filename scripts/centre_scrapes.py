@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 AGE: Final = re.compile(rb"^vm_sample_age_seconds\{[^\n]*\} ([0-9.e+-]+)$", re.MULTILINE)
+INTERVALS_SHOWN: Final = 3
+"""An older sample is not shown."""
 ARRIVE_SECONDS: Final = 180.0
 SCRAPE_SECONDS: Final = 60.0
 
@@ -79,9 +81,10 @@ def lag(rounds: Sequence[Sequence[Scrape]], interval: float) -> dict[str, float]
     """How far the exporters are behind the hypervisors: a sample's age at the scrape less the interval within which it is normal.
 
     Of each round of scrapes the 99th percentile of its VMs counts, because the last percent are VMs that were just deleted; of all
-    rounds the median, the 95th percentile and the worst.
+    rounds the median, the 95th percentile and the worst. Where no VM is shown, all are three intervals old at least.
     """
-    late = sorted(max(0.0, _percentile([age for one in each for age in one.ages], 0.99) - interval) for each in rounds)
+    ages = [[age for one in each for age in one.ages] or [INTERVALS_SHOWN * interval] for each in rounds]
+    late = sorted(max(0.0, _percentile(each, 0.99) - interval) for each in ages)
     found = {"median": late[len(late) // 2], "p95": late[int(len(late) * 0.95)], "worst": late[-1]}
     return {name: round(seconds, 3) for name, seconds in found.items()}
 
@@ -105,4 +108,6 @@ def _percentile(ages: list[float], share: float) -> float:
 def _line(scrapes: Sequence[Scrape]) -> str:
     ages = [age for one in scrapes for age in one.ages]
     longest = max(one.seconds for one in scrapes)
+    if not ages:
+        return f"no VM is shown, scrape {longest:.3f} s"
     return f"{len(ages)} VMs, scrape {longest:.3f} s, age p50 {_percentile(ages, 0.5):.2f} s p99 {_percentile(ages, 0.99):.2f} s"

@@ -214,7 +214,7 @@ def _first(known: Measured, plan: Plan) -> list[str]:
             [
                 (
                     f"1. **What scrapes.** One exporter holds a million series and answers in {known.scrape_seconds:.1f} s; Prometheus' own memory is spent "
-                    f"long before. Leave out what nobody looks at (`--exclude`), which at half of the series is {halved:.0f} million, then add shards."
+                    f"long before. Leave out what nobody looks at (`--exclude`; half of the series are {halved:.0f} million), then add shards."
                 ),
                 (
                     f"2. **An exporter's core.** It is one process with one event loop: {BUSY / known.exporter * 1e6:,.0f} VM-samples a second at {BUSY:.0%} of it. "
