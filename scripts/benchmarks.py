@@ -28,6 +28,7 @@ PARTS: Final[dict[str, str]] = {
     "growth": "cost by the number of VMs and of partitions",
     "scrape": "a million series: memory, scrapes plain, gzipped, at once and under load",
     "stuck": "collectors side by side while VMs of a real libvirtd hang",
+    "events": "from an event at a real libvirtd to /metrics, by live migrations",
     "images": "the container images' sizes, and the producer running from its own",
     "history": "the long history: size, queries, and the writer after so long away",
 }
