@@ -59,6 +59,12 @@ class Recorder:
         self._connection = libvirt.openReadOnly(node.socket_uri)
         self._node = node.name
         self._out = out
+        # A recording names no folder of the machine it was made on.
+        self._folders = {
+            str(node.disks): "/var/lib/libvirt/images",
+            str(guest_image()): "/var/lib/libvirt/boot",
+            str(node.folder): "/var/lib/libvirt",
+        }
 
     def round(self) -> None:
         """One bulk answer about all VMs."""
@@ -73,7 +79,10 @@ class Recorder:
 
     def _line(self, now: float, kind: str, domain: libvirt.virDomain, data: object) -> None:
         line = {"t": now, "node": self._node, "kind": kind, "vm": domain.name(), "uuid": domain.UUIDString(), "data": data}
-        self._out.write(json.dumps(line) + "\n")
+        text = json.dumps(line)
+        for folder, shown in self._folders.items():
+            text = text.replace(folder, shown)
+        self._out.write(text + "\n")
 
 
 def start(node: Node, spec: GuestSpec, **replacements: str) -> Guest:
