@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,6 +12,7 @@ from typing import Self
 import pytest
 
 from tests.support.lab import Guest, Lab, Node, await_true
+from tests.support.stuck_vms import CAP, HANGING_SECONDS, TWO_ROUNDS, flagged, uuids_of, with_monitor
 from virtflow.producer.health import Outgoing
 from virtflow.producer.processes import Processes
 from virtflow.producer.sample import Sampler
@@ -21,10 +22,7 @@ from virtflow.runtime.settings import Libvirt, Producer, Settings
 from virtflow.schemas.records import NodeSnapshot, VmSnapshot
 
 VMS = 30
-INTERVAL = 1.0
-CAP = 3
-WAIT_SECONDS = 20.0
-DESCRIPTORS = Path("/proc/self/fd")
+INTERVAL = 2.0
 
 
 class Sampling:
@@ -62,10 +60,10 @@ class Sampling:
     def await_rounds(self, count: int) -> list[NodeSnapshot]:
         """So many more snapshots."""
         begin = len(self.snapshots)
-        await_true(lambda: len(self.snapshots) >= begin + count, WAIT_SECONDS, f"{count} more rounds")
+        await_true(lambda: len(self.snapshots) >= begin + count, HANGING_SECONDS, f"{count} more rounds")
         return self.snapshots[begin:]
 
-    def await_snapshot(self, wanted: Callable[[NodeSnapshot], bool], what: str, seconds: float = WAIT_SECONDS) -> NodeSnapshot:
+    def await_snapshot(self, wanted: Callable[[NodeSnapshot], bool], what: str, seconds: float = HANGING_SECONDS) -> NodeSnapshot:
         """The first snapshot that comes now and is wanted."""
         begin = len(self.snapshots)
         found: list[NodeSnapshot] = []
@@ -77,18 +75,13 @@ class Sampling:
         await_true(seen, seconds, what)
         return found[0]
 
-    def await_flags(self, guests: Iterable[Guest], rounds_at_most: int) -> NodeSnapshot:
-        """The first snapshot that flags these VMs and no others, within so many rounds."""
-        uuids = {guest.uuid for guest in guests}
-        return self.await_snapshot(lambda seen: flagged(seen) == uuids, f"{len(uuids)} VMs are flagged", rounds_at_most * INTERVAL + 1.0)
-
-
-def flagged(snapshot: NodeSnapshot) -> set[str]:
-    return {vm.uuid for vm in snapshot.vms if vm.monitor_responsive == 0}
-
-
-def with_monitor(snapshot: NodeSnapshot) -> set[str]:
-    return {vm.uuid for vm in snapshot.vms if vm.blocks and vm.blocks[0].rd_reqs >= 0}
+    def await_flags(self, guests: Iterable[Guest], since: float) -> NodeSnapshot:
+        """The first snapshot that flags these VMs and no others: one of the first rounds that began after ``since``."""
+        uuids = uuids_of(guests)
+        found = self.await_snapshot(lambda seen: seen.collected > since and flagged(seen) == uuids, f"{len(uuids)} VMs are flagged")
+        begun = [seen.sequence for seen in self.snapshots if seen.health.up and since < seen.collected <= found.collected]
+        assert len(begun) <= TWO_ROUNDS
+        return found
 
 
 def complete(vm: VmSnapshot) -> bool:
@@ -112,47 +105,15 @@ def all_guests(node: Node) -> list[Guest]:
 def guests(node: Node, all_guests: list[Guest]) -> Iterator[list[Guest]]:
     """All VMs, none of them frozen before and after the test."""
     yield all_guests
-    for guest in all_guests:
-        node.thaw(guest)
-    await_true(lambda: node.captured_calls() == 0, WAIT_SECONDS, "libvirtd holds no call any more")
-
-
-@pytest.mark.parametrize("count", [1, 3, 8])
-def test_vms_that_freeze_cost_the_others_nothing(node: Node, guests: list[Guest], count: int) -> None:
-    """Flagged and cleared within two intervals, the others served, one call lost, all threads and descriptors given back."""
-    stuck, healthy = guests[:count], {guest.uuid for guest in guests[count:]}
-    with Sampling(node) as sampling:
-        sampling.await_snapshot(lambda seen: len(with_monitor(seen)) == VMS, "all VMs answer")
-        sampling.await_rounds(1)
-        threads, descriptors = threading.active_count(), len(list(DESCRIPTORS.iterdir()))
-        for guest in stuck:
-            node.freeze(guest)
-        sampling.await_flags(stuck, 3)
-        during = sampling.await_rounds(5)
-        assert node.captured_calls() == 1
-        for guest in stuck:
-            node.thaw(guest)
-        sampling.await_flags([], 3)
-        sampling.await_snapshot(lambda seen: len(with_monitor(seen)) == VMS, "all VMs answer again")
-        await_true(
-            lambda: threading.active_count() <= threads and len(list(DESCRIPTORS.iterdir())) <= descriptors,
-            WAIT_SECONDS,
-            "all is given back",
-        )
-    for snapshot in during:
-        assert all(complete(vm) for vm in snapshot.vms)
-        assert len(snapshot.vms) == VMS
-        assert snapshot.health.captured_calls == 1
-    for one, next_one in pairwise(during):
-        assert with_monitor(one) | with_monitor(next_one) == healthy, "one round late at most"
+    node.thaw(*all_guests)
+    await_true(lambda: node.captured_calls() == 0, HANGING_SECONDS, "libvirtd holds no call any more")
 
 
 def test_vms_that_are_stuck_before_the_first_contact_are_not_touched(node: Node, guests: list[Guest]) -> None:
-    for guest in guests[:5]:
-        node.freeze(guest)
+    node.freeze(*guests[:5])
     with Sampling(node) as sampling:
-        snapshot = sampling.await_flags(guests[:5], 4)
-        assert with_monitor(snapshot) == {guest.uuid for guest in guests[5:]}
+        sampling.await_flags(guests[:5], 0.0)
+        sampling.await_snapshot(lambda seen: with_monitor(seen) == uuids_of(guests[5:]), "all others answer")
         sampling.await_rounds(2)
         assert node.captured_calls() == 0
 
@@ -172,8 +133,7 @@ def test_vms_that_come_and_go_stay_within_the_cap(node: Node, guests: list[Guest
                 node.thaw(guest)
         assert all(len(snapshot.vms) == VMS and all(map(complete, snapshot.vms)) for snapshot in sampling.snapshots if snapshot.health.up)
         assert max(snapshot.health.captured_calls for snapshot in sampling.snapshots) <= CAP
-        for guest in guests:
-            node.thaw(guest)
+        node.thaw(*guests)
         sampling.await_snapshot(lambda seen: not flagged(seen) and len(with_monitor(seen)) == VMS, "all VMs answer again")
 
 
@@ -181,18 +141,17 @@ def test_without_the_process_table_libvirt_names_them(node: Node, guests: list[G
     """One stuck VM costs a call and nobody else anything; of more, the cap less one are told apart and one slot serves the trusted."""
     with Sampling(node, hidden=tmp_path) as sampling:
         sampling.await_snapshot(lambda seen: len(with_monitor(seen)) == VMS, "all VMs answer")
+        begin = time.time()
         node.freeze(guests[4])
-        sampling.await_flags([guests[4]], 3)
+        sampling.await_flags([guests[4]], begin)
         sampling.await_snapshot(lambda seen: len(with_monitor(seen)) == VMS - 1, "the others are served")
-        for guest in guests[5:10]:
-            node.freeze(guest)
+        node.freeze(*guests[5:10])
         snapshot = sampling.await_snapshot(lambda seen: seen.health.vms_not_probed > 0, "the others are flagged as not probed")
         for seen in [snapshot, *sampling.await_rounds(4)]:
             assert seen.health.captured_calls <= CAP - 1
             assert all(map(complete, seen.vms))
             assert seen.health.vms_skipped + seen.health.vms_not_probed + sum(vm.monitor_responsive == 1 for vm in seen.vms) == VMS
-        for guest in guests:
-            node.thaw(guest)
+        node.thaw(*guests)
         sampling.await_snapshot(lambda seen: not flagged(seen) and len(with_monitor(seen)) == VMS, "all VMs answer again")
 
 
@@ -202,8 +161,7 @@ def test_a_new_run_counts_what_the_one_before_left_behind(node: Node, guests: li
     hidden = None if visible else tmp_path
     with Sampling(node, hidden) as first:
         first.await_snapshot(lambda seen: len(with_monitor(seen)) == VMS, "all VMs answer")
-        for guest in guests[:6]:
-            node.freeze(guest)
+        node.freeze(*guests[:6])
         first.await_snapshot(lambda seen: seen.health.captured_calls > 0, "a call is lost")
         for _ in range(4):
             with Sampling(node, hidden) as again:

@@ -15,7 +15,7 @@ from tests.support.lab_process import await_true
 from tests.support.lab_scrape import Scrape, Watch, stored
 from tests.support.prometheus import Prometheus, check_metrics
 
-FRESH_SECONDS = 10.0
+FRESH_SECONDS = 60.0
 SHUT_OFF = 5.0
 THREE_INTERVALS = 3 * INTERVAL_SECONDS
 RESET_AT_REBOOT = {"vm_cpu_seconds_total", "vm_vcpu_seconds_total", "vm_block_read_bytes_total"}
