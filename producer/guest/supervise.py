@@ -14,6 +14,7 @@ import logging
 import os
 import random
 import selectors
+import signal
 import subprocess
 import sys
 import threading
@@ -40,7 +41,9 @@ END_SECONDS: Final = 1.0
 """How long the process may take to end by itself when the producer does."""
 ARENAS: Final = {"MALLOC_ARENA_MAX": "1"}
 """Each of glibc's arenas reserves 64 MiB of the address space that is limited."""
-LIBVIRT, HUNG, BROKEN, KILLED, MEMORY = "libvirt", "hung", "broken", "killed", "memory"
+LIBVIRT, HUNG, BROKEN, KILLED, MEMORY, DEFECT = "libvirt", "hung", "broken", "killed", "memory", "defect"
+STRIKING: Final = frozenset({LIBVIRT, BROKEN, MEMORY, DEFECT})
+"""Ends that an answer may have brought about: whoever was asked is a suspect."""
 
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -298,7 +301,7 @@ class GuestAgents:
         now = time.monotonic()
         pause = self._restarts.pause(now - life.began)
         self._start_at = now + pause
-        struck = life.up and (why == LIBVIRT or (not life.why and code not in {-9, -15}))
+        struck = life.up and (why in STRIKING or (not life.why and code not in {-signal.SIGKILL, -signal.SIGTERM}))
         self._observe(Down(struck), now)
         if not life.up:
             self.problem = printable(life.text) or why
