@@ -35,14 +35,14 @@ AGENT_METRICS: Final = (
     _row(
         "filesystem_size_bytes",
         "bytes",
-        "Size of the filesystem, as the guest sees it.",
+        "Size of the filesystem without what is kept for root, as the guest sees it.",
         Guest("size_bytes", "guest-get-fsinfo", "filesystems"),
         FILESYSTEM_LABELS,
     ),
     _row(
         "filesystem_free_bytes",
         "bytes",
-        "Bytes of the filesystem that are not used, those kept for root included.",
+        "Bytes of the filesystem that others than root may still fill.",
         Guest("free_bytes", "guest-get-fsinfo", "filesystems"),
         FILESYSTEM_LABELS,
     ),

@@ -19,7 +19,7 @@ from scripts.documents import table
 from tests.support.agent_program import AgentProgram
 from tests.support.command import PROGRAM
 from tests.support.lab import GuestSpec, Lab, Node, await_true
-from tests.support.lab_process import only_child
+from tests.support.lab_process import children_of
 from tests.support.lab_scrape import Scrape, try_scrape
 from virtflow.processors.normalise import normalise_snapshot
 from virtflow.producer.simulate import Fleet, SimulatedNode
@@ -74,7 +74,7 @@ def _watched(node: Node, folder: Path, agents: list[AgentProgram], *, asking: bo
     await_true(
         lambda: _answering(try_scrape(address)) == (GUESTS, wanted), READY_SECONDS, "all VMs are shown, and their agents where asked"
     )
-    apart = only_child(process.pid) if asking else 0
+    apart = children_of(process.pid)[0] if asking else 0
     pids = {"producer": process.pid, "apart": apart, "libvirtd": node.libvirtd.pid}
     rounds, before = _rounds(address), {name: cpu_seconds(pid) for name, pid in pids.items()}
     asked, calls = _count(agents, COMMAND), sum(sum(agent.commands().values()) for agent in agents)

@@ -50,6 +50,12 @@ def only_child(pid: int) -> int:
     return int(children[0]) if children else 0
 
 
+def children_of(pid: int) -> list[int]:
+    """Process ids of all children of ``pid``, whichever of its threads began them."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
 class Process:
     """A program that a test started; where it runs in a node's namespaces, signals reach it and not the nsenter around it."""
 

@@ -11,7 +11,7 @@ from virtflow.producer.guest.clean import address_of_interfaces, cpus_of, merged
 from virtflow.producer.guest.frames import FRAME_BYTES, BrokenFrameError, Command, Reader, Start, encoded
 from virtflow.producer.guest.held import Held, Part
 from virtflow.producer.guest.look import Look, look_of
-from virtflow.producer.guest.refusal import reason_of
+from virtflow.producer.guest.refusal import reason_of, reason_of_nothing
 from virtflow.schemas.guest import AddressSource, GuestReason
 from virtflow.schemas.records import GuestAddress, GuestFilesystem, GuestInterface, GuestSample
 
@@ -176,6 +176,12 @@ def test_looks(xml: str, look: Look) -> None:
 def test_why_a_call_brought_nothing(number: int, text: str, seconds: float, reason: GuestReason) -> None:
     """By libvirt's number; by its words only where that leaves it open."""
     assert reason_of(number, text, seconds, 2.0) is reason
+
+
+def test_an_answer_of_nothing_is_a_wait_in_vain() -> None:
+    """Libvirt says so of an agent that is in step and then falls silent; one that says nothing at once has answered badly."""
+    assert reason_of_nothing(2.0, 2.0) is GuestReason.TIMEOUT
+    assert reason_of_nothing(0.01, 2.0) is GuestReason.MALFORMED
 
 
 def test_each_answer_ages_by_itself() -> None:
