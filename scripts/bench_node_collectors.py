@@ -74,6 +74,7 @@ _TO_PROMETHEUS: Final = """
 [[outputs.prometheus_client]]
   listen = ":{port}"
   collectors_exclude = ["gocollector", "process"]
+  export_timestamp = true
 """
 _TO_KAFKA: Final = """
 [[outputs.kafka]]
@@ -103,6 +104,9 @@ class Watch(Protocol):
     def sample(self) -> float:
         """Take what is there now; how many values of all VMs it holds."""
 
+    def moments(self) -> set[str]:
+        """What tells the samples that were seen apart, as far as anything does."""
+
     def close(self) -> None:
         """Let go of it."""
 
@@ -127,10 +131,12 @@ class Collector:
 class Scraped:
     """A collector with an address for Prometheus."""
 
-    def __init__(self, place: Place, value: str) -> None:
-        """``value`` is the pattern of a line with a VM's value."""
+    def __init__(self, place: Place, value: str, moment: str = "") -> None:
+        """``value`` is the pattern of a line with a VM's value, ``moment`` that of what differs from sample to sample, if anything does."""
         self._url = f"http://{place.node.address}:{PORT}/metrics"
         self._value = re.compile(value, re.MULTILINE)
+        self._moment = re.compile(moment, re.MULTILINE) if moment else None
+        self._moments: set[str] = set()
 
     def arrived(self) -> bool:
         """See ``Watch``."""
@@ -142,7 +148,14 @@ class Scraped:
     def sample(self) -> float:
         """A scrape."""
         with urllib.request.urlopen(self._url, timeout=SCRAPE_SECONDS) as answer:  # noqa: S310, an address of the lab
-            return len(self._value.findall(answer.read().decode()))
+            text = answer.read().decode()
+        if self._moment is not None and (found := self._moment.search(text)):
+            self._moments.add(found[1])
+        return len(self._value.findall(text))
+
+    def moments(self) -> set[str]:
+        """See ``Watch``."""
+        return self._moments
 
     def close(self) -> None:
         """Nothing is held."""
@@ -159,6 +172,8 @@ class Topic:
         self._consumer.assign([TopicPartition(name, number, end) for number, end in ends.items()])
         self._count = count
         self._found = 0.0
+        self._newest = 0
+        self._moments: set[str] = set()
 
     def arrived(self) -> bool:
         """See ``Watch``: the first round is there."""
@@ -173,7 +188,15 @@ class Topic:
     def _read(self, seconds: float) -> float:
         found = [(message.timestamp()[1], message.value() or b"") for message in self._consumer.consume(50_000, seconds)]
         newest = max((milliseconds for milliseconds, _ in found), default=0)
+        for milliseconds in sorted(milliseconds for milliseconds, _ in found):
+            if milliseconds > self._newest + ROUND_MILLISECONDS:
+                self._moments.add(str(milliseconds))
+                self._newest = milliseconds
         return sum((self._count(value) for milliseconds, value in found if milliseconds > newest - ROUND_MILLISECONDS), 0.0)
+
+    def moments(self) -> set[str]:
+        """See ``Watch``."""
+        return self._moments
 
     def close(self) -> None:
         """See ``Watch``."""
@@ -187,6 +210,7 @@ class Printed:
         """Reads its output from the end that it has now."""
         self._log = place.folder / f"{FLOOR.replace(' ', '-')}.log"
         self._from = self._log.stat().st_size if self._log.exists() else 0
+        self._moments: set[str] = set()
 
     def arrived(self) -> bool:
         """See ``Watch``."""
@@ -197,7 +221,12 @@ class Printed:
         if not self._log.exists():
             return 0.0
         lines = self._log.read_text()[self._from :].split("\n")[:-1]
+        self._moments = {str(number) for number in range(len(lines))}
         return float(lines[-1]) if lines else 0.0
+
+    def moments(self) -> set[str]:
+        """See ``Watch``."""
+        return self._moments
 
     def close(self) -> None:
         """Nothing is held."""
@@ -217,7 +246,7 @@ def collectors(place: Place) -> tuple[list[Collector], dict[str, str]]:
         Collector(
             "virtflow node",
             lambda _: [program, "node", "--listen", f"0.0.0.0:{PORT}"],
-            lambda place: Scraped(place, r"^vm_"),
+            lambda place: Scraped(place, r"^vm_", r"^virtflow_node_rounds_total\S* (\S+)$"),
             package="virtflow[producer,exporter]",
             settles=True,
             environment=every,
@@ -256,13 +285,18 @@ def _collectd(place: Place) -> list[Collector]:
         path.write_text(_COLLECTD.format(interval=place.interval_seconds, folder=place.folder, port=PORT))
         return [program, "-f", "-C", str(path)]
 
-    return [Collector("collectd", command, lambda place: Scraped(place, r"^collectd_virt_"), package="collectd-core")]
+    return [
+        Collector(
+            "collectd", command, lambda place: Scraped(place, r"^collectd_virt_", r"^collectd_virt_\S+ \S+ (\d+)$"), package="collectd-core"
+        )
+    ]
 
 
 def _telegraf(place: Place) -> list[Collector]:
     program = str(telegraf(TELEGRAF_PLUGINS))
     admin = AdminClient({"bootstrap.servers": place.broker})
-    admin.create_topics([NewTopic(TELEGRAF_TOPIC, 1, 1)])[TELEGRAF_TOPIC].result(30.0)
+    if TELEGRAF_TOPIC not in admin.list_topics(timeout=30.0).topics:
+        admin.create_topics([NewTopic(TELEGRAF_TOPIC, 1, 1)])[TELEGRAF_TOPIC].result(30.0)
 
     def command(name: str, output: str) -> Callable[[Place], list[str]]:
         def made(place: Place) -> list[str]:
@@ -275,7 +309,10 @@ def _telegraf(place: Place) -> list[Collector]:
 
     return [
         Collector(
-            "telegraf to Prometheus", command("scraped", _TO_PROMETHEUS), lambda place: Scraped(place, r"^libvirt_"), package=program
+            "telegraf to Prometheus",
+            command("scraped", _TO_PROMETHEUS),
+            lambda place: Scraped(place, r"^libvirt_", r"^libvirt_cpu_\S+ \S+ (\d+)$"),
+            package=program,
         ),
         Collector(
             "telegraf to Kafka", command("kafka", _TO_KAFKA), lambda place: Topic(place, TELEGRAF_TOPIC, _influx_values), package=program
