@@ -28,9 +28,9 @@ OWN_ANSWER_SECONDS: Final = 2.0
 
 PACKAGES: Final = {
     "producer": ("libvirt", "confluent_kafka"),
-    "processors": ("faust", "confluent_kafka", "aiohttp", "prometheus_client"),
-    "history": ("deltalake", "pyarrow", "duckdb", "numpy", "confluent_kafka", "aiohttp", "prometheus_client"),
-    "exporter": ("confluent_kafka", "aiohttp", "prometheus_client", "isal"),
+    "processors": ("faust", "confluent_kafka", "fastavro", "aiohttp", "prometheus_client"),
+    "history": ("deltalake", "pyarrow", "duckdb", "numpy", "confluent_kafka", "fastavro", "aiohttp", "prometheus_client"),
+    "exporter": ("confluent_kafka", "fastavro", "aiohttp", "prometheus_client", "isal"),
 }
 """What each extra brings that its service imports."""
 
