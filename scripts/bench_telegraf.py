@@ -48,6 +48,7 @@ CONFIG: Final = """
 
 [[outputs.prometheus_client]]
   listen = "127.0.0.1:{port}"
+  write_timeout = "60s"
   metric_version = 2
   expiration_interval = "15s"
   collectors_exclude = ["gocollector", "process"]
