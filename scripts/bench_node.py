@@ -44,6 +44,8 @@ RESET_BYTES: Final = 16
 """A CPU begins so many bytes before the end of the firmware."""
 BATCH: Final = 25
 RATIO_GOAL: Final = 1.15
+OURS: Final = "virtflow producer"
+NOT_IN_GO: Final = frozenset({"collectd"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,7 @@ def section(found: dict[str, Any]) -> list[str]:
     for count in counts:
         rows = [row for row in found["rows"] if row["vms"] == count]
         floor = next(statistics.median(_each(row, "daemon")) for row in rows if row["collector"] == FLOOR)
-        parts += [f"### {count} VM{'s' if count > 1 else ''}", table(HEAD, [_line(row, floor) for row in rows])]
+        parts += [f"### {count} VM{'s' if count > 1 else ''}", table(HEAD, [_line(row, floor) for row in rows]), _goals(rows, floor)]
     sizes = [(name, f"{size / 1e6:.1f} MB") for name, size in found["installed_bytes"].items()]
     parts += [
         "### Installed",
@@ -213,6 +215,38 @@ HEAD: Final = (
     "start s",
     "wall ms",
 )
+
+
+def _goals(rows: list[dict[str, Any]], floor: float) -> str:
+    """What the producer was to reach beside the rivals, and whether it did."""
+    ours = next(row for row in rows if row["collector"] == OURS)
+    rivals = [row for row in rows if not row["collector"].startswith("virtflow") and row["collector"] != FLOOR]
+    cheapest = min(rivals, key=_per_value, default=None)
+    smallest = min((row for row in rivals if row["collector"] not in NOT_IN_GO), key=_resident, default=None)
+    said = [f"libvirtd's part at most {RATIO_GOAL} times one bulk call's: {_reached(_middle(ours, 'daemon') / floor <= RATIO_GOAL)}"]
+    if cheapest is not None:
+        fewer = f"{_per_value(ours):.2f} µs of client CPU per value against {_per_value(cheapest):.2f} of {cheapest['collector']}"
+        said.append(f"less than every rival, {fewer}: {_reached(_per_value(ours) < _per_value(cheapest))}")
+    if smallest is not None:
+        less = f"{_resident(ours):.0f} MiB against {_resident(smallest):.0f} of {smallest['collector']}"
+        said.append(f"memory at most that of the exporters in Go, {less}: {_reached(_resident(ours) <= _resident(smallest))}")
+    return f"Goals of `{OURS}`: {'; '.join(said)}."
+
+
+def _reached(yes: bool) -> str:  # noqa: FBT001, a word for it
+    return "reached" if yes else "**missed**"
+
+
+def _middle(row: dict[str, Any], name: str) -> float:
+    return statistics.median(_each(row, name))
+
+
+def _per_value(row: dict[str, Any]) -> float:
+    return _middle(row, "client") / _middle(row, "values")
+
+
+def _resident(row: dict[str, Any]) -> float:
+    return _middle(row, "resident")
 
 
 def _each(row: dict[str, Any], name: str) -> list[float]:

@@ -22,6 +22,7 @@ def found(**changes: float) -> dict[str, Any]:
     """Results of the collectors of one host, two of them, with another's reason."""
     rows = [
         {"vms": 100, "collector": FLOOR, "rounds": [SEEN, SEEN]},
+        {"vms": 100, "collector": bench_node.OURS, "rounds": [SEEN, SEEN]},
         {"vms": 100, "collector": "some", "rounds": [SEEN, SEEN | changes]},
     ]
     return {"rows": rows, "failures": {"other": "its registry says no"}, "installed_bytes": {"some": 1}, "not_measured": [500]} | WHERE
@@ -42,6 +43,14 @@ def test_a_rival_that_is_not_to_be_had_stands_there_with_its_reason() -> None:
 
 def test_samples_that_were_left_out_are_told() -> None:
     assert "some (took 50% of the samples that were due)" in "\n".join(bench_node.section(found(kept_up=0.5)))
+
+
+def test_goals_are_called_reached_or_missed() -> None:
+    """Equal memory is reached, equal CPU is not less; three times as much for the rival turns that."""
+    page = "\n".join(bench_node.section(found()))
+    assert "1.25 µs of client CPU per value against 1.25 of some: **missed**" in page
+    assert "47 MiB against 47 of some: reached" in page
+    assert "against 2.50 of some: reached" in "\n".join(bench_node.section(found(client=150.0)))
 
 
 def test_a_figure_from_a_noisy_machine_is_marked() -> None:
