@@ -12,28 +12,38 @@ from scripts.embedded_kafka import data_folder
 from tests.support.command import environment
 
 PACKAGES: Final = ("pyspark==4.0.0", "delta-spark==4.0.0")
-ARTIFACT: Final = "io.delta:delta-spark_2.13:4.0.0"
+DELTA: Final = "io.delta:delta-spark_2.13:4.0.0"
+NEEDED: Final = ("io.delta:delta-storage:4.0.0", "org.antlr:antlr4-runtime:4.13.1")
+"""What Delta Lake needs beside Spark, which is in the Python package."""
 FETCH_SECONDS: Final = 600
-RUN_SECONDS: Final = 240
+RUN_SECONDS: Final = 480
 SMALL: Final = """spark.master local[2]
 spark.ui.enabled false
 spark.sql.shuffle.partitions 2
 spark.databricks.delta.snapshotPartitions 2
 """
 """Spark's defaults are for large tables: hundreds of tasks for a few rows."""
+IVY: Final = """<ivysettings><settings defaultResolver="here"/><resolvers>
+<ibiblio name="here" m2compatible="true" root="file://{maven}"/>
+</resolvers></ivysettings>"""
+"""Spark's resolver asks nobody else: Maven has fetched all that it needs."""
 
 
 def packages() -> Path:
-    """Folder with the Python packages; Spark's own resolver finds the artifact in Maven's local repository."""
+    """Folder with the Python packages, beside it Spark's settings and what Maven has fetched."""
     folder = data_folder() / "spark"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "fetch.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "done").exists():
             pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder / "python"), *PACKAGES]
-            for command in (pip, ["mvn", "-q", "-B", "dependency:get", f"-Dartifact={ARTIFACT}"]):
+            maven = ["mvn", "-q", "-B", f"-Dmaven.repo.local={folder / 'maven'}", "dependency:get", "-Dtransitive=false"]
+            for command in (pip, *([*maven, f"-Dartifact={artifact}"] for artifact in (DELTA, *NEEDED))):
                 subprocess.run(command, check=True, capture_output=True, timeout=FETCH_SECONDS)
-            (folder / "spark-defaults.conf").write_text(SMALL)
+            (folder / "ivy.xml").write_text(IVY.format(maven=folder / "maven"))
+            own = f"spark.jars.ivy {folder / 'ivy'}\nspark.jars.ivySettings {folder / 'ivy.xml'}\n"
+            jars = [str(jar) for name in ("delta-storage", "antlr4-runtime") for jar in (folder / "maven").rglob(f"{name}-*.jar")]
+            (folder / "spark-defaults.conf").write_text(f"{SMALL}{own}spark.jars {','.join(jars)}\n")
             (folder / "done").touch()
     return folder / "python"
 
