@@ -149,7 +149,7 @@ def test_a_part_is_killed_in_the_middle(lab: Lab, guest: Guest, pipeline: Pipeli
         watch.await_scrapes(10)
     if part in {"processors", "destination"}:
         return  # their restart keeps samples away for longer than a series stays
-    check_series(watch, guest, resets=1 + (part == "exporter"))
+    check_series(watch, guest, resets=1)
 
 
 def hasten(source: Node, guest: Guest, migrating: Migrating, reached: Callable[[], object]) -> None:
