@@ -75,7 +75,8 @@ class TableWriter:
         self._opened.refresh()
         now = {part: self._opened.number(part) for part in self._next}
         if now and now == self._next:
-            # The commit that seemed to fail has been made after all.
+            # The commit that seemed to fail has been made after all, or another writer has made the same; the rows tell what is known now.
+            self._rows(self._all())
             self._settle()
             return []
         return [part for part in self._next if now[part] != self._at.get(part)]
@@ -90,7 +91,7 @@ class TableWriter:
             raise FencedError(f"{self.table.name}: a partition has another writer")
         if not self._next:
             return 0
-        records = [record for part in self._records.values() for record in part]
+        records = self._all()
         rows = self._rows(records)
         added = self._opened.write(rows) if records else []
         try:
@@ -100,6 +101,9 @@ class TableWriter:
             raise
         self._settle()
         return int(rows.num_rows)
+
+    def _all(self) -> list[Any]:
+        return [record for part in self._records.values() for record in part]
 
     def _settle(self) -> None:
         for part, offset in self._next.items():
