@@ -180,9 +180,9 @@ def section(found: dict[str, Any]) -> list[str]:
         "## One host's collectors, side by side",
         origin(found, "scripts/bench node"),
         (
-            f"{len(found['rows'][0]['rounds'])} rounds of some samples (at "
-            f"{', '.join(f'{INTERVAL_SECONDS[n]:g} s for {n} VMs' for n in counts)}) of each collector, in turn, on a real libvirtd whose VMs have two vCPUs, a disk and a network interface, and a halted CPU. µs are CPU time of a VM's sample; "
-            "memory is what is resident, of which the own part is no file's; the start is the time until the first values can be had; the wall "
+            f"{len(found['rows'][0]['rounds'])} rounds of some samples (by the number of VMs, at "
+            f"{', '.join(f'{INTERVAL_SECONDS[n]:g} s for {n}' for n in counts)}) of each collector, in turn, on a real libvirtd whose VMs have two vCPUs, a disk and a network interface, and a halted CPU. µs are CPU time of a VM's sample; "
+            "a collector with an interval of its own is taken to have kept it, unless its topic shows otherwise; memory is what is resident, of which the own part is no file's; the start is the time until the first values can be had; the wall "
             "time is a scrape's, where there is one."
         ),
     ]
