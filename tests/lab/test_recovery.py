@@ -14,8 +14,8 @@ from tests.support.lab_scrape import Scrape, Watch, fetch
 from tests.support.lab_tap import Tap
 
 VMS = 3
-RING_ROUNDS = 10
-OUTAGE_SECONDS = 60.0
+RING_ROUNDS = 5
+OUTAGE_SECONDS = 30.0
 THREE_INTERVALS = 3 * INTERVAL_SECONDS
 RECOVERY_SECONDS = 120.0
 
@@ -93,13 +93,13 @@ def test_a_restarted_libvirtd_costs_only_its_own_node_a_moment(lab: Lab, pipelin
 
 
 def test_a_stopped_broker_costs_the_oldest_rounds_and_they_are_counted(pipeline: Pipeline, guests: list[list[Guest]]) -> None:
-    """Sampling goes on for the minute without broker; the ring's rounds arrive afterwards, and each one missing is counted."""
+    """Sampling goes on without the broker; the ring's rounds arrive afterwards, and each one missing is counted."""
     with Watch(pipeline.address) as watch, Tap(pipeline.broker.address) as tap:
         watch.await_scrapes(2)
         rounds = watch.scrapes[-1].value("virtflow_node_rounds_total", node="node1")
         start = time.monotonic()
         pipeline.broker.stop()
-        await_true(lambda: time.monotonic() - start >= OUTAGE_SECONDS, OUTAGE_SECONDS + 1, "a minute without broker")
+        await_true(lambda: time.monotonic() - start >= OUTAGE_SECONDS, OUTAGE_SECONDS + 1, "the time without broker")
         assert fetch(f"http://{pipeline.address}/healthz")
         pipeline.broker.start()
         cause = time.monotonic() - start
