@@ -30,6 +30,7 @@ PARTS: Final[dict[str, str]] = {
     "stuck": "collectors side by side while VMs of a real libvirtd hang",
     "events": "from an event at a real libvirtd to /metrics, by live migrations",
     "images": "the container images' sizes, and the producer running from its own",
+    "guest": "asking the guests' agents: CPU on the hypervisor, and on the data's way",
     "history": "the long history: size, queries, and the writer after so long away",
 }
 """Every part in the order of the page: module ``scripts/bench_NAME.py``, and what it measures. See ``bench_part``."""
