@@ -1,0 +1,63 @@
+"""What a guest says of itself, from its own tools, under virtflow's names: worked out here without any of our code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tests.support.lab_scrape import Scrape, Series
+from tests.support.lab_shell import GuestShell
+
+EPHEMERAL = {"vm_guest_age_seconds", "vm_guest_agent_up", "vm_guest_agent_info", "vm_guest_values_cut", "vm_guest_values_dropped"}
+"""About the answer, not about the guest."""
+OS_LABELS = {
+    "os_id": "ID",
+    "os_name": "NAME",
+    "os_pretty_name": "PRETTY_NAME",
+    "os_version": "VERSION",
+    "os_version_id": "VERSION_ID",
+}
+ADDRESS = re.compile(r"^\d+: (\S+)\s+(inet6?) ([0-9a-f.:]+)/\d+", re.MULTILINE)
+
+
+def of_itself(shell: GuestShell) -> dict[Series, float]:
+    """Every series its agent can tell of it, without uuid and name."""
+    series: dict[Series, float] = {("vm_guest_cpus", frozenset()): float(shell.run("nproc"))}
+    series["vm_guest_info", _system(shell)] = 1.0
+    series |= {("vm_guest_ip_address_info", labels): 1.0 for labels in _addresses(shell)}
+    for mountpoint, fstype in _mounts(shell):
+        labels = frozenset({("mountpoint", mountpoint), ("fstype", fstype)})
+        blocks, free, available, size = map(int, shell.run(f"stat -f -c '%b %f %a %S' '{mountpoint}'").split())
+        series["vm_guest_filesystem_size_bytes", labels] = (blocks - free + available) * size
+        series["vm_guest_filesystem_free_bytes", labels] = available * size
+    return series
+
+
+def _system(shell: GuestShell) -> frozenset[tuple[str, str]]:
+    release = dict(line.split("=", 1) for line in shell.run("cat /etc/os-release").splitlines())
+    words = {label: release[key].removeprefix('"').removesuffix('"').replace('\\"', '"') for label, key in OS_LABELS.items()}
+    words |= {"hostname": shell.run("hostname").strip(), "os_kernel_release": shell.run("uname -r").strip()}
+    return frozenset((words | {"os_machine": shell.run("uname -m").strip()}).items())
+
+
+def _addresses(shell: GuestShell) -> Iterator[frozenset[tuple[str, str]]]:
+    for interface, family, address in ADDRESS.findall(shell.run("ip -o addr")):
+        if interface != "lo":
+            words = {"interface": interface, "address": address, "family": "ipv6" if family == "inet6" else "ipv4", "source": "agent"}
+            yield frozenset(words.items())
+
+
+def _mounts(shell: GuestShell) -> Iterator[tuple[str, str]]:
+    for line in shell.run("cat /proc/mounts").splitlines():
+        device, mountpoint, fstype = line.split()[:3]
+        if device.startswith("/dev/vd"):
+            yield mountpoint.replace("\\040", " "), fstype
+
+
+def shown(seen: Scrape, uuid: str) -> dict[Series, float]:
+    """What a scrape shows that came from the VM's agent."""
+    return {
+        key: value
+        for key, value in seen.of_vm(uuid).items()
+        if key[0].startswith("vm_guest_") and not key[0].startswith("vm_guest_memory_") and key[0] not in EPHEMERAL
+    }
