@@ -250,11 +250,6 @@ class AgentProgram:
         """How often each command was asked after ``since`` (Unix seconds); what comes before a command is none."""
         return Counter(asked.command for asked in list(self.requests) if asked.time > since and asked.command not in SYNCHRONISE)
 
-    def await_requests(self, count: int, timeout_seconds: float = HEARD_SECONDS) -> None:
-        """Wait until it was asked so many more times."""
-        enough = len(self.requests) + count
-        await_true(lambda: len(self.requests) >= enough, timeout_seconds, f"the agent is asked {count} times more")
-
     def close(self) -> None:
         """End it; the guest may be gone."""
         connected, self._socket = self._socket, None
