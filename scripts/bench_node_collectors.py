@@ -14,7 +14,7 @@ import msgspec
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from scripts.rivals import Missing, debian_program
+from scripts.rivals import COLLECTD, Missing, debian_program
 from scripts.rivals_telegraf import NotBuiltError, telegraf
 from tests.support.lab import Node
 from virtflow.schemas.codec import Codec
@@ -41,23 +41,6 @@ while True:
     print(sum(len(data) for _, data in found), flush=True)
     due += float(sys.argv[1])
     time.sleep(max(0.0, due - time.monotonic()))
-"""
-
-_COLLECTD: Final = """
-FQDNLookup false
-Interval {interval}
-BaseDir "{folder}"
-PIDFile "{folder}/collectd.pid"
-LoadPlugin virt
-LoadPlugin write_prometheus
-<Plugin virt>
-  Connection "qemu:///system"
-  HostnameFormat name
-</Plugin>
-<Plugin write_prometheus>
-  Host "0.0.0.0"
-  Port "{port}"
-</Plugin>
 """
 
 _TELEGRAF: Final = """
@@ -276,7 +259,7 @@ def _collectd(place: Place) -> list[Collector]:
 
     def command(place: Place) -> list[str]:
         path = place.folder / "collectd.conf"
-        path.write_text(_COLLECTD.format(interval=place.interval_seconds, folder=place.folder, port=PORT))
+        path.write_text(COLLECTD.format(interval=place.interval_seconds, folder=place.folder, port=PORT))
         return [program, "-f", "-C", str(path)]
 
     return [Collector("collectd", command, lambda place: Scraped(place, r"^collectd_virt_"), package="collectd-core")]

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from scripts.bench_part import Asked, origin
 from scripts.documents import table
-from scripts.rivals import Missing, debian_program
+from scripts.rivals import COLLECTD, Missing, debian_program
 from tests.support.lab import Guest, Lab, LabError, Node, Process, await_true
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -31,23 +31,6 @@ SCRAPE_SECONDS: Final = 10.0
 PORT: Final = 9300
 READY_SECONDS: Final = 60.0
 FREE_SECONDS: Final = 120.0
-
-COLLECTD: Final = """
-FQDNLookup false
-Interval {interval}
-BaseDir "{folder}"
-PIDFile "{folder}/collectd.pid"
-LoadPlugin virt
-LoadPlugin write_prometheus
-<Plugin virt>
-  Connection "qemu:///system"
-  HostnameFormat name
-</Plugin>
-<Plugin write_prometheus>
-  Host "0.0.0.0"
-  Port "{port}"
-</Plugin>
-"""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,23 @@ GO_MODULES: Final[dict[str, str]] = {
 """Exporters that are to be had as Go modules only."""
 INSTALL_SECONDS: Final = 600.0
 LOOKUP_SECONDS: Final = 120.0
+COLLECTD: Final = """
+FQDNLookup false
+Interval {interval}
+BaseDir "{folder}"
+PIDFile "{folder}/collectd.pid"
+LoadPlugin virt
+LoadPlugin write_prometheus
+<Plugin virt>
+  Connection "qemu:///system"
+  HostnameFormat name
+</Plugin>
+<Plugin write_prometheus>
+  Host "0.0.0.0"
+  Port "{port}"
+</Plugin>
+"""
+"""collectd's settings for a host's VMs: {interval} in seconds, {folder} its own, {port} where Prometheus scrapes it."""
 
 
 class Missing(Exception):  # noqa: N818, it is what it is

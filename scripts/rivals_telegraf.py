@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
+
+from scripts.go_toolchain import go
 
 MODULE: Final = "github.com/influxdata/telegraf"
 VERSION: Final = "v1.37.2"
@@ -37,16 +38,35 @@ def telegraf(plugins: Iterable[str]) -> Path:
 
 
 def _build(folder: Path, tags: str) -> None:
-    go = shutil.which("go")
-    if go is None:
-        raise NotBuiltError("no Go toolchain: `go` is not in the path")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tools.go").write_text(f'//go:build tools\n\npackage tools\n\nimport _ "{MODULE}/cmd/telegraf"\n')
     (folder / "go.mod").write_text(f"module rival\n\ngo 1.25.5\n\nrequire {MODULE} {VERSION}\n")
     target = folder / "telegraf.new"
     # Stripped, as the packages of Telegraf are.
-    _run([go, "build", "-mod=mod", "-trimpath", "-tags", tags, "-ldflags", "-s -w", "-o", str(target), f"{MODULE}/cmd/telegraf"], folder)
+    _run(
+        [
+            str(_compiler()),
+            "build",
+            "-mod=mod",
+            "-trimpath",
+            "-tags",
+            tags,
+            "-ldflags",
+            "-s -w",
+            "-o",
+            str(target),
+            f"{MODULE}/cmd/telegraf",
+        ],
+        folder,
+    )
     target.rename(folder / "telegraf")
+
+
+def _compiler() -> Path:
+    try:
+        return go()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NotBuiltError(f"no Go compiler to build {MODULE}@{VERSION} with: {error}") from error
 
 
 def _run(command: list[str], folder: Path) -> None:
