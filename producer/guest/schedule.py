@@ -9,7 +9,7 @@ no addresses, libvirt's own sources; at last the balloon's period where that is 
 
 A VM that answered is due again a cycle later, one that did not after a pause that grows from half a cycle to two: long enough to
 spare the host, short enough to see within two cycles that the guest behaves. Turns of VMs that fail never take the last place.
-A command that the agent does not know or allow is not asked again before the VM starts anew. When libvirt goes away during a call to
+A command that the agent does not know or allow is not asked again before the VM or its agent starts anew. When libvirt goes away during a call to
 an agent, that VM is a suspect: it is left alone for two cycles, then for an hour, then for good.
 """
 
@@ -338,6 +338,7 @@ class Schedule:
         elif vm is None:
             self._list_due = min(self._list_due, now)
         elif seen.event == AGENT_CONNECTED:
+            vm.blocked.clear()  # it may be a newer agent, or one that has been allowed more
             soon = max(now + self._rng.uniform(0.0, self.limits.cycle / 10), vm.began + self.limits.cycle / 2)
             vm.due = vm.due if vm.strikes else min(vm.due, soon)
         elif vm.look is not None and vm.look.channel == CONNECTED:

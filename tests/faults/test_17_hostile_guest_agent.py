@@ -50,9 +50,12 @@ MODES: dict[str, Speech] = {
     "untrue_numbers": speech.UNTRUE_NUMBERS,
     "endless": speech.endless,
     "answer_to_another_request": speech.another,
+    "old_version": speech.outdated,
 }
-ANEW = {"broken_json", "endless"}
-"""After these libvirt has hung up, and talks to the agent again once that has opened its channel anew."""
+ANEW = {"broken_json", "endless", "old_version"}
+"""After the first two libvirt has hung up, and talks to the agent again once that has opened its channel anew; a newer version starts anew."""
+STARTS = 5
+"""More than the turns that an agent has meanwhile, one in half a cycle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,3 +188,17 @@ def test_a_hostile_agent_costs_nobody_else_anything(host: Host, mode: str, count
     behave(agents, anew=mode in ANEW)
     await_all_behave(host)
     assert not host.node.libvirtd.ended
+
+
+def test_an_agent_that_starts_again_and_again_costs_nobody_else_anything(host: Host) -> None:
+    """Its channel opens and closes all the time; it is not asked at each of its starts."""
+    agent = host.agents[0]
+    with watched(host):
+        begin, before, starts = time.monotonic(), sum(agent.commands().values()), 0
+        while time.monotonic() - begin < HOSTILE_SECONDS or starts < STARTS:
+            agent.restart(speech.HONEST)
+            starts += 1
+        took = time.monotonic() - begin
+    assert starts >= STARTS
+    assert sum(agent.commands().values()) - before <= (took / CYCLE_SECONDS * 2 + 1) * len(speech.TRUTH)
+    await_all_behave(host)

@@ -25,8 +25,8 @@ SYNCHRONISE: Final = frozenset({"guest-sync", "guest-sync-delimited"})
 """What libvirt says before a command, to know that the agent is there and what it reads is not an answer to somebody else."""
 HEARD_SECONDS: Final = 60.0
 EVIL: Final = 'host"\n\\\u202e\x1b[31m\u0085\u2028"} 1\nvm_state{uuid="forged'
-CLOSED: Final = "RELAY-CLOSED"
-"""What the guest says on its console when the agent's channel is closed."""
+OPEN, CLOSED = "RELAY-OPEN", "RELAY-CLOSED"
+"""What the guest says on its console when the agent's channel has been opened or closed."""
 MIB: Final = 1 << 20
 
 
@@ -204,7 +204,7 @@ class AgentProgram:
         if self._socket is None or self._thread is None:
             return
         connected, self._socket = self._socket, None
-        closed = self._closed()
+        closed = self._said(CLOSED)
         try:
             connected.shutdown(socket.SHUT_RDWR)
         except OSError:  # the guest is gone already
@@ -213,17 +213,19 @@ class AgentProgram:
         connected.close()
         with GuestShell(self._uuid, self._disks) as shell:
             shell.run("killall cat; true")  # one may be stuck in what libvirt does not read
-        await_true(lambda: self._closed() > closed, HEARD_SECONDS, "the guest closes the agent's channel")
+        await_true(lambda: self._said(CLOSED) > closed, HEARD_SECONDS, "the guest closes the agent's channel")
 
     def restart(self, speech: Speech) -> None:
         """The agent ends, and starts anew with another speech."""
         self.disconnect()
         self.speech = speech
+        opened = self._said(OPEN)
         self.connect()
+        await_true(lambda: self._said(OPEN) > opened, HEARD_SECONDS, "the guest opens the agent's channel")
 
-    def _closed(self) -> int:
-        """How often the guest has closed the agent's channel."""
-        return console_path(self._uuid, self._disks).read_text(errors="replace").count(CLOSED)
+    def _said(self, words: str) -> int:
+        """How often the guest has said this on its console."""
+        return console_path(self._uuid, self._disks).read_text(errors="replace").count(words)
 
     def _run(self, connected: socket.socket) -> None:
         try:

@@ -12,7 +12,7 @@ from virtflow.producer.guest.allow import allowed, asks, wanted
 from virtflow.producer.guest.frames import AGENT, Answered, Ask, Command, Happened, Listed, Up
 from virtflow.producer.guest.look import Look
 from virtflow.producer.guest.schedule import Schedule
-from virtflow.producer.guest.turns import Down, HostLost, Limits, Ticked
+from virtflow.producer.guest.turns import AGENT_CONNECTED, STARTED, Down, HostLost, Limits, Ticked
 from virtflow.runtime.settings import Guest
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import GuestAddress, GuestInterface, GuestSample
@@ -96,7 +96,8 @@ def test_nobody_is_asked_who_does_not_listen(look: Look, reason: GuestReason) ->
     assert (told.agent_up, told.reason) == (0, reason)
 
 
-def test_a_blocked_command_is_not_asked_again_before_the_vm_starts_anew() -> None:
+@pytest.mark.parametrize("anew", [Happened(A, "lifecycle", STARTED), Happened(A, "agent", AGENT_CONNECTED)], ids=["the VM", "its agent"])
+def test_a_blocked_command_is_not_asked_again_before_anything_starts_anew(anew: Happened) -> None:
     """Its data are missing, the others' are there."""
     stage = Stage()
     blocked = {Command.HOSTNAME: GuestReason.BLOCKED, Command.INTERFACES: GuestReason.BLOCKED}
@@ -106,7 +107,7 @@ def test_a_blocked_command_is_not_asked_again_before_the_vm_starts_anew() -> Non
     told = stage.told()
     assert told is not None
     assert told.agent_up == 1
-    stage.schedule.observe(Happened(A, "lifecycle", 2), stage.now)
+    stage.schedule.observe(anew, stage.now)
     assert stage.turn(60.0) == [Command.LOOK, *AGENT]
 
 
