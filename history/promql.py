@@ -223,11 +223,12 @@ def _matches(matcher: Matcher, labels: dict[str, str]) -> bool:
             return value == matcher.value
         case Match.NOT_EQUAL:
             return value != matcher.value
+    # Arrow's patterns are RE2's, as Prometheus' own are: the same language, and no pattern takes for ever.
     try:
-        found = re.fullmatch(matcher.value, value, re.DOTALL) is not None
-    except re.error as error:
+        found = pc.match_substring_regex(pa.scalar(value), pattern=f"^(?s:{matcher.value})$").as_py()
+    except pa.ArrowInvalid as error:
         raise ProtocolError(f"the pattern {matcher.value!r} can't be used here: {error}") from error
-    return found if matcher.how is Match.REGEX else not found
+    return bool(found) if matcher.how is Match.REGEX else not found
 
 
 def _constant(labels: dict[str, str], matches: Callable[[str, str], bool]) -> bool:
