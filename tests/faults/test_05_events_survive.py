@@ -53,12 +53,15 @@ class Truth:
     """Another client of libvirt, that makes VMs run and pause and hears what libvirt announces of it."""
 
     def __init__(self, uri: str, guests: list[Guest]) -> None:
-        """Connect and listen."""
+        """Connect, pause what somebody else has left running, and listen."""
         start_event_loop()
         self.heard: list[Told] = []
         self._connection = libvirt.open(uri)
-        self._connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._hear, None)
         self._domains = [self._connection.lookupByUUIDString(guest.uuid) for guest in guests]
+        for domain in self._domains:
+            if domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING:
+                domain.suspend()
+        self._connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._hear, None)
         self._turn = 0
 
     def _hear(self, _connection: object, domain: libvirt.virDomain, event: int, detail: int, _opaque: object) -> None:

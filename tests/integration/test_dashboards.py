@@ -16,7 +16,7 @@ import pytest
 from tests.support.broker import DIES_WITH_US, Broker
 from tests.support.command import PROGRAM, environment
 from tests.support.exporter_process import ExporterProcess
-from tests.support.processors import Bus, Processors
+from tests.support.processors import Bus, Processors, eventually
 from tests.support.prometheus import Prometheus
 
 DASHBOARDS = sorted((Path(__file__).resolve().parents[2] / "deploy" / "grafana").glob("*.json"))
@@ -110,7 +110,7 @@ def test_every_query_of_every_dashboard_finds_something(prometheus: Prometheus) 
         time.sleep(LOOK_SECONDS)
         left = {one for one in left if not prometheus.query_range(one.promql, began, time.time(), STEP_SECONDS)}
     assert not left
-    assert "VirtflowMigrationFailed" in prometheus.firing()
+    eventually("a migration fails and is told", lambda: "VirtflowMigrationFailed" in prometheus.firing(), SECONDS)
 
 
 def test_the_calm_is_calm(prometheus: Prometheus) -> None:
