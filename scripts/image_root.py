@@ -21,7 +21,6 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FINAL: Final = "image"
-MIRROR: Final = "http://deb.debian.org/debian"
 STEP_SECONDS: Final = 1_200.0
 NOT_IN_SLIM: Final = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/groff", "usr/share/lintian")
 """What Debian's slim images leave out of every package (source: their list of dpkg's path-exclude)."""
@@ -79,7 +78,7 @@ def _from(base: str, root: Path, stages: dict[str, Stage]) -> Stage:
     image, _, tag = base.partition(":")
     if image != "debian" or not tag.endswith("-slim"):
         raise ImageError(f"FROM {base}: only debian:RELEASE-slim and earlier stages are known")
-    run(["debootstrap", "--variant=minbase", tag.removesuffix("-slim"), str(root), MIRROR])
+    run(["debootstrap", "--variant=minbase", tag.removesuffix("-slim"), str(root), *_mirror()])
     excludes = "".join(f"path-exclude /{path}/*\n" for path in NOT_IN_SLIM) + "path-include /usr/share/doc/*/copyright\n"
     (root / "etc/dpkg/dpkg.cfg.d/slim").write_text(excludes)
     (root / "etc/apt/apt.conf.d/docker-clean").write_text(CLEAN)
@@ -116,6 +115,11 @@ def _step(stage: Stage, instruction: tuple[str, str], stages: dict[str, Stage], 
             stage.command = json.loads(rest)
         case _:
             raise ImageError(f"instruction {number}: {word} is not known here")
+
+
+def _mirror() -> list[str]:
+    """Where this machine's own packages come from; none where it does not say, which leaves it to debootstrap."""
+    return run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]).split()[:1]
 
 
 def _run(stage: Stage, command: str) -> None:
