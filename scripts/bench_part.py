@@ -8,7 +8,6 @@ A part is a module ``scripts/bench_NAME.py`` that ``scripts/benchmarks.py`` list
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from scripts.embedded_kafka import one_at_a_time
 from virtflow.runtime.version import version
 
 SPREAD_BOUND: Final = 0.10
@@ -79,6 +79,5 @@ def quiet() -> Iterator[None]:
     if path is None:
         yield
         return
-    with Path(path).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(Path(path)):
         yield

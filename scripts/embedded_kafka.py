@@ -49,14 +49,15 @@ def fetch() -> Path:
     pom = EMBEDDED / "pom.xml"
     jars = data_folder() / "kafka" / hashlib.sha256(pom.read_bytes()).hexdigest()[:12]
     jars.parent.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(jars.parent / "fetch.lock"):
+    with one_at_a_time(jars.parent / "fetch.lock"):
         if not jars.is_dir():
             _copy_jars(pom, jars)
     return jars
 
 
 @contextlib.contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Wait until no other process is in here with the same lock file, which is made where it is missing."""
     with lock.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from scripts.embedded_kafka import data_folder
 from scripts.go_toolchain import go
 
 MODULE: Final = "github.com/influxdata/telegraf"
 VERSION: Final = "v1.37.2"
-FOLDER: Final = Path(__file__).resolve().parent.parent / ".virtflow" / "rivals"
+FOLDER: Final = data_folder() / "rivals"
 BUILD_SECONDS: Final = 3_600.0
 
 CENTRE: Final = ("inputs.kafka_consumer", "parsers.influx", "outputs.prometheus_client")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Literal
 from uuid import uuid4
 from xml.sax.saxutils import escape, quoteattr
 
+from scripts.embedded_kafka import data_folder, one_at_a_time
 from tests.support.lab_process import run
 
 BUILD = Path(__file__).with_name("guest")
@@ -51,11 +50,9 @@ class GuestSpec:
 def guest_image() -> Path:
     """Folder with ``vmlinuz`` and ``initrd.img``, built on first use and kept under VIRTFLOW_DATA (else ``.virtflow``)."""
     digest = hashlib.sha256((BUILD / "build").read_bytes() + (BUILD / "init").read_bytes()).hexdigest()[:16]
-    data = Path(os.environ.get("VIRTFLOW_DATA") or Path(__file__).parents[2] / ".virtflow").resolve()
-    image = data / "guest" / digest
+    image = data_folder() / "guest" / digest
     image.parent.mkdir(parents=True, exist_ok=True)
-    with (image.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(image.parent / "lock"):
         if not image.exists():
             fresh = image.with_suffix(".new")
             shutil.rmtree(fresh, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import subprocess
 import time
@@ -11,7 +10,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from scripts.embedded_kafka import data_folder
+from scripts.embedded_kafka import data_folder, one_at_a_time
 from tests.support.broker import DIES_WITH_US, free_ports
 
 if TYPE_CHECKING:
@@ -28,8 +27,7 @@ def fetched() -> Path:
     """The program's folder, filled from Maven Central (109 MB) the first time; raises ``CalledProcessError`` where that fails."""
     folder = data_folder() / "registry" / VERSION
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / "fetch.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(folder.parent / "fetch.lock"):
         if not folder.is_dir():
             part, repository = folder.with_suffix(".part"), folder.with_suffix(".maven")
             shutil.rmtree(part, ignore_errors=True)

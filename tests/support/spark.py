@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
-from scripts.embedded_kafka import data_folder
+from scripts.embedded_kafka import data_folder, one_at_a_time
 from tests.support.command import environment
 
 PACKAGES: Final = ("pyspark==4.0.0", "delta-spark==4.0.0")
@@ -33,8 +32,7 @@ def packages() -> Path:
     """Folder with the Python packages, beside it Spark's settings and what Maven has fetched."""
     folder = data_folder() / "spark"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "fetch.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(folder / "fetch.lock"):
         if not (folder / "done").exists():
             pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder / "python"), *PACKAGES]
             maven = ["mvn", "-q", "-B", f"-Dmaven.repo.local={folder / 'maven'}", "dependency:get", "-Dtransitive=false"]
