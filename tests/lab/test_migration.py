@@ -54,6 +54,14 @@ class Parts:
         first, second = self.lab.nodes
         return (first, second) if self.guest.uuid in first.virsh("list", "--uuid") else (second, first)
 
+    def settled(self) -> tuple[Node, Node]:
+        """As ``ends``, once ``/metrics`` shows the guest where it runs: the hand-over before is over, and what it drops has dropped."""
+        here, there = self.ends
+        self.pipeline.await_scrape(
+            lambda seen: seen.value("vm_info", uuid=self.guest.uuid, node=here.name) == 1, f"/metrics shows the guest on {here.name}"
+        )
+        return here, there
+
     def ended(self, since: float, uuid: str = "") -> VmMigration:
         """The guest's first migration that ended after ``since``, once both sides have told all they have to tell of it."""
         return self.tap.await_record(
@@ -146,7 +154,7 @@ def compare(seen: Scrape, jobs: JobWatch, guest: Guest) -> list[str]:
 
 def test_a_cancelled_one(parts: Parts) -> None:
     """Aborted by its operator: cancelled, and the VM goes on where it was, with the same series."""
-    source, destination = parts.ends
+    source, destination = parts.settled()
     begin = time.time()
     with Watch(parts.pipeline.address) as watch:
         migrating = Migrating.begin(parts.guest, source, destination, SLOW_MBPS)
@@ -200,8 +208,7 @@ def test_there_and_back_five_times(parts: Parts) -> None:
     """Ten migrations in a row: ten records, one series at every scrape, no gap beyond a hand-over, no rate above the truth."""
     uuid = parts.guest.uuid
     ends: list[str] = []
-    here, _ = parts.ends
-    parts.pipeline.await_scrape(lambda seen: seen.value("vm_info", uuid=uuid, node=here.name) == 1, "the last hand-over is over")
+    parts.settled()
     with Watch(parts.pipeline.address) as watch:
         watch.await_scrapes(5)
         for _ in range(10):
