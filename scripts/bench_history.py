@@ -44,10 +44,13 @@ from virtflow.schemas.vocabulary import Rollup
 DAY: Final = 86_400
 SEED: Final = 7
 NOISE: Final = 0.3
+"""Standard deviation of the logarithm of each counter's own factor."""
 RARE: Final = 0.001
 """Chance of an error or a dropped packet at a sample."""
 CATCH_UP_SECONDS: Final = 3_600
-"""Standard deviation of the logarithm of each counter's own factor."""
+"""How long the writer may take to be level again."""
+MOST_SECONDS: Final = 240.0
+"""How long it is away, at most."""
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
@@ -270,14 +273,14 @@ def _timed(call: Callable[[], object], times: int = 5) -> float:
     return statistics.median(spent)
 
 
-def measure(folder: Path, backlog: int = 300) -> dict[str, Any]:
+def measure(folder: Path, backlog: int) -> dict[str, Any]:
     """All of it."""
     return {"size": bytes_per_value(folder), "month": month(folder), "writer": writer(folder, backlog)}
 
 
 def run(asked: Asked) -> dict[str, Any]:
     """See ``bench_part``."""
-    return measure(asked.folder, int(asked.seconds))
+    return measure(asked.folder, int(min(asked.seconds, MOST_SECONDS)))
 
 
 def section(history: dict[str, Any]) -> list[str]:

@@ -36,10 +36,10 @@ class Asked:
     """What the command line asks for; each part takes what concerns it. ``folder`` is the part's own, and temporary."""
 
     folder: Path
-    seconds: float = 300.0
-    nodes: int = 20
-    vms: int = 50
-    interval_seconds: float = 1.0
+    seconds: float
+    nodes: int
+    vms: int
+    interval_seconds: float
 
 
 def where() -> dict[str, str]:

@@ -62,9 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", nargs="*", choices=[*PARTS, []], metavar="PART", help="what to measure")
-    parser.add_argument("--seconds", type=float, default=300.0, help="how long the pipeline is watched")
-    parser.add_argument("--nodes", type=int, default=20, help="simulated hypervisors")
-    parser.add_argument("--vms", type=int, default=50, help="simulated VMs on each")
+    parser.add_argument("--seconds", type=float, default=600.0, help="how long the pipeline is watched; other parts take less")
+    parser.add_argument("--nodes", type=int, default=61, help="simulated hypervisors")
+    parser.add_argument("--vms", type=int, default=49, help="simulated VMs on each")
     parser.add_argument("--interval", type=float, default=1.0, help="sampling interval in seconds")
     parser.add_argument("--no-write", dest="write", action="store_false", help="print the page and leave the files alone")
     return parser

@@ -1,7 +1,8 @@
-"""Translates ``vm.metrics`` into Telegraf's own line protocol: the same values, in the form it reads fastest.
+"""Translates ``vm.metrics`` into Telegraf's own line protocol: the same values, cut into lines as its libvirt input cuts them.
 
-``python -m scripts.telegraf_lines BROKERS FROM TO`` runs until it is ended. The rival is spared what its own producers do: one message
-holds all lines of a VM's sample, where Telegraf's Kafka output would send a message per line.
+``python -m scripts.telegraf_lines BROKERS FROM TO_SAMPLES TO_LINES`` runs until it is ended. Telegraf's Kafka output sends a message
+for each line (``Write`` in its plugins/outputs/kafka, which has no option for more): so do we to ``TO_LINES``. To ``TO_SAMPLES`` goes
+what spares a reader most: one message with all lines of a VM's sample.
 """
 
 from __future__ import annotations
@@ -25,28 +26,39 @@ DEVICES: Final = ((Scope.VCPU, "vcpus", "vcpu"), (Scope.NETWORK, "networks", "de
 MEASUREMENT: Final = "vm"
 """Telegraf joins it and a field's name by an underscore: the catalogue's names come out again."""
 
-_FIELDS: Final = {
-    scope: [(metric.name.removeprefix(f"{MEASUREMENT}_"), metric.field) for metric, _ in of_libvirt(scope)] for scope in Scope
-}
+Fields = list[tuple[str, str]]
 
 
-def lines_of(sample: VmMetrics) -> str:
-    """A VM's sample: one line for the VM, one for each device, absent values left out."""
+def _groups(scope: Scope) -> list[Fields]:
+    """The names and fields of a record's lines: one line for each of libvirt's groups (``state.``, ``cpu.``, ``balloon.`` ...)."""
+    groups: dict[str, Fields] = {}
+    for metric, source in of_libvirt(scope):
+        groups.setdefault(source.field.partition(".")[0], []).append((metric.name.removeprefix(f"{MEASUREMENT}_"), metric.field))
+    return list(groups.values())
+
+
+_GROUPS: Final = {scope: _groups(scope) for scope in Scope}
+
+
+def lines_of(sample: VmMetrics) -> list[str]:
+    """A VM's sample: a line for each of libvirt's groups and for each device, absent values left out."""
     tags = f"{MEASUREMENT},uuid={sample.uuid},name={_tag(sample.name)}"
     at = round(sample.collected * 1e9)
-    lines = [_line(tags, Scope.VM, sample, at)]
+    lines = list(_lines(tags, Scope.VM, sample, at))
     for scope, listed, label in DEVICES:
-        lines += [_line(f"{tags},{label}={_tag(str(getattr(one, label)))}", scope, one, at) for one in attrgetter(listed)(sample)]
-    return "".join(lines)
+        for one in attrgetter(listed)(sample):
+            lines += _lines(f"{tags},{label}={_tag(str(getattr(one, label)))}", scope, one, at)
+    return lines
 
 
-def _line(tags: str, scope: Scope, record: Struct, at: int) -> str:
-    fields = ",".join(_fields(scope, record))
-    return f"{tags} {fields} {at}\n" if fields else ""
+def _lines(tags: str, scope: Scope, record: Struct, at: int) -> Iterator[str]:
+    for group in _GROUPS[scope]:
+        if fields := ",".join(_fields(group, record)):
+            yield f"{tags} {fields} {at}\n"
 
 
-def _fields(scope: Scope, record: Struct) -> Iterator[str]:
-    for name, field in _FIELDS[scope]:
+def _fields(group: Fields, record: Struct) -> Iterator[str]:
+    for name, field in group:
         value = getattr(record, field)
         if value >= 0:
             yield f"{name}={value}i" if isinstance(value, int) else f"{name}={value!r}"
@@ -56,7 +68,7 @@ def _tag(text: str) -> str:
     return text.replace("\\", "\\\\").replace(" ", "\\ ").replace(",", "\\,").replace("=", "\\=")
 
 
-def main(brokers: str, source: str, target: str) -> None:
+def main(brokers: str, source: str, samples: str, lines: str) -> None:
     """Translates until the process is ended."""
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": "lines", "auto.offset.reset": "earliest"})
     producer = Producer({"bootstrap.servers": brokers, "linger.ms": 20, "compression.type": "zstd", "partitioner": "murmur2_random"})
@@ -65,9 +77,12 @@ def main(brokers: str, source: str, target: str) -> None:
     while True:
         for message in consumer.consume(BATCH, READ_SECONDS):
             if message.error() is None:
-                producer.produce(target, lines_of(codec.decode(message.value(), VmMetrics)).encode(), message.key())
+                each = [line.encode() for line in lines_of(codec.decode(message.value(), VmMetrics))]
+                producer.produce(samples, b"".join(each), message.key())
+                for line in each:
+                    producer.produce(lines, line, message.key())
         producer.poll(0)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    main(*sys.argv[1:5])
