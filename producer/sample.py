@@ -19,7 +19,6 @@ import logging
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
@@ -254,7 +253,7 @@ class Sampler:
             late=listed is not None and not self._monitor.settled,
             versions=self._versions,
             reconnects=max(0, self._safe.connects - 1) + max(0, self._monitor.link.connects - 1),
-            drops=Counter(self._inventories.drops),
+            drops=dict(self._inventories.drops),
             jobs=self._jobs.running,
             job_polls=dict(self._jobs.polls),
             lost=self._monitor.health(verdicts),
@@ -295,6 +294,9 @@ class Sampler:
         self._safe.tend(now)
         self._monitor.link.tend(now)
         self._jobs.tend(now)
+        opens = self._unlearned or self._learning or self._safe.opening or self._monitor.link.opening or self._jobs.link.opening
+        if not opens and self._monitor.captives.slots.openings == Openings():
+            return  # as in nearly every round: nothing is being opened, and the captives know it
         if self._may_open() and self._unlearned and not self._learning:
             self._unlearned, self._learning = False, now
             threading.Thread(target=self._learn_versions, name="libvirt-versions", daemon=True).start()

@@ -17,12 +17,11 @@ import math
 import os
 import socket
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from virtflow.producer.clean import Tally, device_names, printable, vm_snapshot
-from virtflow.producer.health import Counts, Outgoing, node_health
+from virtflow.producer.health import Counts, Outgoing, added, node_health
 from virtflow.producer.sample import Round, Sampler, Source
 from virtflow.runtime.lifecycle import Stop, notify
 from virtflow.runtime.settings import Settings
@@ -74,7 +73,7 @@ class Maker:
         counts.rounds_late += found.late
         counts.reconnects = found.reconnects
         counts.unknown_fields = self.tally.unknown_fields
-        counts.drops = Counter(found.drops) + self.tally.drops
+        counts.drops = added(found.drops, self.tally.drops)
         counts.sampling_seconds = dict(found.seconds)
         counts.lost = found.lost
         counts.jobs, counts.job_polls = found.jobs, found.job_polls

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.support.broker import Broker
 from tests.support.lab_process import await_true
 from tests.support.record_tap import RecordTap
 from tests.support.topic_writer import TopicWriter
+from virtflow.producer import publish_events
 from virtflow.producer.inbox import Happened
 from virtflow.producer.publish_events import MEMORY_EVENTS, WINDOW, EventPublisher
 from virtflow.runtime.settings import Kafka, Producer, Settings, Topics
@@ -80,6 +82,28 @@ def test_events_arrive_at_once_and_in_order(broker: Broker, writer: TopicWriter,
         assert publisher.outgoing().events == {"balloon_change": 601}
         assert publisher.outgoing().drops == {}
     assert publisher.close(5.0) == 0
+
+
+def test_nobody_waits_for_an_idle_connection(broker: Broker, writer: TopicWriter, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while without events the client and its threads are let go; the next event has a client made for it."""
+    monkeypatch.setattr(publish_events, "IDLE_SECONDS", 0.2)
+    with RecordTap(broker.address, topic_of(writer), VmEvent) as tap:
+        others = client_threads()
+        publisher = make(broker.address)
+        for number in range(3):
+            publisher.offer(happened(number))
+            await_true(lambda: len(tap.records()) > number, SECONDS, f"event {number}")  # noqa: B023, awaited before the next one
+            await_true(lambda: client_threads() == others, SECONDS, "the client is let go")
+        assert publisher.close(5.0) == 0
+
+
+def client_threads() -> int:
+    """How many of librdkafka's threads this process has."""
+    names = []
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # it has just ended
+            names.append((thread / "comm").read_text())
+    return sum(name.startswith("rdk:") for name in names)
 
 
 def test_what_a_run_left_goes_first(broker: Broker, writer: TopicWriter, make: Make) -> None:
