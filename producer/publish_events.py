@@ -34,9 +34,9 @@ WINDOW: Final = 500
 MEMORY_EVENTS: Final = 10_000
 """Events that wait in memory for the disk, or for the broker where the disk takes none."""
 POLL_SECONDS: Final = 0.05
-IDLE_SECONDS: Final = 60.0
+IDLE_SECONDS: Final = 600.0
 """How long the sending thread waits for something to send, which wakes it, before it lets go of its client: three threads that look after
-a connection nobody uses cost a calm host as much as a tenth of its rounds."""
+a connection nobody uses cost a calm host as much as a tenth of its rounds. Not sooner: brokers remember every new client for a day."""
 GRACE_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
 SYNC_SECONDS: Final = 1.0
@@ -125,7 +125,7 @@ class EventPublisher:
     def _run(self) -> None:
         self._journal.open()
         # What an earlier run left goes first, a segment at a time; what happens meanwhile is only written down.
-        replay = filter(None, self._journal.left_behind())
+        replay = self._journal.left_behind()
         while not self._over():
             if not self._ready and not self._window:
                 self._ready.extend(next(replay, []))
@@ -153,12 +153,13 @@ class EventPublisher:
 
     def _take(self) -> list[VmEvent]:
         with self._changed:
-            idle = not self._offered and not self._window and not self._ready and self._until is None
-            if idle and not self._changed.wait(IDLE_SECONDS):
-                self._client = None
+            waits = self._offered or self._window or self._ready or self._polls or self._until is not None
+            unused = not waits and not self._changed.wait(IDLE_SECONDS) and not self._offered
             fresh = list(self._offered)
             self._offered.clear()
-            return fresh
+        if unused:  # without the lock: the client's end waits for its threads, and the sampling must not
+            self._client = None
+        return fresh
 
     def _keep(self, event: VmEvent) -> None:
         """Into the journal; where that takes none, memory has to do."""
@@ -190,9 +191,9 @@ class EventPublisher:
         while self._ready and len(self._window) < WINDOW:
             entry = self._ready[0]
             number = self._number = self._number + 1
-            if self._client is None:
-                self._client = self._make(self._config)
             try:
+                if self._client is None:
+                    self._client = self._make(self._config)
                 self._client.produce(
                     self._topic, key=entry.key, value=entry.message, on_delivery=lambda error, _, n=number: self._delivered(error, n)
                 )

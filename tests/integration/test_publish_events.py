@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka import Producer as Client
 
 from tests.support.broker import Broker
 from tests.support.lab_process import await_true
@@ -44,11 +47,10 @@ def writer(broker: Broker) -> TopicWriter:
 
 @pytest.fixture
 def make(tmp_path: Path, writer: TopicWriter) -> Make:
-    def publisher(address: str, folder: Path | None = None, size: int = 1 << 24) -> EventPublisher:
+    def publisher(address: str, folder: Path | None = None, size: int = 1 << 24, client: Callable[..., Any] = Client) -> EventPublisher:
         producer = Producer(journal_folder=str(folder or tmp_path / "journal"), journal_bytes=size)
-        return EventPublisher(
-            Settings(kafka=Kafka(bootstrap_servers=address), topics=Topics(prefix=writer.prefix), producer=producer), "node-1"
-        )
+        settings = Settings(kafka=Kafka(bootstrap_servers=address), topics=Topics(prefix=writer.prefix), producer=producer)
+        return EventPublisher(settings, "node-1", make=client)
 
     return publisher
 
@@ -95,6 +97,46 @@ def test_nobody_waits_for_an_idle_connection(broker: Broker, writer: TopicWriter
             await_true(lambda: len(tap.records()) > number, SECONDS, f"event {number}")  # noqa: B023, awaited before the next one
             await_true(lambda: client_threads() == others, SECONDS, "the client is let go")
         assert publisher.close(5.0) == 0
+
+
+def test_a_client_that_ends_slowly_holds_nobody_up(
+    broker: Broker, writer: TopicWriter, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sampling asks what waits in every round; it is told while the sending thread waits for its client's end."""
+    monkeypatch.setattr(publish_events, "IDLE_SECONDS", 0.2)
+    ends, may_end, in_time = threading.Event(), threading.Event(), list[bool]()
+
+    class Slow(Client):
+        def __del__(self) -> None:
+            ends.set()
+            in_time.append(may_end.wait(SECONDS))
+
+    publisher = make(broker.address, client=Slow)
+    with RecordTap(broker.address, topic_of(writer), VmEvent) as tap:
+        publisher.offer(happened(0))
+        assert ends.wait(SECONDS)
+        publisher.offer(happened(1))
+        assert publisher.outgoing().journal_events == 1
+        may_end.set()
+        await_true(lambda: len(tap.records()) == 2, SECONDS, "both")
+    assert publisher.close(5.0) == 0
+    assert in_time[0]
+
+
+def test_a_client_that_can_not_be_made_is_tried_again(broker: Broker, writer: TopicWriter, make: Make) -> None:
+    """A file with certificates may be missing for the moment in which it is replaced."""
+    tries: list[int] = []
+
+    def client(config: dict[str, Any]) -> Client:
+        tries.append(len(tries))
+        return Client(config | ({"ssl.ca.location": "/nowhere", "security.protocol": "SSL"} if len(tries) == 1 else {}))
+
+    publisher = make(broker.address, client=client)
+    with RecordTap(broker.address, topic_of(writer), VmEvent) as tap:
+        publisher.offer(happened(0))
+        await_true(lambda: len(tap.records()) == 1, SECONDS, "the event")
+    assert tries == [0, 1]
+    assert publisher.close(5.0) == 0
 
 
 def client_threads() -> int:
