@@ -182,7 +182,7 @@ def section(found: dict[str, Any]) -> list[str]:
         origin(found, "scripts/bench node"),
         (
             f"Some samples (by the number of VMs, {', '.join(f'{ROUNDS[n]} x {SAMPLES[n]} at {INTERVAL_SECONDS[n]:g} s for {n}' for n in counts)}) "
-            "of each collector, in turn, on a real libvirtd whose VMs have two vCPUs, a disk and a network interface, and a halted CPU. µs are CPU time of a VM's sample; "
+            "of each collector, in turn, on a real libvirtd whose VMs have two vCPUs, a disk and a network interface, and a halted CPU; nothing happens to them, so that `virtflow producer` needs no Kafka client for events. µs are CPU time of a VM's sample; "
             "a collector with an interval of its own is taken to have kept it, unless its topic shows otherwise; memory is what is resident, of which the own part is no file's; the start is the time until the first values can be had; the wall "
             "time is a scrape's, where there is one."
         ),
