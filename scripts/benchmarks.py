@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asked = Asked(Path(folder), given.seconds, given.nodes, given.vms, given.interval)
             results[name] = import_module(f"scripts.bench_{name}").run(asked) | where()
         if given.write:
-            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+            fresh = RESULTS.with_suffix(".new")
+            fresh.write_text(json.dumps(results, indent=1) + "\n")
+            fresh.replace(RESULTS)
             PAGE.write_text(page(results))
             SCALE.write_text(scale.page(results))
     print(page(results))

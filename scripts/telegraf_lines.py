@@ -26,6 +26,9 @@ DEVICES: Final = ((Scope.VCPU, "vcpus", "vcpu"), (Scope.NETWORK, "networks", "de
 MEASUREMENT: Final = "vm"
 """Telegraf joins it and a field's name by an underscore: the catalogue's names come out again."""
 
+OURS: Final = "monitor"
+"""The producer's own word of a VM's monitor: nothing that libvirt, or Telegraf, tells."""
+
 Fields = list[tuple[str, str]]
 
 
@@ -33,7 +36,9 @@ def _groups(scope: Scope) -> list[Fields]:
     """The names and fields of a record's lines: one line for each of libvirt's groups (``state.``, ``cpu.``, ``balloon.`` ...)."""
     groups: dict[str, Fields] = {}
     for metric, source in of_libvirt(scope):
-        groups.setdefault(source.field.partition(".")[0], []).append((metric.name.removeprefix(f"{MEASUREMENT}_"), metric.field))
+        group = source.field.partition(".")[0]
+        if group != OURS:
+            groups.setdefault(group, []).append((metric.name.removeprefix(f"{MEASUREMENT}_"), metric.field))
     return list(groups.values())
 
 
