@@ -20,11 +20,11 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from virtflow.producer.calls import Listed, fill, list_vms, read_descriptions, versions_at
-from virtflow.producer.captive import UNDECIDED, Openings
+from virtflow.producer.captive import UNDECIDED, Openings, Verdict
 from virtflow.producer.clean import Reading
 from virtflow.producer.connection import Connection, Lane, Link, start_event_loop
 from virtflow.producer.events import CHANGES_DESCRIPTION, in_transit, register
@@ -247,10 +247,13 @@ class Sampler:
 
     def _finished(self, progress: _Progress) -> Round:
         listed, now, verdicts = progress.listed, time.monotonic(), self._monitor.verdicts()
-        result = Round(
+        return Round(
             progress.collected,
             up=listed is not None,
             late=listed is not None and not self._monitor.settled,
+            readings=() if listed is None else self._readings(progress, listed, verdicts),
+            inventories={} if listed is None else self._described(progress, listed, dict(progress.xml), now),
+            seconds={} if listed is None else self._took(progress),
             versions=self._versions,
             reconnects=max(0, self._safe.connects - 1) + max(0, self._monitor.link.connects - 1),
             drops=dict(self._inventories.drops),
@@ -258,20 +261,21 @@ class Sampler:
             job_polls=dict(self._jobs.polls),
             lost=self._monitor.health(verdicts),
         )
-        if listed is None:
-            return result
+
+    def _readings(self, progress: _Progress, listed: Listed, verdicts: Mapping[str, Verdict]) -> tuple[Reading, ...]:
         self._shown.keep(listed.vms)
-        answers = newest(progress.answers, self._monitor.collect())
-        fills, xml = dict(progress.fills), dict(progress.xml)
-        readings = tuple(
+        answers, fills = newest(progress.answers, self._monitor.collect()), dict(progress.fills)
+        return tuple(
             reading(vm, answers.get(uuid), fills.get(uuid), verdicts.get(uuid, UNDECIDED), self._shown) for uuid, vm in listed.vms.items()
         )
+
+    def _took(self, progress: _Progress) -> dict[str, float]:
         asked, seconds = progress.calls.get(LIST), {}
         if self._monitor.settled and self._monitor.seconds is not None:
             seconds["monitor"] = self._monitor.seconds
         if asked is not None or "monitor" in seconds:
             seconds["safe"] = seconds["monitor"] if asked is None else asked.seconds
-        return replace(result, readings=readings, inventories=self._described(progress, listed, xml, now), seconds=seconds)
+        return seconds
 
     def _described(self, progress: _Progress, listed: Listed, xml: Mapping[str, str], now: float) -> dict[str, VmInventory]:
         found = {}

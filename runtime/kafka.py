@@ -84,7 +84,8 @@ def snapshot_producer_settings(settings: Settings) -> ClientSettings:
     return {
         **client_settings(settings),
         **_SAFE_PRODUCER,
-        "linger.ms": 50,
+        # A round is one message, or a few large ones, and alone in flight: there is nothing to wait for, and waiting costs two more wake-ups.
+        "linger.ms": 0,
         "message.timeout.ms": timeout_ms,
         "request.timeout.ms": min(30_000, timeout_ms),
         "queue.buffering.max.messages": 1_000,
@@ -111,8 +112,11 @@ def event_producer_settings(settings: Settings) -> ClientSettings:
     return {**acknowledged_producer_settings(settings), "linger.ms": 5, "queue.buffering.max.messages": 10_000, **settings.kafka.client}
 
 
-def consumer_settings(settings: Settings, group: str) -> ClientSettings:
-    """A consumer that stores no offset by itself and holds bounded memory however large the lag is."""
+def consumer_settings(settings: Settings, group: str, gather_bytes: int = 1) -> ClientSettings:
+    """A consumer that stores no offset by itself and holds bounded memory however large the lag is.
+
+    ``gather_bytes`` is what the broker gathers for half a second at most before it answers: fewer, larger answers for who is in no hurry.
+    """
     return {
         **client_settings(settings),
         "group.id": group,
@@ -122,6 +126,8 @@ def consumer_settings(settings: Settings, group: str) -> ClientSettings:
         "queued.min.messages": 2_000,
         "queued.max.messages.kbytes": 16_384,
         "fetch.message.max.bytes": 1_048_588,
+        "fetch.min.bytes": gather_bytes,
+        "fetch.wait.max.ms": 500,
         "partition.assignment.strategy": "cooperative-sticky",
         **settings.kafka.client,
     }

@@ -43,13 +43,13 @@ class Asked:
 
 
 def where() -> dict[str, str]:
-    """What the numbers were measured on; the load is that of other processes too, at the end of the run."""
-    busy = os.getloadavg()[1]
+    """What the numbers are measured on; to be asked before a part begins, so that the load is that of other work."""
+    busy = os.getloadavg()[0]
     machine = (
         f"{os.cpu_count()} CPUs, {platform.machine()}, Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}"
     )
     return {
-        "machine": f"{machine}, load average {busy:.1f} with other work, nice {os.nice(0)}",
+        "machine": f"{machine}, load average {busy:.1f} in the minute before, nice {os.nice(0)}",
         "version": version(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }

@@ -27,6 +27,7 @@ VMS: Final = 20
 STUCK: Final = (0, 1, 8)
 INTERVAL_SECONDS: Final = 1.0
 SCRAPE_SECONDS: Final = 10.0
+MOST_SECONDS: Final = 30.0
 """Prometheus' default limit of a scrape."""
 PORT: Final = 9300
 READY_SECONDS: Final = 60.0
@@ -185,7 +186,7 @@ def _watch(address: str, collector: Collector, vm: str, seconds: float) -> Watch
 
 def run(asked: Asked) -> dict[str, Any]:
     """See ``bench_part``."""
-    return measure(asked.folder, min(asked.seconds, 60.0))
+    return measure(asked.folder, min(asked.seconds, MOST_SECONDS))
 
 
 def section(stuck: dict[str, Any]) -> list[str]:

@@ -6,6 +6,8 @@ import argparse
 import json
 import sys
 import tempfile
+import time
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -34,25 +36,59 @@ PARTS: Final[dict[str, str]] = {
     "history": "the long history: size, queries, and the writer after so long away",
 }
 """Every part in the order of the page: module ``scripts/bench_NAME.py``, and what it measures. See ``bench_part``."""
+WHOLE: Final = "whole"
+"""Where the results say that all parts come from one run; it is gone as soon as a part is measured alone."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures what was asked for, keeps the rest of the results, writes both files after each part."""
     given = _parser().parse_args(arguments)
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results.pop(WHOLE, None)
+    began, failed = time.time(), []
     for name in given.what or PARTS:
         print(f"bench: {name}: {PARTS[name]}", file=sys.stderr)
+        found = _measured(name, given)
+        if found is None:
+            failed.append(name)
+            continue
+        results[name] = found
+        if given.write:
+            _write(results)
+    if not given.what and not failed:
+        results[WHOLE] = {"began": _moment(began), "minutes": round((time.time() - began) / 60)}
+        if given.write:
+            _write(results)
+    print(page(results))
+    if failed:
+        print(f"bench: not measured, see above, and left as they were: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _measured(name: str, given: argparse.Namespace) -> dict[str, Any] | None:
+    """A part's results; None, and why on the standard error, where it failed: the other parts are measured nevertheless."""
+    machine = where()
+    try:
         with tempfile.TemporaryDirectory(prefix=f"virtflow-bench-{name}-") as folder:
             asked = Asked(Path(folder), given.seconds, given.nodes, given.vms, given.interval)
-            results[name] = import_module(f"scripts.bench_{name}").run(asked) | where()
-        if given.write:
-            fresh = RESULTS.with_suffix(".new")
-            fresh.write_text(json.dumps(results, indent=1) + "\n")
-            fresh.replace(RESULTS)
-            PAGE.write_text(page(results))
-            SCALE.write_text(scale.page(results))
-    print(page(results))
-    return 0
+            found: dict[str, Any] = import_module(f"scripts.bench_{name}").run(asked)
+    except Exception:  # noqa: BLE001, whatever a part fails of
+        traceback.print_exc()
+        return None
+    return found | machine
+
+
+def _write(results: dict[str, Any]) -> None:
+    """Both files, the results first and never half of them."""
+    fresh = RESULTS.with_suffix(".new")
+    fresh.write_text(json.dumps(results, indent=1) + "\n")
+    fresh.replace(RESULTS)
+    PAGE.write_text(page(results))
+    SCALE.write_text(scale.page(results))
+
+
+def _moment(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
 def page(results: dict[str, Any]) -> str:
     """The page of the results that are there; what is not there is named at its end."""
     parts = [NOTICE, "# Benchmarks", "Every number comes from `scripts/bench`; read them as ratios: machines differ.", NOISE]
+    if whole := results.get(WHOLE):
+        parts.append(f"All of it was measured in one run of `scripts/bench`, begun {whole['began']}, {whole['minutes']} minutes long.")
     for name in PARTS:
         if found := results.get(name):
             parts += import_module(f"scripts.bench_{name}").section(found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from operator import attrgetter
 from typing import Final
 
@@ -83,10 +84,18 @@ def main(brokers: str, source: str, samples: str, lines: str) -> None:
         for message in consumer.consume(BATCH, READ_SECONDS):
             if message.error() is None:
                 each = [line.encode() for line in lines_of(codec.decode(message.value(), VmMetrics))]
-                producer.produce(samples, b"".join(each), message.key())
+                _send(producer, samples, b"".join(each), message.key())
                 for line in each:
-                    producer.produce(lines, line, message.key())
+                    _send(producer, lines, line, message.key())
         producer.poll(0)
+
+
+def _send(producer: Producer, topic: str, value: bytes, key: bytes | None) -> None:
+    """Waits for room where the client's queue is full: a broker that is slower than the translator loses no line."""
+    while True:
+        with suppress(BufferError):
+            return producer.produce(topic, value, key)
+        producer.poll(READ_SECONDS)
 
 
 if __name__ == "__main__":

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from scripts import bench_node
+from scripts import bench_node, benchmarks, scale
 from scripts.bench_node_collectors import FLOOR
-from scripts.bench_part import figure, quiet
+from scripts.bench_part import Asked, figure, quiet
 from scripts.benchmarks import PARTS
 from scripts.rivals import refused
 
 SEEN = {"client": 50.0, "daemon": 800.0, "values": 40.0, "resident": 47.0, "private": 20.0, "start": 1.0, "wall": 0.01, "kept_up": 1.0}
+HOW = {"vms": 100, "samples": 6, "interval_seconds": 5.0}
 WHERE = {"machine": "2 CPUs", "version": "1.0.0", "date": "2026-01-01"}
 
 
 def found(**changes: float) -> dict[str, Any]:
     """Results of the collectors of one host, two of them, with another's reason."""
     rows = [
-        {"vms": 100, "collector": FLOOR, "rounds": [SEEN, SEEN]},
-        {"vms": 100, "collector": bench_node.OURS, "rounds": [SEEN, SEEN]},
-        {"vms": 100, "collector": "some", "rounds": [SEEN, SEEN | changes]},
+        HOW | {"collector": FLOOR, "rounds": [SEEN, SEEN]},
+        HOW | {"collector": bench_node.OURS, "rounds": [SEEN, SEEN]},
+        HOW | {"collector": "some", "rounds": [SEEN, SEEN | changes]},
     ]
     return {"rows": rows, "failures": {"other": "its registry says no"}, "installed_bytes": {"some": 1}, "not_measured": [500]} | WHERE
 
@@ -33,6 +36,62 @@ def test_every_part_measures_and_shows(name: str) -> None:
     module = import_module(f"scripts.bench_{name}")
     assert callable(module.run)
     assert callable(module.section)
+
+
+class Part(ModuleType):
+    """A part that tells how often it was measured, or fails."""
+
+    fails = False
+    times = 0
+
+    def run(self, _asked: Asked) -> dict[str, Any]:
+        self.times += 1
+        if self.fails:
+            raise OSError("no such rival")
+        return {"times": self.times}
+
+    @staticmethod
+    def section(found: dict[str, Any]) -> list[str]:
+        return [f"measured {found['times']} times"]
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Part]:
+    """Two parts in place of all, the results and the pages in a folder of their own."""
+    made = {name: Part(name) for name in ("first", "second")}
+    for name, part in made.items():
+        monkeypatch.setitem(sys.modules, f"scripts.bench_{name}", part)
+    monkeypatch.setattr(benchmarks, "PARTS", dict.fromkeys(made, "something"))
+    monkeypatch.setattr(scale, "page", lambda _results: "")
+    for name in ("RESULTS", "PAGE", "SCALE"):
+        monkeypatch.setattr(benchmarks, name, tmp_path / name)
+    return made
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_page_says_that_it_comes_from_one_run_until_a_part_is_measured_alone() -> None:
+    assert benchmarks.main([]) == 0
+    assert "in one run of `scripts/bench`, begun 20" in benchmarks.PAGE.read_text()
+    assert benchmarks.main(["first"]) == 0
+    assert "one run" not in benchmarks.PAGE.read_text()
+    assert "measured 2 times" in benchmarks.PAGE.read_text()
+
+
+def test_a_part_that_fails_costs_no_other_and_is_told(parts: dict[str, Part], capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmarks.main([]) == 0
+    parts["first"].fails = True
+    assert benchmarks.main([]) == 1
+    page = benchmarks.PAGE.read_text()
+    assert "measured 1 times" in page  # as it was before
+    assert "measured 2 times" in page
+    assert "one run" not in page
+    told = capsys.readouterr().err
+    assert "no such rival" in told
+    assert told.splitlines()[-1] == "bench: not measured, see above, and left as they were: first"
+
+
+def test_how_often_a_collector_was_looked_at_comes_from_the_results() -> None:
+    assert "(by the number of VMs, 2 x 6 at 5 s for 100)" in "\n".join(bench_node.section(found()))
 
 
 def test_a_rival_that_is_not_to_be_had_stands_there_with_its_reason() -> None:

@@ -53,6 +53,18 @@ def test_consumers_store_no_offset_by_themselves() -> None:
     assert config["enable.auto.commit"] is False
 
 
+def test_who_is_in_no_hurry_gathers() -> None:
+    assert consumer_settings(Settings(), "group")["fetch.min.bytes"] == 1
+    assert consumer_settings(Settings(), "group", 1_000)["fetch.min.bytes"] == 1_000
+    free = Settings(kafka=Kafka(client={"fetch.min.bytes": "7"}))
+    assert consumer_settings(free, "group", 1_000)["fetch.min.bytes"] == "7"
+
+
+def test_a_round_waits_for_no_other() -> None:
+    """It is alone in flight, so that there is nothing to gather."""
+    assert snapshot_producer_settings(Settings())["linger.ms"] == 0
+
+
 def test_the_free_map_wins_everywhere() -> None:
     settings = Settings(kafka=Kafka(client={"linger.ms": "7"}))
     for config in (client_settings(settings), snapshot_producer_settings(settings), acknowledged_producer_settings(settings)):
