@@ -13,6 +13,7 @@ from virtflow.producer.captive import Looked
 from virtflow.producer.clean import REPLACEMENT
 from virtflow.producer.health import version_words
 from virtflow.producer.merge import Answer, Vm, of_info, of_vcpus
+from virtflow.schemas.jobs import JobType
 
 SAFE_GROUPS: Final = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_INTERFACE
 MONITOR_GROUPS: Final = (
@@ -175,6 +176,33 @@ def read_descriptions(uuids: Collection[str], found: dict[str, str], until: floa
                 if not connection.isAlive():
                     raise
                 found[uuid] = ""
+
+    return job
+
+
+class Polled(Struct, frozen=True, gc=False):
+    """What a poll of a VM's job brought: libvirt's statistics of it and their ``moment`` (Unix seconds); without a job the VM's state."""
+
+    name: str = ""
+    statistics: dict[str, Any] = {}
+    state: int = -1
+    reason: int = -1
+    moment: float = float("nan")
+
+
+def poll_job(uuid: str, *, known: bool) -> Callable[[Connection], Polled]:
+    """A job that asks for the statistics of a VM's job, and where a job is ``known`` but not there, for the VM's state.
+
+    The moment is the middle of that one question: looking up the VM before it may wait for a busy daemon, and numbers grow meanwhile.
+    """
+
+    def job(connection: Connection) -> Polled:
+        domain = connection.lookupByUUIDString(uuid)
+        asked = time.time()
+        statistics = domain.jobStats()
+        moment = (asked + time.time()) / 2
+        state, reason = domain.state() if known and statistics.get("type", 0) == JobType.NONE else (-1, -1)
+        return Polled(domain.name(), statistics, state, reason, moment)
 
     return job
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import libvirt
 
-from virtflow.producer.connection import Connection, Lane, Link
+from virtflow.producer.calls import Polled, poll_job
+from virtflow.producer.connection import Lane, Link
 from virtflow.producer.inbox import Call, Happened
 from virtflow.schemas.jobs import JobType, Kind, Lifecycle, Result
 
@@ -26,6 +27,7 @@ NEVER: Final = float("inf")
 GONE: Final = frozenset({libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_OPERATION_UNSUPPORTED})
 """What libvirt answers where there is no job to ask about: no such VM, not running, or it is the destination's side."""
 ENDED: Final = frozenset({JobType.COMPLETED, JobType.FAILED, JobType.CANCELLED})
+NOTHING: Final = Polled()
 GRACE_POLLS: Final = 2
 """Polls without a job before it counts as gone: the event that tells the end may come a moment after the job has."""
 STARTS: Final = frozenset({(Lifecycle.SUSPENDED, 0), (Lifecycle.SUSPENDED, 1), (Lifecycle.SUSPENDED, 7)})
@@ -112,7 +114,7 @@ class Jobs:
         if not uuid:
             return
         self._asked = uuid
-        self._call = self.link.lane.submit(POLL, _poll(uuid, known=not vouched))
+        self._call = self.link.lane.submit(POLL, poll_job(uuid, known=not vouched))
 
     @property
     def due(self) -> float:
@@ -168,21 +170,21 @@ class Jobs:
         self._put_off(self._asked, now)
 
     def _answered(self, uuid: str, call: Call, now: float) -> None:
-        name, statistics, state, reason = call.result if call.result is not None else ("", {}, -1, -1)
         if call.error is not None and getattr(call.error, "get_error_code", lambda: 0)() not in GONE:
             self._count("failed")
             self._put_off(uuid, now)
             return
         self._count("answered")
-        kind = statistics.get("type", JobType.NONE)
+        polled = call.result if call.result is not None else NOTHING
+        name, kind = polled.name, polled.statistics.get("type", JobType.NONE)
         watch = self._watched.get(uuid)
         if kind != JobType.NONE:
             watch = self._watched.setdefault(uuid, _Watch(now, name))
             watch.seen, watch.missing, watch.due = True, 0, now + self.every
             watch.result = {JobType.FAILED: Result.FAILED.value, JobType.CANCELLED: Result.CANCELLED.value}.get(kind, watch.result)
-            self.emit(Happened(uuid, name, Kind.JOB.value, (statistics,), _middle(call)))
+            self.emit(Happened(uuid, name, Kind.JOB.value, (polled.statistics,), polled.moment))
         elif watch is not None:
-            self._missing(uuid, watch, (state, reason), now)
+            self._missing(uuid, watch, (polled.state, polled.reason), now)
 
     def _missing(self, uuid: str, watch: _Watch, state: tuple[int, int], now: float) -> None:
         """No job where one was expected: after a moment's grace it is gone, and without an end that was told we tell it."""
@@ -196,20 +198,3 @@ class Jobs:
 
     def _count(self, outcome: str) -> None:
         self.polls[outcome] = self.polls.get(outcome, 0) + 1
-
-
-def _middle(call: Call) -> float:
-    """The statistics' own moment: between the begin and the end of the call, in Unix seconds."""
-    return call.started + call.seconds / 2
-
-
-def _poll(uuid: str, *, known: bool) -> Callable[[Connection], Any]:
-    """A job that asks for the VM's name, its job's statistics, and where a job is ``known`` but not there, its state and reason."""
-
-    def job(connection: Connection) -> tuple[str, dict[str, object], int, int]:
-        domain = connection.lookupByUUIDString(uuid)
-        statistics = domain.jobStats()
-        state, reason = domain.state() if known and statistics.get("type", 0) == JobType.NONE else (-1, -1)
-        return domain.name(), statistics, state, reason
-
-    return job

@@ -8,6 +8,7 @@ from typing import Any
 import libvirt
 import pytest
 
+from virtflow.producer.calls import Polled, poll_job
 from virtflow.producer.connection import Lane, Link
 from virtflow.producer.inbox import Call, Happened, Inbox
 from virtflow.producer.jobs import GRACE_POLLS, NEVER, Jobs
@@ -16,6 +17,7 @@ from virtflow.runtime.settings import Libvirt
 A, B = "01c4627c-7455-4be4-b014-9523f6d7e739", "00000000-0000-4000-8000-000000000001"
 OUT = {"type": 2, "operation": 5, "time_elapsed": 1000}
 NONE = {"type": 0}
+MOMENT = 1_795_476_000.0
 
 
 class Cap:
@@ -53,7 +55,7 @@ class HandLane(Lane):
 
     def submit(self, purpose: str, job: Callable[[Any], Any]) -> Call:
         del job
-        call = Call(self, purpose, 1_795_476_000.0, self.now)
+        call = Call(self, purpose, MOMENT, self.now)
         self.submitted.append(call)
         return call
 
@@ -101,7 +103,7 @@ class Stage:
         if code:
             call.error = Refused(code)
         else:
-            call.result = ("web-1", statistics or {}, *state)
+            call.result = Polled("web-1", dict(statistics or {}), *state, moment=MOMENT + now)
         self.jobs.take(call, now)
 
 
@@ -111,7 +113,7 @@ def stage() -> Stage:
 
 
 def iteration(uuid: str = A) -> Happened:
-    return Happened(uuid, "web-1", "migration_iteration", (1,), 1_795_476_000.0)
+    return Happened(uuid, "web-1", "migration_iteration", (1,), MOMENT)
 
 
 def test_an_event_that_only_a_job_makes_begins_the_polls(stage: Stage) -> None:
@@ -121,6 +123,7 @@ def test_an_event_that_only_a_job_makes_begins_the_polls(stage: Stage) -> None:
         stage.at(second * 1.2)
         stage.answer(second * 1.2 + 0.1, OUT)
     assert [(event.uuid, event.what, event.detail[0]) for event in stage.told] == [(A, "job", OUT)] * 3
+    assert [event.time for event in stage.told] == [MOMENT + second * 1.2 + 0.1 for second in range(3)]
     assert stage.jobs.running == 1
     stage.jobs.happened(Happened(A, "web-1", "job_completed", ({},)), 2.5)
     stage.at(10.0)
@@ -236,3 +239,40 @@ def test_a_refused_poll_is_tried_again(stage: Stage) -> None:
     stage.answer(0.1, code=libvirt.VIR_ERR_OPERATION_TIMEOUT)
     stage.at(1.2)
     assert len(stage.lane.submitted) == 2
+
+
+class SlowDaemon:
+    """A connection and a VM in one, whose calls take time on a clock of its own."""
+
+    def __init__(self, statistics: dict[str, int]) -> None:
+        """It tells these statistics."""
+        self.now, self.statistics = MOMENT, statistics
+
+    def time(self) -> float:
+        return self.now
+
+    def lookupByUUIDString(self, _uuid: str) -> SlowDaemon:  # noqa: N802, libvirt's name
+        self.now += 10.0
+        return self
+
+    def jobStats(self) -> dict[str, int]:  # noqa: N802, libvirt's name
+        self.now += 2.0
+        return self.statistics
+
+    def state(self) -> tuple[int, int]:
+        self.now += 30.0
+        return 3, 1
+
+    @staticmethod
+    def name() -> str:
+        return "web-1"
+
+
+@pytest.mark.parametrize(("statistics", "state"), [(OUT, (-1, -1)), (NONE, (3, 1))])
+def test_numbers_are_of_the_moment_they_were_asked_for(
+    statistics: dict[str, int], state: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of the whole poll's: looking the VM up first took ten seconds here."""
+    daemon = SlowDaemon(statistics)
+    monkeypatch.setattr("virtflow.producer.calls.time", daemon)
+    assert poll_job(A, known=True)(daemon) == Polled("web-1", statistics, *state, moment=MOMENT + 11.0)
