@@ -40,6 +40,7 @@ def measure(load: Load, folder: Path, warm_seconds: float = WARM_SECONDS) -> dic
     each = {name: round(seconds / samples * 1e6, 1) for name, seconds in cpu.items()}
     return {
         "nodes": load.nodes,
+        "vms_a_node": load.vms,
         "vms": round(vms),
         "interval_seconds": load.interval_seconds,
         "seconds": round(load.seconds),
@@ -64,7 +65,7 @@ def run(asked: Asked) -> dict[str, Any]:
 def section(found: dict[str, Any]) -> list[str]:
     """See ``bench_part``."""
     behind, one, scrapes = found["lag_seconds"], found["scrape"], found["scrape_every_seconds"]
-    switches = f"--nodes {found['nodes']} --vms {round(found['vms'] / found['nodes'])} --interval {found['interval_seconds']:g}"
+    switches = f"--nodes {found['nodes']} --vms {found['vms_a_node']} --interval {found['interval_seconds']:g}"
     total, budget = found["centre_microseconds"], found["centre_budget_microseconds"]
     cpu, cores, memory = found["cpu_microseconds_per_vm_sample"], found["cores"], found["memory_mib"]
     return [

@@ -37,14 +37,15 @@ PARTS: Final[dict[str, str]] = {
 }
 """Every part in the order of the page: module ``scripts/bench_NAME.py``, and what it measures. See ``bench_part``."""
 WHOLE: Final = "whole"
-"""Where the results say that all parts come from one run; it is gone as soon as a part is measured alone."""
+"""Where the results say that all parts come from one run, and which were measured again since then."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures what was asked for, keeps the rest of the results, writes both files after each part."""
     given = _parser().parse_args(arguments)
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results.pop(WHOLE, None)
+    if not given.what:
+        results.pop(WHOLE, None)
     began, failed = time.time(), []
     for name in given.what or PARTS:
         print(f"bench: {name}: {PARTS[name]}", file=sys.stderr)
@@ -53,10 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed.append(name)
             continue
         results[name] = found
+        _note_again(results, name)
         if given.write:
             _write(results)
     if not given.what and not failed:
-        results[WHOLE] = {"began": _moment(began), "minutes": round((time.time() - began) / 60)}
+        results[WHOLE] = {"began": _moment(began), "minutes": round((time.time() - began) / 60), "again": []}
         if given.write:
             _write(results)
     print(page(results))
@@ -76,6 +78,12 @@ def _measured(name: str, given: argparse.Namespace) -> dict[str, Any] | None:
         traceback.print_exc()
         return None
     return found | machine
+
+
+def _note_again(results: dict[str, Any], part: str) -> None:
+    """Notes that a part does not come from the run of all parts any more."""
+    if whole := results.get(WHOLE):
+        whole["again"] = [name for name in PARTS if name in {*whole["again"], part}]
 
 
 def _write(results: dict[str, Any]) -> None:
@@ -102,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("what", nargs="*", choices=[*PARTS, []], metavar="PART", help="what to measure")
     parser.add_argument("--seconds", type=float, default=600.0, help="how long the pipeline is watched; other parts take less")
     parser.add_argument("--nodes", type=int, default=61, help="simulated hypervisors")
-    parser.add_argument("--vms", type=int, default=49, help="simulated VMs on each")
+    parser.add_argument("--vms", type=int, default=50, help="simulated VMs on each, of which some are always away")
     parser.add_argument("--interval", type=float, default=1.0, help="sampling interval in seconds")
     parser.add_argument("--no-write", dest="write", action="store_false", help="print the page and leave the files alone")
     return parser
@@ -112,7 +120,8 @@ def page(results: dict[str, Any]) -> str:
     """The page of the results that are there; what is not there is named at its end."""
     parts = [NOTICE, "# Benchmarks", "Every number comes from `scripts/bench`; read them as ratios: machines differ.", NOISE]
     if whole := results.get(WHOLE):
-        parts.append(f"All of it was measured in one run of `scripts/bench`, begun {whole['began']}, {whole['minutes']} minutes long.")
+        again = f"; measured again since then, alone: {', '.join(whole['again'])}" if whole["again"] else ""
+        parts.append(f"All of it was measured in one run of `scripts/bench`, begun {whole['began']}, {whole['minutes']} minutes long{again}.")
     for name in PARTS:
         if found := results.get(name):
             parts += import_module(f"scripts.bench_{name}").section(found)

@@ -69,12 +69,16 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Part]:
 
 
 @pytest.mark.usefixtures("parts")
-def test_a_page_says_that_it_comes_from_one_run_until_a_part_is_measured_alone() -> None:
+def test_a_page_says_that_it_comes_from_one_run_and_what_was_measured_again() -> None:
     assert benchmarks.main([]) == 0
     assert "in one run of `scripts/bench`, begun 20" in benchmarks.PAGE.read_text()
-    assert benchmarks.main(["first"]) == 0
-    assert "one run" not in benchmarks.PAGE.read_text()
-    assert "measured 2 times" in benchmarks.PAGE.read_text()
+    assert "again" not in benchmarks.PAGE.read_text()
+    assert benchmarks.main(["second"]) == 0
+    assert benchmarks.main(["second", "first"]) == 0
+    assert " minutes long; measured again since then, alone: first, second." in benchmarks.PAGE.read_text()
+    assert "measured 3 times" in benchmarks.PAGE.read_text()
+    assert benchmarks.main([]) == 0
+    assert "again" not in benchmarks.PAGE.read_text()
 
 
 def test_a_part_that_fails_costs_no_other_and_is_told(parts: dict[str, Part], capsys: pytest.CaptureFixture[str]) -> None:
