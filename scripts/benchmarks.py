@@ -121,7 +121,9 @@ def page(results: dict[str, Any]) -> str:
     parts = [NOTICE, "# Benchmarks", "Every number comes from `scripts/bench`; read them as ratios: machines differ.", NOISE]
     if whole := results.get(WHOLE):
         again = f"; measured again since then, alone: {', '.join(whole['again'])}" if whole["again"] else ""
-        parts.append(f"All of it was measured in one run of `scripts/bench`, begun {whole['began']}, {whole['minutes']} minutes long{again}.")
+        parts.append(
+            f"All of it was measured in one run of `scripts/bench`, begun {whole['began']}, {whole['minutes']} minutes long{again}."
+        )
     for name in PARTS:
         if found := results.get(name):
             parts += import_module(f"scripts.bench_{name}").section(found)

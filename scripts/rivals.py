@@ -14,6 +14,7 @@ from scripts.go_toolchain import go
 DEBIAN: Final[dict[str, tuple[str, ...]]] = {
     "prometheus-libvirt-exporter": ("prometheus-libvirt-exporter",),
     "collectd": ("collectd-core", "libprotobuf-c1", "libmicrohttpd12"),
+    "debootstrap": ("debootstrap",),
 }
 """Packages by the program that they bring: collectd's plugins are linked with libraries that its package only recommends."""
 GO_MODULES: Final[dict[str, str]] = {
@@ -47,7 +48,7 @@ class Missing(Exception):  # noqa: N818, it is what it is
 
 
 def debian_program(name: str) -> str:
-    """The path of a program from Debian's packages, installed where it is missing; raises ``Missing``."""
+    """The path of a rival, or of a tool to measure with, from Debian's packages, installed where it is missing; raises ``Missing``."""
     if found := shutil.which(name):
         return found
     if shutil.which("apt-get") is None:
