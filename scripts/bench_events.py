@@ -25,7 +25,7 @@ from virtflow.schemas.topics import MIGRATIONS
 
 INTERVAL_SECONDS: Final = 10.0
 MBPS: Final = 10
-LONGEST_SECONDS: Final = 120.0
+LONGEST_SECONDS: Final = 90.0
 UPDATED: Final = "updated_timestamp_seconds"
 ENDED: Final = "ended_timestamp_seconds"
 

@@ -27,7 +27,7 @@ VMS: Final = 20
 STUCK: Final = (0, 1, 8)
 INTERVAL_SECONDS: Final = 1.0
 SCRAPE_SECONDS: Final = 10.0
-MOST_SECONDS: Final = 30.0
+MOST_SECONDS: Final = 20.0
 """Prometheus' default limit of a scrape."""
 PORT: Final = 9300
 READY_SECONDS: Final = 60.0
