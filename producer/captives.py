@@ -95,14 +95,7 @@ class Captives:
         call = self._asking
         if call is None or self._looking:
             return NEVER
-        return call.began + self.allowed(len(call.uuids)) if call.look_at == NEVER else call.look_at
-
-    def allowed(self, vms: int) -> float:
-        """How long a call into so many VMs may be out before it is looked into: as long as one VM may take, and what they all usually take.
-
-        That is at most as much again: a call that was late because of a stuck VM must not make us blind for the next one.
-        """
-        return self.limits.patience + min(self.limits.patience, self._usual * vms)
+        return call.began + self.limits.patience if call.look_at == NEVER else call.look_at
 
     def verdicts(self) -> dict[str, Verdict]:
         """What is shown of each VM now."""

@@ -50,7 +50,7 @@ PATIENCE_SECONDS: Final = (0.25, 2.5)
 """How long a call may stay in one VM, in intervals, and the bounds of that."""
 
 LIST_SHARE: Final = 0.9
-"""Part of what a call for all VMs is allowed after which the VMs are listed without waiting for the call for all groups any longer."""
+"""Part of that after which the VMs are listed without waiting for the call for all groups any longer."""
 
 WARN_ABOVE: Final = 5
 
@@ -249,7 +249,7 @@ class Monitor:
         call = lane.submit(ASK, ask_everyone if ask.everyone else ask_monitors(ask.uuids))
         self._numbers[call] = ask.call
         if ask.everyone:
-            self._whole_call, self._whole_until = call, now + LIST_SHARE * self.captives.allowed(len(ask.uuids))
+            self._whole_call, self._whole_until = call, now + LIST_SHARE * self.captives.limits.patience
         self._observe(Started(ask.call), now)
 
     def _look(self, uuids: tuple[str, ...]) -> None:

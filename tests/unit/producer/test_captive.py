@@ -72,19 +72,6 @@ def test_a_call_in_one_vm_for_too_long_is_captured_and_the_others_are_asked_anew
     assert captives.slots.lost == 1
 
 
-@pytest.mark.parametrize(("took", "more"), [(0.4, 0.4), (0.9, 0.9), (7.0, 1.0)])
-def test_a_call_that_takes_as_long_as_usual_is_not_looked_into(took: float, more: float) -> None:
-    """Many VMs take a while, each of them a moment: what they all took is allowed on top of one VM's patience, but no more than that again."""
-    captives = calm()
-    captives.observe(Answered(1, frozenset(VMS)), 0.1 + took)
-    assert captives.observe(RoundBegan(VMS, 18.0), 10.0) == [Ask(2, VMS, everyone=True)]
-    captives.observe(Started(2), 10.0)
-    assert captives.due == pytest.approx(11.0 + more)
-    assert captives.observe(Ticked(), 10.9 + more) == []
-    assert captives.observe(Ticked(), 11.1 + more) == [Look()]
-    assert captives.observe(Looked(held("d", 1.1)), 11.1 + more)[0] == Abandon(2)
-
-
 def test_a_slow_call_that_makes_progress_is_left_to_itself() -> None:
     """A thousand VMs take longer than a round: whoever is occupied is so for a moment only."""
     captives = calm()
