@@ -22,7 +22,9 @@ from scripts.rivals import installed_bytes, refused
 from tests.support.broker import Broker
 from tests.support.lab import Lab, LabError, Node, Process, await_true
 from tests.support.lab_guest import make_disk, paused_xml
+from virtflow.producer.inventory import per_round
 from virtflow.runtime.configuration import load
+from virtflow.runtime.settings import Producer
 from virtflow.runtime.topic_admin import TopicAdmin
 
 VMS: Final = (1, 100, 500)
@@ -36,8 +38,6 @@ KEPT_UP: Final = 0.7
 """Where fewer of the samples that were due were seen, so many were taken; else none is missing but by the moment of looking."""
 READY_SECONDS: Final = 90.0
 POLL_SECONDS: Final = 0.02
-DESCRIPTIONS_A_ROUND: Final = 16
-"""VMs whose XML virtflow reads in a round at most while it starts: it is measured after that, as it runs the rest of its life."""
 HALT: Final = bytes.fromhex("faf4ebfd")
 """cli; hlt; jmp to the hlt: what these VMs have in place of a firmware, at the address where a CPU begins."""
 ROM_BYTES: Final = 0x10000
@@ -127,7 +127,9 @@ def _look(place: Place, collector: Collector, vms: int) -> Seen:
         await_true(watch.arrived, READY_SECONDS, f"{collector.name} shows its VMs (see {log})")
         started = time.monotonic() - began
         if collector.settles:
-            time.sleep(place.interval_seconds * (1 + -(-vms // DESCRIPTIONS_A_ROUND)))
+            # Until every VM's XML has been read: it is measured after that, as it runs the rest of its life.
+            a_round = per_round(vms, place.interval_seconds, Producer().inventory_seconds)
+            time.sleep(place.interval_seconds * (1 + -(-vms // a_round)))
         return _sampled(place, process, watch, (vms, started, collector.pulled))
     finally:
         _end(process)
