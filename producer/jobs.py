@@ -27,7 +27,6 @@ NEVER: Final = float("inf")
 GONE: Final = frozenset({libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_OPERATION_UNSUPPORTED})
 """What libvirt answers where there is no job to ask about: no such VM, not running, or it is the destination's side."""
 ENDED: Final = frozenset({JobType.COMPLETED, JobType.FAILED, JobType.CANCELLED})
-NOTHING: Final = Polled()
 GRACE_POLLS: Final = 2
 """Polls without a job before it counts as gone: the event that tells the end may come a moment after the job has."""
 STARTS: Final = frozenset({(Lifecycle.SUSPENDED, 0), (Lifecycle.SUSPENDED, 1), (Lifecycle.SUSPENDED, 7)})
@@ -175,7 +174,7 @@ class Jobs:
             self._put_off(uuid, now)
             return
         self._count("answered")
-        polled = call.result if call.result is not None else NOTHING
+        polled = call.result or Polled()
         name, kind = polled.name, polled.statistics.get("type", JobType.NONE)
         watch = self._watched.get(uuid)
         if kind != JobType.NONE:

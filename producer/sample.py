@@ -246,13 +246,13 @@ class Sampler:
         progress.calls[FILL] = lane.submit(FILL, fill(missing, progress.fills, progress.deadline)) if missing else None
 
     def _finished(self, progress: _Progress) -> Round:
-        listed, now, verdicts = progress.listed, time.monotonic(), self._monitor.verdicts()
+        listed, verdicts = progress.listed, self._monitor.verdicts()
         return Round(
             progress.collected,
             up=listed is not None,
             late=listed is not None and not self._monitor.settled,
             readings=() if listed is None else self._readings(progress, listed, verdicts),
-            inventories={} if listed is None else self._described(progress, listed, dict(progress.xml), now),
+            inventories={} if listed is None else self._described(progress, listed),
             seconds={} if listed is None else self._took(progress),
             versions=self._versions,
             reconnects=max(0, self._safe.connects - 1) + max(0, self._monitor.link.connects - 1),
@@ -270,15 +270,12 @@ class Sampler:
         )
 
     def _took(self, progress: _Progress) -> dict[str, float]:
-        asked, seconds = progress.calls.get(LIST), {}
-        if self._monitor.settled and self._monitor.seconds is not None:
-            seconds["monitor"] = self._monitor.seconds
-        if asked is not None or "monitor" in seconds:
-            seconds["safe"] = seconds["monitor"] if asked is None else asked.seconds
-        return seconds
+        monitor, asked = self._monitor.seconds if self._monitor.settled else None, progress.calls.get(LIST)
+        took = {"monitor": monitor, "safe": monitor if asked is None else asked.seconds}
+        return {tier: seconds for tier, seconds in took.items() if seconds is not None}
 
-    def _described(self, progress: _Progress, listed: Listed, xml: Mapping[str, str], now: float) -> dict[str, VmInventory]:
-        found = {}
+    def _described(self, progress: _Progress, listed: Listed) -> dict[str, VmInventory]:
+        found, xml, now = {}, dict(progress.xml), time.monotonic()
         for uuid in progress.asked_xml:
             text = xml.get(uuid)
             if text == "":
