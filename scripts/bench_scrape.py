@@ -20,6 +20,7 @@ from scripts.centre_processes import Centre, Load, Part
 from scripts.centre_scrapes import fetched, series_in
 from scripts.documents import table
 from tests.support.broker import Broker
+from tests.support.patient_producer import produce_patiently
 from virtflow.processors.normalise import normalise_snapshot
 from virtflow.producer.simulate import Fleet, SimulatedNode
 from virtflow.schemas.codec import Codec
@@ -62,7 +63,7 @@ class Samples:
         """One sample of every VM; how many."""
         sent = 0
         for key, value in self._messages():
-            self._produce(key, value)
+            produce_patiently(self._producer, "vm.metrics", value, key)
             sent += 1
         self._producer.flush()
         return sent
@@ -72,15 +73,6 @@ class Samples:
         self._sequence += 1
         for key, vm in self._rounds[self._sequence % ROUNDS]:
             yield key, self._codec.encode(msgspec.structs.replace(vm, sequence=self._sequence, collected=time.time()))
-
-    def _produce(self, key: bytes, value: bytes) -> None:
-        while True:
-            try:
-                self._producer.produce("vm.metrics", value, key)
-            except BufferError:
-                self._producer.poll(0.05)
-            else:
-                return
 
     @contextmanager
     def arriving(self, per_second: float) -> Iterator[None]:
@@ -100,7 +92,7 @@ class Samples:
         while not over() and sent < len(ready):
             due = min(len(ready), int((time.monotonic() - began) * per_second))
             for key, value in ready[sent:due]:
-                self._produce(key, value)
+                produce_patiently(self._producer, "vm.metrics", value, key)
             sent = due
             self._producer.poll(SLICE_SECONDS)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from operator import attrgetter
 from typing import Final
 
 from confluent_kafka import Consumer, Producer
 from msgspec import Struct
 
+from tests.support.patient_producer import produce_patiently
 from virtflow.schemas.codec import Codec
 from virtflow.schemas.metrics import of_libvirt
 from virtflow.schemas.records import VmMetrics
@@ -84,18 +84,10 @@ def main(brokers: str, source: str, samples: str, lines: str) -> None:
         for message in consumer.consume(BATCH, READ_SECONDS):
             if message.error() is None:
                 each = [line.encode() for line in lines_of(codec.decode(message.value(), VmMetrics))]
-                _send(producer, samples, b"".join(each), message.key())
+                produce_patiently(producer, samples, b"".join(each), message.key())
                 for line in each:
-                    _send(producer, lines, line, message.key())
+                    produce_patiently(producer, lines, line, message.key())
         producer.poll(0)
-
-
-def _send(producer: Producer, topic: str, value: bytes, key: bytes | None) -> None:
-    """Waits for room where the client's queue is full: a broker that is slower than the translator loses no line."""
-    while True:
-        with suppress(BufferError):
-            return producer.produce(topic, value, key)
-        producer.poll(READ_SECONDS)
 
 
 if __name__ == "__main__":

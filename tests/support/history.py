@@ -18,6 +18,7 @@ from confluent_kafka import Producer
 
 from tests.support.broker import DIES_WITH_US, free_ports
 from tests.support.command import PROGRAM, environment
+from tests.support.patient_producer import produce_patiently
 from virtflow.history.layout import SAMPLES, Table
 from virtflow.history.store import Store
 from virtflow.processors.inventory import inventories_of
@@ -57,12 +58,7 @@ def produce(address: str, topic: str, records: Iterable[Record | bytes], codec: 
     for record in records:
         count += 1
         value, key = (record, b"x") if isinstance(record, bytes) else (codec.encode(record), getattr(record, "uuid", "").encode())
-        while True:
-            try:
-                producer.produce(topic, value, key, on_delivery=lambda error, _: failed.append(error) if error else None)
-                break
-            except BufferError:
-                producer.poll(0.1)
+        produce_patiently(producer, topic, value, key, lambda error, _: failed.append(error) if error else None)
         producer.poll(0)
     assert producer.flush(60) == 0
     assert not failed
