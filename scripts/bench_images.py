@@ -14,7 +14,6 @@ from scripts.bench_node_collectors import Place, Topic, snapshot_values
 from scripts.bench_part import Asked, origin, quiet
 from scripts.documents import table
 from scripts.image_root import FINAL, ROOT, Stage, build, size_of
-from scripts.rivals import debian_program
 from tests.support.broker import Broker
 from tests.support.lab import Lab, await_true
 from virtflow.runtime.configuration import load
@@ -33,7 +32,6 @@ KNOWN_USER: Final = "65534"
 def measure(folder: Path) -> dict[str, Any]:
     """Both images, and the producer's while it runs."""
     images, producer = {}, None
-    debian_program("debootstrap")
     for name in IMAGES:
         print(f"building the image {name}", file=sys.stderr)
         stages = build(ROOT / "deploy" / "container" / f"{name}.Dockerfile", folder / name)

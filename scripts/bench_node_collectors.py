@@ -14,7 +14,8 @@ import msgspec
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from scripts.rivals import COLLECTD, Missing, debian_program
+from scripts.debian_programs import Missing, debian_program
+from scripts.rivals import COLLECTD
 from scripts.rivals_telegraf import NotBuiltError, telegraf
 from tests.support.lab import Node
 from virtflow.schemas.codec import Codec

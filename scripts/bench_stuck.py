@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from scripts.bench_part import Asked, origin
+from scripts.debian_programs import Missing, debian_program
 from scripts.documents import table
-from scripts.rivals import COLLECTD, Missing, debian_program
+from scripts.rivals import COLLECTD
 from tests.support.lab import Guest, Lab, LabError, Node, Process, await_true
 
 ROOT: Final = Path(__file__).resolve().parent.parent

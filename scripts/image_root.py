@@ -5,7 +5,8 @@
     stages[FINAL].environment, .user, .command     # what a container would be started with
 
 It knows what our container files use: FROM (a Debian release in place of ``debian:RELEASE-slim``, or an earlier stage), RUN, COPY with or
-without ``--from``, ENV, WORKDIR, USER, ENTRYPOINT and CMD. Anything else is an error. Needs root and debootstrap.
+without ``--from``, ENV, WORKDIR, USER, ENTRYPOINT and CMD. Anything else is an error. Needs root, and debootstrap, which is
+installed where it is missing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from scripts.debian_programs import Missing, debian_program
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FINAL: Final = "image"
@@ -78,13 +81,20 @@ def _from(base: str, root: Path, stages: dict[str, Stage]) -> Stage:
     image, _, tag = base.partition(":")
     if image != "debian" or not tag.endswith("-slim"):
         raise ImageError(f"FROM {base}: only debian:RELEASE-slim and earlier stages are known")
-    run(["debootstrap", "--variant=minbase", tag.removesuffix("-slim"), str(root), *_mirror()])
+    run([_debootstrap(), "--variant=minbase", tag.removesuffix("-slim"), str(root), *_mirror()])
     excludes = "".join(f"path-exclude /{path}/*\n" for path in NOT_IN_SLIM) + "path-include /usr/share/doc/*/copyright\n"
     (root / "etc/dpkg/dpkg.cfg.d/slim").write_text(excludes)
     (root / "etc/apt/apt.conf.d/docker-clean").write_text(CLEAN)
     for path in NOT_IN_SLIM:
         shutil.rmtree(root / path, ignore_errors=True)
     return Stage(_emptied(root), size_of(root), {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"})
+
+
+def _debootstrap() -> str:
+    try:
+        return debian_program("debootstrap")
+    except Missing as error:
+        raise ImageError(str(error)) from error
 
 
 def _emptied(root: Path) -> Path:

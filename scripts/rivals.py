@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -11,18 +10,11 @@ from typing import Final
 
 from scripts.go_toolchain import go
 
-DEBIAN: Final[dict[str, tuple[str, ...]]] = {
-    "prometheus-libvirt-exporter": ("prometheus-libvirt-exporter",),
-    "collectd": ("collectd-core", "libprotobuf-c1", "libmicrohttpd12"),
-    "debootstrap": ("debootstrap",),
-}
-"""Packages by the program that they bring: collectd's plugins are linked with libraries that its package only recommends."""
 GO_MODULES: Final[dict[str, str]] = {
     "inovex prometheus-libvirt-exporter": "github.com/inovex/prometheus-libvirt-exporter",
     "Tinkoff libvirt-exporter": "github.com/Tinkoff/libvirt-exporter",
 }
 """Exporters that are to be had as Go modules only."""
-INSTALL_SECONDS: Final = 600.0
 LOOKUP_SECONDS: Final = 120.0
 COLLECTD: Final = """
 FQDNLookup false
@@ -41,36 +33,6 @@ LoadPlugin write_prometheus
 </Plugin>
 """
 """collectd's settings for a host's VMs: {interval} in seconds, {folder} its own, {port} where Prometheus scrapes it."""
-
-
-class Missing(Exception):  # noqa: N818, it is what it is
-    """A rival is not to be had: the reason in the words of what should have brought it."""
-
-
-def debian_program(name: str) -> str:
-    """The path of a rival, or of a tool to measure with, from Debian's packages, installed where it is missing; raises ``Missing``."""
-    if found := shutil.which(name):
-        return found
-    if shutil.which("apt-get") is None:
-        raise Missing(f"no apt-get here to install {' '.join(DEBIAN[name])} with")
-    command = ["apt-get", "-qq", "-y", "--no-install-recommends", "install", *DEBIAN[name]]
-    # Debian starts a package's service as it installs it, unless the policy file says no.
-    policy = Path("/usr/sbin/policy-rc.d")
-    ours = not policy.exists()
-    try:
-        if ours:
-            policy.write_text("#!/bin/sh\nexit 101\n")
-            policy.chmod(0o755)
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Missing(f"{' '.join(command)}: {error}") from error
-    finally:
-        if ours:
-            policy.unlink(missing_ok=True)
-    found = shutil.which(name)
-    if done.returncode or found is None:
-        raise Missing(f"{' '.join(command)} failed: {done.stderr.strip()[-300:]}")
-    return found
 
 
 def refused() -> dict[str, str]:
