@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
+from virtflow.cli.output.table import print_table
 from virtflow.cli.switches import config_switch, json_switch, setting, shown
-from virtflow.cli.table import print_table
 from virtflow.runtime.configuration import Row, chosen_file, redacted, rows, section_about, survey
 
 DEFAULT_ORIGIN = "default"

@@ -8,8 +8,8 @@ from dataclasses import asdict
 import click
 
 from virtflow.cli.history_ask import over_time, query, report, where
+from virtflow.cli.output.progress import Progress
 from virtflow.cli.parts import part
-from virtflow.cli.progress import Progress
 from virtflow.cli.services import serve
 from virtflow.cli.switches import KAFKA, LOG, json_switch, settings_switches
 from virtflow.runtime import log
@@ -50,7 +50,7 @@ def compact(settings: Settings, *, dry_run: bool, as_json: bool) -> None:
     """  # noqa: D301, click's own mark for lines that are kept
     log.setup(settings.log.level, settings.log.format)
     with Progress() as progress:
-        said = part("virtflow.history.maintain", "history").maintain(settings.history, progress, dry_run=dry_run)
+        said = part("virtflow.history.maintenance.run", "history").maintain(settings.history, progress, dry_run=dry_run)
     if as_json:
         click.echo(json.dumps(said, indent=2))
     else:
@@ -67,7 +67,7 @@ def serve_remote_read(settings: Settings) -> None:
       virtflow history serve --history /srv/virtflow/history
       virtflow history serve --listen 127.0.0.1:9180 --config /etc/virtflow/virtflow.toml
     """  # noqa: D301, click's own mark for lines that are kept
-    serve("virtflow.history.serve", "history", settings)
+    serve("virtflow.history.remote_read.server", "history", settings)
 
 
 @history.command("verify")
@@ -82,9 +82,9 @@ def verify(settings: Settings, *, as_json: bool) -> int:
       virtflow history verify --json
     """  # noqa: D301, click's own mark for lines that are kept
     log.setup(settings.log.level, settings.log.format)
-    store = part("virtflow.history.store", "history").Store(settings.history)
+    store = part("virtflow.history.storage.delta", "history").Store(settings.history)
     with Progress() as progress:
-        damage = part("virtflow.history.verify", "history").verify(store, progress)
+        damage = part("virtflow.history.storage.verify", "history").verify(store, progress)
     if as_json:
         click.echo(json.dumps([asdict(each) for each in damage], indent=2))
     else:

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import click
 
-from virtflow.cli.history_output import format_switch, output_switch, show
+from virtflow.cli.output.plot import Curve, as_png, in_terminal
+from virtflow.cli.output.progress import Progress
+from virtflow.cli.output.rows import format_switch, output_switch, show
+from virtflow.cli.output.table import print_table
 from virtflow.cli.parts import part
-from virtflow.cli.plot import Curve, as_png, in_terminal
-from virtflow.cli.progress import Progress
 from virtflow.cli.switches import LOG, json_switch, settings_switches
-from virtflow.cli.table import print_table
 from virtflow.runtime.settings import Settings
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_557_600}
@@ -76,8 +76,8 @@ def query(settings: Settings, *, sql: str, form: str, output: Path | None) -> No
       virtflow history query "SELECT node, count(DISTINCT uuid) FROM hourly WHERE day = '2026-03-01' GROUP BY node"
       virtflow history query --format csv "DESCRIBE hourly"
     """  # noqa: D301, click's own mark for lines that are kept
-    store = part("virtflow.history.store", "history").Store(settings.history)
-    module = part("virtflow.history.query", "history")
+    store = part("virtflow.history.storage.delta", "history").Store(settings.history)
+    module = part("virtflow.history.query.sql", "history")
     limit = round(settings.history.query_seconds)
     with Progress() as progress, progress.passing("asking", limit), module.Query(store, settings.history) as connection:
         rows = connection.run(sql)
@@ -104,8 +104,8 @@ def over_time(settings: Settings, *, plot: str | None, form: str, output: Path |
       virtflow history range vm_cpu_seconds_total --vm web-1 --from 30d --step 1h
       virtflow history range vm_memory_rss_bytes --vm web-1 --vm db-1 --from 1d --plot -
     """  # noqa: D301, click's own mark for lines that are kept
-    series = part("virtflow.history.series", "history")
-    store = part("virtflow.history.store", "history").Store(settings.history)
+    series = part("virtflow.history.query.range", "history")
+    store = part("virtflow.history.storage.delta", "history").Store(settings.history)
     asked = series.Range(given["metric"], given["vms"], given["start"], given["end"], given["step"])
     with Progress() as progress, progress.passing("reading"):
         answer = series.series(store, settings.history, asked)
@@ -152,8 +152,8 @@ def report(settings: Settings, *, form: str, output: Path | None, **given: str) 
       virtflow history report usage --month 2026-03 --by project
       virtflow history report capacity --month 2026-03 --by node --format csv --output march.csv
     """  # noqa: D301, click's own mark for lines that are kept
-    module = part("virtflow.history.report", "history")
-    store = part("virtflow.history.store", "history").Store(settings.history)
+    module = part("virtflow.history.query.report", "history")
+    store = part("virtflow.history.storage.delta", "history").Store(settings.history)
     with Progress() as progress:
         rows = module.report(store, settings.history, module.Report(given["kind"], given["month"], given["by"]), progress)
     show(rows, form, output)
@@ -172,8 +172,8 @@ def where(settings: Settings, *, moment: float, vm: str, as_json: bool) -> None:
       virtflow history where 2026-03-14T02:00 --vm web-1
       virtflow history where 3d --vm 2f1c4c0e-8a64-4e8f-9a55-0d6f6f0a1b2c --json
     """  # noqa: D301, click's own mark for lines that are kept
-    store = part("virtflow.history.store", "history").Store(settings.history)
-    places = part("virtflow.history.where", "history").where(store, settings.history, vm, moment)
+    store = part("virtflow.history.storage.delta", "history").Store(settings.history)
+    places = part("virtflow.history.query.placement", "history").where(store, settings.history, vm, moment)
     if as_json:
         click.echo(json.dumps([place.fields() for place in places], indent=2))
     elif places:

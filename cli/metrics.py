@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
+from virtflow.cli.output.table import print_table
 from virtflow.cli.switches import json_switch
-from virtflow.cli.table import print_table
-from virtflow.schemas.metrics import METRICS
-from virtflow.schemas.vocabulary import Group, Metric
+from virtflow.schemas.catalogue.metrics import METRICS
+from virtflow.schemas.catalogue.types import Group, Metric
 
 
 @click.group()

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from virtflow.cli.record_text import as_json, clock, line
-from virtflow.cli.screen import Screen, watched
+from virtflow.cli.output.record_text import as_json, clock, line
+from virtflow.cli.output.screen import Screen, watched
+from virtflow.cli.output.table import fitted, plain, printable
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
-from virtflow.cli.table import fitted, plain, printable
 from virtflow.cli.tap import reading, reading_codec
-from virtflow.processors.convergence import verdict
+from virtflow.processors.migrations.convergence import verdict
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import UndecodableError
 from virtflow.schemas.jobs import Result
@@ -27,7 +27,7 @@ from virtflow.schemas.topics import MIGRATIONS
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-    from virtflow.schemas.codec import Codec
+    from virtflow.schemas.avro.codec import Codec
 
 HEAD: Final = ("VM", "FROM", "TO", "RESULT", "PROGRESS", "LEFT", "RATE", "DIRTY", "PASS", "TIME", "END", "VERDICT")
 RIGHT: Final = frozenset({5, 6, 7, 8, 9, 10})

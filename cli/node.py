@@ -1,30 +1,17 @@
-"""``virtflow node``: one host alone. The parts' own functions in one process, libvirt in, ``/metrics`` out, no bus."""
+"""``virtflow node``: serves ``/metrics`` of this host's VMs, without Kafka."""
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
-from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from virtflow.cli.node_migrations import Following, Kept
 from virtflow.cli.parts import part
 from virtflow.cli.switches import EPHEMERAL, GUEST, LOG, settings_switches
 from virtflow.runtime import log
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Settings
-
-if TYPE_CHECKING:
-    from virtflow.producer.health import Outgoing
-    from virtflow.schemas.records import NodeSnapshot
-
-CLOSE_SECONDS: Final = 3.0
-UNTRUE: Final = "out_of_range"
-"""The reason under which a value that can't be true is counted, as the producer counts those it sees itself."""
 
 
 @click.command()
@@ -50,10 +37,10 @@ def node(settings: Settings) -> None:
       virtflow node --connect qemu:///session --exclude guest --vm-labels name,project
     """  # noqa: D301, click's own mark for lines that are kept
     log.setup(settings.log.level, settings.log.format)
-    part("virtflow.producer.sample", "producer")
+    part("virtflow.producer.sampler", "producer")
     exporter = part("virtflow.exporter.service", "exporter").Exporter(settings)
     stop = Stop().on_signals()
-    sampling = Sampling(settings, exporter, stop)
+    sampling = part("virtflow.node.service", "producer").Sampling(settings, exporter, stop)
     try:
         exporter.serve(stop, bound=sampling.start)
     finally:
@@ -65,75 +52,3 @@ def node(settings: Settings) -> None:
         # A thread is in a call to libvirt that does not return; the interpreter's own end would wait for its connection.
         logging.shutdown()
         os._exit(0)
-
-
-class Sink:
-    """Where the rounds go: through the normaliser into the exporter's fleet. Called on the sampling thread."""
-
-    def __init__(self, exporter: Any, settings: Settings) -> None:  # noqa: ANN401, a class of a part that is imported when it is called
-        """``exporter`` takes records from any thread."""
-        from virtflow.producer.service import node_name
-
-        own = settings.exporter
-        kept = Kept(Path(own.keep_file)) if own.keep_last else None
-        self._exporter = exporter
-        self.following: Final = Following(node_name(settings), settings.processors.migration_silence_seconds, exporter.take, kept)
-        self._drops: Counter[str] = Counter()
-
-    def offer(self, snapshot: NodeSnapshot) -> None:
-        """Hands a round's records on: the inventory first, so that a VM's first sample has its labels."""
-        from virtflow.processors.inventory import inventories_of, status_of
-        from virtflow.processors.normalise import normalise_snapshot
-
-        self.following.give_up()
-        normalised = normalise_snapshot(snapshot)
-        self._drops[UNTRUE] += len(normalised.dropped.values)
-        self._exporter.take([*inventories_of(snapshot), *normalised.metrics, status_of(snapshot)])
-
-    def outgoing(self) -> Outgoing:
-        """Nothing waits here; what the normaliser left out is told with the node's health."""
-        from virtflow.producer.health import Outgoing
-
-        return Outgoing(drops=+self._drops)
-
-
-class Sampling:
-    """The sampling thread. It begins once the address is had, so that a port that is taken ends the command before libvirt is asked."""
-
-    def __init__(self, settings: Settings, exporter: Any, stop: Stop) -> None:  # noqa: ANN401, as above
-        """Nothing runs before ``start``."""
-        self.failure: Exception | None = None
-        self._settings = settings
-        self._sink = Sink(exporter, settings)
-        self._stop = stop
-        self._source: Any = None
-        self._guests: Any = None
-        self._thread = threading.Thread(target=self._run, name="sampling", daemon=True)
-
-    def start(self, address: str) -> None:
-        """Begins to sample; ``address`` is where the exporter serves."""
-        del address
-        self._guests = part("virtflow.producer.service", "producer").guest_agents(self._settings)
-        sampler = part("virtflow.producer.sample", "producer").Sampler
-        self._source = sampler(self._settings, events=self._sink.following.offer, elsewhere=self._guests)
-        self._thread.start()
-
-    def end(self) -> bool:
-        """Waits for the thread and closes the connections; False when a call to libvirt does not return."""
-        if self._source is None:
-            return True
-        self._thread.join(CLOSE_SECONDS)
-        if self._guests is not None:
-            self._guests.close()
-        ended: bool = self._source.close(CLOSE_SECONDS)
-        return ended and not self._thread.is_alive()
-
-    def _run(self) -> None:
-        from virtflow.producer.service import rounds
-
-        try:
-            rounds(self._settings, self._source, self._stop, self._sink, self._guests)
-        except Exception as error:  # noqa: BLE001, the thread's one place: the main thread raises it
-            self.failure = error
-        finally:
-            self._stop.set()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from virtflow.cli.checks.probes import libvirt as probe_libvirt
 from virtflow.cli.parts import part
-from virtflow.cli.probes import libvirt as probe_libvirt
 from virtflow.processors.inventory import inventories_of
 from virtflow.processors.normalise import normalise_snapshot
 from virtflow.runtime.settings import Settings
@@ -19,8 +19,8 @@ from virtflow.schemas.ownership import Claim, speaker
 from virtflow.schemas.records import NodeSnapshot, VmInventory, VmMetrics
 
 if TYPE_CHECKING:
-    from virtflow.producer.recording import Recorded
-    from virtflow.producer.sample import Round
+    from virtflow.producer.replay import Recorded
+    from virtflow.producer.sampler import Round
 
 INTERVAL_SECONDS: Final = 5.0
 """The interval that a single round is made for: most of it is how long a VM that hangs may hold it up."""
@@ -52,7 +52,7 @@ def sample_libvirt(settings: Settings, record: Path | None) -> Sample:
         if not finding.ok:
             fix = f"{finding.fix}; or give a recording with --replay FILE"
             raise EnvironmentProblemError(thing=finding.thing, value=finding.value, why=finding.detail, fix=fix)
-    sampling = part("virtflow.producer.sample", "producer")
+    sampling = part("virtflow.producer.sampler", "producer")
     service = part("virtflow.producer.service", "producer")
     found: list[Round] = []
 
@@ -83,7 +83,7 @@ def _for_one_round(settings: Settings) -> Settings:
 
 
 def _append(found: Round, node: str, path: Path) -> None:
-    recording = part("virtflow.producer.recording", "producer")
+    recording = part("virtflow.producer.replay", "producer")
     try:
         with path.open("a", encoding="utf-8") as out:
             recording.write(found, node, out)
@@ -94,7 +94,7 @@ def _append(found: Round, node: str, path: Path) -> None:
 
 def sample_recording(path: Path) -> Sample:
     """The newest line of every VM in a recording. Raises ``EnvironmentProblemError`` where there is none."""
-    recording: Any = part("virtflow.producer.recording", "producer").Recording(path)
+    recording: Any = part("virtflow.producer.replay", "producer").Recording(path)
     lines: tuple[Recorded, ...] = recording.newest
     records = [record for line in lines for record in _normalised(line)]
     by_uuid: dict[str, list[VmMetrics]] = {}
@@ -107,7 +107,7 @@ def sample_recording(path: Path) -> Sample:
 
 
 def _normalised(line: Recorded) -> list[VmMetrics]:
-    clean = part("virtflow.producer.clean", "producer")
+    clean = part("virtflow.producer.records.vm_snapshot", "producer")
     vm = clean.vm_snapshot(line.reading, clean.Tally())
     snapshot = NodeSnapshot(
         node=clean.printable(line.node), boot_id=REPLAY, sequence=0, collected=line.time, interval=line.time - line.before, vms=[vm]

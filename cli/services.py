@@ -100,4 +100,4 @@ def simulate(settings: Settings) -> None:
       virtflow simulate --nodes 10 --vms 100 --interval 1
       virtflow simulate --nodes 2 --vms 5 --interval 5 --seed 7 --bootstrap-servers localhost:9092
     """  # noqa: D301, click's own mark for lines that are kept
-    serve("virtflow.producer.simulate", "producer", settings)
+    serve("virtflow.producer.simulator.service", "producer", settings)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from virtflow.cli.output.table import print_table, printable
 from virtflow.cli.parts import part
 from virtflow.cli.switches import settings_switches
-from virtflow.cli.table import print_table, printable
 from virtflow.runtime import log
 from virtflow.runtime.settings import Settings
 
@@ -47,7 +47,7 @@ def snapshot(settings: Settings, *, form: str, record: Path | None, replay: Path
     if record is not None and replay is not None:
         raise click.UsageError("--record writes what libvirt says and --replay reads a recording instead: give one of them")
     log.setup("error", settings.log.format)
-    samples, formats = part("virtflow.cli.sample", "producer"), part("virtflow.cli.sample_format", "producer")
+    samples, formats = part("virtflow.cli.sample", "producer"), part("virtflow.cli.output.sample_format", "producer")
     names = _chosen(settings, formats.NAMES)
     sample = samples.sample_recording(replay) if replay is not None else samples.sample_libvirt(settings, record)
     if sample.broken_lines:

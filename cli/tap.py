@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from virtflow.cli.output.record_text import as_json, clock, line
 from virtflow.cli.parts import part
-from virtflow.cli.record_text import as_json, clock, line
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
 from virtflow.runtime.registry import SchemaIds
 from virtflow.runtime.settings import Settings
@@ -24,7 +24,7 @@ from virtflow.schemas.topics import TOPICS, Topic
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-    from virtflow.schemas.codec import Codec
+    from virtflow.schemas.avro.codec import Codec
 
 READ_SECONDS: Final = 0.5
 UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -114,7 +114,7 @@ def reading_codec(settings: Settings) -> Codec:
     """A codec that asks the schema registry for what it does not know, where one is configured."""
     ids = SchemaIds(settings.registry)
     ids.connect()
-    codec: Codec = part("virtflow.schemas.codec", "exporter").Codec(fetch=ids.fetch)
+    codec: Codec = part("virtflow.schemas.avro.codec", "exporter").Codec(fetch=ids.fetch)
     return codec
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
+from virtflow.cli.output.table import print_table
 from virtflow.cli.parts import part
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
-from virtflow.cli.table import print_table
 from virtflow.runtime.settings import Settings
 
 

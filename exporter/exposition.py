@@ -11,12 +11,12 @@ from typing import Final
 from msgspec import Struct
 
 from virtflow.exporter.fleet import Fleet
-from virtflow.exporter.guest_text import AGE as GUEST_AGE
-from virtflow.exporter.guest_text import taken
-from virtflow.exporter.lines import Lines, label_text
-from virtflow.exporter.node_text import AGE as NODE_AGE
-from virtflow.exporter.text import CONFLICT, MONITOR_AGE, SAMPLE_AGE, VM_INFO, head
-from virtflow.schemas.vocabulary import Metric
+from virtflow.exporter.render.guest import AGE as GUEST_AGE
+from virtflow.exporter.render.guest import taken
+from virtflow.exporter.render.lines import Lines, label_text
+from virtflow.exporter.render.node import AGE as NODE_AGE
+from virtflow.exporter.render.vm import CONFLICT, MONITOR_AGE, SAMPLE_AGE, VM_INFO, head
+from virtflow.schemas.catalogue.types import Metric
 
 VMS_PER_STEP: Final = 1_000
 """VMs whose lines are joined at a time: about a millisecond's work, so that others get their turn in between."""

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from math import isnan
 from typing import Final
 
-from virtflow.exporter.lines import Lines, quoted
 from virtflow.exporter.migrations import Migrations, MigrationText, Options
-from virtflow.exporter.node_text import NodeText
-from virtflow.exporter.text import VmText
+from virtflow.exporter.render.lines import Lines, quoted
+from virtflow.exporter.render.node import NodeText
+from virtflow.exporter.render.vm import VmText
 from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness
 from virtflow.schemas.ownership import Claim, Contest, arrives, conflict, contest, current, floors, speaker
 from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigration

@@ -19,9 +19,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from virtflow.exporter.lines import Lines, label_text
+from virtflow.exporter.render.lines import Lines, label_text
+from virtflow.schemas.catalogue.migration import MIGRATION_METRICS
 from virtflow.schemas.jobs import Result
-from virtflow.schemas.metrics_migration import MIGRATION_METRICS
 from virtflow.schemas.order import Freshness
 from virtflow.schemas.ownership import handed_over
 from virtflow.schemas.records import VmMigration

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from virtflow.runtime.own_metrics import rows_of
+from virtflow.schemas.catalogue.metrics import METRICS
+from virtflow.schemas.catalogue.types import Group
 from virtflow.schemas.errors import InputError, SettingError
-from virtflow.schemas.metrics import METRICS
-from virtflow.schemas.vocabulary import Group
 
 SERVICE: Final = "exporter"
 

@@ -23,9 +23,9 @@ from typing import Any, Final, Protocol
 from virtflow.exporter.clocks import SYSTEM, Clocks
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.migrations import MigrationText, Options
-from virtflow.exporter.node_text import NodeText
+from virtflow.exporter.render.node import NodeText
+from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.selection import SERVICE, chosen
-from virtflow.exporter.text import VmText
 from virtflow.exporter.web import Pages
 from virtflow.runtime.lifecycle import Stop, notify, watchdog_seconds
 from virtflow.runtime.own_metrics import OwnMetrics
@@ -135,9 +135,9 @@ def run(settings: Settings, stop: Stop) -> None:
 
     Raises ``SettingError`` for settings that can't be used and ``EnvironmentProblemError`` where the address is taken.
     """
-    from virtflow.exporter.feed import Feed
+    from virtflow.exporter.consumer import Feed
     from virtflow.runtime.registry import SchemaIds
-    from virtflow.schemas.codec import Codec
+    from virtflow.schemas.avro.codec import Codec
 
     exporter = Exporter(settings)
     ids = SchemaIds(settings.registry)

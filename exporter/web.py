@@ -12,7 +12,7 @@ from virtflow.exporter.clocks import Clocks
 from virtflow.exporter.exposition import Counts, exposition
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.landing import CONTENT_POLICY, Status, TopicLag, page
-from virtflow.exporter.rendering import Answer, Renderings
+from virtflow.exporter.scrape_cache import Answer, Renderings
 from virtflow.exporter.selection import GROUPS, UnknownNameError, collected
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.version import version

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException
 
-from virtflow.history.consume import Consume
-from virtflow.history.intake import Intake
-from virtflow.history.store import StorageError, Store
-from virtflow.history.topics import Names
-from virtflow.history.upkeep import Upkeep
+from virtflow.history.maintenance.scheduler import Upkeep
+from virtflow.history.storage.delta import StorageError, Store
+from virtflow.history.writer.consumer import Consume
+from virtflow.history.writer.offsets import Names
+from virtflow.history.writer.validation import Intake
 from virtflow.runtime.kafka import consumer_settings
 from virtflow.runtime.lifecycle import Stop, notify, watchdog_seconds
 from virtflow.runtime.own_metrics import OwnMetrics
@@ -20,7 +20,7 @@ from virtflow.runtime.registry import SchemaIds
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.topic_admin import TopicAdmin
 from virtflow.runtime.web import Web, own_routes
-from virtflow.schemas.codec import Codec
+from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, SettingError
 
 RETRY_SECONDS: Final = 2.0

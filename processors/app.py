@@ -17,7 +17,7 @@ import faust
 from mode import CrashingSupervisor
 
 from virtflow.processors.dead_letter import Message
-from virtflow.processors.fencing import Fence, NameTakenError, instance_of
+from virtflow.processors.instance_id import Fence, NameTakenError, instance_of
 from virtflow.runtime.kafka import faust_security, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.topics import EVENTS, SNAPSHOTS

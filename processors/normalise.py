@@ -1,6 +1,6 @@
 """From libvirt's names and units to ours: the one place where either changes.
 
-The work is a table, the catalogue's rows that libvirt reports (``schemas/metrics.py``). At import each scope's rows become the
+The work is a table, the catalogue's rows that libvirt reports (``schemas/catalogue/metrics.py``). At import each scope's rows become the
 source of one function, a constructor call with one line per field: a loop over the table would cost several times as much for
 each of the 80 values of a VM. Nothing here does I/O or knows a clock; ``virtflow node`` and ``snapshot`` use it as the
 processors do.
@@ -13,12 +13,12 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 
 from msgspec import Struct
 
-from virtflow.processors.guest import guests
+from virtflow.processors.guest_agent import guests
+from virtflow.schemas.catalogue.metrics import of_libvirt
+from virtflow.schemas.catalogue.types import ABSENT_LONG, LONG_MAX, Conversion, Libvirt, Metric, Scope
 from virtflow.schemas.fields import BlockMetrics, BlockSample, NetworkMetrics, NetworkSample, VcpuMetrics, VcpuSample
-from virtflow.schemas.metrics import of_libvirt
 from virtflow.schemas.ranges import EARLIEST_SECONDS, LATEST_SECONDS, NAME_LENGTH, is_uuid
 from virtflow.schemas.records import NAN, NodeSnapshot, VmMetrics, VmSnapshot
-from virtflow.schemas.vocabulary import ABSENT_LONG, LONG_MAX, Conversion, Libvirt, Metric, Scope
 
 BYTES_PER_KIBIBYTE: Final = 1024
 NANOSECONDS_PER_SECOND: Final = 1e9

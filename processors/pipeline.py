@@ -15,12 +15,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Protocol
 
 from virtflow.processors.dead_letter import Message, Result, Window, dead_letter, reason_of
-from virtflow.processors.deliver import DeliveryFailedError
-from virtflow.processors.migrations import Migrations
-from virtflow.processors.order import Orders
-from virtflow.processors.step import Outcome, migration_results, outcome_of, outcome_of_event
-from virtflow.processors.tally import Tally
-from virtflow.schemas.codec import Codec
+from virtflow.processors.dedup import Orders
+from virtflow.processors.delivery import DeliveryFailedError
+from virtflow.processors.handlers import Outcome, migration_results, outcome_of, outcome_of_event
+from virtflow.processors.metrics import Tally
+from virtflow.processors.migrations.state import Migrations
+from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.errors import InputError, UndecodableError
 
 _LOG: Final = logging.getLogger("virtflow.processors")

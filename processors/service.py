@@ -16,12 +16,12 @@ from typing import Any, Final
 
 from virtflow.processors.app import build_app
 from virtflow.processors.dead_letter import Window
-from virtflow.processors.deliver import Delivery
-from virtflow.processors.fencing import Fence
-from virtflow.processors.migrations import Migrations
+from virtflow.processors.delivery import Delivery
+from virtflow.processors.instance_id import Fence
+from virtflow.processors.metrics import Tally
+from virtflow.processors.migrations.restore import read_migrations
+from virtflow.processors.migrations.state import Migrations
 from virtflow.processors.pipeline import Pipeline
-from virtflow.processors.read_back import read_migrations
-from virtflow.processors.tally import Tally
 from virtflow.runtime.kafka import acknowledged_producer_settings, topic_name
 from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, notify, watchdog_seconds
 from virtflow.runtime.own_metrics import OwnMetrics
@@ -29,7 +29,7 @@ from virtflow.runtime.registry import SchemaIds
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.topic_admin import TopicAdmin
 from virtflow.runtime.web import Web, own_routes
-from virtflow.schemas.codec import Codec
+from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.errors import EnvironmentProblemError, InputError
 
 RETRY_SECONDS: Final = 2.0

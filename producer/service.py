@@ -20,15 +20,15 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from virtflow.producer.clean import Tally, device_names, printable, vm_snapshot
-from virtflow.producer.health import Counts, Outgoing, added, node_health
-from virtflow.producer.sample import Round, Sampler, Source
+from virtflow.producer.records.node_health import Counts, Outgoing, added, node_health
+from virtflow.producer.records.vm_snapshot import Tally, device_names, printable, vm_snapshot
+from virtflow.producer.sampler import Round, Sampler, Source
 from virtflow.runtime.lifecycle import Stop, notify
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.records import NodeSnapshot
 
 if TYPE_CHECKING:
-    from virtflow.producer.guest.supervise import GuestAgents
+    from virtflow.producer.agent.supervisor import GuestAgents
 
 CLOSE_SECONDS: Final = 3.0
 GRACE: Final = 0.5
@@ -120,11 +120,11 @@ def rounds(settings: Settings, source: Source, stop: Stop, sink: Sink, guests: G
 
 def guest_agents(settings: Settings) -> GuestAgents | None:
     """What asks the guests' agents, begun; None, and nothing of it exists, unless the settings want it."""
-    from virtflow.producer.guest.allow import wanted
+    from virtflow.producer.agent.selection import wanted
 
     if not wanted(settings.guest):
         return None
-    from virtflow.producer.guest.supervise import GuestAgents
+    from virtflow.producer.agent.supervisor import GuestAgents
 
     guests = GuestAgents(settings)
     guests.start()
@@ -148,10 +148,10 @@ def one_snapshot(settings: Settings, source: Source, seconds: float) -> NodeSnap
 
 def run(settings: Settings, stop: Stop) -> None:
     """``virtflow producer``: samples until ``stop`` and publishes to Kafka. Returns drained, well within the stop's limit."""
-    from virtflow.producer.publish import Publisher
-    from virtflow.producer.publish_events import EventPublisher, WithEvents
+    from virtflow.producer.publishing.events import EventPublisher, WithEvents
+    from virtflow.producer.publishing.snapshots import Publisher
     from virtflow.runtime.registry import SchemaIds
-    from virtflow.schemas.encoder import Encoder
+    from virtflow.schemas.avro.encoder import Encoder
 
     ids = SchemaIds(settings.registry)
     ids.start()

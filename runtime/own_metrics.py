@@ -10,8 +10,8 @@ from prometheus_client import Metric as Family
 from prometheus_client.registry import Collector
 
 from virtflow.runtime.version import version
-from virtflow.schemas.metrics import METRICS
-from virtflow.schemas.vocabulary import Metric, Own, Type
+from virtflow.schemas.catalogue.metrics import METRICS
+from virtflow.schemas.catalogue.types import Metric, Own, Type
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 

@@ -14,14 +14,14 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from virtflow.runtime.settings import Registry
+from virtflow.schemas.avro.shipped import shipped_schemas
 from virtflow.schemas.errors import EnvironmentProblemError
 from virtflow.schemas.records import RECORDS
-from virtflow.schemas.shipped import shipped_schemas
 
 if TYPE_CHECKING:
     from confluent_kafka.schema_registry import SchemaRegistryClient
 
-    from virtflow.schemas.avro import Schema
+    from virtflow.schemas.avro.schema import Schema
 
 RETRY_SECONDS: Final = 10.0
 UNKNOWN_SECONDS: Final = 60.0

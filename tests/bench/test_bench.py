@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts import benchmarks, scale
-from scripts.bench_hops import Data, rivals
-from scripts.bench_pipeline import measure
-from scripts.centre_processes import Load
+from bench import benchmarks, scale
+from bench.centre_processes import Load
+from bench.hops import Data, rivals
+from bench.pipeline import measure
 
 
 def test_the_page_is_generated_from_the_results() -> None:

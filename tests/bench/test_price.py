@@ -13,14 +13,14 @@ import libvirt
 import pytest
 
 from tests.support.lab import Lab, Node, await_true
-from virtflow.producer.calls import MONITOR_GROUPS, NOWAIT, SAFE_GROUPS
-from virtflow.producer.clean import Reading
-from virtflow.producer.health import Outgoing
-from virtflow.producer.sample import Round, Sampler
+from virtflow.producer.hypervisor.queries import MONITOR_GROUPS, NOWAIT, SAFE_GROUPS
+from virtflow.producer.publishing.split import messages
+from virtflow.producer.records.node_health import Outgoing
+from virtflow.producer.records.vm_snapshot import Reading
+from virtflow.producer.sampler import Round, Sampler
 from virtflow.producer.service import Maker
-from virtflow.producer.snapshot import messages
 from virtflow.runtime.settings import Libvirt, Producer, Settings
-from virtflow.schemas.codec import Codec
+from virtflow.schemas.avro.codec import Codec
 
 VMS = 60
 ROUNDS = 5

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from scripts import bench_node, benchmarks, scale
-from scripts.bench_node_collectors import FLOOR
-from scripts.bench_part import Asked, figure, quiet
-from scripts.benchmarks import PARTS
-from scripts.rivals import refused
+from bench import benchmarks, scale
+from bench import node as bench_node
+from bench.benchmarks import PARTS
+from bench.node_collectors import FLOOR
+from bench.part import Asked, figure, quiet
+from bench.rivals import refused
 
 SEEN = {"client": 50.0, "daemon": 800.0, "values": 40.0, "resident": 47.0, "private": 20.0, "start": 1.0, "wall": 0.01, "kept_up": 1.0}
 HOW = {"vms": 100, "samples": 6, "interval_seconds": 5.0}
@@ -33,7 +34,7 @@ def found(**changes: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_every_part_measures_and_shows(name: str) -> None:
-    module = import_module(f"scripts.bench_{name}")
+    module = import_module(f"bench.{name}")
     assert callable(module.run)
     assert callable(module.section)
 
@@ -60,7 +61,7 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Part]:
     """Two parts in place of all, the results and the pages in a folder of their own."""
     made = {name: Part(name) for name in ("first", "second")}
     for name, part in made.items():
-        monkeypatch.setitem(sys.modules, f"scripts.bench_{name}", part)
+        monkeypatch.setitem(sys.modules, f"bench.{name}", part)
     monkeypatch.setattr(benchmarks, "PARTS", dict.fromkeys(made, "something"))
     monkeypatch.setattr(scale, "page", lambda _results: "")
     for name in ("RESULTS", "PAGE", "SCALE"):

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
 
-from scripts.release_schemas import NAMES, golden_record, released_lines
-from virtflow.schemas.avro import Schema, schema_of
-from virtflow.schemas.codec import SINGLE_OBJECT_MAGIC, Codec, schema_fingerprint
+from tools.release_schemas import NAMES, golden_record, released_lines
+from virtflow.schemas.avro.codec import SINGLE_OBJECT_MAGIC, Codec, schema_fingerprint
+from virtflow.schemas.avro.schema import Schema, schema_of
 from virtflow.schemas.records import RECORDS, Record
 
 ROOT = Path(__file__).resolve().parents[2]

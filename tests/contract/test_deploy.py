@@ -18,10 +18,10 @@ from tests.support.command_line import parse_command_line
 from tests.support.prometheus import check_rule_tests
 from virtflow.cli.main import FOR_GOOD
 from virtflow.processors.dead_letter import TooManyUndecodableError
-from virtflow.processors.fencing import NameTakenError
+from virtflow.processors.instance_id import NameTakenError
 from virtflow.runtime.settings import Settings
+from virtflow.schemas.catalogue.metrics import BY_NAME
 from virtflow.schemas.errors import StopForGoodError
-from virtflow.schemas.metrics import BY_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))

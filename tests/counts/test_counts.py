@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from scripts import counts
+from bench import counts
 
 
 @pytest.fixture(scope="module")

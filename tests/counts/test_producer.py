@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scripts import counts_producer
+from bench import counts_producer
 
 NEVER = (
     "asyncio",

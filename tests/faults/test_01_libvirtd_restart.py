@@ -10,8 +10,8 @@ from pathlib import Path
 from tests.support.lab import Guest, Lab, await_true
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
 from tests.support.lab_tap import Tap
-from virtflow.producer.inbox import Happened, Message
-from virtflow.producer.sample import Sampler
+from virtflow.producer.hypervisor.mailbox import Happened, Message
+from virtflow.producer.sampler import Sampler
 from virtflow.runtime.settings import Libvirt, Producer, Settings
 from virtflow.schemas.records import NodeSnapshot
 

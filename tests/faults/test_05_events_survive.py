@@ -18,9 +18,9 @@ import pytest
 from tests.support.lab import Guest, Lab, await_true
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
 from tests.support.record_tap import RecordTap
-from virtflow.producer.connection import start_event_loop
-from virtflow.producer.journal import SUFFIX, Journal
-from virtflow.schemas.codec import Codec
+from virtflow.producer.hypervisor.connection import start_event_loop
+from virtflow.producer.publishing.journal import SUFFIX, Journal
+from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.records import NodeSnapshot, VmEvent
 from virtflow.schemas.topics import EVENTS, SNAPSHOTS
 

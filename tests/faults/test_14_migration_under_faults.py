@@ -23,8 +23,8 @@ from tests.support.lab_migration import CompletedJob, Migrating
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline, Service
 from tests.support.lab_scrape import Watch
 from tests.support.record_tap import RecordTap
-from virtflow.processors.job_numbers import job_numbers
-from virtflow.processors.migration_record import UNTOLD
+from virtflow.processors.migrations.job_stats import job_numbers
+from virtflow.processors.migrations.transitions import UNTOLD
 from virtflow.schemas.records import VmMigration
 from virtflow.schemas.topics import MIGRATIONS
 

@@ -16,7 +16,7 @@ from tests.support.exporter_process import ExporterProcess
 from tests.support.prometheus import check_metrics
 from tests.support.topic_writer import TopicWriter
 from tests.support.vm_samples import inventory, sample, uuid
-from virtflow.exporter.lines import LABEL_LENGTH
+from virtflow.exporter.render.lines import LABEL_LENGTH
 from virtflow.exporter.service import Exporter
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Exporter as Section

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from tests.support.command import environment
 from tests.support.history import ROOT, fleet_samples, key_of, stored_keys
-from virtflow.history.layout import DAILY, HOURLY, SAMPLES
-from virtflow.history.maintain import maintain
-from virtflow.history.repeats import Sequences
-from virtflow.history.store import Store
-from virtflow.history.write import TableWriter
+from virtflow.history.maintenance.run import maintain
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.table_schemas import DAILY, HOURLY, SAMPLES
+from virtflow.history.writer.dedup import Sequences
+from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.settings import History
 from virtflow.schemas.records import VmMetrics
 

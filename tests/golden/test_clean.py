@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from virtflow.producer.clean import Tally, vm_snapshot
-from virtflow.producer.recording import Recording
+from virtflow.producer.records.vm_snapshot import Tally, vm_snapshot
+from virtflow.producer.replay import Recording
 
 DATA = Path(__file__).with_name("data")
 

@@ -12,10 +12,10 @@ from tests.support.guest_samples import told
 from tests.support.prometheus import check_metrics
 from tests.support.vm_samples import WALL, fleet, inventory, sample, status, text_of
 from virtflow.exporter.fleet import Fleet
+from virtflow.schemas.catalogue.metrics import METRICS, of_libvirt
+from virtflow.schemas.catalogue.types import Group, Scope, Type
 from virtflow.schemas.fields import BlockMetrics, NetworkMetrics, VcpuMetrics
-from virtflow.schemas.metrics import METRICS, of_libvirt
 from virtflow.schemas.records import VmMetrics
-from virtflow.schemas.vocabulary import Group, Scope, Type
 
 GOLDEN = Path(__file__).with_name("data") / "exposition.prom"
 NAN = float("nan")

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.command import one_line_error, virtflow
 from tests.support.prometheus import check_metrics
-from virtflow.schemas.metrics import BY_NAME, METRICS
+from virtflow.schemas.catalogue.metrics import BY_NAME, METRICS
 
 DATA = Path(__file__).parent / "data"
 RECORDINGS = ("lab-recording", "odd-recording")

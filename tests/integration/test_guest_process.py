@@ -16,7 +16,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.lab_process import await_true
-from virtflow.producer.guest.supervise import GuestAgents
+from virtflow.producer.agent.supervisor import GuestAgents
 from virtflow.runtime.settings import Guest, Libvirt, Settings
 from virtflow.schemas.guest import GuestReason
 
@@ -140,7 +140,7 @@ def test_a_daemon_that_is_not_there_is_tried_again(tmp_path: Path) -> None:
 
 PARENT = """
 import sys, threading
-from virtflow.producer.guest.supervise import GuestAgents
+from virtflow.producer.agent.supervisor import GuestAgents
 from virtflow.runtime.settings import Guest, Libvirt, Settings
 guests = GuestAgents(Settings(libvirt=Libvirt(uri=sys.argv[1]), guest=Guest(enabled=True)))
 guests.start()

@@ -15,12 +15,12 @@ import pytest
 
 from tests.support.command import one_line_error, virtflow
 from tests.support.history_years import DAY, HOUR, Hour, hours_of_vm, vm_uuid, write_years
-from virtflow.history.layout import INVENTORY_ROWS
-from virtflow.history.query import Query, QueryError
-from virtflow.history.repeats import Changes
-from virtflow.history.report import Report, report
-from virtflow.history.store import Store
-from virtflow.history.write import TableWriter
+from virtflow.history.query.report import Report, report
+from virtflow.history.query.sql import Query, QueryError
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.table_schemas import INVENTORY_ROWS
+from virtflow.history.writer.dedup import Changes
+from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.settings import History
 from virtflow.schemas.records import VmInventory
 

@@ -18,12 +18,12 @@ from tests.support.command import PROGRAM, environment
 from tests.support.history import fleet_inventories, fleet_samples
 from tests.support.history_years import DAY, HOUR, Hour, hours_of_vm, vm_uuid, write_years
 from tests.support.prometheus import Prometheus, check_metrics
-from virtflow.history.layout import INVENTORY_ROWS, SAMPLES
-from virtflow.history.protocol import Answer, Asked, Match, Matcher, ReadRequest, write_request
-from virtflow.history.repeats import Changes, Sequences
-from virtflow.history.series import Range, series
-from virtflow.history.store import Store
-from virtflow.history.write import TableWriter
+from virtflow.history.query.range import Range, series
+from virtflow.history.remote_read.wire import Answer, Asked, Match, Matcher, ReadRequest, write_request
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.table_schemas import INVENTORY_ROWS, SAMPLES
+from virtflow.history.writer.dedup import Changes, Sequences
+from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.settings import History
 
 NOW = int(time.time()) // DAY * DAY

@@ -15,7 +15,7 @@ import pytest
 from tests.support.broker import DIES_WITH_US, free_ports
 from tests.support.command import PROGRAM, environment
 from tests.support.history_years import DAY, HOUR, hours_of_vm, write_years
-from virtflow.history.protocol import Asked, Hints, Match, Matcher, ReadRequest, write_request
+from virtflow.history.remote_read.wire import Asked, Hints, Match, Matcher, ReadRequest, write_request
 from virtflow.runtime.settings import History
 
 NOW = int(time.time()) // DAY * DAY

@@ -13,10 +13,10 @@ from tests.integration.test_history_examples import block
 from tests.support.command import virtflow
 from tests.support.history import fleet_samples
 from tests.support.spark import spark
-from virtflow.history.layout import SAMPLES
-from virtflow.history.repeats import Sequences
-from virtflow.history.store import Store
-from virtflow.history.write import TableWriter
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.table_schemas import SAMPLES
+from virtflow.history.writer.dedup import Sequences
+from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.settings import History
 
 DAY = 86_400

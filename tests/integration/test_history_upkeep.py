@@ -10,10 +10,10 @@ from tests.support.broker import Broker
 from tests.support.command import virtflow
 from tests.support.history import Writer, fleet_samples, key_of, produce, stored_keys, wait_for_samples, writing
 from tests.support.s3 import ObjectStore
-from virtflow.history.layout import HOURLY, SAMPLES
-from virtflow.history.repeats import Sequences
-from virtflow.history.store import Store
-from virtflow.history.write import TableWriter
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.table_schemas import HOURLY, SAMPLES
+from virtflow.history.writer.dedup import Sequences
+from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.settings import History
 
 DAY = 86_400

@@ -29,10 +29,10 @@ from tests.support.history import (
     wait_for_samples,
     writing,
 )
-from virtflow.history.layout import EVENT_ROWS, INVENTORY_ROWS, MIGRATION_ROWS, SAMPLES
-from virtflow.history.store import LAYOUT_KEY, Store
+from virtflow.history.storage.delta import LAYOUT_KEY, Store
+from virtflow.history.storage.table_schemas import EVENT_ROWS, INVENTORY_ROWS, MIGRATION_ROWS, SAMPLES
 from virtflow.runtime.settings import History
-from virtflow.schemas.codec import Codec
+from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.records import VmEvent, VmMetrics, VmMigration
 
 NOW = float(int(time.time()) // 10 * 10)
@@ -183,7 +183,7 @@ def test_late_samples_go_where_they_belong(broker: Broker, tmp_path: Path) -> No
 def compacted(path: Path) -> list[dict[str, Any]]:
     done = virtflow("history", "compact", "--history", str(path), env={"VIRTFLOW_HISTORY_RAW_DAYS": "3650"})
     assert done.returncode == 0, done.stderr
-    from virtflow.history.layout import HOURLY
+    from virtflow.history.storage.table_schemas import HOURLY
 
     return rows_of(path, HOURLY)
 
@@ -290,7 +290,7 @@ def test_a_new_metric_is_a_new_column(tmp_path: Path) -> None:
     lesser = SAMPLES.schema.remove(SAMPLES.schema.get_field_index("vm_memory_rss_bytes"))
     properties = {"delta.dataSkippingStatsColumns": "time,uuid,kind"}
     DeltaTable.create(store.table_uri(SAMPLES), lesser, partition_by=["day"], configuration=properties)
-    from virtflow.history.samples import sample_rows
+    from virtflow.history.writer.sample_rows import sample_rows
 
     before = sample_rows(samples[:1]).drop_columns(["vm_memory_rss_bytes"])
     from deltalake import write_deltalake

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from virtflow.producer.journal import FULL, Journal
+from virtflow.producer.publishing.journal import FULL, Journal
 
 LIMIT = 8 << 20
 

@@ -8,9 +8,9 @@ from tests.support.prometheus import check_metrics
 from tests.support.vm_samples import sample, text_of, uuid
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.migrations import MigrationText, Options
-from virtflow.exporter.node_text import NodeText
+from virtflow.exporter.render.node import NodeText
+from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.selection import NAMES
-from virtflow.exporter.text import VmText
 from virtflow.schemas.records import VmMigration
 
 

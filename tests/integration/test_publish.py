@@ -13,9 +13,9 @@ from confluent_kafka.cimpl import NewTopic
 
 from tests.support.broker import Broker
 from tests.support.lab_process import await_true
-from virtflow.producer.publish import Publisher
+from virtflow.producer.publishing.snapshots import Publisher
 from virtflow.runtime.settings import Kafka, Producer, Settings, Topics
-from virtflow.schemas.codec import Codec
+from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.fields import BlockSample
 from virtflow.schemas.records import NodeHealth, NodeSnapshot, VmSnapshot
 

@@ -16,9 +16,9 @@ from tests.support.broker import Broker
 from tests.support.lab_process import await_true
 from tests.support.record_tap import RecordTap
 from tests.support.topic_writer import TopicWriter
-from virtflow.producer import publish_events
-from virtflow.producer.inbox import Happened
-from virtflow.producer.publish_events import MEMORY_EVENTS, WINDOW, EventPublisher
+from virtflow.producer.hypervisor.mailbox import Happened
+from virtflow.producer.publishing import events as publish_events
+from virtflow.producer.publishing.events import MEMORY_EVENTS, WINDOW, EventPublisher
 from virtflow.runtime.settings import Kafka, Producer, Settings, Topics
 from virtflow.schemas.records import VmEvent
 from virtflow.schemas.topics import EVENTS, Cleanup, Topic

@@ -24,9 +24,9 @@ from tests.support.migration_events import Host, followed, whole
 from tests.support.schema_registry import SchemaRegistry
 from tests.support.topic_writer import TopicWriter
 from tests.support.vm_samples import sample, status, uuid
-from virtflow.cli.screen import ENTER, LEAVE, REST_OF_SCREEN
-from virtflow.schemas.avro import schema_of
-from virtflow.schemas.codec import Codec
+from virtflow.cli.output.screen import ENTER, LEAVE, REST_OF_SCREEN
+from virtflow.schemas.avro.codec import Codec
+from virtflow.schemas.avro.schema import schema_of
 from virtflow.schemas.records import NodeStatus, VmMigration
 from virtflow.schemas.topics import DEAD_LETTERS, EVENTS, METRICS, MIGRATIONS, NODES
 

@@ -17,8 +17,8 @@ import pytest
 
 from tests.support.lab import Guest, GuestSpec, Lab, Node, await_true
 from tests.support.lab_pipeline import VIRTFLOW
-from virtflow.producer.health import Outgoing
-from virtflow.producer.sample import Sampler
+from virtflow.producer.records.node_health import Outgoing
+from virtflow.producer.sampler import Sampler
 from virtflow.producer.service import guest_agents, rounds
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Guest as GuestSettings

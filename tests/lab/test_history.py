@@ -25,8 +25,8 @@ from tests.support.lab_migration import Migrating, job_info
 from tests.support.lab_pipeline import INTERVAL_SECONDS, VIRTFLOW, Pipeline
 from tests.support.lab_process import Process, await_true
 from tests.support.prometheus import Prometheus
-from virtflow.history.layout import HOURLY, MIGRATION_ROWS, SAMPLES
-from virtflow.history.store import Store
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.table_schemas import HOURLY, MIGRATION_ROWS, SAMPLES
 from virtflow.runtime.settings import History
 
 AWAIT_SECONDS = 60.0

@@ -18,11 +18,11 @@ from tests.support.lab_migration import CompletedJob, JobWatch, Migrating, job_i
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
 from tests.support.lab_scrape import Scrape, Watch
 from tests.support.record_tap import RecordTap
-from virtflow.processors.job_numbers import job_numbers
-from virtflow.schemas.metrics_migration import MIGRATION_METRICS
+from virtflow.processors.migrations.job_stats import job_numbers
+from virtflow.schemas.catalogue.migration import MIGRATION_METRICS
+from virtflow.schemas.catalogue.types import Conversion, Job
 from virtflow.schemas.records import VmMigration
 from virtflow.schemas.topics import MIGRATIONS
-from virtflow.schemas.vocabulary import Conversion, Job
 
 FIELDS = {m.name: m.source for m in MIGRATION_METRICS if isinstance(m.source, Job)}
 SLOW_MBPS = 10

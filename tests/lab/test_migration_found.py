@@ -13,7 +13,7 @@ from tests.support.lab import Guest, GuestSpec, Lab
 from tests.support.lab_migration import CompletedJob, Migrating, job_info
 from tests.support.lab_pipeline import Pipeline
 from tests.support.record_tap import RecordTap
-from virtflow.processors.job_numbers import job_numbers
+from virtflow.processors.migrations.job_stats import job_numbers
 from virtflow.schemas.records import VmMigration
 from virtflow.schemas.topics import MIGRATIONS
 

@@ -19,8 +19,8 @@ from tests.support.lab import Guest, GuestSpec, Lab, Node
 from tests.support.lab_migration import CompletedJob, Migrating
 from tests.support.lab_pipeline import Pipeline
 from tests.support.record_tap import RecordTap
-from virtflow.processors.job_numbers import job_numbers
-from virtflow.schemas.metrics_migration import MIGRATION_METRICS
+from virtflow.processors.migrations.job_stats import job_numbers
+from virtflow.schemas.catalogue.migration import MIGRATION_METRICS
 from virtflow.schemas.records import VmMigration
 from virtflow.schemas.topics import MIGRATIONS
 

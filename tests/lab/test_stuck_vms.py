@@ -13,9 +13,9 @@ import pytest
 
 from tests.support.lab import Guest, Lab, Node, await_true
 from tests.support.stuck_vms import CAP, HANGING_SECONDS, TWO_ROUNDS, flagged, uuids_of, with_monitor
-from virtflow.producer.health import Outgoing
-from virtflow.producer.processes import Processes
-from virtflow.producer.sample import Sampler
+from virtflow.producer.hypervisor.qemu_processes import Processes
+from virtflow.producer.records.node_health import Outgoing
+from virtflow.producer.sampler import Sampler
 from virtflow.producer.service import rounds
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Libvirt, Producer, Settings

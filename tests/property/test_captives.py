@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.stuck_host import INTERVAL, StuckHost
-from virtflow.producer.captive import Host, Verdict
+from virtflow.producer.hung_calls.breaker_types import Host, Verdict
 
 VMS = 12
 NUMBERS = st.integers(0, VMS - 1)

@@ -10,9 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.strategies import records
 from tests.support.vm_samples import WALL, fleet, inventory, sample, text_of, uuid
-from virtflow.exporter.lines import LABEL_LENGTH
+from virtflow.exporter.render.lines import LABEL_LENGTH
+from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.selection import NAMES
-from virtflow.exporter.text import VmText
 from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=40)

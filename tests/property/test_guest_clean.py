@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from virtflow.producer.guest.clean import address_of_interfaces, cpus_of, merged, sample_of
-from virtflow.producer.guest.frames import FRAME_BYTES, Answered, Reader, encoded
-from virtflow.producer.guest.look import look_of
+from virtflow.producer.agent.answers import address_of_interfaces, cpus_of, merged, sample_of
+from virtflow.producer.agent.domain_xml import look_of
+from virtflow.producer.agent.ipc import FRAME_BYTES, Answered, Reader, encoded
 from virtflow.schemas.guest import ADDRESSES, FILESYSTEMS, INTERFACES, LARGEST_BYTES, TEXT_LENGTH, AddressSource
 from virtflow.schemas.records import GuestSample
 

@@ -11,11 +11,11 @@ from typing import Final
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from virtflow.producer.guest.frames import AGENT, Answered, Ask, Command, Happened, Listed, Up
-from virtflow.producer.guest.look import Look
-from virtflow.producer.guest.restarts import FIRST_SECONDS, STEADY, Restarts
-from virtflow.producer.guest.schedule import Schedule
-from virtflow.producer.guest.turns import MINUTE, Down, HostLost, Limits, Ticked
+from virtflow.producer.agent.backoff import FIRST_SECONDS, STEADY, Restarts
+from virtflow.producer.agent.domain_xml import Look
+from virtflow.producer.agent.ipc import AGENT, Answered, Ask, Command, Happened, Listed, Up
+from virtflow.producer.agent.poll_cycle import MINUTE, Down, HostLost, Limits, Ticked
+from virtflow.producer.agent.scheduler import Schedule
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import GuestSample
 

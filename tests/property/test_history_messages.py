@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from tests.support.history import fleet_samples
 from tests.support.strategies import records
-from virtflow.history.intake import Intake
-from virtflow.history.layout import SAMPLES
-from virtflow.history.raw import RawSamples
-from virtflow.history.repeats import Key, Sequences
-from virtflow.history.samples import sample_rows
+from virtflow.history.storage.table_schemas import SAMPLES
+from virtflow.history.writer.dedup import Key, Sequences
+from virtflow.history.writer.sample_batch import RawSamples
+from virtflow.history.writer.sample_rows import sample_rows
+from virtflow.history.writer.validation import Intake
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History
-from virtflow.schemas.codec import Codec
+from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.records import VmMetrics
 
 CODEC = Codec()
@@ -155,7 +155,7 @@ def test_older_schemas_are_read_at_once_too() -> None:
     import fastavro
     import msgspec
 
-    from virtflow.schemas.codec import SINGLE_OBJECT_MAGIC, schema_fingerprint
+    from virtflow.schemas.avro.codec import SINGLE_OBJECT_MAGIC, schema_fingerprint
 
     schema = json.loads((Path(__file__).parents[2] / "schemas" / "released" / "1" / "VmMetrics.avsc").read_text())
     messages = []

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtflow.history.repeats import Runs
-from virtflow.history.rollup import hours_of, newest
-from virtflow.history.samples import sample_rows
+from virtflow.history.maintenance.rollup import hours_of, newest
+from virtflow.history.writer.dedup import Runs
+from virtflow.history.writer.sample_rows import sample_rows
 from virtflow.schemas.records import VmMetrics
 
 START = 1_790_000_000 // 3_600 * 3_600

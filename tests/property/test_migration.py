@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from tests.support.migration_events import followed
 from tests.support.recorded_events import MIGRATED, recorded_events
-from virtflow.processors.migration import follow
-from virtflow.schemas.codec import Codec
+from virtflow.processors.migrations.reducer import follow
+from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.records import VmEvent, VmMigration
 
 EVENTS = recorded_events(MIGRATED)

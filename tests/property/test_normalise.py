@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from tests.support.strategies import records
 from virtflow.processors.inventory import inventories_of, status_of
 from virtflow.processors.normalise import normalise_snapshot
-from virtflow.schemas.codec import Codec
-from virtflow.schemas.metrics import of_libvirt
+from virtflow.schemas.avro.codec import Codec
+from virtflow.schemas.catalogue.metrics import of_libvirt
+from virtflow.schemas.catalogue.types import Scope
 from virtflow.schemas.ranges import is_uuid
 from virtflow.schemas.records import NodeSnapshot, NodeStatus, VmInventory, VmMetrics
-from virtflow.schemas.vocabulary import Scope
 
 CODEC = Codec()
 SNAPSHOTS: st.SearchStrategy[NodeSnapshot] = records(NodeSnapshot)

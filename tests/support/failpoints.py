@@ -32,9 +32,9 @@ def main() -> None:
     """Arms the point and runs the command."""
     point, passes, *words = sys.argv[1:]
     from virtflow.cli.main import run
-    from virtflow.history import rows
-    from virtflow.history.raw import RawSamples
-    from virtflow.history.store import Opened
+    from virtflow.history.storage.delta import Opened
+    from virtflow.history.writer import record_rows as rows
+    from virtflow.history.writer.sample_batch import RawSamples
 
     match point:
         case "write" | "file":

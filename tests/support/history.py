@@ -19,13 +19,13 @@ from confluent_kafka import Producer
 from tests.support.broker import DIES_WITH_US, free_ports
 from tests.support.command import PROGRAM, environment
 from tests.support.patient_producer import produce_patiently
-from virtflow.history.layout import SAMPLES, Table
-from virtflow.history.store import Store
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.table_schemas import SAMPLES, Table
 from virtflow.processors.inventory import inventories_of
 from virtflow.processors.normalise import normalise_snapshot
-from virtflow.producer.simulate import Fleet, SimulatedNode
+from virtflow.producer.simulator.service import Fleet, SimulatedNode
 from virtflow.runtime.settings import History
-from virtflow.schemas.codec import Codec
+from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.records import Record, VmInventory, VmMetrics
 
 ROOT: Final = Path(__file__).resolve().parents[2]

@@ -13,10 +13,10 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from virtflow.history.layout import DAILY, HOURLY, SAMPLES, TIME
-from virtflow.history.rolling import Kept
-from virtflow.history.rollup import days_of
-from virtflow.history.store import Store
+from virtflow.history.maintenance.rollup import days_of
+from virtflow.history.maintenance.rollup_job import Kept
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.table_schemas import DAILY, HOURLY, SAMPLES, TIME
 from virtflow.runtime.settings import History
 
 HOUR: Final = 3_600

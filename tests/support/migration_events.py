@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from virtflow.processors.migration import follow
+from virtflow.processors.migrations.reducer import follow
 from virtflow.schemas.records import VmEvent, VmMigration
 
 UUID = "01c4627c-7455-4be4-b014-9523f6d7e739"

@@ -21,7 +21,7 @@ from tests.support.started import Started
 from virtflow.runtime.configuration import load
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.topic_admin import TopicAdmin
-from virtflow.schemas.codec import Codec, R
+from virtflow.schemas.avro.codec import Codec, R
 from virtflow.schemas.records import NodeHealth, NodeSnapshot, VmSnapshot
 from virtflow.schemas.topics import SNAPSHOTS, Topic
 

@@ -11,7 +11,7 @@ from typing import Generic, Self
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.support.lab_process import LabError, await_true
-from virtflow.schemas.codec import Codec, R
+from virtflow.schemas.avro.codec import Codec, R
 from virtflow.schemas.topics import Topic
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from virtflow.producer.inbox import Happened
-from virtflow.producer.vm_events import vm_event
+from virtflow.producer.hypervisor.mailbox import Happened
+from virtflow.producer.records.vm_event import vm_event
 from virtflow.schemas.records import VmEvent
 
 RECORDING = Path(__file__).parents[1] / "golden" / "data" / "lab-recording.jsonl"

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final, Self
 
-from virtflow.schemas.avro import Schema
+from virtflow.schemas.avro.schema import Schema
 
 MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 NOT_FOUND: Final = {"error_code": 40403, "message": "Schema not found"}

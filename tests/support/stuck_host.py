@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from virtflow.producer.captive import (
+from virtflow.producer.hung_calls.breaker import Captives
+from virtflow.producer.hung_calls.breaker_types import (
     Abandon,
     Action,
     Answered,
@@ -27,7 +28,6 @@ from virtflow.producer.captive import (
     Started,
     Ticked,
 )
-from virtflow.producer.captives import Captives
 
 INTERVAL = 1.0
 PATIENCE = 0.2

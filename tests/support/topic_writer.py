@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from virtflow.schemas.codec import Codec
+from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.records import NodeStatus, Record
 from virtflow.schemas.topics import INVENTORY, METRICS, MIGRATIONS, NODES, Topic
 

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from virtflow.exporter.exposition import exposition
 from virtflow.exporter.fleet import Fleet
-from virtflow.exporter.node_text import NodeText
+from virtflow.exporter.render.node import NodeText
+from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.selection import NAMES
-from virtflow.exporter.text import VmText
 from virtflow.schemas.fields import BlockMetrics, NetworkMetrics, VcpuMetrics
 from virtflow.schemas.records import NodeHealth, NodeStatus, VmInventory, VmMetrics
 

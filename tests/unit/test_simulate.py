@@ -7,12 +7,12 @@ import itertools
 import pytest
 from msgspec.structs import replace
 
-from virtflow.producer.simulate import Fleet, SimulatedNode
-from virtflow.producer.simulate_fleet import vms_at
-from virtflow.schemas.codec import Codec
-from virtflow.schemas.metrics import of_libvirt
+from virtflow.producer.simulator.fleet import vms_at
+from virtflow.producer.simulator.service import Fleet, SimulatedNode
+from virtflow.schemas.avro.codec import Codec
+from virtflow.schemas.catalogue.metrics import of_libvirt
+from virtflow.schemas.catalogue.types import Scope, Type
 from virtflow.schemas.records import NodeSnapshot
-from virtflow.schemas.vocabulary import Scope, Type
 
 BEGAN = 1_795_476_243.0
 FLEET = Fleet(nodes=3, vms=40, interval_seconds=5.0, inventory_seconds=300.0, seed=7)

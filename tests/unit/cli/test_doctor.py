@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from virtflow.cli import host
-from virtflow.cli.doctor import findings
-from virtflow.producer.examine import Examined, ExaminedVm, lacks_statistics_period
+from virtflow.cli.checks import host
+from virtflow.cli.checks.doctor import findings
+from virtflow.producer.hypervisor.diagnostics import Examined, ExaminedVm, lacks_statistics_period
 from virtflow.runtime.settings import Libvirt, Producer, Settings
 
 FINE = ExaminedVm("u-1", "web-1", running=True, process="S", storage=("/srv/a.img",))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.cli.doctor_guests import SHOWN, findings
-from virtflow.producer.guest.frames import Command
-from virtflow.producer.guest.look import Look
-from virtflow.producer.guest.turns import Vm
+from virtflow.cli.checks.doctor_agents import SHOWN, findings
+from virtflow.producer.agent.domain_xml import Look
+from virtflow.producer.agent.ipc import Command
+from virtflow.producer.agent.poll_cycle import Vm
 from virtflow.runtime.settings import Guest
 from virtflow.schemas.guest import GuestReason
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from tests.support.command import virtflow
-from virtflow.schemas.metrics import METRICS
-from virtflow.schemas.vocabulary import Group
+from virtflow.schemas.catalogue.metrics import METRICS
+from virtflow.schemas.catalogue.types import Group
 
 
 def test_json_has_every_metric_in_the_catalogues_order() -> None:

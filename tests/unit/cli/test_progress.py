@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from virtflow.cli import progress
-from virtflow.cli.progress import Progress
+from virtflow.cli.output import progress
+from virtflow.cli.output.progress import Progress
 
 
 class Terminal(io.StringIO):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.cli.table import cut, fitted, plain, printable
+from virtflow.cli.output.table import cut, fitted, plain, printable
 
 
 def test_columns_are_aligned() -> None:

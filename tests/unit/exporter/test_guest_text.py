@@ -6,9 +6,9 @@ import pytest
 
 from tests.support.guest_samples import TAKEN, WORDS, told
 from tests.support.vm_samples import WALL, fleet, sample, series_of, text_of, uuid
+from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.selection import NAMES
-from virtflow.exporter.text import VmText
-from virtflow.schemas.metrics_guest import AGENT_METRICS
+from virtflow.schemas.catalogue.guest_agent import AGENT_METRICS
 from virtflow.schemas.records import GuestAddressMetrics, GuestFilesystemMetrics, GuestMetrics, VmMetrics
 
 TEXT = VmText(NAMES)

@@ -11,10 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.vm_samples import INTERVAL, sample, text_of, uuid
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.migrations import MigrationText, Options
-from virtflow.exporter.node_text import NodeText
+from virtflow.exporter.render.node import NodeText
+from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.selection import NAMES
-from virtflow.exporter.text import VmText
-from virtflow.schemas.metrics_migration import MIGRATION_METRICS
+from virtflow.schemas.catalogue.migration import MIGRATION_METRICS
 from virtflow.schemas.order import Freshness
 from virtflow.schemas.records import VmMigration
 from virtflow.schemas.states import PAUSED, PAUSED_MIGRATION, PAUSED_STARTING_UP, RUNNING, SHUT_OFF

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from virtflow.exporter.rendering import HELD, Renderings
+from virtflow.exporter.scrape_cache import HELD, Renderings
 
 NAMES = frozenset({"vm_state"})
 

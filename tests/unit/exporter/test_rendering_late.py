@@ -7,9 +7,9 @@ import pytest
 from tests.support.vm_samples import fleet, inventory, sample, text_of
 from virtflow.exporter import fleet as fleet_module
 from virtflow.exporter.fleet import Fleet
-from virtflow.exporter.node_text import NodeText
+from virtflow.exporter.render.node import NodeText
+from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.selection import NAMES
-from virtflow.exporter.text import VmText
 from virtflow.schemas.records import VmMetrics
 
 VMS, ROUNDS = 7, 4

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.support.vm_samples import inventory, sample, uuid
-from virtflow.exporter.lines import LABEL_LENGTH, quoted
+from virtflow.exporter.render.lines import LABEL_LENGTH, quoted
+from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.selection import NAMES
-from virtflow.exporter.text import VmText
 from virtflow.schemas.errors import SettingError
 from virtflow.schemas.fields import NetworkMetrics
 from virtflow.schemas.records import VmMetrics

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.history.promql import matching
-from virtflow.history.protocol import Match, Matcher, ProtocolError
+from virtflow.history.remote_read.reader import matching
+from virtflow.history.remote_read.wire import Match, Matcher, ProtocolError
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.history import fleet_samples, key_of, stored_keys
-from virtflow.history.intake import Intake
-from virtflow.history.layout import SAMPLES
-from virtflow.history.raw import RawSamples
-from virtflow.history.repeats import Sequences
-from virtflow.history.store import FencedError, StorageError, Store
-from virtflow.history.write import TableWriter
+from virtflow.history.storage.delta import FencedError, StorageError, Store
+from virtflow.history.storage.table_schemas import SAMPLES
+from virtflow.history.writer.dedup import Sequences
+from virtflow.history.writer.sample_batch import RawSamples
+from virtflow.history.writer.table_writer import TableWriter
+from virtflow.history.writer.validation import Intake
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History
-from virtflow.schemas.codec import Codec
+from virtflow.schemas.avro.codec import Codec
 
 NOW = float(int(time.time()))
 SAMPLED = list(fleet_samples(1, 6, range(4), start=NOW - 60))

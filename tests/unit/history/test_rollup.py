@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from virtflow.history.rollup import arriving, days_of, hours_of, newest, without
-from virtflow.history.samples import sample_rows
+from virtflow.history.maintenance.rollup import arriving, days_of, hours_of, newest, without
+from virtflow.history.writer.sample_rows import sample_rows
 from virtflow.schemas.fields import BlockMetrics
 from virtflow.schemas.records import VmMetrics
 from virtflow.schemas.states import PAUSED, PAUSED_MIGRATION, RUNNING

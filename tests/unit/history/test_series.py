@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from virtflow.history.layout import SAMPLES
-from virtflow.history.repeats import Sequences
-from virtflow.history.series import Range, series
-from virtflow.history.store import Store
-from virtflow.history.write import TableWriter
+from virtflow.history.query.range import Range, series
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.table_schemas import SAMPLES
+from virtflow.history.writer.dedup import Sequences
+from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.settings import History
 from virtflow.schemas.records import VmMetrics
 from virtflow.schemas.states import PAUSED, PAUSED_MIGRATION, RUNNING

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.support.migration_events import UUID
-from virtflow.processors.convergence import PASSES, convergence, verdict, with_pass
-from virtflow.processors.job_numbers import job_numbers
-from virtflow.schemas.metrics_migration import MIGRATION_METRICS
+from virtflow.processors.migrations.convergence import PASSES, convergence, verdict, with_pass
+from virtflow.processors.migrations.job_stats import job_numbers
+from virtflow.schemas.catalogue.migration import MIGRATION_METRICS
+from virtflow.schemas.catalogue.types import Job, Metric
 from virtflow.schemas.records import MigrationPass, VmMigration
-from virtflow.schemas.vocabulary import Job, Metric
 
 
 def migration(passes: tuple[int, ...] = (), result: str = "running", **fields: Any) -> VmMigration:  # noqa: ANN401, of any field

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from virtflow.processors.fencing import Fence, Members, NameTakenError
+from virtflow.processors.instance_id import Fence, Members, NameTakenError
 from virtflow.runtime.settings import Processors, Settings
 
 SETTINGS = Settings(processors=Processors(instance="one"))

@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from tests.support.guest_samples import TAKEN, sampled, told
-from virtflow.processors.guest import family_of, guests
+from virtflow.processors.guest_agent import family_of, guests
 from virtflow.processors.normalise import normalise_snapshot
 from virtflow.schemas.guest import ADDRESSES, FILESYSTEMS, INTERFACES, LARGEST_BYTES, TEXT_LENGTH, GuestReason
 from virtflow.schemas.records import (

@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.migration_events import BEGIN, SAVE, Host, followed, whole
 from tests.support.recorded_events import MIGRATED, recorded_events
-from virtflow.processors.migration import given_up
-from virtflow.processors.migration_record import NO_NEWS, SUPERSEDED, UNTOLD
-from virtflow.processors.migration_relation import BROKEN_OFF
+from virtflow.processors.migrations.identity import BROKEN_OFF
+from virtflow.processors.migrations.reducer import given_up
+from virtflow.processors.migrations.transitions import NO_NEWS, SUPERSEDED, UNTOLD
 from virtflow.schemas.records import VmEvent, VmMigration
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tests.support.migration_events import BEGIN, UUID, Host, whole
 from virtflow.processors.dead_letter import Message
-from virtflow.processors.migration_record import NO_NEWS
-from virtflow.processors.migrations import Migrations
-from virtflow.processors.step import outcome_of_event
-from virtflow.schemas.codec import Codec
+from virtflow.processors.handlers import outcome_of_event
+from virtflow.processors.migrations.state import Migrations
+from virtflow.processors.migrations.transitions import NO_NEWS
+from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.records import VmMigration
 from virtflow.schemas.topics import MIGRATIONS
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from virtflow.processors.normalise import Normalised, normalise_snapshot
+from virtflow.schemas.catalogue.metrics import of_libvirt
+from virtflow.schemas.catalogue.types import LONG_MAX, Conversion, Libvirt, Metric, Scope
 from virtflow.schemas.fields import BlockSample, NetworkSample, VcpuSample
-from virtflow.schemas.metrics import of_libvirt
 from virtflow.schemas.records import NodeSnapshot, VmMetrics, VmSnapshot
-from virtflow.schemas.vocabulary import LONG_MAX, Conversion, Libvirt, Metric, Scope
 
 UUID = "d4e232be-ede6-48cb-9c15-42cde320a1fc"
 OTHER = "00000000-0000-4000-8000-000000000001"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from virtflow.processors.order import Orders, Taken
+from virtflow.processors.dedup import Orders, Taken
 from virtflow.schemas.order import Freshness
 from virtflow.schemas.records import NodeSnapshot
 

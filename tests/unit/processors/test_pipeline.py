@@ -8,9 +8,9 @@ from typing import Any
 
 from tests.support.processors import CODEC, snapshot
 from virtflow.processors.dead_letter import Message, Result, TooManyUndecodableError, Window
-from virtflow.processors.deliver import DeliveryFailedError
+from virtflow.processors.delivery import DeliveryFailedError
+from virtflow.processors.metrics import Tally
 from virtflow.processors.pipeline import Pipeline
-from virtflow.processors.tally import Tally
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.schemas.topics import DEAD_LETTERS
 

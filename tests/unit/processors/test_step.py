@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from virtflow.processors.dead_letter import Message
-from virtflow.processors.order import Orders
-from virtflow.processors.step import Outcome, outcome_of
-from virtflow.schemas.codec import Codec, R
+from virtflow.processors.dedup import Orders
+from virtflow.processors.handlers import Outcome, outcome_of
+from virtflow.schemas.avro.codec import Codec, R
 from virtflow.schemas.errors import Reason, UndecodableError
 from virtflow.schemas.records import NodeHealth, NodeSnapshot, NodeStatus, VmInventory, VmMetrics, VmSnapshot
 from virtflow.schemas.topics import INVENTORY, METRICS, NODES, Topic

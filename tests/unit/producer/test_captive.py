@@ -7,7 +7,8 @@ from typing import get_args
 
 import pytest
 
-from virtflow.producer.captive import (
+from virtflow.producer.hung_calls.breaker import Captives
+from virtflow.producer.hung_calls.breaker_types import (
     PLANS,
     TABLE,
     Abandon,
@@ -28,7 +29,6 @@ from virtflow.producer.captive import (
     Ticked,
     Verdict,
 )
-from virtflow.producer.captives import Captives
 
 VMS = tuple("abcdefgh")
 WITHOUT_ROW = {Started, Reconnected}

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from virtflow.producer.clean import Reading, Tally, device_names, printable, vm_snapshot
-from virtflow.schemas.metrics import IGNORED_FIELDS, of_libvirt
+from virtflow.producer.records.vm_snapshot import Reading, Tally, device_names, printable, vm_snapshot
+from virtflow.schemas.catalogue.metrics import IGNORED_FIELDS, of_libvirt
+from virtflow.schemas.catalogue.types import LONG_MAX, Scope
 from virtflow.schemas.records import VmSnapshot
-from virtflow.schemas.vocabulary import LONG_MAX, Scope
 
 UUID = "96d39f50-15c8-409f-9a7f-d2f9b5cba981"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from virtflow.producer.connection import OPENINGS, Lane, Link, start_event_loop
-from virtflow.producer.inbox import Inbox, OpenFailed
+from virtflow.producer.hypervisor.connection import OPENINGS, Lane, Link, start_event_loop
+from virtflow.producer.hypervisor.mailbox import Inbox, OpenFailed
 from virtflow.runtime.settings import Libvirt
 
 SECONDS = 30.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.producer.describe import IndescribableError, inventory
+from virtflow.producer.records.domain_xml import IndescribableError, inventory
 from virtflow.schemas.records import Disk, Nic, VmInventory
 
 UUID = "96d39f50-15c8-409f-9a7f-d2f9b5cba981"

@@ -7,11 +7,11 @@ import struct
 import msgspec
 import pytest
 
-from virtflow.producer.guest.clean import address_of_interfaces, cpus_of, merged, sample_of
-from virtflow.producer.guest.frames import FRAME_BYTES, BrokenFrameError, Command, Reader, Start, encoded
-from virtflow.producer.guest.held import Held, Part
-from virtflow.producer.guest.look import Look, look_of
-from virtflow.producer.guest.refusal import reason_of, reason_of_nothing
+from virtflow.producer.agent.answers import address_of_interfaces, cpus_of, merged, sample_of
+from virtflow.producer.agent.cache import Held, Part
+from virtflow.producer.agent.domain_xml import Look, look_of
+from virtflow.producer.agent.failure_reasons import reason_of, reason_of_nothing
+from virtflow.producer.agent.ipc import FRAME_BYTES, BrokenFrameError, Command, Reader, Start, encoded
 from virtflow.schemas.guest import AddressSource, GuestReason
 from virtflow.schemas.records import GuestAddress, GuestFilesystem, GuestInterface, GuestSample
 

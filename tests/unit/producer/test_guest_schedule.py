@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from virtflow.producer.guest.allow import allowed, asks, wanted
-from virtflow.producer.guest.frames import AGENT, Answered, Ask, Command, Happened, Listed, Up
-from virtflow.producer.guest.look import Look
-from virtflow.producer.guest.schedule import Schedule
-from virtflow.producer.guest.turns import AGENT_CONNECTED, STARTED, Down, HostLost, Limits, Ticked
+from virtflow.producer.agent.domain_xml import Look
+from virtflow.producer.agent.ipc import AGENT, Answered, Ask, Command, Happened, Listed, Up
+from virtflow.producer.agent.poll_cycle import AGENT_CONNECTED, STARTED, Down, HostLost, Limits, Ticked
+from virtflow.producer.agent.scheduler import Schedule
+from virtflow.producer.agent.selection import allowed, asks, wanted
 from virtflow.runtime.settings import Guest
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import GuestAddress, GuestInterface, GuestSample

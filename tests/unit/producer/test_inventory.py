@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import random
 
-from virtflow.producer.inventory import Inventories, per_round
-from virtflow.producer.merge import Vm
+from virtflow.producer.records.inventory_cache import Inventories, per_round
+from virtflow.producer.records.merge import Vm
 
 VMS = {str(number): Vm(str(number), "a", {}) for number in range(100)}
 

@@ -8,10 +8,10 @@ from typing import Any
 import libvirt
 import pytest
 
-from virtflow.producer.calls import Polled, poll_job
-from virtflow.producer.connection import Lane, Link
-from virtflow.producer.inbox import Call, Happened, Inbox
-from virtflow.producer.jobs import GRACE_POLLS, NEVER, Jobs
+from virtflow.producer.hung_calls.job_poller import GRACE_POLLS, NEVER, Jobs
+from virtflow.producer.hypervisor.connection import Lane, Link
+from virtflow.producer.hypervisor.mailbox import Call, Happened, Inbox
+from virtflow.producer.hypervisor.queries import Polled, poll_job
 from virtflow.runtime.settings import Libvirt
 
 A, B = "01c4627c-7455-4be4-b014-9523f6d7e739", "00000000-0000-4000-8000-000000000001"
@@ -274,5 +274,5 @@ def test_numbers_are_of_the_moment_they_were_asked_for(
 ) -> None:
     """Not of the whole poll's: looking the VM up first took ten seconds here."""
     daemon = SlowDaemon(statistics)
-    monkeypatch.setattr("virtflow.producer.calls.time", daemon)
+    monkeypatch.setattr("virtflow.producer.hypervisor.queries.time", daemon)
     assert poll_job(A, known=True)(daemon) == Polled("web-1", statistics, *state, moment=MOMENT + 11.0)

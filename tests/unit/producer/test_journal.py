@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtflow.producer import journal
-from virtflow.producer.journal import BROKEN, FULL, NEWER, SEGMENT_BYTES, SUFFIX, TRUNCATED, Entry, Journal
+from virtflow.producer.publishing import journal
+from virtflow.producer.publishing.journal import BROKEN, FULL, NEWER, SEGMENT_BYTES, SUFFIX, TRUNCATED, Entry, Journal
 
 ROOT = Path(__file__).parents[3]
 LIMIT = 8 << 20
@@ -119,7 +119,7 @@ def test_full_takes_no_more_until_something_is_delivered(folder: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from virtflow.producer.journal import Journal
+from virtflow.producer.publishing.journal import Journal
 journal = Journal(Path(sys.argv[1]), 1 << 20)
 journal.open()
 for number in range(100):

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from virtflow.producer.captive import Verdict
-from virtflow.producer.merge import Answer, Shown, Vm, answered, newest, of_info, of_vcpus, reading
+from virtflow.producer.hung_calls.breaker_types import Verdict
+from virtflow.producer.records.merge import Answer, Shown, Vm, answered, newest, of_info, of_vcpus, reading
 
 UUID = "96d39f50-15c8-409f-9a7f-d2f9b5cba981"
 FINE = Verdict(responsive=True, probed=True)

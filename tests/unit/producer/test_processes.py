@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from virtflow.producer.processes import Processes
+from virtflow.producer.hypervisor.qemu_processes import Processes
 
 UUID = "96d39f50-15c8-409f-9a7f-d2f9b5cba981"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.producer.qemu_status import status_of
+from virtflow.producer.hypervisor.qemu_events import status_of
 
 
 @pytest.mark.parametrize(

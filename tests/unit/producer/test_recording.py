@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from virtflow.producer.clean import Reading
-from virtflow.producer.recording import Recording, write
-from virtflow.producer.sample import Round
+from virtflow.producer.records.vm_snapshot import Reading
+from virtflow.producer.replay import Recording, write
+from virtflow.producer.sampler import Round
 from virtflow.schemas.errors import EnvironmentProblemError
 
 UUID = "96d39f50-15c8-409f-9a7f-d2f9b5cba981"

@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from virtflow.processors.migration import follow
-from virtflow.producer.simulate_fleet import SimulatedVm
-from virtflow.producer.simulate_migrations import LEG_SECONDS, TOUR_SECONDS, happenings, travellers, travellers_at
-from virtflow.producer.vm_events import vm_event
+from virtflow.processors.migrations.reducer import follow
+from virtflow.producer.records.vm_event import vm_event
+from virtflow.producer.simulator.fleet import SimulatedVm
+from virtflow.producer.simulator.migrations import LEG_SECONDS, TOUR_SECONDS, happenings, travellers, travellers_at
 from virtflow.schemas import states
 from virtflow.schemas.ownership import Claim, speaker
 from virtflow.schemas.records import VmMigration

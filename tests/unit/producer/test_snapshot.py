@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.producer.snapshot import messages
-from virtflow.schemas.codec import Codec
+from virtflow.producer.publishing.split import messages
+from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.fields import BlockSample
 from virtflow.schemas.records import Disk, NodeHealth, NodeSnapshot, VmInventory, VmSnapshot
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.recorded_events import MIGRATED, recorded_events
-from virtflow.producer.inbox import Happened
-from virtflow.producer.vm_events import counted_as, job_statistics, vm_event
-from virtflow.schemas.codec import Codec
+from virtflow.producer.hypervisor.mailbox import Happened
+from virtflow.producer.records.vm_event import counted_as, job_statistics, vm_event
+from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.jobs import detail_word, lifecycle_word
 from virtflow.schemas.records import VmEvent
 

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from virtflow.runtime.own_metrics import OwnMetrics, rows_of
-from virtflow.schemas.vocabulary import Type
+from virtflow.schemas.catalogue.types import Type
 
 
 @pytest.mark.parametrize("service", ["exporter", "processors"])

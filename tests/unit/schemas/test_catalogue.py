@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from virtflow.schemas.metrics import BY_NAME, IGNORED_FIELDS, INVENTORY_LABELS, METRICS, of_libvirt
-from virtflow.schemas.metrics_guest import INFO_LABELS
+from virtflow.schemas.catalogue.guest_agent import INFO_LABELS
+from virtflow.schemas.catalogue.metrics import BY_NAME, IGNORED_FIELDS, INVENTORY_LABELS, METRICS, of_libvirt
+from virtflow.schemas.catalogue.types import Conversion, Derived, Group, Guest, Health, Job, Libvirt, Metric, Own, Scope, Tier, Type
 from virtflow.schemas.records import GuestAddressMetrics, GuestFilesystemMetrics, GuestMetrics, VmInventory, VmMetrics
-from virtflow.schemas.vocabulary import Conversion, Derived, Group, Guest, Health, Job, Libvirt, Metric, Own, Scope, Tier, Type
 
 ROWS = [pytest.param(metric, id=metric.name) for metric in METRICS]
 

@@ -1,0 +1,161 @@
+"""``virtflow doctor``: what is wrong with this host's libvirt, in plain words, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from virtflow.cli.checks import doctor_agents, host
+from virtflow.cli.checks.check import line
+from virtflow.cli.checks.findings import Finding, bad, good
+from virtflow.cli.parts import part
+from virtflow.cli.switches import json_switch, settings_switches
+from virtflow.runtime.settings import Settings
+
+SHOWN = 20
+"""VMs that are named one by one; the rest is counted."""
+GUESTS_SECONDS = 60.0
+"""How long the guests' agents may take in all."""
+SLOW_SECONDS = 2.0
+"""A list of all VMs that takes longer means that libvirtd hardly gets to anything."""
+
+
+@click.command()
+@settings_switches("libvirt.uri", "guest.enabled")
+@json_switch
+def doctor(settings: Settings, *, as_json: bool) -> int:
+    """Look at this host and say in plain words what is wrong with its libvirt and its VMs, and what to do.
+
+    It asks no VM's monitor: however much hangs, it loses no call and takes a few seconds. With --guest-agent it also asks each guest's
+    agent once, as the producer would, and says why a guest's data are missing. Exit code 1 when something is wrong.
+
+    \b
+    Examples:
+      virtflow doctor
+      virtflow doctor --guest-agent
+      virtflow doctor --connect qemu:///system --json | jq '.findings[] | select(.ok | not)'
+    """  # noqa: D301, click's own mark for lines that are kept
+    logging.getLogger("virtflow.producer").setLevel(logging.CRITICAL)
+    examined = part("virtflow.producer.hypervisor.diagnostics", "producer").examine(settings)
+    found = [*findings(examined, settings), *host.findings(settings), *_guests(settings, examined.problem)]
+    wrong = sum(not finding.ok for finding in found)
+    if as_json:
+        vms = [asdict(vm) | {"stuck": vm.stuck} for vm in examined.vms if vm.stuck]
+        click.echo(json.dumps({"ok": not wrong, "findings": [asdict(finding) for finding in found], "stuck": vms}, indent=2))
+    else:
+        for finding in found:
+            click.echo(line(finding))
+        click.echo(f"\n{wrong} of {len(found)} wrong" if wrong else f"\nall {len(found)} fine")
+    return int(wrong > 0)
+
+
+def _guests(settings: Settings, problem: str) -> Iterator[Finding]:
+    """What the guests' agents say, where they are to be asked and libvirt is there."""
+    if problem or not part("virtflow.producer.agent.selection", "producer").asks(settings.guest):
+        return
+    guests = part("virtflow.producer.agent.supervisor", "producer").GuestAgents(settings, once=True)
+    guests.start()
+    try:
+        guests.settled.wait(GUESTS_SECONDS)
+        vms, why = guests.vms(), guests.problem
+    finally:
+        guests.close()
+    yield from doctor_agents.findings(vms, why, settings.guest)
+
+
+def findings(examined: Any, settings: Settings) -> Iterator[Finding]:  # noqa: ANN401, the producer's Examined
+    """What the examination of libvirt says."""
+    if examined.problem:
+        yield bad("libvirt", examined.uri, examined.problem, _fix(examined.problem))
+        return
+    yield _answering(examined)
+    yield from _events(examined)
+    yield from _captured(examined, settings)
+    yield from _stuck(examined)
+    yield _processes(examined)
+    yield _balloons(examined)
+
+
+def _fix(problem: str) -> str:
+    if "Permission denied" in problem or "uthenticat" in problem or "polkit" in problem:
+        return "add this user to group libvirt, or run the command as the producer's user"
+    if "not answered" in problem or "no answer" in problem:
+        return "find what hangs first (`ps -eo pid,stat,wchan:20,args | grep qemu`); restarting libvirtd frees its workers, and VMs run on"
+    return "start libvirtd (`systemctl start libvirtd`), or name another hypervisor with --connect"
+
+
+def _answering(examined: Any) -> Finding:  # noqa: ANN401
+    told = f"libvirt {examined.libvirt_version}, {len(examined.vms)} VMs, listed in {examined.seconds:.2f} s"
+    if examined.seconds <= SLOW_SECONDS:
+        return good("libvirt", examined.uri, told)
+    return bad("libvirt", examined.uri, told, "libvirtd is busy: look for clients that ask too often (`virt-admin client-list libvirtd`)")
+
+
+def _events(examined: Any) -> Iterator[Finding]:  # noqa: ANN401
+    agreed, wanted = examined.event_kinds, examined.event_kinds_wanted
+    if agreed:
+        yield good("events", examined.uri, f"{agreed} of {wanted} kinds are announced")
+    else:
+        fix = "libvirt is too old or not a hypervisor's: changes of VMs are seen by the next rounds only"
+        yield bad("events", examined.uri, "no kind of event is announced", fix)
+
+
+def _captured(examined: Any, settings: Settings) -> Iterator[Finding]:  # noqa: ANN401
+    held = [vm for vm in examined.vms if vm.held]
+    cap, workers = settings.producer.captive_calls, host.daemon_limits(settings.libvirt.uri).max_workers
+    if not held:
+        yield good("captured calls", "0", f"all of libvirtd's {workers} workers are free of them; virtflow loses {cap} at most")
+        return
+    fix = "mend the storage below or end those VMs: each frees its call. Do not restart collectors, that loses one more call each time"
+    free = max(0, workers - len(held))
+    told = f"held in VMs that do not answer, by whichever client; {free} of libvirtd's {workers} workers are left, and without one nobody gets an answer"
+    yield bad("captured calls", str(len(held)), told, fix)
+
+
+def _stuck(examined: Any) -> Iterator[Finding]:  # noqa: ANN401
+    stuck = [vm for vm in examined.vms if vm.stuck]
+    for vm in stuck[:SHOWN]:
+        yield bad("VM", vm.name, _symptom(vm), f"look at its storage: {', '.join(vm.storage) or 'none in its XML'}; docs/stuck-vms.md")
+    if len(stuck) > SHOWN:
+        yield bad("VMs", str(len(stuck) - SHOWN), "more do not answer", "--json names them all")
+    if not stuck:
+        yield good("VMs", str(len(examined.vms)), "none is seen not to answer")
+
+
+def _symptom(vm: Any) -> str:  # noqa: ANN401, the producer's ExaminedVm
+    told = []
+    if vm.held:
+        told.append(f"a call has been held in it for {vm.occupied_seconds:.0f} s")
+    match vm.process:
+        case "D":
+            told.append("its QEMU waits for storage (state D)")
+        case "T" | "t":
+            told.append(f"its QEMU is stopped (state {vm.process}): somebody sent it SIGSTOP or traces it")
+        case _:
+            pass
+    return ", ".join(told)
+
+
+def _processes(examined: Any) -> Finding:  # noqa: ANN401
+    running = [vm for vm in examined.vms if vm.running]
+    seen = sum(vm.process != "" for vm in running)
+    if seen == len(running):
+        return good("process table", "/proc", f"{seen} QEMU processes are seen: stuck VMs are told apart without losing a call")
+    told = f"{len(running) - seen} of {len(running)} QEMU processes are not seen: telling stuck VMs apart costs a call for each"
+    return bad(
+        "process table", "/proc", told, "run on the host itself (a container needs its PID namespace), without hidepid for this user"
+    )
+
+
+def _balloons(examined: Any) -> Finding:  # noqa: ANN401
+    lacking = [vm.name for vm in examined.vms if vm.running and vm.lacks_statistics_period]
+    if not lacking:
+        return good("balloon", "statistics period", "set for every VM that runs")
+    names = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")  # noqa: PLR2004, as shown before
+    fix = "`virsh dommemstat VM --period 10 --live --config`, or <stats period='10'/> in the VM's <memballoon>; `virtflow producer --set-balloon-period 10` does it for all that run"
+    return bad("balloon", f"{len(lacking)} VMs", f"no statistics period, so vm_guest_memory_* is missing or frozen: {names}", fix)

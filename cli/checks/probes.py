@@ -1,0 +1,203 @@
+"""Looks at what a service needs outside of itself, each within a time of its own: nothing here waits for ever."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import logging
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final
+
+from virtflow.cli.checks.findings import Finding, bad, good, of_problem, of_setting
+from virtflow.cli.parts import part
+from virtflow.runtime.settings import Settings
+from virtflow.schemas.errors import EnvironmentProblemError, SettingError
+
+BROKER_SECONDS: Final = 5.0
+"""How long the broker may take to answer before it counts as away."""
+TURN_SECONDS: Final = 0.2
+"""How long Ctrl-C may go unnoticed."""
+OWN_ANSWER_SECONDS: Final = 2.0
+"""How long a service of ours may take to say who it is."""
+
+PACKAGES: Final = {
+    "producer": ("libvirt", "confluent_kafka"),
+    "processors": ("faust", "confluent_kafka", "fastavro", "aiohttp", "prometheus_client"),
+    "history": ("deltalake", "pyarrow", "duckdb", "numpy", "confluent_kafka", "fastavro", "aiohttp", "prometheus_client"),
+    "exporter": ("confluent_kafka", "fastavro", "aiohttp", "prometheus_client", "isal"),
+}
+"""What each extra brings that its service imports."""
+
+
+def packages(extra: str) -> Iterator[Finding]:
+    """The packages that a part imports."""
+    missing = [name for name in PACKAGES[extra] if find_spec(name) is None]
+    if missing:
+        yield bad("packages", f"virtflow[{extra}]", f"not installed: {', '.join(missing)}", f"pip install 'virtflow[{extra}]'")
+    else:
+        yield good("packages", f"virtflow[{extra}]", "installed")
+
+
+def storage(settings: Settings) -> Iterator[Finding]:
+    """The history's storage: reachable, writable, safe for two writers, with room, its tables readable by this program."""
+    if any(find_spec(name) is None for name in PACKAGES["history"]):
+        return
+    store = part("virtflow.history.storage.delta", "history").Store(settings.history)
+    for judged in part("virtflow.history.storage.probe", "history").judge(store):
+        yield Finding(ok=judged.ok, thing="history storage", value=str(store), detail=judged.what, fix=judged.fix)
+
+
+def libvirt(settings: Settings) -> Iterator[Finding]:
+    """libvirt: connects as the producer does, and reads what it reads of every VM without waiting for one of them."""
+    if find_spec("libvirt") is None:
+        return
+    connection = part("virtflow.producer.hypervisor.connection", "producer")
+    inbox = part("virtflow.producer.hypervisor.mailbox", "producer")
+    config, box = settings.libvirt, inbox.Inbox()
+    logging.getLogger("virtflow.producer").setLevel(logging.CRITICAL)
+    connection.start_event_loop()
+    lane = connection.Lane("check", config, box)
+    deadline = time.monotonic() + config.connect_timeout_seconds
+    opened = _take(box, deadline)
+    if isinstance(opened, inbox.Opened):
+        call = lane.submit("check", _read)
+        answer = _take(box, deadline)
+        lane.retire()
+        yield _read_finding(config.uri, answer is call, call)
+    elif opened is None:
+        fix = "is libvirtd stopped or overloaded? `systemctl status libvirtd`; libvirt.connect_timeout_seconds is the limit"
+        yield bad("libvirt", config.uri, f"no answer within {config.connect_timeout_seconds:g} s", fix)
+    else:
+        yield bad("libvirt", config.uri, _words(opened.error), _libvirt_fix(str(opened.error)))
+
+
+def _take(box: Any, deadline: float) -> Any:  # noqa: ANN401, the producer's inbox
+    """The next message, or None at the deadline. In short waits: a signal that comes just before a wait does not end it."""
+    message = None
+    while message is None and (now := time.monotonic()) < deadline:
+        message = box.take(min(deadline, now + TURN_SECONDS))
+    return message
+
+
+def _read(connection: Any) -> tuple[int, str]:  # noqa: ANN401, libvirt's virConnect
+    """How many VMs there are, and the daemon's version."""
+    import libvirt as binding
+
+    number = len(connection.getAllDomainStats(binding.VIR_DOMAIN_STATS_STATE | binding.VIR_DOMAIN_STATS_INTERFACE, 0))
+    version = connection.getLibVersion()
+    return number, f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
+
+
+def _read_finding(uri: str, answered: bool, call: Any) -> Finding:  # noqa: ANN401, FBT001, a call of the producer's inbox
+    if not answered:
+        return bad(
+            "libvirt", uri, "connected, but the VMs' statistics do not come", "are libvirtd's workers busy? `systemctl status libvirtd`"
+        )
+    if call.error is not None:
+        return bad("libvirt", uri, _words(call.error), _libvirt_fix(str(call.error)))
+    number, version = call.result
+    return good("libvirt", uri, f"libvirt {version}, {number} VM{'' if number == 1 else 's'}, statistics readable")
+
+
+def _libvirt_fix(words: str) -> str:
+    if "Permission denied" in words or "authentication" in words or "polkit" in words:
+        return "add the service's user to group libvirt, or check the socket's mode"
+    if "No such file" in words or "refused" in words:
+        return "start libvirtd (`systemctl start libvirtd`), or name another hypervisor with --connect"
+    return "name a hypervisor that answers with --connect; `virsh -c URI list` tries it too"
+
+
+def _words(error: BaseException) -> str:
+    return str(error).strip().replace("\n", " ") or type(error).__name__
+
+
+def broker_and_topics(settings: Settings) -> Iterator[Finding]:
+    """The broker, and whether each topic is there with the cleanup policy it needs."""
+    if find_spec("confluent_kafka") is None:
+        return
+    quiet = logging.getLogger("virtflow.kafka")
+    quiet.propagate = False
+    quiet.addHandler(logging.NullHandler())
+    try:
+        states = part("virtflow.runtime.topic_admin", "producer").TopicAdmin(settings, BROKER_SECONDS).states()
+    except SettingError as error:
+        yield of_setting(error)
+        return
+    except EnvironmentProblemError as error:
+        yield of_problem(error)
+        return
+    yield good("broker", settings.kafka.bootstrap_servers, "answers")
+    for state in states:
+        if state.problem:
+            yield bad("topic", state.name, state.problem, state.fix)
+        else:
+            yield good("topic", state.name, f"cleanup {state.cleanup}, {state.partitions} partitions")
+
+
+def registry(settings: Settings) -> Iterator[Finding]:
+    """The schema registry, where one is configured."""
+    url = settings.registry.url
+    if not url:
+        return
+    try:
+        import_module("confluent_kafka.schema_registry")
+    except ImportError as error:
+        yield bad(
+            "packages", "virtflow[registry]", f"{error.name} is not installed, but registry.url is set", "pip install 'virtflow[registry]'"
+        )
+    fix = "start the registry, or mend registry.url; without it set no URL"
+    if not url.startswith(("http://", "https://")):
+        yield bad("registry", url, "no http or https URL", "write it as http://registry:8081")
+        return
+    try:
+        request = urllib.request.Request(f"{url.rstrip('/')}/subjects")  # noqa: S310, the scheme is checked above
+        with urllib.request.urlopen(request, timeout=settings.registry.timeout_seconds) as answer:  # noqa: S310
+            answer.read(1)
+        yield good("registry", url, "answers")
+    except urllib.error.HTTPError as error:
+        yield bad("registry", url, f"answers {error.code} {error.reason}", fix)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        yield bad("registry", url, _words(getattr(error, "reason", None) or error), fix)
+
+
+def port(listen: str, key: str) -> Iterator[Finding]:
+    """Whether a service could listen there; one of ours that does already is fine."""
+    host, _, number = listen.rpartition(":")
+    host = host.strip("[]")
+    try:
+        found = socket.getaddrinfo(host, int(number), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except (OSError, OverflowError) as error:
+        yield _not_free(listen, key, host, error)
+    else:
+        yield good("port", listen, f"free ({key})")
+
+
+def _not_free(listen: str, key: str, host: str, error: Exception) -> Finding:
+    if getattr(error, "errno", None) == errno.EADDRINUSE:
+        if _is_ours(host, int(listen.rpartition(":")[2])):
+            return good("port", listen, f"a service of virtflow listens there ({key})")
+        return bad("port", listen, f"another program listens there ({key})", f"stop it, or choose another address with --listen or {key}")
+    return bad("port", listen, f"{_words(error)} ({key})", f"choose an address of this host with --listen or {key}")
+
+
+def _is_ours(host: str, number: int) -> bool:
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104, the addresses are looked up, not bound
+    connection = http.client.HTTPConnection(reachable, number, timeout=OWN_ANSWER_SECONDS)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().headers.get("Server") == "virtflow"
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

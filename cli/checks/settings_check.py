@@ -1,0 +1,134 @@
+"""What is wrong with settings that each read well: names that do not exist, pairs that make no sense, files that can't be used. Pure but for the files."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from virtflow.cli.checks.findings import Finding, bad, good
+from virtflow.runtime.configuration import redacted
+from virtflow.runtime.settings import History, Kafka, Settings
+from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS, METRICS
+from virtflow.schemas.catalogue.types import Group, Own
+
+SECRETS = frozenset({"kafka.sasl_password_file", "kafka.tls_key_file", "history.s3_access_key_file", "history.s3_secret_key_file"})
+FILES = (*sorted(SECRETS), "kafka.tls_ca_file", "kafka.tls_certificate_file")
+S3 = ("s3://", "s3a://")
+INTERVALS_READ_BACK = 3
+"""Samples that are older than this many intervals are not shown, so reading back more brings nothing and less leaves a gap."""
+
+
+def contradictions(settings: Settings) -> Iterator[Finding]:
+    """Settings that contradict one another."""
+    yield from _security(settings.kafka)
+    yield from _object_store(settings.history)
+    exporter, interval = settings.exporter, settings.producer.interval_seconds
+    if 0 < exporter.read_back_seconds < INTERVALS_READ_BACK * interval:
+        yield bad(
+            "setting",
+            f"exporter.read_back_seconds = {exporter.read_back_seconds:g}",
+            f"less than three intervals of {interval:g} s: a restart of the exporter leaves a gap",
+            f"set it to {INTERVALS_READ_BACK * interval:g} or more",
+        )
+    yield from unknown_names(settings)
+
+
+def unknown_names(settings: Settings) -> Iterator[Finding]:
+    """Groups, metrics and labels that do not exist."""
+    served = [metric.name for metric in METRICS if not isinstance(metric.source, Own) or metric.source.service in {"exporter", "all"}]
+    chosen = [*(group.value for group in Group), *served]
+    for key, names, known, command in (
+        ("exporter.include", settings.exporter.include, chosen, "`virtflow metrics list` shows groups and metrics"),
+        ("exporter.exclude", settings.exporter.exclude, chosen, "`virtflow metrics list` shows groups and metrics"),
+        ("exporter.vm_labels", settings.exporter.vm_labels, ["name", *INVENTORY_LABELS], f"one of name, {', '.join(INVENTORY_LABELS)}"),
+    ):
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                yield bad("setting", f"{key} has {name!r}", "there is no such name", f"did you mean {near[0]}?" if near else command)
+
+
+def _security(kafka: Kafka) -> Iterator[Finding]:
+    sasl, tls = kafka.security_protocol.startswith("SASL"), kafka.security_protocol.endswith("SSL")
+    protocol = f"kafka.security_protocol = {kafka.security_protocol!r}"
+    for key in ("sasl_mechanism", "sasl_username", "sasl_password_file"):
+        if sasl and not getattr(kafka, key):
+            yield bad("setting", protocol, f"needs kafka.{key}, which is empty", f"set kafka.{key}")
+        elif not sasl and getattr(kafka, key):
+            yield bad(
+                "setting", protocol, f"kafka.{key} has no effect with it", "set kafka.security_protocol to SASL_SSL or SASL_PLAINTEXT"
+            )
+    for key in ("tls_ca_file", "tls_certificate_file", "tls_key_file"):
+        if not tls and getattr(kafka, key):
+            yield bad("setting", protocol, f"kafka.{key} has no effect with it", "set kafka.security_protocol to SSL or SASL_SSL")
+    if redacted(kafka.client) != kafka.client:
+        yield bad("setting", "kafka.client", "holds a secret that everyone who can read the settings sees", "use kafka.sasl_password_file")
+    if bool(kafka.tls_certificate_file) != bool(kafka.tls_key_file):
+        have, lack = ("certificate", "key") if kafka.tls_certificate_file else ("key", "certificate")
+        yield bad("setting", f"kafka.tls_{have}_file", f"is set, but kafka.tls_{lack}_file is not", "set both or none")
+
+
+def _object_store(history: History) -> Iterator[Finding]:
+    if redacted(history.storage) != history.storage:
+        fix = "use history.s3_secret_key_file, or the service's environment"
+        yield bad("setting", "history.storage", "holds a secret that everyone who can read the settings sees", fix)
+    if bool(history.s3_access_key_file) != bool(history.s3_secret_key_file):
+        have, lack = ("access", "secret") if history.s3_access_key_file else ("secret", "access")
+        yield bad("setting", f"history.s3_{have}_key_file", f"is set, but history.s3_{lack}_key_file is not", "set both or none")
+    for key in ("s3_endpoint", "s3_access_key_file", "s3_secret_key_file"):
+        if getattr(history, key) and not history.path.startswith(S3):
+            yield bad(
+                "setting", f"history.path = {history.path!r}", f"history.{key} has no effect with it", "write it as s3://BUCKET/PREFIX"
+            )
+
+
+def files(settings: Settings, config: Path | None, services: frozenset[str]) -> Iterator[Finding]:
+    """The files that the settings name, and the settings' own: there, readable, and closed to others where they must be.
+
+    Those of the history only where it is among ``services``: on another host they need not be there.
+    """
+    if config is not None:
+        yield _file("settings", config, secret=False)
+    for name in FILES:
+        section, _, key = name.partition(".")
+        if (path := getattr(getattr(settings, section), key)) and (section == "kafka" or section in services):
+            yield _file(name, Path(path), secret=name in SECRETS)
+    if "node" in services and settings.exporter.keep_last:
+        yield _kept(Path(settings.exporter.keep_file).absolute(), "exporter.keep_file")
+
+
+def _kept(path: Path, key: str) -> Finding:
+    """A file that is replaced as a whole: what is there can be read, and its folder can be written."""
+    if path.exists() and not (path.is_file() and os.access(path, os.R_OK)):
+        return bad("file", str(path), f"no file that user {os.geteuid()} can read ({key})", f"remove it, or choose another with {key}")
+    return folder(path.parent, key)
+
+
+def _file(thing: str, path: Path, *, secret: bool) -> Finding:
+    try:
+        mode = path.stat().st_mode
+        text = path.read_bytes()
+    except OSError as error:
+        return bad("file", str(path), f"{error.strerror or error} ({thing})", f"let user {os.geteuid()} read it, or name another")
+    shown = f"{stat.filemode(mode)} ({thing})"
+    if secret and mode & stat.S_IRWXO:
+        return bad("file", str(path), f"other users can use this secret: {shown}", f"chmod o= {path}")
+    if mode & stat.S_IWOTH:
+        return bad("file", str(path), f"other users can change it: {shown}", f"chmod o-w {path}")
+    if not text.strip():
+        return bad("file", str(path), f"empty ({thing})", "write what it must hold, or unset the setting")
+    return good("file", str(path), shown)
+
+
+def folder(path: Path, key: str) -> Finding:
+    """Whether this user can write into a folder, or make it where it is missing."""
+    # Unlike Path.exists, access says no where a folder above can't be searched.
+    there = next((parent for parent in (path, *path.parents) if os.access(parent, os.F_OK)), Path(path.anchor))
+    if not there.is_dir():
+        return bad("folder", str(path), f"{there} is no folder ({key})", f"remove it, or choose another folder with {key}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        return bad("folder", str(path), f"user {os.geteuid()} can't write in {there} ({key})", f"chown {there} to the service's user")
+    return good("folder", str(path), f"{'writable' if there == path else 'can be made'} ({key})")

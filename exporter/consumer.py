@@ -1,0 +1,253 @@
+"""Feeds the fleet from the topics: what is there when it starts, then whatever arrives.
+
+The client's calls wait in a thread of their own; records are decoded and taken in the event loop, a few milliseconds' worth at a
+time, so that scrapes and health checks are answered during the longest catch-up. Nothing here ends the service: a broker that
+is away, a topic that is missing, a record that is none are counted, said once a minute, and waited for or passed by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from virtflow.exporter.assignment import Clients, Found, Key, Partitions, Place
+from virtflow.exporter.clocks import Clocks
+from virtflow.exporter.fleet import Fleet
+from virtflow.exporter.shard import shard_of
+from virtflow.runtime.kafka import client_settings, consumer_settings, topic_name
+from virtflow.runtime.own_metrics import OwnMetrics
+from virtflow.runtime.settings import Settings
+from virtflow.schemas.avro.codec import Codec
+from virtflow.schemas.errors import UndecodableError
+from virtflow.schemas.order import Freshness
+from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigration
+from virtflow.schemas.topics import INVENTORY, METRICS, MIGRATIONS, NODES, Cleanup, Topic
+
+LOGGER: Final = logging.getLogger("virtflow.exporter.consumer")
+
+GROUP: Final = "virtflow-exporter"
+"""Named because the client wants a name; nothing is committed under it."""
+
+BATCH: Final = 500
+SLICE: Final = 50
+"""Records taken before others get their turn: about five milliseconds' work."""
+
+READ_SECONDS: Final = 0.2
+LOOK_SECONDS: Final = 5.0
+"""How often new partitions are looked for; every second while a topic is missing."""
+RETRY_SECONDS: Final = 1.0
+MEASURE_SECONDS: Final = 1.0
+
+
+class Intake:
+    """Takes messages into the fleet and counts them. Belongs to the event loop."""
+
+    def __init__(self, fleet: Fleet, codec: Codec, metrics: OwnMetrics, names: Mapping[str, Topic], clocks: Clocks) -> None:
+        """``names`` maps the topics' names on the broker to their rows."""
+        self._fleet = fleet
+        self._codec = codec
+        self._names = names
+        self._clocks = clocks
+        self._forget = {INVENTORY: fleet.forget_inventory, MIGRATIONS: fleet.migrations.forget, NODES: fleet.forget_node}
+        records, undecodable, lag = (
+            metrics.counter("virtflow_exporter_records_total"),
+            metrics.counter("virtflow_exporter_undecodable_total"),
+            metrics.gauge("virtflow_exporter_lag_seconds"),
+        )
+        self._stale = metrics.counter("virtflow_exporter_stale_records_total")
+        # Looking a label up costs more than counting, so it is done once.
+        self._records = {name: records.labels(topic=topic.name) for name, topic in names.items()}
+        self._undecodable = {name: undecodable.labels(topic=topic.name) for name, topic in names.items()}
+        self._lag = {name: lag.labels(topic=topic.name) for name, topic in names.items()}
+
+    def take(self, message: Message, *, behind: bool) -> None:
+        """Decodes a message and hands its record to the fleet. ``behind``: it is read back, so it arrived when the broker says."""
+        name = message.topic() or ""
+        topic = self._names[name]
+        age = max(0.0, self._clocks.wall() - message.timestamp()[1] / 1000)
+        arrived = self._clocks.now() - (age if behind else 0.0)
+        self._records[name].inc()
+        self._lag[name].set(age)
+        try:
+            fresh = self._hand_over(topic, message, arrived)
+        except UndecodableError as error:
+            self._undecodable[name].inc()
+            LOGGER.warning("%s [%s] offset %s is passed by: %s", topic.name, message.partition(), message.offset(), error)
+            return
+        if fresh is not Freshness.NEW:
+            self._stale.inc()
+
+    def made_anew(self, topic: Topic) -> None:
+        """A topic begins anew. Migrations are numbered from the first again there; all else has an order of its own."""
+        if topic is MIGRATIONS:
+            self._fleet.migrations.forget_all()
+
+    def _hand_over(self, topic: Topic, message: Message, arrived: float) -> Freshness:
+        value, fleet = message.value(), self._fleet
+        if value is None and topic.cleanup is Cleanup.COMPACT:
+            self._forget[topic]((message.key() or b"").decode(errors="replace"))
+            return Freshness.NEW
+        if topic is METRICS:
+            return fleet.take_metrics(self._codec.decode(value, VmMetrics), arrived)
+        if topic is INVENTORY:
+            return fleet.take_inventory(self._codec.decode(value, VmInventory), arrived)
+        if topic is MIGRATIONS:
+            return fleet.take_migration(self._codec.decode(value, VmMigration), arrived)
+        return fleet.take_node(self._codec.decode(value, NodeStatus), arrived)
+
+
+class Feed:
+    """Reads the topics until it is cancelled. ``missing`` says what keeps it from being ready."""
+
+    def __init__(self, settings: Settings, fleet: Fleet, codec: Codec, metrics: OwnMetrics, clocks: Clocks) -> None:
+        """Connects to nothing yet; raises ``SettingError`` where a secret can't be read, ``KafkaException`` for bad client settings."""
+        rows = {topic_name(settings, topic): topic for topic in (METRICS, INVENTORY, MIGRATIONS, NODES)}
+        back = {name: settings.exporter.read_back_seconds if topic is METRICS else None for name, topic in rows.items()}
+        self._brokers = settings.kafka.bootstrap_servers
+        self._shard = shard_of(settings.exporter.shard)
+        self._problem = ""
+        self._rows = rows
+        self.topics = tuple(topic.name for topic in rows.values())
+        self._partitions = Partitions(
+            Clients(consumer_settings(settings, GROUP), client_settings(settings)), back, clocks.wall, self._shard
+        )
+        self._intake = Intake(fleet, codec, metrics, rows, clocks)
+        self._clocks = clocks
+        self._behind = metrics.gauge("virtflow_exporter_lag_messages")
+        self._skipped = metrics.counter("virtflow_exporter_skipped_records_total")
+        self._places: dict[Key, Place] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="feed")
+        self._missing_topics: tuple[str, ...] = tuple(rows)
+        # Samples come last: whose they are, and which of two nodes' ones count, is known by then.
+        self._held = frozenset(name for name, topic in rows.items() if topic is METRICS)
+        self._looked = self._measured = float("-inf")
+        self._ready = False
+
+    def missing(self) -> str:
+        """What is still to come before the fleet is known; "" from then on, whatever happens to the broker."""
+        if self._ready:
+            return ""
+        if self._looked == float("-inf"):
+            return f"no answer from the brokers {self._brokers}"
+        if self._missing_topics:
+            return f"topics missing: {', '.join(self._missing_topics)}; `virtflow topics create` makes them"
+        if self._problem:
+            return self._problem
+        behind = sum(place.behind for place in self._places.values())
+        if behind or self._held:
+            return f"reading back, {behind} of {len(self._places)} partitions to go"
+        self._ready = True
+        return ""
+
+    async def run(self) -> None:
+        """Reads for ever; ends by cancellation, and closes the client then."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._look_when_due()
+                messages = await loop.run_in_executor(self._thread, self._partitions.read, BATCH, READ_SECONDS)
+                await self._take(messages)
+                await self._measure_when_due()
+                if not self._places:
+                    await asyncio.sleep(RETRY_SECONDS)
+        finally:
+            await asyncio.shield(loop.run_in_executor(self._thread, self._partitions.close))
+            self._thread.shutdown(wait=False)
+
+    async def _look_when_due(self) -> None:
+        """Looks for topics and partitions from time to time, and at how far behind we are."""
+        loop, now = asyncio.get_running_loop(), self._clocks.now()
+        held = self._still_held()
+        if held == self._held and now - self._looked < (RETRY_SECONDS if self._missing_topics else LOOK_SECONDS):
+            return
+        try:
+            found = await loop.run_in_executor(self._thread, self._partitions.look, held)
+        except KafkaException as error:
+            LOGGER.warning("the brokers %s do not answer: %s; waiting for them", self._brokers, _words(error))
+            await asyncio.sleep(RETRY_SECONDS)
+            return
+        self._looked, self._held = now, held
+        self._found(found)
+
+    def _still_held(self) -> frozenset[str]:
+        """The topics that wait until all that was in the others has been read."""
+        reads = self._looked == float("-inf") or any(place.behind for place in self._places.values())
+        return self._held if reads else frozenset()
+
+    async def _measure_when_due(self) -> None:
+        """Sets the lag in messages, about once a second."""
+        now = self._clocks.now()
+        if now - self._measured < MEASURE_SECONDS:
+            return
+        self._measured = now
+        ends = await asyncio.get_running_loop().run_in_executor(self._thread, self._partitions.ends)
+        behind = dict.fromkeys(self._rows, 0)
+        for key, end in ends.items():
+            if key in self._places:
+                behind[key[0]] += max(0, end - self._places[key].next)
+        for name, messages in behind.items():
+            self._behind.labels(topic=self._rows[name].name).set(messages)
+
+    def _found(self, found: Found) -> None:
+        self._undealt(found.counts)
+        if found.missing:
+            LOGGER.warning("topics missing: %s; waiting for `virtflow topics create`", ", ".join(found.missing))
+        for topic, partition in found.gone:
+            if topic not in found.anew:
+                LOGGER.warning("%s [%d] is gone; it will be read from its beginning when it is back", topic, partition)
+            del self._places[topic, partition]
+        for topic in found.anew:
+            LOGGER.warning("%s was deleted and made anew: it is read from its beginning", self._rows[topic].name)
+            self._intake.made_anew(self._rows[topic])
+        self._missing_topics = found.missing
+        self._places.update(found.places)
+
+    def _undealt(self, counts: Mapping[str, int]) -> None:
+        """Says, when it begins, that the topics of VMs can't be dealt to shards; until it ends before the start is over we are not ready."""
+        problem = self._shard.problem({name: count for name, count in counts.items() if self._rows[name] is not NODES})
+        if problem and problem != self._problem:
+            LOGGER.warning("shard %d/%d: %s", self._shard.number, self._shard.of, problem)
+        self._problem = problem
+
+    async def _take(self, messages: Iterable[Message]) -> None:
+        """Takes the messages in slices."""
+        taken = 0
+        for message in messages:
+            place = self._places.get((message.topic() or "", message.partition() or 0))
+            problem = message.error()
+            if problem is not None:
+                self._notice(problem, place)
+            elif place is not None:
+                self._intake.take(message, behind=place.behind)
+                self._passed(message, place)
+                taken += 1
+                if taken % SLICE == 0:
+                    await asyncio.sleep(0)
+
+    def _passed(self, message: Message, place: Place) -> None:
+        """Notes how far we are. Compacted topics have gaps by nature; in the others what is missing was deleted before we came."""
+        skipped = place.passed(message.offset() or 0)
+        topic = self._rows[message.topic() or ""]
+        if skipped < 0:
+            LOGGER.warning("%s [%s] was made anew: it is read from offset %s", topic.name, message.partition(), message.offset())
+        elif skipped > 0 and topic.cleanup is Cleanup.DELETE:
+            self._skipped.labels(topic=topic.name).inc(skipped)
+            LOGGER.warning("%s [%s]: %d records were deleted before they were taken", topic.name, message.partition(), skipped)
+
+    def _notice(self, problem: KafkaError, place: Place | None) -> None:
+        """What the client says instead of a message."""
+        if problem.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001, the client's own name
+            if place is not None:
+                place.behind = False
+        else:
+            LOGGER.warning("the brokers %s: %s", self._brokers, problem.str())
+
+
+def _words(error: KafkaException) -> str:
+    problem = error.args[0] if error.args else error
+    return problem.str() if isinstance(problem, KafkaError) else str(problem)

@@ -1,0 +1,1 @@
+"""Lines of exposition from records: pure."""

@@ -1,0 +1,95 @@
+"""The text of series: labels escaped, values in their shortest form, rendered only where a value changed.
+
+Format: Prometheus' text exposition 0.0.4.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import repeat
+from operator import attrgetter
+from typing import Any, Final
+
+import msgspec
+
+from virtflow.schemas.catalogue.types import Metric
+
+Lines = tuple[str, ...]
+"""One string per family, in the order of the families they were rendered for."""
+
+LABEL_LENGTH: Final = 256
+"""Characters of a label value that are shown: a title can be megabytes. Identity is the UUID, which is shorter."""
+
+# A NUL ends Prometheus' lexer, a lone surrogate has no UTF-8: both become the replacement character.
+_UNSAFE: Final = re.compile('[\\\\"\n\0\ud800-\udfff]')
+_ENCODE: Final = msgspec.json.Encoder().encode
+_LEAST, _NULL, _MINUS_ZERO = "0", "null", "-0.0"
+"""Between them lie the texts of all numbers from 0 on; those of negative ones and of no number do not: those values are absent."""
+
+_REPLACED: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
+
+
+@lru_cache(maxsize=65_536)
+def quoted(value: str) -> str:
+    """A label value's text between its quotes: escaped, cut to ``LABEL_LENGTH`` characters, always valid UTF-8."""
+    return _UNSAFE.sub(lambda found: _REPLACED.get(found[0], "\ufffd"), value[:LABEL_LENGTH])
+
+
+def label_text(pairs: Iterable[tuple[str, str]]) -> str:
+    """``name="value",...`` without braces."""
+    return ",".join([f'{name}="{quoted(value)}"' for name, value in pairs])
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is rendered from one kind of record: where each family's line goes, its text up to the labels, its value."""
+
+    at: tuple[int, ...]
+    prefixes: tuple[str, ...]
+    values: Callable[[Any], tuple[float, ...]]
+
+    @classmethod
+    def of(cls, metrics: Iterable[Metric], at: Mapping[str, int]) -> Plan:
+        """The plan for those of the metrics that are among the families ``at`` their places."""
+        rows = [metric for metric in metrics if metric.name in at]
+        return cls(
+            tuple(at[metric.name] for metric in rows),
+            tuple(f"{metric.name}{{" for metric in rows),
+            _getter([metric.field for metric in rows]),
+        )
+
+    def render(self, lines: list[str], labels: str, values: tuple[float, ...], before: tuple[float, ...] | None) -> None:
+        """Renders one record's families where a value changed; ``labels`` end the braces."""
+        if values == before:
+            return
+        old: Iterable[float | None] = repeat(None) if before is None else before
+        for at, prefix, value, text, was in zip(self.at, self.prefixes, values, _texts(values), old, strict=False):
+            if value != was:
+                lines[at] = f"{prefix}{labels}{text}\n" if _LEAST <= text < _NULL else ""
+
+    def render_each(self, lines: list[str], labelled: Mapping[str, Any]) -> None:
+        """Renders all families anew, from one record for each text of labels; the labels end the braces."""
+        new = [""] * len(self.at)
+        for labels, record in labelled.items():
+            for place, (prefix, text) in enumerate(zip(self.prefixes, _texts(self.values(record)), strict=False)):
+                if _LEAST <= text < _NULL:
+                    new[place] += f"{prefix}{labels}{text}\n"
+        for at, line in zip(self.at, new, strict=True):
+            if line != lines[at]:
+                lines[at] = line
+
+
+def _getter(fields: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Reads the fields as a tuple, however many there are."""
+    if len(fields) > 1:
+        return attrgetter(*fields)
+    return lambda record: tuple(getattr(record, field) for field in fields)
+
+
+def _texts(values: tuple[float, ...]) -> list[str]:
+    """The values as text, shortest form that reads back the same; ``null`` for NaN and infinity. All at once: a tenth of repr's cost."""
+    texts = _ENCODE(values)[1:-1].decode("ascii").split(",")
+    return [_MINUS_ZERO[1:] if text == _MINUS_ZERO else text for text in texts] if _MINUS_ZERO in texts else texts

@@ -1,0 +1,57 @@
+"""A node's lines of exposition, from its newest health and from how long it has been silent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from virtflow.exporter.render.lines import Lines, label_text
+from virtflow.schemas.catalogue.metrics import METRICS
+from virtflow.schemas.catalogue.types import Group, Health, Metric
+from virtflow.schemas.records import NodeStatus
+
+NODE_FAMILIES: Final = tuple(metric for metric in METRICS if metric.group is Group.NODE)
+UP, INFO, AGE, INTERVAL = (f"virtflow_node_{what}" for what in ("up", "info", "sample_age_seconds", "interval_seconds"))
+LASTING: Final = frozenset({INFO, INTERVAL})
+"""What is still true of a node that has fallen silent; the rest of its health is not known then."""
+
+
+class NodeText:
+    """Renders nodes for the families that were chosen at start."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """``names`` are the metrics to export; others are passed by."""
+        wanted = frozenset(names)
+        self.families: Final = tuple(metric for metric in NODE_FAMILIES if metric.name in wanted)
+
+    def lines(self, status: NodeStatus) -> Lines:
+        """What the node said of itself; the age is rendered at the scrape and stays "" here."""
+        identity = label_text([("node", status.node)])
+        return tuple(_lines_of(metric, status, identity) for metric in self.families)
+
+    def silent(self, status: NodeStatus) -> Lines:
+        """The lines of a node that has not spoken for three of its intervals: down, and what lasts."""
+        identity = label_text([("node", status.node)])
+        return tuple(
+            f"{UP}{{{identity}}} 0\n" if metric.name == UP else _lines_of(metric, status, identity) if metric.name in LASTING else ""
+            for metric in self.families
+        )
+
+
+def _lines_of(metric: Metric, status: NodeStatus, identity: str) -> str:
+    if isinstance(metric.source, Health):
+        value = getattr(status.health, metric.source.attribute)
+        if isinstance(value, dict):
+            labelled = {label_text([(metric.labels[1], key)]): value[key] for key in sorted(value)}
+            return "".join(_line(metric.name, f"{identity},{labels}", number) for labels, number in labelled.items())
+        return _line(metric.name, identity, value)
+    if metric.name == INTERVAL:
+        return _line(metric.name, identity, status.interval)
+    if metric.name == INFO:
+        versions = label_text((label, getattr(status.health, label)) for label in metric.labels[1:])
+        return _line(metric.name, f"{identity},{versions}", 1)
+    return ""
+
+
+def _line(name: str, labels: str, value: float) -> str:
+    return f"{name}{{{labels}}} {value}\n" if value >= 0 else ""

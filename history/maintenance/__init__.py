@@ -1,0 +1,1 @@
+"""Upkeep of the tables: roll-up, compaction, expiry, and when they run."""

@@ -1,0 +1,200 @@
+"""Upkeep of the tables: many small files become few sorted ones, old days go, files that nothing names any more are deleted.
+
+Every step is one commit and can be cut off anywhere: what was written before the commit is not there, and is vacuumed one day; what was
+taken out stays on disk for readers that began before, until it is vacuumed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from virtflow.history.maintenance.rollup import HOUR_SECONDS, distinct, series_of
+from virtflow.history.maintenance.rollup_job import ROLLED, Kept, Tell, at_version, buckets, is_compact
+from virtflow.history.storage.delta import BY_KIND, File, Opened, StorageError, Store, translated
+from virtflow.history.storage.table_schemas import DAILY, EVENT_ROWS, HOURLY, KINDS, MIGRATION_ROWS, SAMPLES, TABLES, Table, columns_of
+from virtflow.history.writer.arrow import DAY_SECONDS
+from virtflow.runtime.settings import History
+
+VACUUMED: Final = "virtflow/vacuumed"
+VACUUM_HOURS: Final = 6
+"""How often vacuuming is worth listing the storage."""
+SETTLE_SECONDS: Final = 3_600
+"""A day is compacted as a whole so long after its end: most of what is late has come by then."""
+HOUR_FILES: Final = 12
+"""Files of an hour of today that are worth merging before the day is over."""
+LATE_SHARE: Final = 0.02
+LATE_FILES: Final = 64
+"""A compacted day is compacted again when so many of its rows, or so many files, have come since."""
+FILE_ROWS: Final = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do to one table: ``compact`` files of a day, ``expire`` a day, or ``vacuum``."""
+
+    action: str
+    table: Table
+    day: str = ""
+    files: tuple[File, ...] = ()
+
+    def __str__(self) -> str:
+        """For people."""
+        if self.action == "vacuum":
+            return f"{self.table.name}: delete files that no version within the limit names"
+        rows, size = sum(file.rows for file in self.files), sum(file.size_bytes for file in self.files)
+        return f"{self.table.name}: {self.action} {self.day}: {len(self.files)} files, {rows} rows, {size} bytes"
+
+
+class Compaction:
+    """One run of upkeep over all tables."""
+
+    def __init__(self, store: Store, settings: History, tell: Tell) -> None:
+        """Opens the tables that there are."""
+        self._store = store
+        self._settings = settings
+        self._tell = tell
+        self._kept = {table.name: Kept(store.open(table)) for table in TABLES if store.exists(table)}
+        self._now = time.time()
+
+    def plan(self) -> list[Step]:
+        """What there is to do now, in order."""
+        steps: list[Step] = []
+        for name, kept in self._kept.items():
+            table = kept.opened.table
+            expired = [Step("expire", table, day, files) for day, files in _by_day(kept.opened.files()) if day < self._oldest(name)]
+            gone = {step.day for step in expired}
+            days = [(day, files) for day, files in _by_day(self._settled(kept.opened)) if day not in gone]
+            steps += expired
+            steps += [Step("compact", table, day, chosen) for day, files in days for chosen in self._worth(day, files)]
+            if (kept.opened.number(VACUUMED) or 0) + VACUUM_HOURS <= self._now // HOUR_SECONDS:
+                steps.append(Step("vacuum", table))
+        return steps
+
+    def run(self, steps: list[Step]) -> None:
+        """Does it, step by step."""
+        for done, step in enumerate(steps):
+            self._tell("steps", done, len(steps))
+            kept = self._kept[step.table.name]
+            match step.action:
+                case "expire":
+                    kept.commit([], step.files)
+                case "compact":
+                    compact_day(kept, step)
+                case "vacuum":
+                    self._vacuum(kept)
+        self._tell("steps", len(steps), len(steps))
+
+    def _oldest(self, name: str) -> str:
+        """The oldest day that a table keeps. Inventory stays: a row holds until its VM's next one, however old it is."""
+        settings = self._settings
+        days = {SAMPLES.name: settings.raw_days, HOURLY.name: settings.hourly_days, EVENT_ROWS.name: settings.events_days}
+        days |= {DAILY.name: settings.daily_days, MIGRATION_ROWS.name: settings.daily_days}
+        return _day(self._now - days[name] * DAY_SECONDS) if name in days else ""
+
+    def _settled(self, opened: Opened) -> list[File]:
+        """Files that may be compacted: of samples those that are rolled up, since the others still have to be found by their names."""
+        files = opened.files()
+        if opened.table is not SAMPLES:
+            return files
+        hourly = self._kept.get(HOURLY.name)
+        mark = hourly.opened.number(ROLLED) if hourly else None
+        if mark is None:
+            return []
+        try:
+            rolled = {file.path for file in at_version(self._store, opened, mark - 1)}
+        except StorageError:
+            return []
+        return [file for file in files if file.path in rolled]
+
+    def _worth(self, day: str, files: tuple[File, ...]) -> Iterator[tuple[File, ...]]:
+        """Which files of a day are worth merging with one another."""
+        loose = [file for file in files if not is_compact(file)]
+        if day < _day(self._now - SETTLE_SECONDS):
+            late = sum(file.rows for file in loose)
+            often = late > LATE_SHARE * sum(file.rows for file in files) or len(loose) > LATE_FILES
+            if loose and often:
+                yield files
+            return
+        by_hour: dict[int, list[File]] = {}
+        for file in loose:
+            by_hour.setdefault(int(file.first // HOUR_SECONDS), []).append(file)
+        for hour, of_hour in sorted(by_hour.items()):
+            if len(of_hour) >= HOUR_FILES and (hour + 1) * HOUR_SECONDS < self._now:
+                yield tuple(of_hour)
+
+    def _vacuum(self, kept: Kept) -> None:
+        with translated(str(self._store)):
+            kept.opened.delta.vacuum(self._settings.vacuum_hours, dry_run=False, enforce_retention_duration=False, full=True)
+        kept.commit([], [], {VACUUMED: int(self._now // HOUR_SECONDS)})
+
+
+def compact_day(kept: Kept, step: Step) -> None:
+    """Writes the files' rows anew, sorted, and puts them in the files' place.
+
+    Each kind has files of its own, with its own columns: a reader of one VM's disks opens nothing else, and finds in the log which files
+    can have them.
+    """
+    opened, added = kept.opened, []
+    rows = sum(file.rows for file in step.files)
+    for kind in list(KINDS.values()) if _by_kind(step.table) else [""]:
+        names = kind_columns(step.table, kind)
+        portions = buckets(rows)
+        per_file = max(1, len(portions) * FILE_ROWS // max(1, rows))
+        for start in range(0, len(portions), per_file):
+            parts = (_tidy(_read(opened, step, (kind, bucket, names)), step.table) for bucket in portions[start : start + per_file])
+            filled = iter([part for part in parts if part.num_rows] if len(portions) == 1 else parts)
+            first = next(filled, None)
+            if first is not None:
+                added.append(opened.write_file(step.day, chain([first], filled), compact=True, names=names))
+    kept.commit(added, step.files, changes=False)
+
+
+def kind_columns(table: Table, kind: str) -> list[str]:
+    """The columns that rows of a kind fill; all where a table has no kinds ("")."""
+    return [name for name in table.schema.names if not kind or _KIND_OF.get(name, kind) == kind]
+
+
+def _read(opened: Opened, step: Step, portion: tuple[str, Any, list[str]]) -> pa.Table:
+    kind, bucket, names = portion
+    wanted = bucket & (pc.field("kind") == kind) if kind else bucket
+    return opened.only(list(step.files)).to_table(columns=names, filter=wanted)
+
+
+def _tidy(rows: pa.Table, table: Table) -> pa.Table:
+    """Rows in the table's order, repeats left out."""
+    if not _by_kind(table):
+        return rows.sort_by([(name, "ascending") for name in table.order])
+    series, moment = series_of(rows), rows.column("time").cast(pa.int64()).to_numpy()
+    order = np.lexsort((moment, series))
+    return rows.take(pa.array(order[distinct(rows, order, series[order], moment[order])]))
+
+
+def _by_kind(table: Table) -> bool:
+    return any(names.issubset(table.schema.names) for names in BY_KIND)
+
+
+_KIND_OF: Final = {
+    name: kind
+    for kind in KINDS.values()
+    for column in columns_of(kind)
+    for name in (column.name, *(rolled for rolled, _ in column.rolled()))
+}
+
+
+def _by_day(files: list[File]) -> list[tuple[str, tuple[File, ...]]]:
+    days: dict[str, list[File]] = {}
+    for file in files:
+        days.setdefault(file.day, []).append(file)
+    return [(day, tuple(days[day])) for day in sorted(days)]
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))

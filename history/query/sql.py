@@ -1,0 +1,144 @@
+"""SQL over the tables: read-only, in this process, within limits, and with nothing else to be reached.
+
+The database is in memory and knows no file, no network and no extension; the tables are handed to it as Arrow datasets, of which it reads
+the columns and row groups that a query needs. Only one SELECT is run at a time; memory and time are bounded.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Self
+
+import duckdb
+import pyarrow as pa
+
+from virtflow.history.storage.delta import Store, translated
+from virtflow.history.storage.table_schemas import KINDS, TABLES
+from virtflow.runtime.settings import History
+from virtflow.schemas.errors import InputError
+
+BATCH_ROWS: Final = 65_536
+VIEWS: Final = {"vm": "vms", "vcpu": "vcpus", "network": "networks", "block": "blocks"}
+"""A view for each kind of row of ``samples``."""
+
+
+class QueryError(InputError):
+    """A query that can't be answered: wrong, forbidden, or beyond the limits; the text says which."""
+
+
+class Query:
+    """A connection to the tables. Close it, or use it as a context."""
+
+    def __init__(self, store: Store, settings: History, names: Iterable[str] = ()) -> None:
+        """Opens the tables ``names``, all that exist when empty; raises ``EnvironmentProblemError`` where one can't be opened."""
+        self._settings = settings
+        self._connection = duckdb.connect(":memory:")
+        wanted = set(names) or {table.name for table in TABLES if store.exists(table)}
+        self.names: Final = frozenset(wanted)
+        """The tables that can be asked."""
+        for table in TABLES:
+            if table.name in wanted:
+                with translated(str(store)):
+                    self._connection.register(table.name, store.open(table).dataset())
+        if "samples" in wanted:
+            for kind in KINDS.values():
+                self._connection.execute(f"CREATE VIEW {VIEWS[kind]} AS SELECT * FROM samples WHERE kind = '{kind}'")  # noqa: S608, our own words
+        for setting in self._limits():
+            self._connection.execute(setting)
+
+    def _limits(self) -> tuple[str, ...]:
+        return (
+            f"SET memory_limit = '{self._settings.query_memory_bytes // 1024} KiB'",
+            "SET threads = 2",
+            "SET TimeZone = 'UTC'",
+            "SET temp_directory = ''",
+            "SET enable_progress_bar = false",
+            "SET python_enable_replacements = false",
+            "SET autoinstall_known_extensions = false",
+            "SET autoload_known_extensions = false",
+            "SET allow_community_extensions = false",
+            "SET enable_external_access = false",
+            "SET lock_configuration = true",
+        )
+
+    def run(self, sql: str, parameters: Iterable[Any] = ()) -> pa.Table:
+        """The answer to one SELECT; raises ``QueryError`` where it is none, takes too long, too much memory or too many rows."""
+        _only_select(sql)
+        given = list(parameters)
+        with self._within_time(), _told():
+            answer = self._connection.sql(sql, params=given) if given else self._connection.sql(sql)
+            reader = answer.to_arrow_reader(BATCH_ROWS)
+            return pa.Table.from_batches(self._bounded(reader), reader.schema)
+
+    def add(self, name: str, rows: pa.Table) -> None:
+        """Lets rows that are in memory be asked under a name."""
+        self._connection.register(name, rows)
+
+    def _bounded(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        rows = 0
+        for batch in batches:
+            rows += batch.num_rows
+            if rows > self._settings.query_rows:
+                raise QueryError(f"more than {self._settings.query_rows} rows; add a LIMIT, or raise history.query_rows")
+            yield batch
+
+    @contextmanager
+    def _within_time(self) -> Iterator[None]:
+        over = threading.Event()
+
+        def end() -> None:
+            over.set()
+            self._connection.interrupt()
+
+        watch = threading.Timer(self._settings.query_seconds, end)
+        watch.daemon = True
+        watch.start()
+        try:
+            yield
+        except QueryError as error:
+            if over.is_set():
+                text = f"took more than {self._settings.query_seconds:g} s; ask for less time or fewer VMs, or raise history.query_seconds"
+                raise QueryError(text) from error
+            raise
+        finally:
+            watch.cancel()
+
+    def close(self) -> None:
+        """Lets go of the tables."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Closes it."""
+        self.close()
+
+
+def _only_select(sql: str) -> None:
+    with _told():
+        statements = duckdb.extract_statements(sql)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        kind = statements[0].type.name if len(statements) == 1 else f"{len(statements)} statements"
+        raise QueryError(f"only one SELECT can be asked, not {kind}: the tables are only read")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """The database's errors as ours."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise QueryError(f"would take more memory than history.query_memory_bytes allows: {_first_line(error)}") from error
+    except duckdb.Error as error:
+        text = _first_line(error)
+        raise QueryError(f"{text}; `virtflow history verify` names the file" if "IOError" in text else text) from error
+    except (pa.ArrowException, OSError) as error:
+        raise QueryError(f"a file can't be read: {_first_line(error)}; `virtflow history verify` finds it") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500]

@@ -1,0 +1,1 @@
+"""Prometheus' remote_read, answered from the tables."""

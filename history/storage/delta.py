@@ -1,0 +1,362 @@
+"""Where the tables are: files and commits, on a path or on S3-compatible storage.
+
+Files are written by Arrow, commits are Delta Lake's: what a commit names exists, what no commit names is not there and is
+vacuumed one day. Every commit carries application transactions, a name and a number each. Two commits that started from the
+same state of the table and carry the same name can't both succeed: that fences off a second writer, and a second maintenance.
+Source: the Delta transaction log protocol ("Transaction Identifiers") and its conflict rules in delta-rs.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Field, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, DeltaProtocolError, TableNotFoundError
+from deltalake.fs import DeltaStorageHandler
+from deltalake.schema import Schema as DeltaSchema
+from deltalake.transaction import AddAction, RemoveAction
+from pyarrow import fs
+
+from virtflow.history.storage.options import SCHEMES, address, storage_options
+from virtflow.history.storage.table_schemas import COLUMNS, LAYOUT_VERSION, SAMPLES, Table
+from virtflow.runtime.settings import History
+from virtflow.schemas.errors import EnvironmentProblemError, InputError
+
+LAYOUT_KEY: Final = "virtflow.layout"
+ROW_GROUP_ROWS: Final = 32_768
+ROLLED_GROUP_ROWS: Final = 8_192
+"""A month of one VM touches a group of each of its days: small ones are read sooner."""
+_CONFIGURATION: Final = {
+    LAYOUT_KEY: str(LAYOUT_VERSION),
+    "delta.checkpointInterval": "100",
+    "delta.logRetentionDuration": "interval 2 days",
+    "delta.deletedFileRetentionDuration": "interval 1 days",
+}
+_STATISTICS: Final = ("time", "uuid", "kind")
+BY_KIND: Final = frozenset({"kind", COLUMNS[0].name}), frozenset({"kind", COLUMNS[0].rolled()[0][0]})
+"""What tells a table of VMs and their devices, raw or rolled up."""
+
+
+class StorageError(InputError):
+    """The storage did not do what was asked: away, full, read-only, slow. Nothing was committed; it is worth trying again."""
+
+
+class FencedError(InputError):
+    """Somebody else has committed under the same name meanwhile: what was to be committed is void."""
+
+
+class DamagedTableError(InputError):
+    """A table's log or one of its files can't be read; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a table as its log has it: path below the table, day, rows, size, and the times of its first and last row (Unix seconds)."""
+
+    path: str
+    day: str
+    rows: int
+    size_bytes: int
+    first: float
+    last: float
+
+
+class Store:
+    """All tables at one address."""
+
+    def __init__(self, settings: History) -> None:
+        """Opens nothing yet; raises ``SettingError`` where the address can't be one or a file with a secret can't be read."""
+        self.uri: Final = address(settings.path)
+        self.options: Final = storage_options(settings)
+
+    def __str__(self) -> str:
+        """The address."""
+        return self.uri
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return not self.uri.startswith(SCHEMES)
+
+    def table_uri(self, table: Table) -> str:
+        """The table's own address."""
+        return f"{self.uri}/{table.name}"
+
+    def exists(self, table: Table) -> bool:
+        """Whether the table has been made."""
+        with translated(self.table_uri(table)):
+            return DeltaTable.is_deltatable(self.table_uri(table), self.options or None)
+
+    def open(self, table: Table) -> Opened:
+        """The table as it is now; raises ``EnvironmentProblemError`` where there is none or it is newer than this program."""
+        uri = self.table_uri(table)
+        with translated(uri):
+            try:
+                opened = DeltaTable(uri, storage_options=self.options or None)
+            except TableNotFoundError as error:
+                fix = "run `virtflow history write`, or set history.path to where it writes"
+                raise EnvironmentProblemError(thing="history table", value=uri, why="not there", fix=fix) from error
+            _refuse_newer(uri, opened)
+        return Opened(self, table, opened)
+
+    def at(self, table: Table, version: int) -> Opened:
+        """The table as it was at a version; raises ``StorageError`` where its log no longer reaches back so far."""
+        uri = self.table_uri(table)
+        with translated(uri):
+            return Opened(self, table, DeltaTable(uri, version=version, storage_options=self.options or None))
+
+    def make(self, table: Table) -> Opened:
+        """The table, made where it is missing, with all columns of the catalogue: those it lacks are added, the old files read on."""
+        uri = self.table_uri(table)
+        with translated(uri):
+            DeltaTable.create(
+                uri,
+                table.schema,
+                mode="ignore",
+                partition_by=["day"],
+                name=table.name,
+                description=table.about,
+                configuration={**_CONFIGURATION, "delta.dataSkippingStatsColumns": ",".join(_with_statistics(table.schema))},
+                storage_options=self.options or None,
+                raise_if_key_not_exists=False,
+            )
+        opened = self.open(table)
+        opened.grow()
+        return self.open(table)
+
+    def filesystem(self, table: Table) -> fs.FileSystem:
+        """The table's files for Arrow."""
+        return self.folder(table.name)
+
+    def folder(self, name: str) -> fs.FileSystem:
+        """The files below a name for Arrow."""
+        if self.local:
+            return fs.SubTreeFileSystem(f"{self.uri}/{name}", fs.LocalFileSystem())
+        return fs.PyFileSystem(DeltaStorageHandler(f"{self.uri}/{name}", self.options or None))
+
+
+class Opened:
+    """A table at one version. ``commit`` moves it on to the version it made."""
+
+    def __init__(self, store: Store, table: Table, delta: DeltaTable) -> None:
+        """As ``Store.open`` gives it."""
+        self.table: Final = table
+        self.delta: Final = delta
+        self._store = store
+        self._files = store.filesystem(table)
+
+    @property
+    def version(self) -> int:
+        """The version it stands at."""
+        return self.delta.version()
+
+    def refresh(self) -> None:
+        """Moves on to the newest version."""
+        with translated(self._store.table_uri(self.table)):
+            self.delta.update_incremental()
+
+    def grow(self) -> None:
+        """Adds the columns that the table lacks."""
+        have = {field.name for field in self.delta.schema().fields}
+        wanted = DeltaSchema.from_arrow(self.table.schema).fields
+        missing = [Field(field.name, field.type, nullable=True) for field in wanted if field.name not in have]
+        if missing:
+            with translated(self._store.table_uri(self.table)):
+                self.delta.alter.add_columns(missing)
+
+    def number(self, name: str) -> int | None:
+        """The number last committed under ``name``, None where there is none."""
+        with translated(self._store.table_uri(self.table)):
+            return self.delta.transaction_version(name)
+
+    def files(self) -> list[File]:
+        """The files of this version."""
+        with translated(self._store.table_uri(self.table)):
+            actions = pa.table(self.delta.get_add_actions(flatten=True)).to_pylist()
+        return [_file(action) for action in actions]
+
+    def dataset(self) -> Any:  # noqa: ANN401, pyarrow is untyped
+        """The table's rows as an Arrow dataset."""
+        with translated(self._store.table_uri(self.table)):
+            return self.delta.to_pyarrow_dataset(filesystem=self._files, schema=self.table.schema)
+
+    def only(self, files: Sequence[File]) -> Any:  # noqa: ANN401, pyarrow is untyped
+        """Some files' rows as an Arrow dataset; the day comes from the path."""
+        days = ds.partitioning(pa.schema([("day", pa.date32())]), flavor="hive")
+        return ds.dataset([file.path for file in files], self.table.schema, "parquet", self._files, days)
+
+    def write(self, rows: pa.Table) -> list[AddAction]:
+        """Writes rows into files, one per hour, of which nobody knows before they are committed.
+
+        A file of one hour says which hour is to be rolled up again, however late its rows are.
+        """
+        added = []
+        hours = pc.floor_temporal(rows.column("time"), unit="hour")
+        for hour in sorted(hours.unique().to_pylist()):
+            mine = rows.filter(pc.equal(hours, pa.scalar(hour, hours.type)))
+            added.append(self.write_file(mine.column("day")[0].as_py().isoformat(), [mine]))
+        return added
+
+    def write_file(self, day: str, parts: Iterable[pa.Table], *, compact: bool = False, names: Sequence[str] = ()) -> AddAction:
+        """Writes one file of rows of one day, part by part as they come; each part is a row group or several.
+
+        ``compact``: packed tightly, and for long; such a file holds rows that the table had before. ``names``: only these columns; the others
+        are null to every reader.
+        """
+        path = f"day={day}/{'compact' if compact else 'part'}-{uuid.uuid4().hex}.parquet"
+        schema = pa.schema([field for field in self.table.schema if field.name != "day" and (not names or field.name in names)])
+        seen = Statistics()
+        with translated(self._store.table_uri(self.table)):
+            self._files.create_dir(f"day={day}", recursive=True)
+            with self._files.open_output_stream(path) as out, pq.ParquetWriter(out, schema, **packing(schema, compact=compact)) as writer:
+                for part in parts:
+                    seen.add(part)
+                    for group in row_groups(part.select(schema.names)):
+                        writer.write_table(group, row_group_size=ROW_GROUP_ROWS if self.table is SAMPLES else ROLLED_GROUP_ROWS)
+            size = self._files.get_file_info(path).size
+        return AddAction(path, size, {"day": day}, int(time.time() * 1000), not compact, seen.text())
+
+    def commit(self, added: Iterable[AddAction], numbers: Mapping[str, int], removed: Iterable[File] = (), *, changes: bool = True) -> None:
+        """Makes files part of the table and takes others out of it, at once, under the names ``numbers``.
+
+        ``changes`` is False where the rows stay the same. Raises ``FencedError`` where another commit since this version carries one
+        of the names, ``StorageError`` where the storage failed.
+        """
+        now = int(time.time() * 1000)
+        actions: list[AddAction | RemoveAction] = [
+            RemoveAction(file.path, changes, now, file.size_bytes, {"day": file.day}) for file in removed
+        ]
+        actions += added
+        transactions = [Transaction(name, number) for name, number in numbers.items()]
+        with translated(self._store.table_uri(self.table)):
+            self.delta.create_write_transaction(
+                actions,
+                "append",
+                self.delta.schema(),
+                ["day"],
+                commit_properties=CommitProperties(app_transactions=transactions, max_commit_retries=20),
+            )
+
+    def discard(self, added: Sequence[AddAction]) -> None:
+        """Removes files that will not be committed; what can't be removed is vacuumed one day."""
+        for action in added:
+            try:
+                self._files.delete_file(action.path)
+            except OSError:
+                return
+
+
+def packing(schema: pa.Schema, *, compact: bool) -> dict[str, Any]:
+    """How the columns are encoded: words and intervals by dictionary, whole numbers by difference, all of it zstd.
+
+    Doubles stay as they are: what would compress them (BYTE_STREAM_SPLIT) is unknown to Spark's reader.
+    """
+    words = [field.name for field in schema if pa.types.is_string(field.type) or field.name == "interval_seconds"]
+    plain = {field.name: "PLAIN" for field in schema if pa.types.is_floating(field.type) and field.name not in words}
+    whole = {field.name: "DELTA_BINARY_PACKED" for field in schema if field.name not in words and field.name not in plain}
+    return {
+        "compression": "zstd",
+        "compression_level": 6 if compact else 1,
+        "use_dictionary": words,
+        "column_encoding": plain | whole,
+        "store_decimal_as_integer": True,
+        "write_statistics": _with_statistics(schema),
+        "version": "2.6",
+        "data_page_version": "1.0",
+    }
+
+
+def row_groups(rows: pa.Table) -> Iterator[pa.Table]:
+    """The rows cut where their kind changes, so that a reader of one kind reads no other's pages."""
+    if not any(names.issubset(rows.schema.names) for names in BY_KIND) or not rows.num_rows:
+        yield rows
+        return
+    ends = pc.run_end_encode(rows.column("kind").combine_chunks()).run_ends.to_pylist()
+    for start, end in zip([0, *ends], ends, strict=False):
+        yield rows.slice(start, end - start)
+
+
+class Statistics:
+    """A file's statistics as the log holds them (source: the protocol, "Per-file Statistics")."""
+
+    def __init__(self) -> None:
+        """Of no rows."""
+        self._rows = 0
+        self._least: dict[str, Any] = {}
+        self._most: dict[str, Any] = {}
+
+    def add(self, rows: pa.Table) -> None:
+        """Takes rows in."""
+        self._rows += rows.num_rows
+        for name in _STATISTICS:
+            if name not in rows.schema.names or not rows.num_rows:
+                continue
+            found = pc.min_max(rows.column(name)).as_py()
+            if found["min"] is not None:
+                self._least[name] = min(self._least.get(name, found["min"]), found["min"])
+                self._most[name] = max(self._most.get(name, found["max"]), found["max"])
+
+    def text(self) -> str:
+        """The JSON text."""
+        least, most = ({name: _as_text(value) for name, value in bounds.items()} for bounds in (self._least, self._most))
+        return json.dumps({"numRecords": self._rows, "minValues": least, "maxValues": most, "nullCount": dict.fromkeys(least, 0)})
+
+
+def _with_statistics(schema: pa.Schema) -> list[str]:
+    """The columns whose bounds are kept. The log says which: a reader must not take a missing bound for one that nothing meets."""
+    return [name for name in _STATISTICS if name in schema.names]
+
+
+def _as_text(value: Any) -> str:  # noqa: ANN401, a word or a moment
+    return value if isinstance(value, str) else value.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _file(action: dict[str, Any]) -> File:
+    first, last = action.get("min.time"), action.get("max.time")
+    return File(
+        path=action["path"],
+        day=str(action["partition.day"]),
+        rows=action.get("num_records") or 0,
+        size_bytes=action["size_bytes"],
+        first=first.timestamp() if first else float("-inf"),
+        last=last.timestamp() if last else float("inf"),
+    )
+
+
+@contextmanager
+def translated(uri: str) -> Iterator[None]:
+    """What the storage and the table library raise, as errors of ours."""
+    try:
+        yield
+    except CommitFailedError as error:
+        if "oncurrent transaction" in str(error):
+            raise FencedError(f"{uri}: another writer has committed meanwhile") from error
+        raise StorageError(f"{uri}: not committed: {_short(error)}") from error
+    except DeltaProtocolError as error:
+        fix = "upgrade virtflow, or set history.path to another place"
+        raise EnvironmentProblemError(thing="history table", value=uri, why=f"made by a newer program: {_short(error)}", fix=fix) from error
+    except TableNotFoundError:
+        raise
+    except (DeltaError, OSError, pa.ArrowException) as error:
+        raise StorageError(f"{uri}: {_short(error)}") from error
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _refuse_newer(uri: str, opened: DeltaTable) -> None:
+    layout = opened.metadata().configuration.get(LAYOUT_KEY, str(LAYOUT_VERSION))
+    if not layout.isdecimal() or int(layout) > LAYOUT_VERSION:
+        why = f"its layout is {layout}, this program knows up to {LAYOUT_VERSION}"
+        raise EnvironmentProblemError(thing="history table", value=uri, why=why, fix="upgrade virtflow")

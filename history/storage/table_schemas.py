@@ -1,0 +1,178 @@
+"""The tables: one row each, with their columns. Those that the catalogue names come from its rows.
+
+``samples`` holds one row per VM and sample (``kind`` vm) and one per device of it (``vcpu``, ``network``, ``block``, with the
+device's name or number in ``device``); a column is named after its metric and is null where the metric is absent or not of that
+kind. Flat columns compress by difference, which lists of devices within a row do not, every tool reads them, and one row
+still means one commit. ``hourly`` and ``daily`` have a row per VM or device and period.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, get_type_hints
+
+import pyarrow as pa
+from msgspec import Struct
+
+from virtflow.schemas.catalogue.metrics import of_libvirt
+from virtflow.schemas.catalogue.types import Libvirt, Metric, Rollup, Scope, Tier
+from virtflow.schemas.records import VmEvent, VmInventory, VmMigration
+from virtflow.schemas.states import STATES
+from virtflow.schemas.topics import EVENTS, INVENTORY, METRICS, MIGRATIONS, Topic
+
+LAYOUT_VERSION: Final = 1
+"""Written into every table; a table of a newer one is refused."""
+
+TIME: Final = pa.timestamp("us", tz="UTC")
+SECONDS: Final = pa.decimal128(18, 6)
+"""Seconds of a sample, to the microsecond: stored as whole numbers they compress by difference, and every reader knows them, which is
+not so of the encodings that do the same for doubles."""
+KINDS: Final[dict[Scope, str]] = {Scope.VM: "vm", Scope.VCPU: "vcpu", Scope.NETWORK: "network", Scope.BLOCK: "block"}
+VCPU_STATES: Final = ("offline", "running", "blocked")
+"""Source: libvirt's ``virVcpuState``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A metric's column: its catalogue row, the kind of row that has it, its Arrow type in ``samples``, and whether its counter is the guest's.
+
+    A guest's counters outlive a migration, the hypervisor's start anew with the VM's new process.
+    """
+
+    metric: Metric
+    kind: str
+    type: pa.DataType
+    tier: Tier
+    of_guest: bool
+
+    @property
+    def name(self) -> str:
+        """The metric's name, in SQL as in PromQL."""
+        return self.metric.name
+
+    @property
+    def rollup(self) -> Rollup:
+        """What an hour keeps of it."""
+        return self.metric.rollup
+
+    @property
+    def number(self) -> pa.DataType:
+        """The type of its values in roll-ups."""
+        return pa.float64() if self.type == SECONDS else self.type
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The words for its states, by number."""
+        return STATES if self.name == "vm_state" else VCPU_STATES
+
+    def rolled(self) -> tuple[tuple[str, pa.DataType], ...]:
+        """Names and types of its columns in ``hourly`` and ``daily``."""
+        match self.rollup:
+            case Rollup.SPREAD:
+                return ((f"{self.name}_avg", pa.float64()), (f"{self.name}_min", self.number), (f"{self.name}_max", self.number))
+            case Rollup.INCREASE:
+                return ((f"{self.name}_increase", self.number), (f"{self.name}_last", self.number))
+            case Rollup.STATES:
+                minutes = tuple((f"{self.name}_{word}_minutes", pa.float64()) for word in self.states)
+                return (*minutes, (f"{self.name}_last", self.number))
+            case Rollup.LAST:
+                return ((f"{self.name}_last", self.number),)
+            case Rollup.NONE:
+                return ()
+
+
+def _column(metric: Metric, source: Libvirt, kind: str) -> Column:
+    kind_of = SECONDS if source.conversion.to_float else pa.int64()
+    return Column(metric, kind, kind_of, source.tier, source.field.startswith("balloon."))
+
+
+COLUMNS: Final[tuple[Column, ...]] = tuple(
+    _column(metric, source, kind) for scope, kind in KINDS.items() for metric, source in of_libvirt(scope)
+)
+"""Every metric of a sample, in the catalogue's order within its kind."""
+
+COLUMN_OF: Final[dict[str, Column]] = {column.name: column for column in COLUMNS}
+
+
+def columns_of(kind: str) -> tuple[Column, ...]:
+    """The columns that rows of ``kind`` fill."""
+    return tuple(column for column in COLUMNS if column.kind == kind)
+
+
+_DAY: Final = ("day", pa.date32())
+_SAMPLE_KEY: Final = (
+    _DAY,
+    ("time", TIME),
+    ("uuid", pa.string()),
+    ("kind", pa.string()),
+    ("device", pa.string()),
+    ("name", pa.string()),
+    ("node", pa.string()),
+)
+_SAMPLES: Final = pa.schema(
+    [
+        *_SAMPLE_KEY,
+        ("boot_id", pa.string()),
+        ("sequence", pa.int64()),
+        ("interval_seconds", pa.float64()),
+        ("monitor_time", TIME),
+        *((column.name, column.type) for column in COLUMNS),
+    ]
+)
+_ROLLED: Final = pa.schema(
+    [
+        *_SAMPLE_KEY,
+        ("first_time", TIME),
+        ("last_time", TIME),
+        ("samples", pa.int64()),
+        ("monitor_samples", pa.int64()),
+        ("covered_seconds", pa.float64()),
+        ("coverage", pa.float64()),
+        *(named for column in COLUMNS for named in column.rolled()),
+    ]
+)
+
+
+def _of_record(record: type[Struct], moment: str = "") -> pa.Schema:
+    """Columns after a record's fields: its ``moment`` becomes ``time``, lists and maps become JSON."""
+    hints = {name: hint for name, hint in get_type_hints(record).items() if name not in {moment, "part"}}
+    types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    return pa.schema([_DAY, ("time", TIME), *((name, types.get(hint, pa.string())) for name, hint in hints.items())])
+
+
+_EVENTS: Final = _of_record(VmEvent, "time")
+_MIGRATIONS: Final = _of_record(VmMigration)
+_INVENTORY: Final = _of_record(VmInventory, "collected")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table: its columns, what order its files are sorted in, and the topic it is written from (None: made of another table)."""
+
+    name: str
+    schema: pa.Schema
+    about: str
+    order: tuple[str, ...]
+    topic: Topic | None = None
+
+
+SAMPLES: Final = Table(
+    "samples", _SAMPLES, "Every sample as it came: one row per VM, and one per device", ("kind", "uuid", "device", "time"), METRICS
+)
+EVENT_ROWS: Final = Table("events", _EVENTS, "What happened to VMs, and polls of their jobs", ("uuid", "time"), EVENTS)
+MIGRATION_ROWS: Final = Table(
+    "migrations",
+    _MIGRATIONS,
+    "Migrations, one row per change of what is known; the newest row of an id holds",
+    ("uuid", "time"),
+    MIGRATIONS,
+)
+INVENTORY_ROWS: Final = Table(
+    "inventory", _INVENTORY, "What a VM was from a time on: a row holds until its next one", ("uuid", "time"), INVENTORY
+)
+HOURLY: Final = Table("hourly", _ROLLED, "One row per VM or device and hour", ("kind", "uuid", "device", "time"))
+DAILY: Final = Table("daily", _ROLLED, "One row per VM or device and day", ("kind", "uuid", "device", "time"))
+
+TABLES: Final = (SAMPLES, HOURLY, DAILY, EVENT_ROWS, MIGRATION_ROWS, INVENTORY_ROWS)
+WRITTEN: Final = tuple(table for table in TABLES if table.topic is not None)
+TABLE_OF: Final = {table.name: table for table in TABLES}

@@ -1,0 +1,90 @@
+"""`virtflow history verify`: reads every entry of every log and every byte of every file, and names what is damaged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from virtflow.history.maintenance.rollup_job import Tell
+from virtflow.history.storage.delta import File, Opened, StorageError, Store
+from virtflow.history.storage.table_schemas import TABLES, Table
+from virtflow.schemas.errors import EnvironmentProblemError
+
+LOG: Final = "_delta_log"
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something that can't be read: the table, the file below it, what is wrong, and what to do."""
+
+    table: str
+    file: str
+    why: str
+    fix: str
+
+
+def verify(store: Store, tell: Tell) -> list[Damage]:
+    """All damage of all tables; nothing is changed."""
+    found: list[Damage] = []
+    for table in TABLES:
+        if not store.exists(table):
+            continue
+        found += _log(store, table)
+        try:
+            opened = store.open(table)
+            files = opened.files()
+        except (StorageError, EnvironmentProblemError) as error:
+            fix = f"restore the log entries named above, or move {store.table_uri(table)} away: the writer makes it anew and fills it from Kafka"
+            found.append(Damage(table.name, LOG, str(error), fix))
+            continue
+        for done, file in enumerate(files):
+            tell(table.name, done, len(files))
+            found += _file(store, opened, file)
+    return found
+
+
+def _log(store: Store, table: Table) -> list[Damage]:
+    """Entries of the log that are no JSON lines, checkpoints that are no Parquet."""
+    files = store.filesystem(table)
+    damaged = []
+    for entry in files.get_file_info(fs.FileSelector(LOG)):
+        name = entry.path.rpartition("/")[2]
+        try:
+            if name.endswith(".json") and name[:1].isdigit():
+                with files.open_input_stream(f"{LOG}/{name}") as stream:
+                    for line in bytes(stream.read()).splitlines():
+                        json.loads(line)
+            elif name.endswith(".parquet"):
+                with files.open_input_file(f"{LOG}/{name}") as stream:
+                    pq.read_table(stream)
+        except (ValueError, OSError, pa.ArrowException) as error:
+            damaged.append(Damage(table.name, f"{LOG}/{name}", _short(error), "restore it from a copy of the storage"))
+    return damaged
+
+
+def _file(store: Store, opened: Opened, file: File) -> list[Damage]:
+    """What is wrong with one file of a table."""
+    why = ""
+    try:
+        with store.filesystem(opened.table).open_input_file(file.path) as stream:
+            parquet = pq.ParquetFile(stream)
+            rows = sum(batch.num_rows for batch in parquet.iter_batches())
+        if file.rows and rows != file.rows:
+            why = f"has {rows} rows, the log says {file.rows}"
+    except FileNotFoundError:
+        why = "is missing"
+    except (OSError, pa.ArrowException, ValueError) as error:
+        why = _short(error)
+    if not why:
+        return []
+    fix = f"restore it from a copy of the storage, or delete the day {file.day} of {opened.table.name}; all other files can be read"
+    return [Damage(opened.table.name, file.path, why, fix)]
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

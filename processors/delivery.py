@@ -1,0 +1,145 @@
+"""Produces results and says when the broker has all of them.
+
+One thread polls librdkafka for its delivery reports; a batch is done when every one of its reports says so. What failed is
+produced again: nothing is given up but what no broker will ever take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from virtflow.processors.dead_letter import Result
+from virtflow.processors.metrics import Tally
+from virtflow.schemas.errors import InputError
+from virtflow.schemas.topics import Topic
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+POLL_SECONDS: Final = 0.1
+FULL_PAUSE_SECONDS: Final = 0.01
+RETRY_SECONDS: Final = (0.5, 10.0)
+"""Shortest and longest pause before failed messages are produced again; it doubles in between."""
+
+_LOG: Final = logging.getLogger("virtflow.processors")
+_REFUSED: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD})
+"""What a broker says of a message that it will never take, however often it is sent."""
+
+
+class DeliveryFailedError(InputError):
+    """The broker and the producer can't go on together: what is not delivered comes again after a restart."""
+
+
+class _Batch:
+    """The reports of one batch that are still out; ``failed`` collects what has to be produced again."""
+
+    __slots__ = ("_done", "_lock", "_out", "failed", "fatal", "refused")
+
+    def __init__(self, out: int, done: Callable[[], object]) -> None:
+        self._out = out
+        self._done = done
+        self._lock = threading.Lock()
+        self.failed: set[tuple[str, bytes]] = set()
+        self.refused: list[str] = []
+        self.fatal = ""
+
+    def report(self, error: KafkaError | None, message: Message) -> None:
+        """Called in the polling thread for every message."""
+        if error is not None:
+            self.note(error, str(message.topic()), message.key() or b"")
+        self.count()
+
+    def note(self, error: KafkaError, topic: str, key: bytes) -> None:
+        """Sorts a failure: fatal, refused for good, or worth another try."""
+        if error.fatal():
+            self.fatal = str(error)
+        elif error.code() in _REFUSED:
+            self.refused.append(f"{topic} key {key.decode('utf-8', 'replace')[:80]!r}: {error.str()}")
+        else:
+            self.failed.add((topic, key))
+
+    def count(self) -> None:
+        """One report less to wait for."""
+        with self._lock:
+            self._out -= 1
+            if self._out:
+                return
+        self._done()
+
+
+class Delivery:
+    """A librdkafka producer behind an event loop."""
+
+    def __init__(self, config: dict[str, Any], name_of: Callable[[Topic], str], tally: Tally) -> None:
+        """``config`` is librdkafka's; ``name_of`` gives a topic's name on the broker; retries and refusals are counted in ``tally``."""
+        self._producer = Producer(config)
+        self._name_of = name_of
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="deliver", daemon=True)
+        self._names: dict[str, str] = {}
+        self._tally = tally
+
+    def start(self) -> None:
+        """Starts to read the delivery reports."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread; whoever has to, has awaited ``deliver`` before."""
+        self._over.set()
+        self._thread.join()
+
+    async def deliver(self, results: list[Result]) -> None:
+        """Returns when the broker has acknowledged every result; raises ``DeliveryFailedError`` where the producer is of no more use."""
+        pause, longest = RETRY_SECONDS
+        while results:
+            batch = await self._attempt(results)
+            if batch.fatal:
+                raise DeliveryFailedError(batch.fatal)
+            self._tally.refused_messages.inc(len(batch.refused))
+            for why in batch.refused:
+                _LOG.error("the broker will never take a message, left out: %s", why)
+            results = [result for result in results if (self._topic(result.topic), result.key) in batch.failed]
+            if results:
+                self._tally.retries.inc(len(results))
+                _LOG.warning("%d messages were not delivered, produced again in %.1f s", len(results), pause)
+                await asyncio.sleep(pause)
+                pause = min(longest, pause * 2)
+
+    async def _attempt(self, results: list[Result]) -> _Batch:
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+        batch = _Batch(len(results), partial(loop.call_soon_threadsafe, done.set))
+        for result in results:
+            while not self._accepted(result, batch):  # noqa: ASYNC110, librdkafka tells nobody that its queue has room again
+                await asyncio.sleep(FULL_PAUSE_SECONDS)
+        await done.wait()
+        return batch
+
+    def _accepted(self, result: Result, batch: _Batch) -> bool:
+        """Hands a result to librdkafka; False where its queue is full for the moment."""
+        topic = self._topic(result.topic)
+        try:
+            self._producer.produce(topic, result.value, result.key, on_delivery=batch.report, headers=list(result.headers) or None)
+        except BufferError:
+            return False
+        except KafkaException as error:
+            batch.note(error.args[0], topic, result.key)
+            batch.count()
+        return True
+
+    def _topic(self, topic: Topic) -> str:
+        name = self._names.get(topic.name)
+        if name is None:
+            name = self._names[topic.name] = self._name_of(topic)
+        return name
+
+    def _poll(self) -> None:
+        while not self._over.is_set():
+            self._producer.poll(POLL_SECONDS)

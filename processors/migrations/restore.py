@@ -1,0 +1,78 @@
+"""Reads a compacted topic back: the newest record of every key, as it is now. Blocks; to be called in a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from virtflow.runtime.kafka import consumer_settings, topic_name
+from virtflow.runtime.settings import Settings
+from virtflow.schemas.avro.codec import Codec
+from virtflow.schemas.errors import EnvironmentProblemError, UndecodableError
+from virtflow.schemas.records import VmMigration
+from virtflow.schemas.topics import MIGRATIONS
+
+ANSWER_SECONDS: Final = 5.0
+READ_SECONDS: Final = 0.2
+SILENCE_SECONDS: Final = 30.0
+"""How long the broker may bring nothing while there is something to read."""
+BATCH: Final = 1_000
+
+_LOG: Final = logging.getLogger("virtflow.processors")
+
+
+def read_migrations(settings: Settings, codec: Codec) -> dict[str, tuple[VmMigration, int]]:
+    """Every VM's newest migration with the partition it is in; raises ``EnvironmentProblemError`` where the broker does not bring it."""
+    name = topic_name(settings, MIGRATIONS)
+    config = consumer_settings(settings, f"{settings.processors.group}-read-back")
+    consumer = Consumer({**config, "auto.offset.reset": "earliest", "enable.partition.eof": False})
+    try:
+        return _read(consumer, name, codec)
+    except KafkaException as error:
+        why = error.args[0].str() if error.args else str(error)
+        raise EnvironmentProblemError(thing="topic", value=name, why=f"can't be read back: {why}", fix="is the broker well?") from error
+    finally:
+        consumer.close()
+
+
+def _read(consumer: Consumer, name: str, codec: Codec) -> dict[str, tuple[VmMigration, int]]:
+    found: dict[str, tuple[VmMigration, int]] = {}
+    partitions = [TopicPartition(name, number) for number in consumer.list_topics(name, ANSWER_SECONDS).topics[name].partitions]
+    bounds = {p.partition: consumer.get_watermark_offsets(p, ANSWER_SECONDS, cached=False) for p in partitions}
+    left = {number: high for number, (low, high) in bounds.items() if low < high}
+    consumer.assign([TopicPartition(name, number, bounds[number][0]) for number in left])
+    heard = time.monotonic()
+    while left:
+        messages = consumer.consume(BATCH, READ_SECONDS)
+        if messages:
+            heard = time.monotonic()
+        elif time.monotonic() - heard > SILENCE_SECONDS:
+            raise EnvironmentProblemError(thing="topic", value=name, why="brings nothing more", fix="is the broker well?")
+        for message in messages:
+            problem = message.error()
+            if problem is not None:
+                raise KafkaException(problem)
+            _take(found, message.key() or b"", message.value(), message.partition() or 0, codec)
+        _pass(consumer, left, name)
+    return found
+
+
+def _take(found: dict[str, tuple[VmMigration, int]], key: bytes, value: bytes | None, partition: int, codec: Codec) -> None:
+    uuid = key.decode("utf-8", "replace")
+    if value is None:
+        found.pop(uuid, None)
+        return
+    try:
+        found[uuid] = codec.decode(value, VmMigration), partition
+    except UndecodableError as error:
+        _LOG.warning("a migration of %s can't be read back and is passed by: %s", uuid, error)
+
+
+def _pass(consumer: Consumer, left: dict[int, int], name: str) -> None:
+    """Lets go of the partitions that have been read to their end; the last offsets may be gaps of compaction."""
+    for place in consumer.position([TopicPartition(name, number) for number in left]):
+        if place.offset >= left[place.partition]:
+            del left[place.partition]

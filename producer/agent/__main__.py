@@ -1,0 +1,5 @@
+"""The process apart's entry point: ``python -m virtflow.producer.agent PARENT``, started by ``supervise.py``."""
+
+from virtflow.producer.agent.worker import main
+
+main()

@@ -1,0 +1,243 @@
+"""A guest agent's answer to the record's fields: pure, bounded, and distrustful, because the tenant owns the other end.
+
+Text becomes printable and short, lists are cut, numbers that can't be true are dropped, addresses are parsed and written
+canonically. What is left out is counted: ``cut`` where there was too much, ``dropped`` where it could not be true.
+Sources of the keys: libvirt's ``virDomainGetGuestInfo`` and ``virDomainInterfaceAddresses``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import asdict
+
+from virtflow.producer.records.vm_snapshot import printable
+from virtflow.schemas.catalogue.types import ABSENT_LONG
+from virtflow.schemas.guest import ADDRESSES, FILESYSTEMS, INTERFACES, LARGEST_BYTES, TEXT_LENGTH, AddressSource
+from virtflow.schemas.records import NAN, GuestAddress, GuestFilesystem, GuestInterface, GuestSample
+
+CPUS: Final = 65_536
+"""More than any hypervisor gives a VM."""
+LOAD: Final = 1e6
+INDEX_DIGITS: Final = 6
+PREFIX_BITS: Final = {4: 32, 6: 128}
+PSEUDO: Final = frozenset(
+    [
+        "autofs",
+        "binfmt_misc",
+        "bpf",
+        "cgroup",
+        "cgroup2",
+        "configfs",
+        "debugfs",
+        "devfs",
+        "devpts",
+        "devtmpfs",
+        "efivarfs",
+        "fusectl",
+        "hugetlbfs",
+        "mqueue",
+        "nsfs",
+        "overlay",
+        "proc",
+        "procfs",
+        "pstore",
+        "ramfs",
+        "rootfs",
+        "rpc_pipefs",
+        "securityfs",
+        "selinuxfs",
+        "squashfs",
+        "sysfs",
+        "tmpfs",
+        "tracefs",
+    ]
+)
+"""Types of filesystems that are on no disk of their own, or always full."""
+
+_OS: Final = {
+    "hostname": "hostname",
+    "os.id": "os_id",
+    "os.name": "os_name",
+    "os.pretty-name": "os_pretty_name",
+    "os.version": "os_version",
+    "os.version-id": "os_version_id",
+    "os.kernel-release": "os_kernel_release",
+    "os.machine": "os_machine",
+}
+_LOADS: Final = {"load.1m": "load1", "load.5m": "load5", "load.15m": "load15"}
+_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Devices = dict[int, dict[str, object]]
+
+
+class _Tally(Struct):
+    """What was left out of one answer."""
+
+    cut: int = 0
+    dropped: int = 0
+
+    def text(self, value: object) -> str:
+        """``value`` as short printable text; "" for what is no text."""
+        if not isinstance(value, str):
+            self.dropped += value is not None
+            return ""
+        self.cut += len(value) > TEXT_LENGTH
+        return printable(value, TEXT_LENGTH)
+
+    def first(self, items: list[Any], limit: int) -> list[Any]:
+        """The first ``limit`` items."""
+        self.cut += max(0, len(items) - limit)
+        return items[:limit]
+
+
+def sample_of(info: Mapping[str, object], *, pseudo: bool = False) -> GuestSample:
+    """The sample's part that libvirt's guest information tells, whichever of its types was asked for.
+
+    ``pseudo`` keeps filesystems that are on no disk.
+    """
+    tally = _Tally()
+    fields: dict[str, Any] = {field: tally.text(info[key]) for key, field in _OS.items() if key in info}
+    fields |= {field: _load(info[key], tally) for key, field in _LOADS.items() if key in info}
+    filesystems, interfaces = _numbered(info, "fs"), _numbered(info, "if")
+    if filesystems or "fs.count" in info:
+        fields["filesystems"] = _filesystems(filesystems, tally, pseudo=pseudo)
+    if interfaces or "if.count" in info:
+        fields["interfaces"] = _interfaces(map(_of_agent, interfaces.values()), tally)
+        fields["address_source"] = AddressSource.AGENT.value
+    return GuestSample(cut=tally.cut, dropped=tally.dropped, **fields)
+
+
+def cpus_of(count: object) -> GuestSample:
+    """The sample's part for how many CPUs are online in the guest."""
+    true = type(count) is int and 0 < count <= CPUS
+    return GuestSample(cut=0, dropped=int(not true), cpus=count if true and isinstance(count, int) else ABSENT_LONG)
+
+
+def address_of_interfaces(found: Mapping[str, object], source: AddressSource) -> GuestSample:
+    """The sample's part that libvirt's own sources tell: addresses by the host's name of the interface.
+
+    ``found`` is what ``interfaceAddresses`` returns: by name, ``addrs`` with ``addr``, ``prefix`` and ``type``, and ``hwaddr``.
+    """
+    tally = _Tally()
+    interfaces = _interfaces(map(_of_libvirt, found.items()), tally)
+    told = source.value if any(interface.addresses for interface in interfaces) else ""
+    return GuestSample(cut=tally.cut, dropped=tally.dropped, interfaces=interfaces if told else [], address_source=told)
+
+
+def merged(parts: Iterable[GuestSample]) -> GuestSample:
+    """One sample of the parts that one turn's calls told; of a field that several tell the last one counts."""
+    fields: dict[str, Any] = {}
+    cut = dropped = 0
+    for part in parts:
+        cut, dropped = cut + max(0, part.cut), dropped + max(0, part.dropped)
+        fields |= {name: value for name, value in asdict(part).items() if not _absent(value)}
+    return GuestSample(**fields | {"cut": cut, "dropped": dropped})
+
+
+def _absent(value: object) -> bool:
+    return value in (ABSENT_LONG, "", []) or value != value  # noqa: PLR0124, only NaN differs from itself
+
+
+def _numbered(info: Mapping[str, object], prefix: str) -> Devices:
+    """The entries of ``prefix.N.key``, by number in rising order; what ``prefix.count`` says is not believed."""
+    devices: Devices = {}
+    for key, value in info.items():
+        parts = key.split(".", 2)
+        if len(parts) == 3 and parts[0] == prefix and parts[1].isascii() and parts[1].isdecimal() and len(parts[1]) <= INDEX_DIGITS:  # noqa: PLR2004, prefix, number, rest
+            devices.setdefault(int(parts[1]), {})[parts[2]] = value
+    return dict(sorted(devices.items()))
+
+
+# -- filesystems
+
+
+def _filesystems(devices: Devices, tally: _Tally, *, pseudo: bool) -> list[GuestFilesystem]:
+    found: dict[str, GuestFilesystem] = {}
+    for device in devices.values():
+        mountpoint, fstype = tally.text(device.get("mountpoint")), tally.text(device.get("fstype"))
+        if not pseudo and fstype.lower() in PSEUDO:
+            continue
+        if not mountpoint:
+            tally.dropped += 1
+            continue
+        total, used = device.get("total-bytes"), device.get("used-bytes")
+        if total is None and used is None:  # an agent from before it told sizes
+            found.setdefault(mountpoint, GuestFilesystem(mountpoint=mountpoint, fstype=fstype))
+        elif type(total) is int and type(used) is int and 0 <= used <= total <= LARGEST_BYTES:
+            found.setdefault(mountpoint, GuestFilesystem(mountpoint=mountpoint, fstype=fstype, total_bytes=total, used_bytes=used))
+        else:
+            tally.dropped += 1
+    return tally.first(list(found.values()), FILESYSTEMS)
+
+
+# -- interfaces
+
+_Interface = tuple[object, object, Iterable[tuple[object, object]]]
+"""Name, hardware address, and addresses with their prefixes, as they came."""
+
+
+def _of_agent(device: dict[str, object]) -> _Interface:
+    addresses = _numbered({f"addr.{key.removeprefix('addr.')}": value for key, value in device.items() if key.startswith("addr.")}, "addr")
+    return device.get("name"), device.get("hwaddr"), [(one.get("addr"), one.get("prefix")) for one in addresses.values()]
+
+
+def _of_libvirt(item: tuple[str, object]) -> _Interface:
+    name, details = item
+    told = details if isinstance(details, dict) else {}
+    addresses = told.get("addrs")
+    listed = [one for one in addresses if isinstance(one, dict)] if isinstance(addresses, list | tuple) else []
+    return name, told.get("hwaddr"), [(one.get("addr"), one.get("prefix")) for one in listed]
+
+
+def _interfaces(told: Iterable[_Interface], tally: _Tally) -> list[GuestInterface]:
+    found: dict[str, GuestInterface] = {}
+    for name, mac, addresses in told:
+        shown = tally.text(name)
+        if not shown:
+            tally.dropped += 1
+        elif shown not in found:
+            kept = tally.first(list(_addresses(addresses, tally)), ADDRESSES)
+            found[shown] = GuestInterface(name=shown, mac=_mac(mac), addresses=kept)
+    return tally.first(list(found.values()), INTERFACES)
+
+
+def _addresses(told: Iterable[tuple[object, object]], tally: _Tally) -> Iterator[GuestAddress]:
+    """The addresses that are some, each once, in canonical form; what reaches nobody but the guest itself is left out."""
+    seen: set[Address] = set()
+    for text, prefix in told:
+        address = _address(text)
+        if address is None or address.is_multicast or address.is_unspecified:
+            tally.dropped += 1
+        elif not address.is_loopback and address not in seen:
+            seen.add(address)
+            bits = prefix if type(prefix) is int and 0 <= prefix <= PREFIX_BITS[address.version] else ABSENT_LONG
+            yield GuestAddress(address=str(address), family=f"ipv{address.version}", prefix=bits)
+
+
+def _address(text: object) -> Address | None:
+    """The address in ``text`` without the scope that some agents put behind it (``fe80::1%eth0``); None when it is none."""
+    if not isinstance(text, str) or len(text) > TEXT_LENGTH:
+        return None
+    try:
+        return ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+
+
+def _mac(value: object) -> str:
+    text = value.lower() if isinstance(value, str) else ""
+    return text if _MAC.fullmatch(text) else ""
+
+
+def _load(value: object, tally: _Tally) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= LOAD:
+        return float(value)
+    tally.dropped += 1
+    return NAN

@@ -1,0 +1,118 @@
+"""The words of the schedule: its bounds, what it observes, and what it knows of a VM and of a VM's turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from virtflow.producer.agent.domain_xml import Look
+from virtflow.producer.agent.ipc import AGENT, Answered, Command, Happened, Up
+from virtflow.schemas.guest import GuestReason
+
+AGE_CYCLES: Final = 3
+"""Cycles after which an answer is too old to be shown."""
+MINUTE: Final = 60.0
+GRACE_SECONDS: Final = 3.0
+LOCK_SECONDS: Final = 30.0
+"""How long libvirt waits for the VM's lock that somebody else's call holds."""
+STUCK_SECONDS: Final = 600.0
+"""How long a call that waits for a VM's QEMU is counted after the process that made it died: nobody can tell when it ends."""
+STRIKE_SECONDS: Final = 3600.0
+STRIKES: Final = 3
+NEVER: Final = float("inf")
+STARTED, STOPPED, CRASHED = 2, 5, 8
+"""Libvirt's numbers of lifecycle events."""
+AGENT_CONNECTED: Final = 1
+STOPPING: Final = frozenset({GuestReason.TIMEOUT, GuestReason.DISCONNECTED, GuestReason.BUSY, GuestReason.FAILED, GuestReason.NOT_RUNNING})
+"""After these the agent is not asked for more in the same turn."""
+LIST_SECONDS: Final = 1.0
+"""Time between two lists of the host's VMs at least, however many come and go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds, in seconds and calls. ``cap`` is the host's of lost calls; ``agent`` and ``period`` say what is to be done at all."""
+
+    cycle: float
+    timeout: float
+    per_minute: int
+    in_flight: int
+    cap: int
+    agent: bool = True
+    period: bool = False
+    memory: bool = False
+    spread: float = 0.25
+    """Part of a cycle over which the first turns are spread."""
+
+    @property
+    def outstanding(self) -> int:
+        """Calls that may be out or lost on the host before another one is made: the producer keeps one for itself."""
+        return max(1, self.cap - 1)
+
+    def deadline(self, command: Command) -> float:
+        """How long a call may take before it counts as lost: libvirt tries twice to get in step with an agent, then waits for its answer."""
+        return 3 * self.timeout + GRACE_SECONDS if command in AGENT else GRACE_SECONDS
+
+    def left(self, command: Command) -> float:
+        """How long a call may still hold its worker of libvirtd after the process that made it died."""
+        if command is Command.PERIOD or command is Command.MEMORY:
+            return STUCK_SECONDS
+        return self.deadline(command) + (LOCK_SECONDS if command in AGENT else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """The process apart is gone. ``struck``: libvirt went with it, or it died by itself: whoever was asked may be to blame."""
+
+    struck: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HostLost:
+    """So many calls of the producer's own are lost on the host."""
+
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time has passed."""
+
+
+Observation = Up | Answered | Happened | Down | HostLost | Ticked
+Allow = Callable[[str, str, Sequence[str] | None], bool]
+"""Whether a VM may be asked: by UUID, name and the namespaces of its metadata, None where those are not known yet."""
+
+
+@dataclass(slots=True)
+class Vm:
+    """What is known of a VM: ``due`` is when its next turn may begin, ``began`` when the last one did."""
+
+    uuid: str
+    name: str
+    running: bool
+    due: float
+    began: float = -NEVER
+    failures: int = 0
+    strikes: int = 0
+    reason: str = GuestReason.WAITING
+    blocked: set[Command] = field(default_factory=set)
+    look: Look | None = None
+    balloon_driver: bool | None = None
+    period_due: float = -NEVER
+
+
+@dataclass(slots=True)
+class Turn:
+    """A VM's turn: the call that is out (``number`` 0: none), what is still to be asked, how it went so far."""
+
+    vm: Vm
+    todo: list[Command]
+    number: int = 0
+    command: Command = Command.LOOK
+    asked: float = 0.0
+    lost: bool = False
+    answered: int = 0
+    reason: str = ""
+    addresses: bool = False

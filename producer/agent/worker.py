@@ -1,0 +1,201 @@
+"""The process apart: makes the calls it is told to make, and nothing else. It holds no state and may end at any moment.
+
+It has one connection to libvirt, which may write. When that is lost, or the producer is gone, or memory runs out, it ends; the
+producer starts another. Each call has a thread of its own, because a call may not return.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import select
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NoReturn
+
+from virtflow.producer.agent.failure_reasons import reason_of, reason_of_nothing
+from virtflow.producer.agent.ipc import BEAT_SECONDS, Answered, Ask, Beat, Ended, FromProcess, Happened, Reader, Start, Up, encoded
+from virtflow.producer.records.vm_snapshot import printable
+from virtflow.schemas.guest import GuestReason
+
+IN, OUT, ERR = 0, 1, 2
+READ_BYTES: Final = 65_536
+TEXT_LENGTH: Final = 200
+STACK_BYTES: Final = 512 * 1024
+CALLS: Final = 16
+"""Calls under way at most, whatever is asked for."""
+PR_SET_PDEATHSIG: Final = 1
+
+
+class Process:
+    """One life of the process: from ``Start`` to the end."""
+
+    def __init__(self, start: Start, out: int) -> None:
+        """Begin to connect; ``out`` is where frames go."""
+        self._start = start
+        self._out = out
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        self._calls = 0
+        self._begin = time.monotonic()
+        threading.Thread(target=self._open, name="open", daemon=True).start()
+
+    def send(self, frame: FromProcess) -> None:
+        """Write a frame, whole."""
+        data = memoryview(encoded(frame))
+        with self._lock:
+            while data:
+                data = data[os.write(self._out, data) :]
+
+    def end(self, why: str, text: str) -> NoReturn:
+        """Say why, and end at once: a thread in a call that does not return would keep an orderly end waiting."""
+        try:
+            self.send(Ended(why, printable(text, TEXT_LENGTH)))
+        finally:
+            os._exit(1)
+
+    def serve(self, reader: Reader, data: bytes) -> None:
+        """Make the calls that are asked for until the producer is gone."""
+        beat = 0.0
+        while True:
+            for frame in reader.frames(data):
+                if isinstance(frame, Ask):
+                    self._take(frame)
+            if (now := time.monotonic()) >= beat:
+                self.send(Beat())
+                beat = now + BEAT_SECONDS
+            if self._connection is None and now - self._begin > self._start.connect_timeout_seconds:
+                self.end("libvirt", f"no answer within {self._start.connect_timeout_seconds:g} s")
+            data = b""
+            if select.select([IN], [], [], BEAT_SECONDS)[0] and not (data := os.read(IN, READ_BYTES)):
+                self._leave()
+
+    def _leave(self) -> NoReturn:
+        """The producer lets go: close the connection, unless a call holds it."""
+        if self._connection is not None and not self._calls:
+            self._connection.close()
+        os._exit(0)
+
+    def _take(self, ask: Ask) -> None:
+        if self._calls >= CALLS or self._connection is None:
+            self.end("defect", f"{self._calls} calls are under way, and one more is asked for")
+        with self._lock:
+            self._calls += 1
+        threading.Thread(target=self._make, args=(ask,), name=ask.command.value, daemon=True).start()
+
+    # -- libvirt
+
+    def _open(self) -> None:
+        import libvirt
+
+        from virtflow.producer.agent.queries import commands_of
+        from virtflow.producer.hypervisor.connection import start_event_loop
+
+        start_event_loop()
+        try:
+            connection = libvirt.open(self._start.uri)
+            self._keep_alive(connection)
+            connection.registerCloseCallback(self._closed, None)
+            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._happened, "lifecycle")
+            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, self._happened, "agent")
+            commands = commands_of(connection)
+        except libvirt.libvirtError as error:
+            self.end("libvirt", str(error))
+        self._connection = connection
+        self.send(Up(commands))
+
+    def _keep_alive(self, connection: Any) -> None:  # noqa: ANN401, the binding has no types
+        import libvirt
+
+        try:
+            connection.setKeepAlive(self._start.keepalive_seconds, self._start.keepalive_count)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:  # a driver within this process can't be lost
+                raise
+
+    def _closed(self, connection: object, reason: int, opaque: object) -> None:
+        del connection, opaque
+        self.end("libvirt", f"the connection is lost (reason {reason})")
+
+    def _happened(self, connection: object, domain: Any, event: int, detail: int, what: str) -> None:  # noqa: ANN401, libvirt's own callback
+        del connection, detail
+        self.send(Happened(domain.UUIDString(), what, event))
+
+    def _make(self, ask: Ask) -> None:
+        import libvirt
+
+        from virtflow.producer.agent.queries import NothingToldError, NotSafeError, call
+
+        started, begin, found, reason, text = time.time(), time.monotonic(), {}, None, ""
+        try:
+            found = call(self._connection, self._start, ask.command, ask.uuid)
+        except libvirt.libvirtError as error:
+            text = printable(str(error), TEXT_LENGTH)
+            if not self._connection.isAlive():
+                self.end("libvirt", text)
+            reason = reason_of(error.get_error_code() or 0, str(error), time.monotonic() - begin, self._start.timeout_seconds)
+        except NothingToldError:
+            reason = reason_of_nothing(time.monotonic() - begin, self._start.timeout_seconds)
+        except NotSafeError:
+            reason = GuestReason.BUSY
+        except (
+            UnicodeDecodeError,
+            OverflowError,
+            ValueError,
+            TypeError,
+            SystemError,
+        ) as error:  # what the binding makes of an answer it can't read
+            reason, text = GuestReason.MALFORMED, printable(f"{type(error).__name__}: {error}", TEXT_LENGTH)
+        with self._lock:
+            self._calls -= 1
+        self.send(Answered(ask.number, started, time.monotonic() - begin, reason=reason, text=text, **found))
+
+
+def main() -> None:
+    """Run until the producer, whose process id is the argument, is gone."""
+    _die_with(int(sys.argv[1]))
+    out = os.dup(OUT)
+    os.dup2(ERR, OUT)  # whatever prints must not end up between the frames
+    reader, data, start = Reader(of_process=False), b"", None
+    while start is None:
+        data = os.read(IN, READ_BYTES)
+        if not data:
+            return
+        frames = list(reader.frames(data))
+        start = next((frame for frame in frames if isinstance(frame, Start)), None)
+    _limit(start.memory_bytes)
+    threading.stack_size(STACK_BYTES)
+    process = Process(start, out)
+
+    def fatal(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> NoReturn:
+        del trace
+        process.end("memory" if issubclass(kind, MemoryError) else "defect", f"{kind.__name__}: {error}")
+
+    sys.excepthook = fatal
+    threading.excepthook = lambda args: fatal(args.exc_type, args.exc_value, args.exc_traceback)
+    process.serve(reader, b"")
+
+
+def _limit(memory_bytes: int) -> None:
+    """Bound the address space, and be the first to go when the machine has no memory left.
+
+    Where a sandbox forbids to set limits, the producer's own watch over the process's memory is all there is.
+    """
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when the producer ends, even while it is stopped and can't see it."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)

@@ -1,0 +1,68 @@
+"""QEMU's own word on how its migrations stand, for those who allow it.
+
+Libvirt tells a read-only client that a migration has completed, and nothing when it has not: a cancelled and a failed one look the
+same. QEMU's ``MIGRATION`` event tells them apart, but libvirt hands it on only to a connection that may write. Nothing is ever
+written on this one; it listens. Source: libvirt-qemu's ``virConnectDomainQemuMonitorEventRegister``, QEMU's ``MigrationStatus``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+import libvirt
+
+from virtflow.producer.hypervisor.mailbox import Happened, Inbox
+from virtflow.schemas.jobs import Kind
+
+EVENT: Final = "MIGRATION"
+STATUS_LENGTH: Final = 32
+
+_LOGGER: Final = logging.getLogger(__name__)
+
+
+class QemuStatus:
+    """The listening connection beside the read-only one; opened anew with it."""
+
+    def __init__(self, uri: str, inbox: Inbox) -> None:
+        """Nothing is opened before ``listen``."""
+        self._uri = uri
+        self._inbox = inbox
+        self._connection: Any = None
+
+    def listen(self) -> None:
+        """Opens the connection and registers; where that is not allowed it is said, and all else goes on."""
+        self.close()
+        try:
+            import libvirt_qemu
+
+            self._connection = libvirt.open(self._uri)
+            libvirt_qemu.qemuMonitorEventRegister(self._connection, None, EVENT, self._put, None, 0)
+        except (libvirt.libvirtError, ImportError) as error:
+            _LOGGER.warning(
+                "QEMU's migration status can't be listened to: %s; a migration that fails or is cancelled is shown as incomplete", error
+            )
+            self.close()
+
+    def close(self) -> None:
+        """Lets go of the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(libvirt.libvirtError):
+                connection.close()
+
+    def _put(self, *arguments: Any) -> None:  # noqa: ANN401, the binding has no types
+        """The callback: connection, domain, event, seconds, microseconds, details as JSON, opaque."""
+        _, domain, _, seconds, micros, details, _ = arguments
+        at = seconds + micros / 1e6 if seconds >= 0 and micros >= 0 else time.time()
+        self._inbox.put(Happened(domain.UUIDString(), domain.name(), Kind.STATUS.value, (status_of(details),), at))
+
+
+def status_of(details: str | None) -> str:
+    """The status in the event's details; "" where there is none."""
+    with suppress(json.JSONDecodeError, AttributeError, TypeError):
+        return str(json.loads(details or "{}").get("status", ""))[:STATUS_LENGTH]
+    return ""

@@ -1,0 +1,1 @@
+"""Records to Kafka: split, queued, journaled, sent."""

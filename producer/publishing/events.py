@@ -1,0 +1,277 @@
+"""Events to Kafka: journal first, then the broker, and out of the journal when the broker has them.
+
+One thread does all of it, so that neither libvirt's event loop nor the sampling ever waits for a disk or a broker. Events go out in
+the order of their numbers, journal first; a bounded window of them is with the client at a time, the rest waits on disk. Polls of
+running jobs are not worth a journal: while the broker is away the newest one of each VM is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from virtflow.producer.hypervisor.mailbox import Happened
+from virtflow.producer.publishing.journal import Entry, Journal
+from virtflow.producer.records.node_health import Outgoing, added
+from virtflow.producer.records.vm_event import counted_as, vm_event
+from virtflow.runtime.kafka import event_producer_settings, topic_name
+from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer
+from virtflow.runtime.settings import Settings
+from virtflow.schemas.avro.encoder import Encoder
+from virtflow.schemas.jobs import Kind
+from virtflow.schemas.records import NodeSnapshot, VmEvent
+from virtflow.schemas.topics import EVENTS
+
+WINDOW: Final = 500
+"""Events that are with the client at a time."""
+MEMORY_EVENTS: Final = 10_000
+"""Events that wait in memory for the disk, or for the broker where the disk takes none."""
+POLL_SECONDS: Final = 0.05
+IDLE_SECONDS: Final = 600.0
+"""How long the sending thread waits for something to send, which wakes it, before it lets go of its client: three threads that look after
+a connection nobody uses cost a calm host as much as a tenth of its rounds. Not sooner: brokers remember every new client for a day."""
+GRACE_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = 1.0
+SYNC_SECONDS: Final = 1.0
+LOST: Final = "event_lost"
+REFUSED: Final = "event_refused"
+
+_LOGGER: Final = logging.getLogger(__name__)
+_NEVER: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE, KafkaError.INVALID_RECORD})
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """What waits in the sending thread, and what its journal had to pass by."""
+
+    events: int = 0
+    journal_bytes: int = 0
+    drops: dict[str, int] = field(default_factory=dict)
+
+
+class EventPublisher:
+    """The way of one node's events; ``offer`` may be called from one thread and never waits."""
+
+    def __init__(
+        self, settings: Settings, node: str, make: Callable[[dict[str, Any]], Any] = Producer, codec: Encoder | None = None
+    ) -> None:
+        """``node`` is its name in the records; ``make`` builds the client from librdkafka's settings, no broker needs to be there.
+
+        ``codec`` may know a registry's ids.
+        """
+        self._config = event_producer_settings(settings)
+        self._topic = topic_name(settings, EVENTS)
+        self._make = make
+        self._client: Any = None
+        self._journal = Journal(Path(settings.producer.journal_folder), settings.producer.journal_bytes)
+        self._sync = settings.producer.journal_sync
+        self._synced = time.monotonic()
+        self._codec = codec or Encoder()
+        self._node = node
+        self._boot_id = os.urandom(8).hex()
+        self._sequence = 0
+        self._taken: Counter[str] = Counter()
+        self._drops: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        self._offered: deque[VmEvent] = deque()
+        self._until: float | None = None
+        self._ready: deque[Entry] = deque()
+        self._polls: dict[bytes, Entry] = {}
+        self._window: dict[int, Entry] = {}
+        self._failed: list[Entry] = []
+        self._number = 0
+        self._waiting = _Waiting()
+        self._thread = threading.Thread(target=self._run, name="events", daemon=True)
+        self._thread.start()
+
+    # -- the sampling thread
+
+    def offer(self, happened: Happened) -> None:
+        """Number the event and hand it to the sending thread; beyond a bound the newest is dropped, counted."""
+        event = vm_event(happened, self._node, self._boot_id, self._sequence)
+        self._sequence += 1
+        with self._changed:
+            self._taken[counted_as(event)] += 1
+            if len(self._offered) >= MEMORY_EVENTS:
+                self._drops[LOST] += 1
+                return
+            self._offered.append(event)
+            self._changed.notify()
+
+    def outgoing(self) -> Outgoing:
+        """What was taken, what was lost and what waits, as of now."""
+        with self._changed:
+            waiting = self._waiting
+            events = waiting.events + len(self._offered)
+            return Outgoing(0, added(self._drops, waiting.drops), dict(self._taken), events, waiting.journal_bytes)
+
+    def close(self, seconds: float) -> int:
+        """Send what is there for at most ``seconds``; how many events are left, in the journal for the next run."""
+        with self._changed:
+            self._until = time.monotonic() + seconds
+            self._changed.notify()
+        self._thread.join(seconds + GRACE_SECONDS)
+        return self.outgoing().journal_events
+
+    # -- the sending thread
+
+    def _run(self) -> None:
+        self._journal.open()
+        # What an earlier run left goes first, a segment at a time; what happens meanwhile is only written down.
+        replay = self._journal.left_behind()
+        while not self._over():
+            if not self._ready and not self._window:
+                self._ready.extend(next(replay, []))
+            fresh = self._take()
+            for event in fresh:
+                self._keep(event)
+            self._bring_to_disk(written=bool(fresh))
+            self._send()
+            if self._client is not None:
+                self._client.poll(POLL_SECONDS if self._window and not fresh else 0)
+            self._settle()
+            self._tell()
+        if self._client is not None:
+            self._client.purge()
+            self._client.poll(0)
+        self._journal.close()
+        self._tell()
+
+    def _over(self) -> bool:
+        with self._changed:
+            if self._until is None:
+                return False
+            waits = self._offered or self._ready or self._window or self._failed
+            return time.monotonic() >= self._until or not waits
+
+    def _take(self) -> list[VmEvent]:
+        with self._changed:
+            waits = self._offered or self._window or self._ready or self._polls or self._until is not None
+            unused = not waits and not self._changed.wait(IDLE_SECONDS) and not self._offered
+            fresh = list(self._offered)
+            self._offered.clear()
+        if unused:  # without the lock: the client's end waits for its threads, and the sampling must not
+            self._client = None
+        return fresh
+
+    def _keep(self, event: VmEvent) -> None:
+        """Into the journal; where that takes none, memory has to do."""
+        key, message = event.uuid.encode(), self._codec.encode(event)
+        if event.kind == Kind.JOB:
+            self._polls[key] = Entry(0, key, message)
+            return
+        poll = self._polls.pop(key, None)
+        if poll is not None:
+            self._ready.append(poll)  # what is told next must not overtake it
+        entry = self._journal.append(key, message) or Entry(0, key, message)
+        if len(self._ready) >= MEMORY_EVENTS and entry.segment == 0:
+            self._drop(LOST)
+            return
+        self._ready.append(entry)
+
+    def _bring_to_disk(self, *, written: bool) -> None:
+        now = time.monotonic()
+        if (self._sync == "always" and written) or (self._sync == "second" and now - self._synced >= SYNC_SECONDS):
+            self._journal.sync()
+            self._synced = now
+
+    def _send(self) -> None:
+        if self._failed:
+            return
+        if not self._ready:
+            self._ready.extend(self._polls.values())
+            self._polls.clear()
+        while self._ready and len(self._window) < WINDOW:
+            entry = self._ready[0]
+            number = self._number = self._number + 1
+            try:
+                if self._client is None:
+                    self._client = self._make(self._config)
+                self._client.produce(
+                    self._topic, key=entry.key, value=entry.message, on_delivery=lambda error, _, n=number: self._delivered(error, n)
+                )
+            except BufferError:
+                return
+            except KafkaException as error:
+                self._note(error.args[0])
+                self._ready.popleft()
+                self._refuse(entry, error.args[0])
+                return
+            self._ready.popleft()
+            self._window[number] = entry
+
+    def _delivered(self, error: KafkaError | None, number: int) -> None:
+        """A delivery report: in this thread, from ``poll``."""
+        entry = self._window.pop(number)
+        if error is None:
+            self._journal.delivered(entry)
+        else:
+            self._note(error)
+            self._refuse(entry, error)
+
+    def _refuse(self, entry: Entry, error: KafkaError) -> None:
+        """What the broker will never take is dropped, anything else is sent again."""
+        if error.code() in _NEVER:
+            self._drop(REFUSED)
+            self._journal.delivered(entry)
+        else:
+            self._failed.append(entry)
+
+    def _settle(self) -> None:
+        """Once all reports are in, what failed is sent again, before what came after it."""
+        if not self._failed or self._window:
+            return
+        self._ready.extendleft(reversed(self._failed))
+        self._failed.clear()
+        with self._changed:
+            if self._until is None:
+                self._changed.wait(RETRY_SECONDS)
+
+    def _note(self, error: KafkaError) -> None:
+        _LOGGER.warning("topic %s does not take events: %s; they wait in %s", self._topic, error.str(), self._journal.folder)
+        if error.fatal():
+            self._client = self._make(self._config)
+
+    def _drop(self, reason: str) -> None:
+        with self._changed:
+            self._drops[reason] += 1
+
+    def _tell(self) -> None:
+        events = len(self._ready) + len(self._window) + len(self._failed)
+        waiting = _Waiting(events, self._journal.size_bytes, dict(self._journal.problems))
+        with self._changed:
+            self._waiting = waiting
+
+
+class Snapshots(Protocol):
+    """Where the rounds go."""
+
+    def offer(self, snapshot: NodeSnapshot) -> None:
+        """Take a round's snapshot; never waits."""
+
+    def outgoing(self) -> Outgoing:
+        """What waits, and what had to be dropped since the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class WithEvents:
+    """A sink for rounds whose health tells of the events as well."""
+
+    snapshots: Snapshots
+    events: EventPublisher
+
+    def offer(self, snapshot: NodeSnapshot) -> None:
+        """Hand the round on."""
+        self.snapshots.offer(snapshot)
+
+    def outgoing(self) -> Outgoing:
+        """Both sides' in one."""
+        rounds, events = self.snapshots.outgoing(), self.events.outgoing()
+        return replace(events, spooled_rounds=rounds.spooled_rounds, drops=added(rounds.drops, events.drops))

@@ -1,0 +1,183 @@
+"""A node's snapshots to Kafka: a ring of the newest rounds in front of one round in flight.
+
+librdkafka's own queue rejects the newest when it is full; a monitoring pipeline wants the newest. So the ring is ours: when the
+broker is away the oldest rounds fall out, each counted. One round is in flight at a time, which keeps the order over every retry;
+its messages have arrived when their delivery reports say so, and not before.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from virtflow.producer.publishing.split import messages
+from virtflow.producer.records.node_health import Outgoing
+from virtflow.runtime.kafka import snapshot_producer_settings, topic_name
+from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer
+from virtflow.runtime.settings import Settings
+from virtflow.schemas.avro.encoder import Encoder
+from virtflow.schemas.records import NodeSnapshot
+from virtflow.schemas.topics import SNAPSHOTS
+
+POLL_SECONDS: Final = 0.1
+IDLE_SECONDS: Final = 2.0
+"""How long the sending thread waits for a round before it lets the client say what it has to; a round wakes it."""
+GRACE_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = 1.0
+
+_LOGGER: Final = logging.getLogger(__name__)
+
+_TOPIC_MISSING: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})  # noqa: SLF001, librdkafka's local codes
+_REFUSED: Final = frozenset(
+    {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.POLICY_VIOLATION, KafkaError.INVALID_RECORD}
+)
+_NEVER: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
+
+
+@dataclass(slots=True, eq=False)
+class _Round:
+    """The messages of a round that have not arrived yet, by their part; ``open`` counts missing delivery reports."""
+
+    messages: dict[int, bytes]
+    open: int = 0
+    errors: list[KafkaError] = field(default_factory=list)
+
+
+class Publisher:
+    """The sink of a producer: takes snapshots without waiting, sends them from a thread of its own."""
+
+    def __init__(self, settings: Settings, make: Callable[[dict[str, Any]], Any] = Producer, codec: Encoder | None = None) -> None:
+        """``make`` builds the client from librdkafka's settings; no broker needs to be there. ``codec`` may know a registry's ids."""
+        self._config = snapshot_producer_settings(settings)
+        self._config.setdefault("topic.metadata.propagation.max.ms", max(500, self._config["message.timeout.ms"] // 2))
+        self._make = make
+        self._topic = topic_name(settings, SNAPSHOTS)
+        self._brokers = settings.kafka.bootstrap_servers
+        self._size = settings.producer.ring_rounds
+        self._codec = codec or Encoder()
+        self._changed = threading.Condition()
+        self._ring: deque[tuple[str, _Round]] = deque()
+        self._current: tuple[str, _Round] | None = None
+        self._drops: Counter[str] = Counter()
+        self._trouble = ""
+        self._until: float | None = None
+        self._producer = make(self._config)
+        self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
+        self._thread.start()
+
+    # -- the sampling thread
+
+    def offer(self, snapshot: NodeSnapshot) -> None:
+        """Encode the round and put it into the ring; the oldest falls out when it is full."""
+        encoded = messages(snapshot, self._codec.encode)
+        with self._changed:
+            if len(self._ring) >= self._size:
+                self._ring.popleft()
+                self._drop()
+            self._ring.append((snapshot.node, _Round(dict(enumerate(encoded)))))
+            self._changed.notify()
+
+    def outgoing(self) -> Outgoing:
+        """Rounds that wait, and what was dropped, by reason."""
+        with self._changed:
+            return Outgoing(len(self._ring) + (self._current is not None), dict(self._drops))
+
+    def close(self, seconds: float) -> int:
+        """Send what is there for at most ``seconds``; how many rounds were left behind."""
+        with self._changed:
+            self._until = time.monotonic() + seconds
+            self._changed.notify()
+        self._thread.join(seconds + GRACE_SECONDS)
+        with self._changed:
+            return len(self._ring) + (self._current is not None)
+
+    # -- the sending thread
+
+    def _run(self) -> None:
+        while self._awaited():
+            if self._current is not None and self._current[1].open == 0:
+                self._send(*self._current)
+            self._producer.poll(POLL_SECONDS if self._current is not None else 0)
+            if self._current is not None and self._current[1].open == 0:
+                self._settle(*self._current)
+
+    def _awaited(self) -> bool:
+        """Waits for a round to send and takes it; False when it is time to end."""
+        with self._changed:
+            if self._current is None and not self._ring and self._until is None:
+                self._changed.wait(IDLE_SECONDS)
+            if self._until is not None and (time.monotonic() >= self._until or not (self._current or self._ring)):
+                return False
+            if self._current is None and self._ring:
+                self._current = self._ring.popleft()
+            return True
+
+    def _send(self, node: str, sending: _Round) -> None:
+        def delivered(error: KafkaError | None, part: int) -> None:
+            sending.open -= 1
+            if error is None:
+                sending.messages.pop(part, None)
+            else:
+                sending.errors.append(error)
+
+        for part, message in list(sending.messages.items()):
+            try:
+                self._producer.produce(
+                    self._topic, key=node, value=message, on_delivery=lambda error, _message, part=part: delivered(error, part)
+                )
+            except KafkaException as error:
+                sending.errors.append(error.args[0])
+            except BufferError:  # librdkafka's queue is full of this round: the rest follows when there is room
+                break
+            else:
+                sending.open += 1
+
+    def _settle(self, node: str, sent: _Round) -> None:
+        """All delivery reports are in: the round is done, or what failed of it is tried again, unless newer rounds need its place."""
+        errors, sent.errors = sent.errors, []
+        if errors:
+            self._note(errors[0])
+            if errors[0].code() in _NEVER:
+                sent.messages.clear()
+                self._count()
+        else:
+            self._trouble = ""
+        with self._changed:
+            if sent.messages and len(self._ring) >= self._size:
+                self._drop()
+            elif sent.messages:
+                self._ring.appendleft((node, sent))
+            self._current = None
+            if errors and self._until is None:
+                self._changed.wait_for(lambda: self._until is not None, RETRY_SECONDS)
+
+    def _count(self) -> None:
+        with self._changed:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Count a dropped round by what kept it from the broker."""
+        self._drops[self._trouble or "ring_full"] += 1
+
+    def _note(self, error: KafkaError) -> None:
+        """Say what is wrong and how to mend it; the log lets each problem through once a minute."""
+        code = error.code()
+        if code in _TOPIC_MISSING:
+            self._trouble = "topic_missing"
+            _LOGGER.error("topic %s is not there: run `virtflow topics create`; rounds wait meanwhile", self._topic)
+        elif code in _REFUSED:
+            self._trouble = "refused"
+            _LOGGER.error("broker %s refuses messages for topic %s: %s", self._brokers, self._topic, error.str())
+        elif code in _NEVER:
+            self._trouble = "too_large"
+            _LOGGER.error("broker %s takes no message that large in topic %s: %s", self._brokers, self._topic, error.str())
+        else:
+            self._trouble = "broker_unreachable"
+            _LOGGER.warning("broker %s does not take rounds: %s; the newest %d are kept", self._brokers, error.str(), self._size)
+        if error.fatal():
+            self._producer = self._make(self._config)

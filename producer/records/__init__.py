@@ -1,0 +1,1 @@
+"""Pure: from libvirt's answers to the fields of records."""

@@ -1,0 +1,165 @@
+"""The node's own health as of a round: pure, but for the two numbers of the process that ``/proc`` knows."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from virtflow.schemas.catalogue.types import ABSENT_LONG
+from virtflow.schemas.records import NodeHealth, VmSnapshot
+from virtflow.schemas.states import state_word
+
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+STATM_BYTES: Final = 256
+MILLION: Final = 1_000_000
+THOUSAND: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Calls lost in VMs that do not answer, their cap, and what became of the VMs; outcomes count since the producer started."""
+
+    captured_calls: int = 0
+    cap: int = 0
+    vms_skipped: int = 0
+    vms_not_probed: int = 0
+    probes: Mapping[str, int] = field(default_factory=dict)
+    calls: Mapping[str, int] = field(default_factory=dict)
+    elsewhere: int = 0
+    """Of the captured calls, those of the process that asks the guests' agents."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestHealth:
+    """How the process that asks the guests' agents is doing; all absent where there is none. Outcomes count since the producer started."""
+
+    up: int = ABSENT_LONG
+    calls: Mapping[str, int] = field(default_factory=dict)
+    in_flight: int = ABSENT_LONG
+    lost: int = ABSENT_LONG
+    vms: Mapping[str, int] = field(default_factory=dict)
+    cut: int = ABSENT_LONG
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    periods_set: int = ABSENT_LONG
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the producer has counted since it started, and the newest durations by tier."""
+
+    rounds: int = 0
+    rounds_late: int = 0
+    rounds_skipped: int = 0
+    reconnects: int = 0
+    unknown_fields: int = 0
+    drops: Mapping[str, int] = field(default_factory=dict)
+    sampling_seconds: dict[str, float] = field(default_factory=dict)
+    lost: Lost = field(default_factory=Lost)
+    jobs: int = 0
+    job_polls: Mapping[str, int] = field(default_factory=dict)
+    guest: GuestHealth = field(default_factory=GuestHealth)
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The versions on the node in words; "" where libvirt has not told."""
+
+    own: str
+    libvirt: str = ""
+    hypervisor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What the way out knows: rounds that wait, what it had to drop, by reason, events taken, by kind, and the events' journal."""
+
+    spooled_rounds: int = 0
+    drops: Mapping[str, int] = field(default_factory=dict)
+    events: Mapping[str, int] = field(default_factory=dict)
+    journal_events: int = ABSENT_LONG
+    journal_bytes: int = ABSENT_LONG
+
+
+def node_health(up: bool, vms: Iterable[VmSnapshot], counts: Counts, versions: Versions, outgoing: Outgoing) -> NodeHealth:  # noqa: FBT001, up is the field's name
+    """The health record; ``up`` says whether libvirt answered in this round."""
+    states = Counter(state_word(vm.state_state) for vm in vms if vm.state_state != ABSENT_LONG)
+    return NodeHealth(
+        up=int(up),
+        vms=dict(states),
+        sampling_seconds=dict(counts.sampling_seconds),
+        rounds_total=counts.rounds,
+        rounds_late_total=counts.rounds_late,
+        rounds_skipped_total=counts.rounds_skipped,
+        reconnects_total=counts.reconnects,
+        unknown_fields_total=counts.unknown_fields,
+        drops_total=added(counts.drops, outgoing.drops),
+        spooled_rounds=outgoing.spooled_rounds,
+        captured_calls=counts.lost.captured_calls,
+        captured_calls_cap=counts.lost.cap,
+        vms_skipped=counts.lost.vms_skipped,
+        vms_not_probed=counts.lost.vms_not_probed,
+        probes_total=dict(counts.lost.probes),
+        monitor_calls_total=dict(counts.lost.calls),
+        guest_process_up=counts.guest.up,
+        guest_process_restarts_total=dict(counts.guest.restarts),
+        guest_calls_total=dict(counts.guest.calls),
+        guest_calls_in_flight=counts.guest.in_flight,
+        guest_calls_lost=counts.guest.lost,
+        guest_vms=dict(counts.guest.vms),
+        guest_values_cut_total=counts.guest.cut,
+        guest_balloon_periods_set_total=counts.guest.periods_set,
+        events_total=dict(outgoing.events),
+        journal_events=outgoing.journal_events,
+        journal_bytes=outgoing.journal_bytes,
+        jobs=counts.jobs,
+        job_polls_total=dict(counts.job_polls),
+        cpu_seconds_total=time.process_time(),
+        resident_memory_bytes=own_resident_bytes(),
+        version=versions.own,
+        libvirt_version=versions.libvirt,
+        hypervisor_version=versions.hypervisor,
+    )
+
+
+def added(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    """Two counts in one; nearly always one of them is empty."""
+    if not (counts and more):
+        return dict(counts or more)
+    return {key: counts.get(key, 0) + more.get(key, 0) for key in (*counts, *more)}
+
+
+def version_words(number: int) -> str:
+    """The words for libvirt's version number: 9000000 is 9.0.0."""
+    return f"{number // MILLION}.{number % MILLION // THOUSAND}.{number % THOUSAND}"
+
+
+def resident_bytes(process: int) -> int:
+    """How much memory a process takes; absent where that can't be read, or it is gone."""
+    try:
+        return _resident(Path(f"/proc/{process}/statm").read_bytes())
+    except (OSError, IndexError, ValueError):
+        return ABSENT_LONG
+
+
+def own_resident_bytes() -> int:
+    """How much memory this process takes; absent where that can't be read."""
+    try:
+        return _resident(os.pread(_own_statm(), STATM_BYTES, 0))
+    except (OSError, IndexError, ValueError):
+        return ABSENT_LONG
+
+
+def _resident(statm: bytes) -> int:
+    return int(statm.split()[1]) * PAGE_BYTES
+
+
+@cache
+def _own_statm() -> int:
+    """The file, opened once: to open it anew each time would cost a calm round a twentieth."""
+    return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)

@@ -1,0 +1,1 @@
+"""Synthetic hypervisors that publish real snapshots and events."""

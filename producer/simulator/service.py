@@ -1,0 +1,213 @@
+"""``virtflow simulate``: many hypervisors that do not exist send real snapshots, the same way a producer's go.
+
+What the VMs do is a pure function of the seed and the time (``simulate_fleet``); from libvirt's statistics on it is the
+producer's own code: clean, snapshot, split, encode, publish. Each node has its own moment within the interval, so that the load
+is even.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from virtflow.producer.publishing.split import messages
+from virtflow.producer.records.node_health import Counts, Outgoing, Versions, node_health
+from virtflow.producer.records.vm_event import vm_event
+from virtflow.producer.records.vm_snapshot import Reading, Tally, vm_snapshot
+from virtflow.producer.simulator.agent import guest_at
+from virtflow.producer.simulator.fleet import SimulatedVm, vms_at
+from virtflow.producer.simulator.migrations import Traveller, happenings, travellers, travellers_at
+from virtflow.runtime.kafka import snapshot_producer_settings, topic_name
+from virtflow.runtime.lifecycle import Stop
+from virtflow.runtime.registry import SchemaIds
+from virtflow.runtime.settings import Settings
+from virtflow.runtime.version import version
+from virtflow.schemas.avro.encoder import Encoder
+from virtflow.schemas.records import NodeSnapshot, VmInventory
+from virtflow.schemas.topics import EVENTS, SNAPSHOTS
+
+_LOG: Final = logging.getLogger("virtflow.simulate")
+
+
+class Fleet(Struct, frozen=True):
+    """What is simulated: nodes, VM slots on each, the interval in seconds, how often an inventory is sent again, the seed, VMs that move.
+
+    ``guests``: their guests' agents are asked.
+    """
+
+    nodes: int
+    vms: int
+    interval_seconds: float
+    inventory_seconds: float
+    seed: int
+    migrations: int = 0
+    guests: bool = False
+
+    def travellers(self) -> tuple[Traveller, ...]:
+        """The VMs that move from node to node."""
+        return travellers(self.seed, tuple(self.node(index) for index in range(self.nodes)), self.migrations)
+
+    def node(self, index: int) -> str:
+        """The name of a node."""
+        return f"sim-{self.seed}-{index:0{len(str(self.nodes))}d}"
+
+    def due(self, began: float) -> Iterator[tuple[int, int, float]]:
+        """Every round of every node from ``began`` on, in time's order and without end: node, sequence, when it is due."""
+        sequence = 0
+        while True:
+            for index in range(self.nodes):
+                yield index, sequence, began + (sequence + index / self.nodes) * self.interval_seconds
+            sequence += 1
+
+
+class SimulatedNode:
+    """One hypervisor: turns its VMs at a time into the round a producer would send."""
+
+    def __init__(self, fleet: Fleet, name: str, boot_id: str) -> None:
+        """``boot_id`` is this run's, as a producer's is."""
+        self._fleet = fleet
+        self._name = name
+        self._boot_id = boot_id
+        self._counts = Counts()
+        self._tally = Tally()
+        self._inventory_sent: dict[str, float] = {}
+        self._travellers = fleet.travellers()
+
+    def round_at(self, sequence: int, seconds: float) -> NodeSnapshot:
+        """The round of ``sequence``, collected at ``seconds`` (Unix time)."""
+        vms = vms_at(self._fleet.seed, self._name, self._fleet.vms, seconds)
+        vms += travellers_at(self._fleet.seed, self._travellers, self._name, seconds)
+        snapshots = [vm_snapshot(Reading(vm.uuid, vm.name, vm.stats, seconds), self._tally, self._inventory(vm, seconds)) for vm in vms]
+        if self._fleet.guests:
+            snapshots = [replace(one, guest=[guest_at(vm, seconds)]) for one, vm in zip(snapshots, vms, strict=True)]
+        self._inventory_sent = {vm.uuid: self._inventory_sent[vm.uuid] for vm in vms}
+        self._counts.rounds = sequence + 1
+        self._counts.unknown_fields = self._tally.unknown_fields
+        self._counts.sampling_seconds = {"safe": 0.002 * len(vms), "monitor": 0.01 * len(vms)}
+        return NodeSnapshot(
+            node=self._name,
+            boot_id=self._boot_id,
+            sequence=sequence,
+            collected=seconds,
+            interval=self._fleet.interval_seconds,
+            health=node_health(True, snapshots, self._counts, Versions(version(), "simulated", "simulated"), Outgoing()),  # noqa: FBT003, up
+            vms=snapshots,
+        )
+
+    def _inventory(self, vm: SimulatedVm, seconds: float) -> VmInventory | None:
+        """The VM's inventory when it is new or due again."""
+        if seconds - self._inventory_sent.get(vm.uuid, -math.inf) < self._fleet.inventory_seconds:
+            return None
+        self._inventory_sent[vm.uuid] = seconds
+        return vm.inventory
+
+
+class _Out:
+    """The way to the broker; what it can't take is counted and dropped, as a producer drops what is too old."""
+
+    def __init__(self, settings: Settings) -> None:
+        from confluent_kafka import Producer
+
+        self._producer = Producer(snapshot_producer_settings(settings))
+        self._topic = topic_name(settings, SNAPSHOTS)
+        self._events = topic_name(settings, EVENTS)
+        self.sent = 0
+        self.dropped = 0
+
+    def send(self, node: str, message: bytes) -> None:
+        self._send(self._topic, node, message)
+
+    def send_event(self, uuid: str, message: bytes) -> None:
+        self._send(self._events, uuid, message)
+
+    def _send(self, topic: str, key: str, message: bytes) -> None:
+        try:
+            self._producer.produce(topic, message, key, on_delivery=self._report)
+            self.sent += 1
+        except BufferError:
+            self.dropped += 1
+
+    def serve(self, seconds: float) -> None:
+        """Reads delivery reports for so long."""
+        self._producer.poll(seconds)
+
+    def close(self) -> None:
+        """Gives what is queued a few seconds."""
+        self._producer.flush(FLUSH_SECONDS)
+
+    def _report(self, error: object, message: object) -> None:
+        del message
+        if error is not None:
+            self.dropped += 1
+            _LOG.warning("a round was not delivered: %s", error)
+
+
+FLUSH_SECONDS: Final = 5.0
+TELL_SECONDS: Final = 30.0
+
+
+def run(settings: Settings, stop: Stop) -> None:
+    """Simulates until ``stop`` is set; rounds that are late are skipped, never stacked."""
+    wanted = settings.simulate
+    producer = settings.producer
+    fleet = Fleet(
+        wanted.nodes, wanted.vms, producer.interval_seconds, producer.inventory_seconds, wanted.seed, wanted.migrations, wanted.guests
+    )
+    ids = SchemaIds(settings.registry)
+    ids.start()
+    out = _Out(settings)
+    _LOG.info("%d nodes with %d VMs each, every %g s, seed %d", fleet.nodes, fleet.vms, fleet.interval_seconds, fleet.seed)
+    try:
+        _simulate(fleet, Encoder(ids.ids), out, stop)
+    finally:
+        out.close()
+        ids.stop()
+        _LOG.info("%d messages sent, %d dropped", out.sent, out.dropped)
+
+
+class _Events:
+    """What happens to the VMs that move, sent as it happens; numbered for each node, as a producer numbers them."""
+
+    def __init__(self, fleet: Fleet, boot_id: str, began: float) -> None:
+        self._seed = fleet.seed
+        self._travellers = fleet.travellers()
+        self._boot_id = boot_id
+        self._told = began
+        self._sequences: Counter[str] = Counter()
+
+    def send(self, now: float, codec: Encoder, out: _Out) -> None:
+        """Sends what happened since the last time."""
+        for node, happened in happenings(self._seed, self._travellers, self._told, now):
+            out.send_event(happened.uuid, codec.encode(vm_event(happened, node, self._boot_id, self._sequences[node])))
+            self._sequences[node] += 1
+        self._told = now
+
+
+def _simulate(fleet: Fleet, codec: Encoder, out: _Out, stop: Stop) -> None:
+    boot_id = os.urandom(8).hex()
+    nodes = [SimulatedNode(fleet, fleet.node(index), boot_id) for index in range(fleet.nodes)]
+    began = time.time()
+    told, skipped = began, 0
+    events = _Events(fleet, boot_id, began)
+    for index, sequence, due in fleet.due(began):
+        while (ahead := due - time.time()) > 0 and not stop.is_set():
+            out.serve(min(ahead, 0.1))
+            events.send(time.time(), codec, out)
+        if stop.is_set():
+            return
+        if ahead < -fleet.interval_seconds:
+            skipped += 1
+        else:
+            for message in messages(nodes[index].round_at(sequence, due), codec.encode):
+                out.send(fleet.node(index), message)
+        if due - told >= TELL_SECONDS:
+            told = due
+            _LOG.info("%d messages sent, %d dropped, %d rounds skipped", out.sent, out.dropped, skipped)

@@ -1,0 +1,1 @@
+"""Avro: schemas from record types, bytes from records and back."""
