@@ -132,10 +132,10 @@ def _row(node: Node, guests: list[Guest], collector: Collector, stuck: int, fold
         node.freeze(guest)
     watched = _watch(address, collector, healthy, seconds)
     _kill(process)
-    left = node.captured_calls()
+    left = node.hung_calls()
     for guest in guests[:stuck]:
         node.thaw(guest)
-    await_true(lambda: node.captured_calls() == 0, FREE_SECONDS, "libvirtd's workers are free again")
+    await_true(lambda: node.hung_calls() == 0, FREE_SECONDS, "libvirtd's workers are free again")
     ages = sorted(watched.ages)
     return {
         "collector": collector.name,
@@ -144,7 +144,7 @@ def _row(node: Node, guests: list[Guest], collector: Collector, stuck: int, fold
         "age_p99_seconds": ages[min(len(ages) - 1, round(0.99 * len(ages)))],
         "scrape_median_seconds": statistics.median(watched.scrapes),
         "scrape_longest_seconds": max(watched.scrapes),
-        "captured_calls_left": left,
+        "hung_calls_left": left,
     }
 
 
@@ -207,7 +207,7 @@ def section(stuck: dict[str, Any]) -> list[str]:
                     f"{row['age_p99_seconds']:.1f} s",
                     f"{row['scrape_median_seconds']:.2f} s",
                     f"{row['scrape_longest_seconds']:.2f} s",
-                    str(row["captured_calls_left"]),
+                    str(row["hung_calls_left"]),
                 )
                 for row in stuck["rows"]
             ],

@@ -78,7 +78,7 @@ class Maker:
         counts.lost = found.lost
         counts.jobs, counts.job_polls = found.jobs, found.job_polls
         if self.guests is not None:
-            self.guests.host_lost(found.lost.captured_calls - found.lost.elsewhere)
+            self.guests.host_lost(found.lost.hung_calls - found.lost.elsewhere)
             counts.guest = self.guests.health()
         snapshot = NodeSnapshot(
             node=node_name(self.settings, found.node),

@@ -52,7 +52,7 @@ class Producer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     inventory_seconds: Annotated[Seconds, _row("How often the inventory of an unchanged VM is read and sent again.", ge=10, le=86400)] = (
         300.0
     )
-    captive_calls: Annotated[
+    hung_calls_max: Annotated[
         int,
         _row(
             "Calls into VMs that do not answer which may be lost at a time on this host; each holds one of libvirtd's workers (20) until its VM recovers. Above 5 other clients of libvirt suffer.",

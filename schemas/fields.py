@@ -212,8 +212,8 @@ class HealthFields(Struct, frozen=True, gc=False, kw_only=True):
     job_polls_total: dict[str, int] = field(default_factory=dict)
     cpu_seconds_total: float = _NAN
     resident_memory_bytes: int = -1
-    captured_calls: int = -1
-    captured_calls_cap: int = -1
+    hung_calls: int = -1
+    hung_calls_limit: int = -1
     vms_skipped: int = -1
     vms_not_probed: int = -1
     probes_total: dict[str, int] = field(default_factory=dict)

@@ -107,7 +107,7 @@ def _events(examined: Any) -> Iterator[Finding]:  # noqa: ANN401
 
 def _captured(examined: Any, settings: Settings) -> Iterator[Finding]:  # noqa: ANN401
     held = [vm for vm in examined.vms if vm.held]
-    cap, workers = settings.producer.captive_calls, host.daemon_limits(settings.libvirt.uri).max_workers
+    cap, workers = settings.producer.hung_calls_max, host.daemon_limits(settings.libvirt.uri).max_workers
     if not held:
         yield good("captured calls", "0", f"all of libvirtd's {workers} workers are free of them; virtflow loses {cap} at most")
         return

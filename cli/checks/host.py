@@ -54,12 +54,12 @@ def _number(text: str, key: str, default: int) -> int:
 
 def findings(settings: Settings) -> Iterator[Finding]:
     """The daemon's limits against our needs, and the clock."""
-    limits, cap = daemon_limits(settings.libvirt.uri), settings.producer.captive_calls
+    limits, cap = daemon_limits(settings.libvirt.uri), settings.producer.hung_calls_max
     told = f"{limits.max_workers} ({limits.origin}); virtflow may lose {cap} of them"
     if cap * SHARE <= limits.max_workers:
         yield good("max_workers", str(limits.max_workers), told)
     else:
-        fix = f"set max_workers to {cap * SHARE} or more, or producer.captive_calls to {max(1, limits.max_workers // SHARE)}"
+        fix = f"set max_workers to {cap * SHARE} or more, or producer.hung_calls_max to {max(1, limits.max_workers // SHARE)}"
         yield bad("max_workers", str(limits.max_workers), told, fix)
     told = f"{limits.max_client_requests} ({limits.origin}) per connection; virtflow needs {OWN_REQUESTS}"
     if limits.max_client_requests >= OWN_REQUESTS:

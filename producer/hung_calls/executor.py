@@ -62,7 +62,7 @@ def limits(settings: Producer) -> Limits:
     least, most = PATIENCE_SECONDS
     interval = settings.interval_seconds
     patience = min(most, max(least, interval * PATIENCE_RATIO))
-    return Limits(settings.captive_calls, patience, 2 * interval, max(2 * interval, settings.probe_maximum_seconds))
+    return Limits(settings.hung_calls_max, patience, 2 * interval, max(2 * interval, settings.probe_maximum_seconds))
 
 
 class Monitor:
@@ -74,10 +74,10 @@ class Monitor:
         self.captives = Captives(limits(settings), rng)
         self.seconds: float | None = None
         """How long the newest call that ended in this round took."""
-        if settings.captive_calls > WARN_ABOVE:
+        if settings.hung_calls_max > WARN_ABOVE:
             _LOGGER.warning(
-                "producer.captive_calls is %d: from 20 lost calls on libvirtd answers nobody; above %d other clients suffer",
-                settings.captive_calls,
+                "producer.hung_calls_max is %d: from 20 lost calls on libvirtd answers nobody; above %d other clients suffer",
+                settings.hung_calls_max,
                 WARN_ABOVE,
             )
         self._safe = safe

@@ -25,7 +25,7 @@ THOUSAND: Final = 1_000
 class Lost:
     """Calls lost in VMs that do not answer, their cap, and what became of the VMs; outcomes count since the producer started."""
 
-    captured_calls: int = 0
+    hung_calls: int = 0
     cap: int = 0
     vms_skipped: int = 0
     vms_not_probed: int = 0
@@ -100,8 +100,8 @@ def node_health(up: bool, vms: Iterable[VmSnapshot], counts: Counts, versions: V
         unknown_fields_total=counts.unknown_fields,
         drops_total=added(counts.drops, outgoing.drops),
         spooled_rounds=outgoing.spooled_rounds,
-        captured_calls=counts.lost.captured_calls,
-        captured_calls_cap=counts.lost.cap,
+        hung_calls=counts.lost.hung_calls,
+        hung_calls_limit=counts.lost.cap,
         vms_skipped=counts.lost.vms_skipped,
         vms_not_probed=counts.lost.vms_not_probed,
         probes_total=dict(counts.lost.probes),

@@ -56,8 +56,8 @@ def _node_health(r: NodeHealth) -> bytes:
             longs(r.job_polls_total),
             DOUBLE(r.cpu_seconds_total),
             LONG[r.resident_memory_bytes],
-            LONG[r.captured_calls],
-            LONG[r.captured_calls_cap],
+            LONG[r.hung_calls],
+            LONG[r.hung_calls_limit],
             LONG[r.vms_skipped],
             LONG[r.vms_not_probed],
             longs(r.probes_total),
@@ -463,10 +463,10 @@ WRITERS: Final[Mapping[type, Callable[[Any], bytes]]] = {
 """Each record's body without a header."""
 
 FINGERPRINTS: Final[Mapping[type, bytes]] = {
-    NodeSnapshot: bytes.fromhex("cab5f5862bfc0cbe"),
+    NodeSnapshot: bytes.fromhex("74ebdca22e4e6037"),
     VmMetrics: bytes.fromhex("c8f5fe4997b0b633"),
     VmInventory: bytes.fromhex("b2cdee9fa258a3e4"),
-    NodeStatus: bytes.fromhex("0e6917cdfeb2284a"),
+    NodeStatus: bytes.fromhex("77e721eeb27904b6"),
     VmEvent: bytes.fromhex("a8242c15c1cab52a"),
     VmMigration: bytes.fromhex("a8f173803ab674de"),
 }

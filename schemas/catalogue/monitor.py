@@ -33,11 +33,11 @@ VM_MONITOR_METRICS = (
 
 NODE_MONITOR_METRICS = (
     _node(
-        "captured_calls",
+        "hung_calls",
         _G,
         "Calls that do not come back: in VMs that do not answer, ours and an earlier run's, each holding a worker of libvirtd; and openings that hang.",
     ),
-    _node("captured_calls_cap", _G, "Calls that may be lost at a time on the node."),
+    _node("hung_calls_limit", _G, "Calls that may be lost at a time on the node."),
     _node("vms_skipped", _G, "VMs that are not asked because their QEMU does not answer."),
     _node("vms_not_probed", _G, "VMs that are not asked because no further call may be lost."),
     _node("probes_total", _C, "Attempts to ask a VM that did not answer, by outcome.", ("outcome",)),

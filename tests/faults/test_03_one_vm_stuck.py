@@ -55,5 +55,5 @@ def test_one_stuck_vm_costs_nobody_else_anything(lab: Lab, guests: list[Guest], 
     assert max(neighbours.captured) == 1
     assert_safe_groups_on_time(tap.of(node.name, begin), guests)
     assert_monitors_late_once(tap.of(node.name, begin), healthy)
-    await_true(lambda: node.captured_calls() == 0, 60.0, "no call is held any more")
+    await_true(lambda: node.hung_calls() == 0, 60.0, "no call is held any more")
     before.await_again(pid)

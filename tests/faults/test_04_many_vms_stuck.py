@@ -62,7 +62,7 @@ def node(lab: Lab, guests: list[Guest], pipeline: Pipeline) -> Iterator[Node]:
             pipeline.producers[0] = producer
             producer.start()
         tap.await_snapshot(node.name, lambda seen: with_monitor(seen) == uuids_of(guests), time.time(), HANGING_SECONDS)
-    await_true(lambda: node.captured_calls() == 0, HANGING_SECONDS, "no call is held any more")
+    await_true(lambda: node.hung_calls() == 0, HANGING_SECONDS, "no call is held any more")
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, ALERTED])
@@ -95,7 +95,7 @@ def test_the_live_vms_and_the_host_never_suffer(
     neighbours.assert_served()
     assert_safe_groups_on_time(arrivals, guests)
     assert_monitors_late_once(arrivals, healthy)
-    assert max(one.snapshot.health.captured_calls for one in arrivals) == 1, "the process table names all the others"
+    assert max(one.snapshot.health.hung_calls for one in arrivals) == 1, "the process table names all the others"
     before.await_again(pid)
 
 
@@ -115,7 +115,7 @@ def test_restarts_of_the_producer_capture_nothing_more(node: Node, guests: list[
         neighbours.await_looks(5)
     neighbours.assert_served()
     for one in tap.of(node.name):
-        assert one.snapshot.health.captured_calls <= CAP
+        assert one.snapshot.health.hung_calls <= CAP
         assert len(one.snapshot.vms) in {0, VMS}, "all VMs are in every round but those before libvirt is connected"
 
 

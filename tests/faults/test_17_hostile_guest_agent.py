@@ -113,7 +113,7 @@ def assert_calls_bounded(rounds: Sequence[Arrival]) -> None:
         health = one.snapshot.health
         assert 0 <= health.guest_calls_in_flight <= IN_FLIGHT
         assert health.guest_calls_lost <= IN_FLIGHT
-        assert health.captured_calls <= CAP
+        assert health.hung_calls <= CAP
 
 
 def assert_clean(seen: Scrape, guest: Guest) -> None:

@@ -139,8 +139,8 @@ def test_killed_twenty_times(asking: Asking, node: Node, guest: Guest) -> None:
     asking.await_up(guest)
     assert asking.guests.health().restarts == {"killed": KILLS}
     asking.assert_undisturbed(begin)
-    assert max(snapshot.health.captured_calls for snapshot in asking.snapshots) < asking.settings.producer.captive_calls
-    await_true(lambda: node.captured_calls() == 0, WAIT_SECONDS, "libvirtd's workers are free")
+    assert max(snapshot.health.hung_calls for snapshot in asking.snapshots) < asking.settings.producer.hung_calls_max
+    await_true(lambda: node.hung_calls() == 0, WAIT_SECONDS, "libvirtd's workers are free")
 
 
 def test_hung_its_data_vanish_and_another_takes_over(asking: Asking, guest: Guest) -> None:

@@ -62,12 +62,12 @@ def test_a_frozen_guest_is_stopped_and_thaws(lab: Lab, guest: Guest) -> None:
     node.freeze(guest)
     await_true(lambda: status.read_text().rsplit(")", 1)[1].split()[0] == "T", 5.0, "QEMU stops")
     assert node.domstats(guest, "state", "interface")["state.state"] == "1"
-    assert node.captured_calls() == 0
+    assert node.hung_calls() == 0
     with pytest.raises(LabError, match="no answer"):
         node.virsh("dommemstat", guest.uuid, timeout_seconds=1.0)
-    assert node.captured_calls() == 1
+    assert node.hung_calls() == 1
     node.thaw(guest)
-    await_true(lambda: node.captured_calls() == 0, 5.0, "the call comes back with the VM")
+    await_true(lambda: node.hung_calls() == 0, 5.0, "the call comes back with the VM")
     await_true(lambda: status.read_text().rsplit(")", 1)[1].split()[0] != "T", 5.0, "QEMU goes on")
 
 

@@ -30,7 +30,7 @@ class Sampling:
 
     def __init__(self, node: Node, hidden: Path | None = None) -> None:
         """Nothing runs yet."""
-        settings = Settings(libvirt=Libvirt(uri=node.socket_uri), producer=Producer(interval_seconds=INTERVAL, captive_calls=CAP))
+        settings = Settings(libvirt=Libvirt(uri=node.socket_uri), producer=Producer(interval_seconds=INTERVAL, hung_calls_max=CAP))
         self._source = Sampler(settings)
         if hidden is not None:
             self._source._monitor._processes = Processes(hidden)
@@ -106,7 +106,7 @@ def guests(node: Node, all_guests: list[Guest]) -> Iterator[list[Guest]]:
     """All VMs, none of them frozen before and after the test."""
     yield all_guests
     node.thaw(*all_guests)
-    await_true(lambda: node.captured_calls() == 0, HANGING_SECONDS, "libvirtd holds no call any more")
+    await_true(lambda: node.hung_calls() == 0, HANGING_SECONDS, "libvirtd holds no call any more")
 
 
 def test_vms_that_are_stuck_before_the_first_contact_are_not_touched(node: Node, guests: list[Guest]) -> None:
@@ -115,7 +115,7 @@ def test_vms_that_are_stuck_before_the_first_contact_are_not_touched(node: Node,
         sampling.await_flags(guests[:5], 0.0)
         sampling.await_snapshot(lambda seen: with_monitor(seen) == uuids_of(guests[5:]), "all others answer")
         sampling.await_rounds(2)
-        assert node.captured_calls() == 0
+        assert node.hung_calls() == 0
 
 
 def test_vms_that_come_and_go_stay_within_the_cap(node: Node, guests: list[Guest]) -> None:
@@ -132,7 +132,7 @@ def test_vms_that_come_and_go_stay_within_the_cap(node: Node, guests: list[Guest
                 sampling.await_rounds(1)
                 node.thaw(guest)
         assert all(len(snapshot.vms) == VMS and all(map(complete, snapshot.vms)) for snapshot in sampling.snapshots if snapshot.health.up)
-        assert max(snapshot.health.captured_calls for snapshot in sampling.snapshots) <= CAP
+        assert max(snapshot.health.hung_calls for snapshot in sampling.snapshots) <= CAP
         node.thaw(*guests)
         sampling.await_snapshot(lambda seen: not flagged(seen) and len(with_monitor(seen)) == VMS, "all VMs answer again")
 
@@ -148,7 +148,7 @@ def test_without_the_process_table_libvirt_names_them(node: Node, guests: list[G
         node.freeze(*guests[5:10])
         snapshot = sampling.await_snapshot(lambda seen: seen.health.vms_not_probed > 0, "the others are flagged as not probed")
         for seen in [snapshot, *sampling.await_rounds(4)]:
-            assert seen.health.captured_calls <= CAP - 1
+            assert seen.health.hung_calls <= CAP - 1
             assert all(map(complete, seen.vms))
             assert seen.health.vms_skipped + seen.health.vms_not_probed + sum(vm.monitor_responsive == 1 for vm in seen.vms) == VMS
         node.thaw(*guests)
@@ -162,10 +162,10 @@ def test_a_new_run_counts_what_the_one_before_left_behind(node: Node, guests: li
     with Sampling(node, hidden) as first:
         first.await_snapshot(lambda seen: len(with_monitor(seen)) == VMS, "all VMs answer")
         node.freeze(*guests[:6])
-        first.await_snapshot(lambda seen: seen.health.captured_calls > 0, "a call is lost")
+        first.await_snapshot(lambda seen: seen.health.hung_calls > 0, "a call is lost")
         for _ in range(4):
             with Sampling(node, hidden) as again:
                 snapshot = again.await_snapshot(lambda seen: len(seen.vms) == VMS, "the new run's rounds")
                 again.await_rounds(2)
-            assert snapshot.health.captured_calls >= 1
-            assert node.captured_calls() <= CAP
+            assert snapshot.health.hung_calls >= 1
+            assert node.hung_calls() <= CAP

@@ -50,7 +50,7 @@ def settle(host: StuckHost) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(MISHAPS, max_size=60), st.integers(1, 6), st.booleans(), st.booleans())
-def test_captured_calls_stay_within_the_cap(mishaps: list[tuple[str, int]], cap: int, honest: bool, visible: bool) -> None:  # noqa: FBT001
+def test_hung_calls_stay_within_the_cap(mishaps: list[tuple[str, int]], cap: int, honest: bool, visible: bool) -> None:  # noqa: FBT001
     """Whatever happens, and over restarts as long as libvirt tells who is occupied."""
     host = StuckHost(VMS, cap, honest=honest, visible=visible)
     for what, number in mishaps:

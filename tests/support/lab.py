@@ -120,7 +120,7 @@ class Node:
             return False
         return True
 
-    def captured_calls(self) -> int:
+    def hung_calls(self) -> int:
         """How many of the daemon's workers are held by calls that do not return, by its own count: those busy all through LOOK_SECONDS."""
         least = self._busy_workers()
         end = time.monotonic() + LOOK_SECONDS

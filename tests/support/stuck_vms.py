@@ -60,7 +60,7 @@ def assert_safe_groups_on_time(arrivals: Sequence[Arrival], guests: Iterable[Gue
     for snapshot in (one.snapshot for one in arrivals):
         whole = {vm.uuid for vm in snapshot.vms if vm.state_state >= 0 and vm.cpu_time >= 0 and vm.networks}
         assert uuids - whole == set(), f"round {snapshot.sequence}: tiers took {snapshot.health.sampling_seconds}"
-        assert snapshot.health.captured_calls <= CAP
+        assert snapshot.health.hung_calls <= CAP
 
 
 def assert_monitors_late_once(arrivals: Sequence[Arrival], guests: Sequence[Guest]) -> None:
@@ -161,7 +161,7 @@ class Neighbours(Watching):
         """Ask, and count."""
         self._timed(lambda: self.node.domstats(self.healthy))
         self._timed(lambda: self.node.virsh("dumpxml", self.healthy.uuid))
-        self.captured.append(self.node.captured_calls())
+        self.captured.append(self.node.hung_calls())
 
     def _timed(self, ask: Callable[[], object]) -> None:
         """A slow answer is asked for again: a busy machine is slow for a moment, captured workers make it slow until the VMs go on."""

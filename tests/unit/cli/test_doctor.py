@@ -102,5 +102,5 @@ def test_the_daemon_s_limits(tmp_path: Path, text: str, workers: int, requests: 
 
 @pytest.mark.parametrize(("cap", "ok"), [(3, True), (5, True), (6, False)])
 def test_the_cap_against_the_daemon_s_workers(cap: int, ok: bool) -> None:  # noqa: FBT001
-    settings = Settings(producer=Producer(captive_calls=cap), libvirt=Libvirt(uri="qemu+tcp://other/system"))
+    settings = Settings(producer=Producer(hung_calls_max=cap), libvirt=Libvirt(uri="qemu+tcp://other/system"))
     assert {finding.thing: finding.ok for finding in host.findings(settings)}["max_workers"] is ok
