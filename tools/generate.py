@@ -95,6 +95,14 @@ def writers() -> Iterator[tuple[Path, str]]:
     yield ROOT / "schemas" / "avro" / "writers_generated.py", _formatted("schemas/avro/writers_generated.py", writers_module())
 
 
+def normaliser() -> Iterator[tuple[Path, str]]:
+    """The functions that bring libvirt's names and units to ours."""
+    from tools.normalise_source import normalise_module
+
+    name = "processors/normalise_generated.py"
+    yield ROOT / name, _formatted(name, normalise_module())
+
+
 def documents() -> Iterator[tuple[Path, str]]:
     """The pages under ``docs`` that say what a table in the code says."""
     from tools.documents import PAGES
@@ -107,6 +115,7 @@ STEPS: tuple[Callable[[], Iterator[tuple[Path, str]]], ...] = (
     lambda: iter([(ROOT / "schemas" / "fields.py", _formatted("schemas/fields.py", fields_module()))]),
     schema_files,
     writers,
+    normaliser,
     documents,
 )
 """In the order of their dependence: the schema files are read off the records, which import the fields."""
