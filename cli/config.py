@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
 import click
+import tomlkit
+import tomlkit.items
 
 from virtflow.cli.output.table import print_table
 from virtflow.cli.switches import config_switch, json_switch, setting, shown
@@ -76,13 +77,14 @@ def _comment(row: Row) -> Iterator[str]:
 
 
 def toml_value(value: object) -> str:
-    """A setting's value in TOML."""
-    if isinstance(value, list):
-        return "[" + ", ".join(toml_value(item) for item in value) + "]"
-    if isinstance(value, dict):
-        pairs = [
-            f"{key if re.fullmatch('[A-Za-z0-9_-]+', key) else json.dumps(key, ensure_ascii=False)} = {toml_value(item)}"
-            for key, item in value.items()
-        ]
-        return "{ " + ", ".join(pairs) + " }" if pairs else "{}"
-    return json.dumps(value, ensure_ascii=False)
+    """A setting's value in TOML, on one line."""
+    return _item(value).as_string()
+
+
+def _item(value: object) -> tomlkit.items.Item:
+    if not isinstance(value, dict):
+        return tomlkit.item(value)
+    table = tomlkit.inline_table()
+    for key, inner in value.items():
+        table.append(key, _item(inner))
+    return table

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from virtflow.cli.output.plot import Curve, as_png, in_terminal
+from virtflow.cli.output.plot import Curve, in_terminal
 from virtflow.cli.output.progress import Progress
 from virtflow.cli.output.rows import format_switch, output_switch, show
 from virtflow.cli.output.table import print_table
@@ -92,33 +92,29 @@ def query(settings: Settings, *, sql: str, form: str, output: Path | None) -> No
 @click.option(
     "--step", type=Duration(), help="Distance of the points (60, 5m, 1h, 1d), or raw for every sample; a fitting one when left out."
 )
-@click.option("--plot", metavar="FILE.png|-", help="Draw the curves: into a PNG file, or in the terminal with -.")
+@click.option("--plot", is_flag=True, help="Draw the curves in the terminal.")
 @format_switch
 @output_switch
 @settings_switches("history.path", *LOG)
-def over_time(settings: Settings, *, plot: str | None, form: str, output: Path | None, **given: Any) -> None:  # noqa: ANN401, click's values
+def over_time(settings: Settings, *, plot: bool, form: str, output: Path | None, **given: Any) -> None:  # noqa: ANN401, click's values
     """One metric of VMs over time, from the samples or a roll-up, whichever fits.
 
     \b
     Examples:
       virtflow history range vm_cpu_seconds_total --vm web-1 --from 30d --step 1h
-      virtflow history range vm_memory_rss_bytes --vm web-1 --vm db-1 --from 1d --plot -
+      virtflow history range vm_memory_rss_bytes --vm web-1 --vm db-1 --from 1d --plot
     """  # noqa: D301, click's own mark for lines that are kept
     series = part("virtflow.history.query.range", "history")
     store = part("virtflow.history.storage.delta", "history").Store(settings.history)
     asked = series.Range(given["metric"], given["vms"], given["start"], given["end"], given["step"])
     with Progress() as progress, progress.passing("reading"):
         answer = series.series(store, settings.history, asked)
-    if plot is None:
+    if not plot:
         show(answer.points, form, output)
         return
     curves = curves_of(answer.points.to_pylist(), answer.step_seconds)
     title = f"{given['metric']} ({value_of(answer.points.schema.names)}, {answer.tier.table.name})"
-    if plot == "-":
-        click.echo(in_terminal(curves[:PLOT_CURVES], title))
-    else:
-        as_png(curves[:PLOT_CURVES], title, Path(plot))
-        click.echo(f"{plot}: {len(curves)} curves, {answer.points.num_rows} points")
+    click.echo(in_terminal(curves[:PLOT_CURVES], title))
 
 
 def value_of(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from virtflow.cli.output.record_text import as_json, clock, line
-from virtflow.cli.output.screen import Screen, watched
+from virtflow.cli.output.screen import Screen, interactive
 from virtflow.cli.output.table import fitted, plain, printable
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
 from virtflow.cli.tap import reading, reading_codec
@@ -67,7 +67,7 @@ def migrations(settings: Settings, *, watch: bool, everything: bool, as_json: bo
         shown = chosen(known.values(), everything=everything)
         if not watch:
             _print(shown, as_json=as_json)
-        elif as_json or not watched():
+        elif as_json or not interactive():
             show = _json_line if as_json else _line
             _each(show, shown)
             while True:

@@ -1,4 +1,4 @@
-"""Curves over time: with dots in the terminal, or as a PNG file."""
+"""Curves over time, drawn with Braille dots in the terminal."""
 
 from __future__ import annotations
 
@@ -8,15 +8,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Final
 
-from virtflow.schemas.errors import EnvironmentProblemError
-
-PIXELS: Final = (1200, 600)
-MARGIN: Final = (90, 40, 30, 60)
-"""Left, top, right and bottom in pixels."""
-COLOURS: Final = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f")
 ROWS: Final = 16
 _DOTS: Final = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bits of a Braille character's dots, by row and column (source: Unicode's Braille patterns)."""
@@ -78,36 +71,6 @@ def in_terminal(curves: Sequence[Curve], title: str) -> str:
     first, last = frame.moment(frame.left), frame.moment(frame.right)
     lines.append(" " * 13 + first + last.rjust(max(0, width - len(first))))
     return "\n".join(lines + [f"{'':13}{curve.name}" for curve in curves])
-
-
-def as_png(curves: Sequence[Curve], title: str, file: Path) -> None:
-    """Writes the curves as a PNG; raises ``EnvironmentProblemError`` where the file can't be written."""
-    from PIL import Image, ImageDraw
-
-    image = Image.new("RGB", PIXELS, "white")
-    draw = ImageDraw.Draw(image)
-    left, top, right, bottom = MARGIN
-    size = (PIXELS[0] - left - right, PIXELS[1] - top - bottom)
-    frame = Frame.around(curves)
-    draw.text((left, 12), title, fill="black")
-    for part in range(6):
-        y, value = top + round(size[1] * part / 5), frame.high - (frame.high - frame.low) * part / 5
-        draw.line((left, y, left + size[0], y), fill="#dddddd")
-        draw.text((8, y - 6), short(value), fill="black")
-        x = left + round(size[0] * part / 5)
-        draw.text((x - 55, top + size[1] + 8), frame.moment(frame.left + (frame.right - frame.left) * part / 5), fill="black")
-    for number, curve in enumerate(curves):
-        colour = COLOURS[number % len(COLOURS)]
-        for start, end in _strokes(curve):
-            a, b = frame.at(start, size), frame.at(end, size)
-            draw.line((left + a[0], top + a[1], left + b[0], top + b[1]), fill=colour, width=2)
-        draw.text((left + 8 + 260 * (number % 4), top + size[1] + 28 + 14 * (number // 4 % 2)), curve.name[:40], fill=colour)
-    try:
-        image.save(file, "PNG")
-    except OSError as error:
-        raise EnvironmentProblemError(
-            thing="plot file", value=str(file), why=error.strerror or str(error), fix="name another --plot"
-        ) from error
 
 
 def short(value: float) -> str:

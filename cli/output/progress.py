@@ -1,4 +1,4 @@
-"""Progress of long work on the terminal: one line on standard error, only where a person looks."""
+"""Progress of long work: one line on standard error, only on a terminal and only where rich is installed."""
 
 from __future__ import annotations
 
@@ -8,66 +8,69 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
-WIDTH: Final = 30
-TICK_SECONDS: Final = 0.25
 SHOWN_AFTER_SECONDS: Final = 1.0
-"""What is over sooner shows no line at all."""
+"""Work without a measure that ends sooner shows no line at all."""
 
 
 class Progress:
-    """A bar that is drawn over itself; nothing where standard error is no terminal."""
+    """A bar of rich that is cleared at the end."""
 
     def __init__(self) -> None:
         """Draws nothing yet."""
-        self._shows = sys.stderr.isatty()
-        self._drawn = False
+        self._bar: Any = _bar() if sys.stderr.isatty() else None
+        self._tasks: dict[str, Any] = {}
 
     def __call__(self, what: str, done: int, of: int) -> None:
-        """So much of ``what`` is done."""
-        if not self._shows or not of:
+        """``done`` of ``of`` steps of ``what`` are done."""
+        if self._bar is None or not of:
             return
-        filled = WIDTH * done // of
-        self._draw(f"{what} [{'#' * filled}{'.' * (WIDTH - filled)}] {done}/{of}")
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(what, total=of)
+        self._bar.update(self._tasks[what], completed=done, total=of, refresh=True)
 
     @contextmanager
     def passing(self, what: str, limit_seconds: int = 0) -> Iterator[None]:
-        """Shows how long work takes that can't say how much of it is done; towards ``limit_seconds`` where it is ended then."""
-        if not self._shows:
+        """Shows how long work takes that cannot say how much of it is done; up to ``limit_seconds`` where it is ended then."""
+        if self._bar is None:
             yield
             return
-        over, began = threading.Event(), time.monotonic()
-
-        def tick() -> None:
-            while not over.wait(TICK_SECONDS):
-                passed = time.monotonic() - began
-                if passed < SHOWN_AFTER_SECONDS:
-                    continue
-                if limit_seconds:
-                    self(f"{what}, seconds of at most {limit_seconds}", min(int(passed), limit_seconds), limit_seconds)
-                else:
-                    self._draw(f"{what}, {int(passed)} s")
-
-        ticking = threading.Thread(target=tick, name="progress", daemon=True)
-        ticking.start()
+        over = threading.Event()
+        showing = threading.Thread(target=self._pass, args=(what, limit_seconds, over), name="progress", daemon=True)
+        showing.start()
         try:
             yield
         finally:
             over.set()
-            ticking.join()
+            showing.join()
 
-    def _draw(self, text: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
-        self._drawn = True
+    def _pass(self, what: str, limit_seconds: int, over: threading.Event) -> None:
+        began = time.monotonic()
+        if over.wait(SHOWN_AFTER_SECONDS):
+            return
+        words = f"{what}, at most {limit_seconds} s" if limit_seconds else what
+        task = self._bar.add_task(words, total=limit_seconds or None)
+        while not over.wait(0.25):
+            self._bar.update(task, completed=min(time.monotonic() - began, limit_seconds or float("inf")), refresh=True)
 
     def __enter__(self) -> Self:
-        """Nothing happens yet."""
+        """Takes the line."""
+        if self._bar is not None:
+            self._bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Clears the line."""
-        if self._drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _bar() -> Any:  # noqa: ANN401, a class of a library that may be missing
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    except ModuleNotFoundError:
+        return None
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return Progress(*columns, console=Console(stderr=True), transient=True)
