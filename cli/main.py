@@ -13,6 +13,7 @@ from typing import Final
 
 import click
 
+from virtflow.runtime.version import version
 from virtflow.schemas.errors import InputError, SettingError, StopForGoodError
 
 FINE, FOUND, WRONG_USE, FOR_GOOD = 0, 1, 2, 3
@@ -63,12 +64,19 @@ class LazyGroup(click.Group):
         return command
 
 
+def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001, click's own signature
+    if wanted:
+        click.echo(f"virtflow {version()}")
+        context.exit()
+
+
 @click.group(
     cls=LazyGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="Settings come from --config FILE, the environment (VIRTFLOW_SECTION_KEY) and switches; the later ones win.",
 )
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version and exit.")
 @click.pass_context
 def main(context: click.Context) -> None:
     """Metrics of every virtual machine of a KVM/libvirt fleet, from libvirt through Kafka to Prometheus.

@@ -10,7 +10,7 @@ import click
 from virtflow.cli.parts import part
 from virtflow.cli.switches import EPHEMERAL, GUEST, LOG, settings_switches
 from virtflow.runtime import log
-from virtflow.runtime.lifecycle import Stop
+from virtflow.runtime.lifecycle import Stop, dump_stacks_on_signal
 from virtflow.runtime.settings import Settings
 
 
@@ -40,6 +40,7 @@ def node(settings: Settings) -> None:
     part("virtflow.producer.sampler", "producer")
     exporter = part("virtflow.exporter.service", "exporter").Exporter(settings)
     stop = Stop().on_signals()
+    dump_stacks_on_signal()
     sampling = part("virtflow.node.service", "producer").Sampling(settings, exporter, stop)
     try:
         exporter.serve(stop, bound=sampling.start)

@@ -8,7 +8,7 @@ from virtflow.cli.parts import part
 from virtflow.cli.switches import EPHEMERAL, GUEST, KAFKA, LOG, settings_switches
 from virtflow.runtime import log
 from virtflow.runtime.kafka import unusable
-from virtflow.runtime.lifecycle import Stop, collect_seldom
+from virtflow.runtime.lifecycle import Stop, collect_seldom, dump_stacks_on_signal
 from virtflow.runtime.settings import Settings
 
 
@@ -16,6 +16,7 @@ def serve(module: str, extra: str, settings: Settings) -> None:
     """Runs a service until SIGTERM, SIGINT or its own end."""
     log.setup(settings.log.level, settings.log.format)
     stop = Stop().on_signals()
+    dump_stacks_on_signal()
     service, client = part(module, extra), part("virtflow.runtime.librdkafka", extra)
     if extra != "producer":
         collect_seldom()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import signal
@@ -17,6 +18,14 @@ STOP_SECONDS: Final = 10.0
 
 COLLECTED_AT: Final = 50_000
 """New containers after which Python looks for cycles of references; 700 by default."""
+
+
+def dump_stacks_on_signal() -> None:
+    """Makes SIGUSR1 write the stack of every thread to standard error; the process goes on.
+
+    The handler runs in C, so that it also answers while the main thread is in a call that does not return.
+    """
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 
 def collect_seldom() -> None:

@@ -277,7 +277,7 @@ def test_the_program_itself_loads_no_part() -> None:
 
 def test_version_for_programs() -> None:
     told = json.loads(virtflow("version", "--json").stdout)
-    assert virtflow("version").stdout == f"virtflow {told['virtflow']}\n"
+    assert virtflow("version").stdout == virtflow("--version").stdout == f"virtflow {told['virtflow']}\n"
     assert told["parts"]["fastavro"]
 
 

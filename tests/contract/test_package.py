@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("schemas", "runtime", "producer", "processors", "exporter", "history", "node", "cli")
+PACKAGES = ("schemas", "runtime", "producer", "processors", "exporter", "history", "node", "cli", "__main__.py")
 CENTRE = ("deltalake", "pyarrow", "duckdb", "faust-streaming", "aiohttp", "prometheus-client", "isal", "rich", "aiokafka")
 
 
@@ -49,8 +49,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_entry_point_runs_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     """The installed command needs nothing of the checkout."""
-    done = subprocess.run([installed / "bin" / "virtflow", "version"], cwd=tmp_path, env={}, capture_output=True, text=True, check=True)
-    assert "0.1.0" in done.stdout
+    for words in ([installed / "bin" / "virtflow"], [installed / "bin" / "python", "-m", "virtflow"]):
+        done = subprocess.run([*words, "version"], cwd=tmp_path, env={}, capture_output=True, text=True, check=True)
+        assert "0.1.0" in done.stdout
 
 
 def test_producer_extra_brings_nothing_of_the_centre(installed: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,18 @@ def test_notify_reaches_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not notify("READY=1")
     monkeypatch.delenv("NOTIFY_SOCKET")
     assert not notify("READY=1")
+
+
+def test_sigusr1_writes_every_stack_and_the_process_goes_on() -> None:
+    """The way to see where a service hangs, without a debugger and without ending it."""
+    code = (
+        "import os, signal; from virtflow.runtime.lifecycle import dump_stacks_on_signal\n"
+        "def waits_for_storage(): dump_stacks_on_signal(); os.kill(os.getpid(), signal.SIGUSR1); print('goes on')\n"
+        "waits_for_storage()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={"PYTHONPATH": ":".join(sys.path)})
+    assert (done.returncode, done.stdout) == (0, "goes on\n")
+    assert "in waits_for_storage" in done.stderr
 
 
 def test_watchdog_is_half_of_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,27 @@
+# The face of every command: each target is one script, which also runs alone.
+.DEFAULT_GOAL := help
+.PHONY: help up test fast lint generate lock bench
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: ## Run the whole pipeline here (scripts/up)
+	scripts/up
+
+test: ## Run everything that CI runs (scripts/test)
+	scripts/test
+
+fast: ## Run the layers without services (scripts/test fast)
+	scripts/test fast
+
+lint: ## Check style, types and generated files (scripts/test lint)
+	scripts/test lint
+
+generate: ## Write every generated file (scripts/generate)
+	scripts/generate
+
+lock: ## Write the lock files (scripts/lock)
+	scripts/lock
+
+bench: ## Measure everything and write docs/benchmarks.md (scripts/bench)
+	scripts/bench
