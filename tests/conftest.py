@@ -8,6 +8,9 @@ from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+
+from tests.support.schedule import ByFile
 
 settings.register_profile("virtflow", deadline=None, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("virtflow")
@@ -26,12 +29,32 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["VIRTFLOW_TEST_LONG"] = "1"
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """Whole files go to workers, whatever ``--dist`` says."""
+    return ByFile(config, log)
+
+
+def fail_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     """A skip in CI hides that something was not tested: it fails there."""
-    del item, call
-    report = yield
     if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Of a test, or of one of its fixtures."""
+    del item, call
+    report = yield
+    fail_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Of a whole module."""
+    del collector
+    report = yield
+    fail_skip(report)
     return report

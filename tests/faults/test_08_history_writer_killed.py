@@ -1,11 +1,10 @@
 """Fault 8: the history's writer is killed between write and commit, at chosen points and at random ones, and a second one is started.
 
-The same list on a folder and on a real S3-compatible server. ``VIRTFLOW_TEST_KILLS`` and ``VIRTFLOW_TEST_VMS`` make it longer and wider.
+The same list on a folder and on a real S3-compatible server; 200 kills and 1,000 VMs with ``--long``.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import threading
@@ -21,11 +20,12 @@ from tests.support.broker import Broker
 from tests.support.command import virtflow
 from tests.support.failpoints import POINTS
 from tests.support.history import Key, Writer, fleet_samples, key_of, produce, stored_keys, wait_for_samples, writing
+from tests.support.long import length
 from tests.support.s3 import ObjectStore
 from virtflow.runtime.settings import History
 
-KILLS = int(os.environ.get("VIRTFLOW_TEST_KILLS", "8"))
-VMS = int(os.environ.get("VIRTFLOW_TEST_VMS", "200"))
+KILLS = length(8, 200)
+VMS = length(200, 1000)
 ROUND_SECONDS = 1.0
 
 

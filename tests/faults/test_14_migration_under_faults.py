@@ -1,8 +1,7 @@
 """Faults 13 and 14 with a real live migration, while one part after another fails in the middle of it.
 
 Nothing is lost and nothing told twice: one record from begin to end with libvirt's own final numbers, one series at every scrape,
-counters that fall only where a new process began, and no rate above the truth. ``VIRTFLOW_TEST_OUTAGE_SECONDS`` says how long the
-broker is away.
+counters that fall only where a new process began, and no rate above the truth. The broker is away for half an hour with ``--long``.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from tests.support.lab import Guest, GuestSpec, Lab, Node
 from tests.support.lab_migration import CompletedJob, Migrating
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline, Service
 from tests.support.lab_scrape import Watch
+from tests.support.long import length
 from tests.support.record_tap import RecordTap
 from virtflow.processors.migrations.job_stats import job_numbers
 from virtflow.processors.migrations.transitions import UNTOLD
@@ -32,7 +32,7 @@ SLOW_MBPS = 10
 SLOWEST_MBPS = 1
 """So slow that it can't end by itself, however much the guest is slowed down."""
 MEBIBYTE = 1 << 20
-OUTAGE_SECONDS = float(os.environ.get("VIRTFLOW_TEST_OUTAGE_SECONDS", "60"))
+OUTAGE_SECONDS = length(60.0, 1800.0)
 RECOVERY_SECONDS = 60.0
 END_SECONDS = OUTAGE_SECONDS + 120.0
 CPU_LIMIT = 2.5

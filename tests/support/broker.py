@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import signal
 import socket
 import subprocess
@@ -26,13 +27,32 @@ class BrokerError(AssertionError):
     """The broker did not do what was asked of it; the text holds the end of its log."""
 
 
+PORTS = range(20000, 32000)
+"""Below those that the kernel gives to outgoing connections, which may take a port before its server does."""
+_claims: list[socket.socket] = []
+
+
 def free_ports(count: int) -> list[int]:
-    """Return so many different loopback ports that nobody listens on."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+    """Return so many different loopback ports that nobody listens on.
+
+    No other test process on the machine gets them before this one ends: each is claimed by an abstract socket of its name.
+    """
+    return [_claimed_port() for _ in range(count)]
+
+
+def _claimed_port() -> int:
+    for port in random.sample(PORTS, len(PORTS)):
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0virtflow-port-{port}")
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return port
+    raise BrokerError("no port is free")
 
 
 class Broker(Started):

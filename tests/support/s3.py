@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from scripts.embedded_kafka import data_folder
+from scripts.embedded_kafka import data_folder, one_at_a_time
 from scripts.go_toolchain import go
 from tests.support.broker import DIES_WITH_US, free_ports
 from tests.support.started import Started
@@ -25,10 +25,11 @@ START_SECONDS: Final = 20.0
 def program() -> Path:
     """The server's program, built where it is not there yet."""
     found = FOLDER / "gofakes3"
-    if not found.exists():
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        env = {**os.environ, "GOBIN": str(FOLDER), "GOFLAGS": "-modcacherw"}
-        subprocess.run([str(go()), "install", MODULE], env=env, check=True, stdin=subprocess.DEVNULL, timeout=BUILD_SECONDS)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(FOLDER / "build.lock"):
+        if not found.exists():
+            env = {**os.environ, "GOBIN": str(FOLDER), "GOFLAGS": "-modcacherw"}
+            subprocess.run([str(go()), "install", MODULE], env=env, check=True, stdin=subprocess.DEVNULL, timeout=BUILD_SECONDS)
     return found
 
 
