@@ -20,7 +20,8 @@ import pytest
 
 from tests.support.command import PROGRAM, environment, one_line_error, virtflow
 from virtflow.cli.main import COMMANDS, main
-from virtflow.runtime.configuration import rows
+from virtflow.runtime.configuration import load, rows
+from virtflow.schemas.errors import SettingError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,10 +64,6 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 
 ALL = dict(commands())
-LINE = re.compile(r"(?:^|`|/bin/)(virtflow (?:" + "|".join(COMMANDS) + r")\b[^`\n|<>$\\]*)", flags=re.MULTILINE)
-"""A command line in a page or a unit file."""
-
-
 NEEDED = {
     "history query": ("SELECT 1",),
     "history range": ("vm_state", "--vm", "x"),
@@ -132,32 +129,63 @@ def test_help_has_examples_that_are_good_commands(name: str) -> None:
 
 
 def parse(line: str) -> None:
-    """Parses a command line as the program would, without running it; fails where the program would refuse it."""
+    """Parses a command line as the program would, without running it; fails where the program would refuse it.
+
+    A command's bare name is good too, whatever the command needs: that is how a text speaks of it. ``a|b`` stands for either.
+    """
     words = [word for word in shlex.split(re.split(r" [|>#]|#", line)[0]) if word != "&"]
     assert words.pop(0) == "virtflow"
-    if not words:
-        return
     command: click.Command = main
-    context = click.Context(main, info_name="virtflow")
     while isinstance(command, click.Group) and words:
-        found = command.get_command(context, words[0])
-        assert found is not None, line
-        command, words = found, words[1:]
-    command.make_context(command.name, words, resilient_parsing=False)
+        either = [command.get_command(click.Context(command), name) for name in words.pop(0).split("|")]
+        assert all(either), line
+        command = either[0] or command
+    if words:
+        given = command.make_context(command.name, words, resilient_parsing=False).params
+        of_settings = {row.path.replace(".", "_"): row.path for row in rows()}
+        load(Path(os.devnull), {}, {of_settings[name]: value for name, value in given.items() if name in of_settings})
 
 
-NAMES = {f"virtflow {name}" for name in ALL}
-DOCUMENTS = sorted(
-    path for pattern in ("*.md", "docs/**/*.md", "deploy/**/*.service", "scripts/up") for path in ROOT.glob(pattern) if path.is_file()
-)
+def command_lines(text: str) -> list[str]:
+    """Command lines of ours in a page, a unit file or a script: in backticks, at a line's begin in a block of code, after ExecStart=."""
+    prose, lines = "", []
+    for index, part in enumerate(re.split(r"^```.*$", text, flags=re.MULTILINE)):
+        if index % 2:
+            lines += re.findall(r"^ *(?:\S+/bin/)?(virtflow [^\n\\]+)", part, re.MULTILINE)
+        else:
+            prose += part
+    return [*lines, *re.findall(r"`(virtflow [^`\n]+)`", prose), *re.findall(r"^ExecStart=\S+/(virtflow .+)$", prose, re.MULTILINE)]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_command_lines_in_the_pages_are_good(path: Path) -> None:
+PAGES = {
+    str(path.relative_to(ROOT)): lines
+    for pattern in ("*.md", "docs/**/*.md", "deploy/**/*.service", "scripts/*")
+    for path in sorted(ROOT.glob(pattern))
+    if path.is_file() and (lines := command_lines(path.read_text()))
+}
+
+
+def test_command_lines_are_found_where_people_look() -> None:
+    assert {"README.md", "docs/cli.md", "docs/deploy.md", "docs/history.md", "deploy/systemd/virtflow-producer.service"} <= set(PAGES)
+    assert len(PAGES["docs/cli.md"]) > 2 * len(ALL)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_command_lines_in_the_pages_are_good(page: str) -> None:
     """Every command line that a page or a unit file shows is one the program takes."""
-    for line in LINE.findall(path.read_text()):
-        if line.strip() not in NAMES and re.search(r"\b[A-Z]{3,}\b|\.\.\.", line) is None:
-            parse(line.strip())
+    for line in PAGES[page]:
+        parse(line)
+
+
+@pytest.mark.parametrize("line", ["bogus", "history bogus", "history write|bogus", "node --bogus", "topics create --partitions many"])
+def test_a_bad_command_line_is_found(line: str) -> None:
+    """In any of the places; the test above is not blind."""
+    page = f"See `virtflow {line}`:\n```sh\n  virtflow {line}  # so\n```\nExecStart=/usr/bin/virtflow {line}\n"
+    found = command_lines(page)
+    assert len(found) == 3
+    for each in found:
+        with pytest.raises((AssertionError, click.UsageError, SettingError)):
+            parse(each)
 
 
 def test_alone_it_shows_the_help() -> None:

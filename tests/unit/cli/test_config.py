@@ -27,11 +27,12 @@ def test_sample_loads_back_to_the_defaults(tmp_path: Path) -> None:
 
 
 def test_sample_has_every_setting_with_its_help() -> None:
-    document = tomllib.loads(sample_text())
+    text = sample_text()
+    document = tomllib.loads(text)
     for row in rows():
         assert document[row.section][row.key] == msgspec.to_builtins(row.default)
-        assert f"# {row.about}" in sample_text()
-        assert row.variable in sample_text()
+        assert f"# {row.about}" in text
+        assert row.variable in text
 
 
 @given(st.dictionaries(st.text(), st.lists(st.text())))
