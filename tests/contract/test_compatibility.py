@@ -12,9 +12,11 @@ import pytest
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
 
 from tools.release_schemas import NAMES, golden_record, released_lines
-from virtflow.schemas.avro.codec import SINGLE_OBJECT_MAGIC, Codec, schema_fingerprint
+from virtflow.schemas.avro.codec import Codec, schema_fingerprint
 from virtflow.schemas.avro.schema import Schema, schema_of
 from virtflow.schemas.records import RECORDS, Record
+
+SINGLE_OBJECT_MAGIC = b"\xc3\x01"
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASED = sorted((ROOT / "schemas" / "released").glob("*/*.avsc"))

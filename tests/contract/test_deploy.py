@@ -16,12 +16,13 @@ import yaml
 
 from tests.support.command_line import parse_command_line
 from tests.support.prometheus import check_rule_tests
-from virtflow.cli.main import FOR_GOOD
 from virtflow.processors.dead_letter import TooManyUndecodableError
 from virtflow.processors.instance_id import NameTakenError
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.catalogue.metrics import BY_NAME
 from virtflow.schemas.errors import StopForGoodError
+
+FOR_GOOD = 3
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))

@@ -12,10 +12,13 @@ from tests.support.schema_registry import SchemaRegistry
 from virtflow.runtime import registry as module
 from virtflow.runtime.registry import SchemaIds
 from virtflow.runtime.settings import Registry
-from virtflow.schemas.avro.codec import CONFLUENT_MAGIC, SINGLE_OBJECT_MAGIC, Codec
+from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.avro.schema import schema_of
 from virtflow.schemas.errors import Reason, UndecodableError
 from virtflow.schemas.records import RECORDS, NodeSnapshot
+
+CONFLUENT_MAGIC = 0
+SINGLE_OBJECT_MAGIC = b"\xc3\x01"
 
 ROUND = snapshot("node-1", 3)
 

@@ -13,11 +13,13 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from tests.support.broker import Broker
 from tests.support.processors import CODEC, Bus, Processors, eventually, snapshot
 from tests.support.schema_registry import SchemaRegistry
-from virtflow.schemas.avro.codec import CONFLUENT_HEADER, SINGLE_OBJECT_MAGIC, Codec
+from virtflow.schemas.avro.codec import CONFLUENT_HEADER, Codec
 from virtflow.schemas.avro.schema import Schema, schema_of
 from virtflow.schemas.errors import UndecodableError
 from virtflow.schemas.records import NodeSnapshot, NodeStatus, VmMetrics
 from virtflow.schemas.topics import DEAD_LETTERS, METRICS, NODES, SNAPSHOTS
+
+SINGLE_OBJECT_MAGIC = b"\xc3\x01"
 
 GOOD = CODEC.encode(snapshot("good", 1))
 NEWER_ID = 77

@@ -13,9 +13,10 @@ from tests.support.broker import Broker
 from tests.support.exporter_process import ExporterProcess
 from tests.support.topic_writer import TopicWriter
 from tests.support.vm_samples import sample, uuid
-from virtflow.schemas.ownership import HANDOVER_INTERVALS
 from virtflow.schemas.records import VmMetrics
 from virtflow.schemas.topics import METRICS
+
+HANDOVER_INTERVALS = 2.0
 
 INTERVAL = 2.0
 CPU = "vm_cpu_seconds_total"

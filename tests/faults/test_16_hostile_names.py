@@ -16,12 +16,13 @@ from tests.support.exporter_process import ExporterProcess
 from tests.support.prometheus import check_metrics
 from tests.support.topic_writer import TopicWriter
 from tests.support.vm_samples import inventory, sample, uuid
-from virtflow.exporter.render.lines import LABEL_LENGTH
 from virtflow.exporter.service import Exporter
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Exporter as Section
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.topics import INVENTORY, METRICS
+
+LABEL_LENGTH = 256
 
 NAMES = (
     "tab\there",

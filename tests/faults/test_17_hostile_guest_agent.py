@@ -23,7 +23,12 @@ from tests.support.lab_scrape import Scrape, Watch
 from tests.support.lab_tap import Arrival, Tap
 from tests.support.prometheus import check_metrics
 from tests.support.stuck_vms import CAP, assert_monitors_late_once, assert_safe_groups_on_time
-from virtflow.schemas.guest import ADDRESSES, FILESYSTEMS, INTERFACES, LARGEST_BYTES, TEXT_LENGTH
+
+ADDRESSES = 16
+FILESYSTEMS = 32
+INTERFACES = 32
+LARGEST_BYTES = 1 << 60
+TEXT_LENGTH = 128
 
 VMS = 20
 HOSTILE = 5

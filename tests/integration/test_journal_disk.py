@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from virtflow.producer.publishing.journal import FULL, Journal
+from virtflow.producer.publishing.journal import Journal
+
+FULL = "journal_full"
 
 LIMIT = 8 << 20
 

@@ -12,9 +12,10 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.processors import CODEC, COLLECTED, Bus, Processors, eventually, snapshot
-from virtflow.cli.main import FOR_GOOD
 from virtflow.schemas.records import NodeSnapshot, NodeStatus, VmInventory, VmMetrics, VmSnapshot
 from virtflow.schemas.topics import INVENTORY, METRICS, NODES
+
+FOR_GOOD = 3
 
 NODES_OF_TEST = ("rack1-a", "rack1-b", "rack2-c", "rack2-d")
 Identity = tuple[str, str, str, int]

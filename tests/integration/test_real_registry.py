@@ -15,10 +15,12 @@ from tests.support.real_registry import RealRegistry
 from tests.support.topic_writer import TopicWriter
 from virtflow.runtime.registry import SchemaIds
 from virtflow.runtime.settings import Registry
-from virtflow.schemas.avro.codec import CONFLUENT_MAGIC, Codec
+from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.avro.schema import schema_of
 from virtflow.schemas.records import RECORDS, NodeSnapshot
 from virtflow.schemas.topics import SNAPSHOTS
+
+CONFLUENT_MAGIC = 0
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.strategies import ANY_RECORD, EXAMPLES, same
-from virtflow.schemas.avro.codec import SINGLE_OBJECT_SIZE, Codec
+from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.avro.primitives import LONG, TEXT, TEXTS_KEPT
 from virtflow.schemas.avro.schema import schema_of
 from virtflow.schemas.errors import Reason, UndecodableError
 from virtflow.schemas.records import RECORDS, NodeSnapshot, Record
+
+SINGLE_OBJECT_SIZE = 10
 
 CODEC = Codec()
 

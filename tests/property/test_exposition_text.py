@@ -10,10 +10,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.strategies import records
 from tests.support.vm_samples import WALL, fleet, inventory, sample, text_of, uuid
-from virtflow.exporter.render.lines import LABEL_LENGTH
 from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.selection import NAMES
 from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics
+
+LABEL_LENGTH = 256
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=40)
 """Any code points at all, lone surrogates included."""

@@ -12,8 +12,14 @@ from hypothesis import strategies as st
 from virtflow.producer.agent.answers import address_of_interfaces, cpus_of, merged, sample_of
 from virtflow.producer.agent.domain_xml import look_of
 from virtflow.producer.agent.ipc import FRAME_BYTES, Answered, Reader, encoded
-from virtflow.schemas.guest import ADDRESSES, FILESYSTEMS, INTERFACES, LARGEST_BYTES, TEXT_LENGTH, AddressSource
+from virtflow.schemas.guest import AddressSource
 from virtflow.schemas.records import GuestSample
+
+ADDRESSES = 16
+FILESYSTEMS = 32
+INTERFACES = 32
+LARGEST_BYTES = 1 << 60
+TEXT_LENGTH = 128
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=300)
 ANYTHING = st.one_of(

@@ -11,13 +11,17 @@ from typing import Final
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from virtflow.producer.agent.backoff import FIRST_SECONDS, STEADY, Restarts
+from virtflow.producer.agent.backoff import Restarts
 from virtflow.producer.agent.domain_xml import Look
 from virtflow.producer.agent.ipc import AGENT, Answered, Ask, Command, Happened, Listed, Up
-from virtflow.producer.agent.poll_cycle import MINUTE, Down, HostLost, Limits, Ticked
+from virtflow.producer.agent.poll_cycle import Down, HostLost, Limits, Ticked
 from virtflow.producer.agent.scheduler import Schedule
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import GuestSample
+
+FIRST_SECONDS = 1.0
+STEADY = 2
+MINUTE = 60.0
 
 VMS: Final = 6
 CYCLE: Final = 20.0

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.chunk_reader import decode
-from virtflow.history.remote_read.xor_chunks import CHUNK_SAMPLES, chunks, encode
+from virtflow.history.remote_read.xor_chunks import chunks, encode
+
+CHUNK_SAMPLES = 480
 
 STEPS = st.one_of(st.just(10_000), st.integers(1, 2**31), st.sampled_from([1, 8_192, 8_193, 65_536, 65_537, 524_288, 524_289, 2**40]))
 VALUES = st.one_of(st.floats(width=64), st.integers(0, 2**53).map(float), st.sampled_from([0.0, -0.0, 1.0]))

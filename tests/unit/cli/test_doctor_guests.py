@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.cli.checks.doctor_agents import SHOWN, findings
+from virtflow.cli.checks.doctor_agents import findings
 from virtflow.producer.agent.domain_xml import Look
 from virtflow.producer.agent.ipc import Command
 from virtflow.producer.agent.poll_cycle import Vm
 from virtflow.runtime.settings import Guest
 from virtflow.schemas.guest import GuestReason
+
+SHOWN = 20
 
 LOOK = Look("connected", balloon=True, period_seconds=10)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tests.support.vm_samples import INTERVAL, WALL, fleet, inventory, sample, series_of, status, text_of, uuid
-from virtflow.exporter.fleet import REMEMBER_SECONDS
 from virtflow.schemas.order import Freshness
 from virtflow.schemas.records import NodeHealth
+
+REMEMBER_SECONDS = 3600.0
 
 CPU = f'vm_cpu_seconds_total{{uuid="{uuid(1)}",name="vm-1"}}'
 NAN = float("nan")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.support.vm_samples import inventory, sample, uuid
-from virtflow.exporter.render.lines import LABEL_LENGTH, quoted
+from virtflow.exporter.render.lines import quoted
 from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.selection import NAMES
 from virtflow.schemas.errors import SettingError
 from virtflow.schemas.fields import NetworkMetrics
 from virtflow.schemas.records import VmMetrics
+
+LABEL_LENGTH = 256
 
 TEXT = VmText(NAMES)
 ID = f'uuid="{uuid(1)}",name="vm-1"'

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from virtflow.history.remote_read.resample import LOOKBACK_MS, STALE, Sight, counter, gauge
+from virtflow.history.remote_read.resample import STALE, Sight, counter, gauge
+
+LOOKBACK_MS = 300_000
 
 HOUR = 3_600_000
 START = 1_790_000_000_000 // HOUR * HOUR

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from tests.support.migration_events import UUID
-from virtflow.processors.migrations.convergence import PASSES, convergence, verdict, with_pass
+from virtflow.processors.migrations.convergence import convergence, verdict, with_pass
 from virtflow.processors.migrations.job_stats import job_numbers
 from virtflow.schemas.catalogue.migration import MIGRATION_METRICS
 from virtflow.schemas.catalogue.types import Job, Metric
 from virtflow.schemas.records import MigrationPass, VmMigration
+
+PASSES = 5
 
 
 def migration(passes: tuple[int, ...] = (), result: str = "running", **fields: Any) -> VmMigration:  # noqa: ANN401, of any field

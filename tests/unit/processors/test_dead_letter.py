@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from virtflow.processors.dead_letter import DEFECT, Message, TooManyUndecodableError, Window, dead_letter
+from virtflow.processors.dead_letter import Message, TooManyUndecodableError, Window, dead_letter
 from virtflow.schemas.errors import Reason, UndecodableError
 from virtflow.schemas.topics import DEAD_LETTERS
+
+DEFECT = "defect"
 
 MESSAGE = Message(topic="vm.snapshots", partition=3, offset=42, key=b"node-1", value=b"\x00garbage", timestamp=1000.0)
 

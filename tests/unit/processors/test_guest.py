@@ -11,7 +11,7 @@ from msgspec import structs
 from tests.support.guest_samples import TAKEN, sampled, told
 from virtflow.processors.guest_agent import family_of, guests
 from virtflow.processors.normalise import normalise_snapshot
-from virtflow.schemas.guest import ADDRESSES, FILESYSTEMS, INTERFACES, LARGEST_BYTES, TEXT_LENGTH, GuestReason
+from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import (
     GuestAddress,
     GuestFilesystem,
@@ -21,6 +21,12 @@ from virtflow.schemas.records import (
     NodeSnapshot,
     VmSnapshot,
 )
+
+ADDRESSES = 16
+FILESYSTEMS = 32
+INTERFACES = 32
+LARGEST_BYTES = 1 << 60
+TEXT_LENGTH = 128
 
 UUID = "d4e232be-ede6-48cb-9c15-42cde320a1fc"
 

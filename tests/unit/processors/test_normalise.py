@@ -9,9 +9,11 @@ import pytest
 
 from virtflow.processors.normalise import Normalised, normalise_snapshot
 from virtflow.schemas.catalogue.metrics import of_libvirt
-from virtflow.schemas.catalogue.types import LONG_MAX, Conversion, Libvirt, Metric, Scope
+from virtflow.schemas.catalogue.types import Conversion, Libvirt, Metric, Scope
 from virtflow.schemas.fields import BlockSample, NetworkSample, VcpuSample
 from virtflow.schemas.records import NodeSnapshot, VmMetrics, VmSnapshot
+
+LONG_MAX = 2**63 - 1
 
 UUID = "d4e232be-ede6-48cb-9c15-42cde320a1fc"
 OTHER = "00000000-0000-4000-8000-000000000001"

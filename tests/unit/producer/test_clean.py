@@ -9,8 +9,10 @@ import pytest
 
 from virtflow.producer.records.vm_snapshot import Reading, Tally, device_names, printable, vm_snapshot
 from virtflow.schemas.catalogue.metrics import IGNORED_FIELDS, of_libvirt
-from virtflow.schemas.catalogue.types import LONG_MAX, Scope
+from virtflow.schemas.catalogue.types import Scope
 from virtflow.schemas.records import VmSnapshot
+
+LONG_MAX = 2**63 - 1
 
 UUID = "96d39f50-15c8-409f-9a7f-d2f9b5cba981"
 

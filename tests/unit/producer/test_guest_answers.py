@@ -11,9 +11,11 @@ from virtflow.producer.agent.answers import address_of_interfaces, cpus_of, merg
 from virtflow.producer.agent.cache import Held, Part
 from virtflow.producer.agent.domain_xml import Look, look_of
 from virtflow.producer.agent.failure_reasons import reason_of, reason_of_nothing
-from virtflow.producer.agent.ipc import FRAME_BYTES, BrokenFrameError, Command, Reader, Start, encoded
+from virtflow.producer.agent.ipc import BrokenFrameError, Command, Reader, Start, encoded
 from virtflow.schemas.guest import AddressSource, GuestReason
 from virtflow.schemas.records import GuestAddress, GuestFilesystem, GuestInterface, GuestSample
+
+FRAME_BYTES = 4 << 20
 
 ANSWER: dict[str, object] = {
     "os.id": "debian",

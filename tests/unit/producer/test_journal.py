@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virtflow.producer.publishing import journal
-from virtflow.producer.publishing.journal import BROKEN, FULL, NEWER, SEGMENT_BYTES, SUFFIX, TRUNCATED, Entry, Journal
+from virtflow.producer.publishing.journal import Entry, Journal
+
+BROKEN = "journal_broken"
+FULL = "journal_full"
+NEWER = "journal_newer"
+TRUNCATED = "journal_truncated"
+SEGMENT_BYTES = 1 << 20
+SUFFIX = ".events"
 
 ROOT = Path(__file__).parents[3]
 LIMIT = 8 << 20

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from virtflow.runtime.log import THROTTLE_SECONDS, JsonFormatter, TextFormatter, Throttle, setup
+from virtflow.runtime.log import JsonFormatter, TextFormatter, Throttle, setup
+
+THROTTLE_SECONDS = 60.0
 
 
 def record(message: str, *arguments: object, level: int = logging.WARNING) -> logging.LogRecord:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.schemas.order import REMEMBERED_BOOTS, Freshness, Position, Seen, advance, freshness
+from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness
+
+REMEMBERED_BOOTS = 8
 
 NEW, DUPLICATE, STALE = Freshness.NEW, Freshness.DUPLICATE, Freshness.STALE
 
