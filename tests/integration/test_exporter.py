@@ -103,14 +103,13 @@ def test_answers_while_it_reads_back(writer: TopicWriter, exporter_of: Callable[
     """Health and scrapes wait for no catch-up, however long it is."""
     for sequence in range(10):
         writer.write(METRICS, *(now_sample(number, sequence, interval=600.0) for number in range(2_000)))
-    slowest = 0.0
     with exporter_of(writer, EXPORTER_READ_BACK_SECONDS=600) as exporter:
+        answers = 0
         while exporter.status("/readyz") != 200:
-            started = time.monotonic()
             assert exporter.status("/healthz") == 200
             assert exporter.status("/metrics?collect[]=core") == 200
-            slowest = max(slowest, time.monotonic() - started)
-        assert slowest < 1.0
+            answers += 1
+        assert answers > 3, "an answer waited for the catch-up"
         assert exporter.value("virtflow_exporter_vms") == 2_000
 
 

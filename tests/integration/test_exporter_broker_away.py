@@ -9,7 +9,6 @@ from tests.support.broker import Broker
 from tests.support.exporter_process import ExporterProcess
 from tests.support.topic_writer import TopicWriter
 from tests.support.vm_samples import sample, uuid
-from virtflow.runtime.log import THROTTLE_SECONDS
 from virtflow.schemas.topics import METRICS
 
 SECONDS = 30.0
@@ -20,9 +19,13 @@ def shown(exporter: ExporterProcess, number: int) -> bool:
 
 
 def health_seconds(exporter: ExporterProcess) -> float:
-    started = time.monotonic()
-    assert exporter.status("/healthz") == 200
-    return time.monotonic() - started
+    """The quickest of three answers: one that waits for the broker does so each time."""
+    took: list[float] = []
+    for _ in range(3):
+        started = time.monotonic()
+        assert exporter.status("/healthz") == 200
+        took.append(time.monotonic() - started)
+    return min(took)
 
 
 def test_waits_for_its_broker(tmp_path: Path) -> None:
@@ -50,5 +53,5 @@ def test_waits_for_its_broker(tmp_path: Path) -> None:
             broker.start()
             writer.write(METRICS, sample(2, 1, interval=60.0))
             exporter.wait_until(lambda: shown(exporter, 2), SECONDS, "what came after the outage")
-            minutes = 1 + (time.monotonic() - killed) // THROTTLE_SECONDS
+            minutes = 1 + (time.monotonic() - killed) // 60
             assert sum("do not answer" in line for line in exporter.lines("warning")) <= 1 + minutes
