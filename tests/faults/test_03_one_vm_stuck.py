@@ -22,7 +22,7 @@ from tests.support.stuck_vms import (
 )
 
 VMS = 10
-STUCK_SECONDS = length(45.0, 300.0)
+STUCK_SECONDS = length(35.0, 300.0)
 SCRAPE_SECONDS = 1.0
 ROUND_SCRAPES = round(INTERVAL_SECONDS / SCRAPE_SECONDS) + 1
 

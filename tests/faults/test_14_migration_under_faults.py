@@ -32,7 +32,7 @@ SLOW_MBPS = 10
 SLOWEST_MBPS = 1
 """So slow that it can't end by itself, however much the guest is slowed down."""
 MEBIBYTE = 1 << 20
-OUTAGE_SECONDS = length(60.0, 1800.0)
+OUTAGE_SECONDS = length(20.0, 1800.0)
 RECOVERY_SECONDS = 60.0
 END_SECONDS = OUTAGE_SECONDS + 120.0
 CPU_LIMIT = 2.5
