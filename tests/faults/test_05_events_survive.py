@@ -14,7 +14,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from tests.support.lab import Guest, Lab, await_true
+from tests.support.lab import Guest, Lab, LabError, await_true
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
 from tests.support.long import length
 from tests.support.record_tap import RecordTap
@@ -198,7 +198,10 @@ def one_life(truth: Truth, taken: Taken, lives: dict[str, list[Told]]) -> None:
         found[:] = taken.of_boot(known)
         return told(found)[-EVENTS_A_LIFE:] == events
 
-    await_true(has_taken_them, TAKEN_SECONDS, "it has taken them")
+    try:
+        await_true(has_taken_them, TAKEN_SECONDS, "it has taken them")
+    except LabError as error:
+        raise LabError(f"{error}; the VMs' events {events}; those taken {[(one.sequence, *told([one])) for one in found]}") from error
     (boot,) = {event.boot_id for event in found}
     assert told(found) == truth.heard[-len(found) :]
     lives[boot] = told(found)
