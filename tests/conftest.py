@@ -7,13 +7,15 @@ import signal
 from collections.abc import Generator
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from xdist.remote import Producer
 
 from tests.support.schedule import ByFile
 
 settings.register_profile("virtflow", deadline=None, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("virtflow")
+# Enough to see that a mutant fails, without looking for the smallest example of it.
+settings.register_profile("mutation", settings.get_profile("virtflow"), max_examples=25, phases=[Phase.explicit, Phase.generate])
+settings.load_profile(os.environ.get("VIRTFLOW_TEST_PROFILE", "virtflow"))
 # A shell starts what runs in its background with Ctrl-C ignored, and so would every program that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

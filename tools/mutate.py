@@ -180,7 +180,7 @@ def copy_of_checkout(folder: Path) -> None:
 def tests_pass(folder: Path, tests: Sequence[str], seconds: float) -> bool:
     """Whether a room's tests pass in a copy of the checkout; what takes too long has failed."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *matching(folder, tests)]
-    environment = {**os.environ, "CI": "true", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "CI": "true", "PYTHONDONTWRITEBYTECODE": "1", "VIRTFLOW_TEST_PROFILE": "mutation"}
     try:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False, timeout=seconds)
     except subprocess.TimeoutExpired:

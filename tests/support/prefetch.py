@@ -1,0 +1,25 @@
+"""Fetches and builds what tests run and the machine lacks, so that no test waits for it: ``python -m tests.support.prefetch``.
+
+Each part is kept under VIRTFLOW_DATA, behind a lock: a test that comes too early waits for it, and fetches it where this has failed.
+"""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.support import lab_guest, real_registry, s3, spark
+
+
+def main() -> int:
+    """Fetch all at a time; 1 when something fails."""
+    with ThreadPoolExecutor() as pool:
+        parts = [pool.submit(fetch) for fetch in (lab_guest.guest_image, real_registry.fetched, s3.program, spark.packages)]
+    failures = [error for part in parts if (error := part.exception()) is not None]
+    for error in failures:
+        print(f"prefetch: {error}", file=sys.stderr)  # noqa: T201, a program
+    return int(bool(failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
