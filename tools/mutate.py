@@ -139,23 +139,25 @@ class MutationError(Exception):
 
 
 def mutants_of(module: str, source: str) -> Iterator[Mutant]:
-    """Every mutant of a module, but for those in annotations, which nothing evaluates."""
-    tree, annotated = get_ast(source), set(_annotations(ast.parse(source)))
+    """Every mutant of a module, but for those in annotations, which nothing evaluates, and in a class's head, which behaviour seldom shows."""
+    tree, left_alone = get_ast(source), set(_left_alone(ast.parse(source)))
     nodes = list(ast_nodes(tree))
     for name in OPERATORS:
         operator = get_operator(f"core/{name}")()
         places = (begin for node in nodes for begin, _ in operator.mutation_positions(node))
-        yield from (Mutant(module, name, count, place[0]) for count, place in enumerate(places) if tuple(place) not in annotated)
+        yield from (Mutant(module, name, count, place[0]) for count, place in enumerate(places) if tuple(place) not in left_alone)
 
 
-def _annotations(tree: ast.Module) -> Iterator[tuple[int, int]]:
-    """Every position (line, column) inside of an annotation."""
+def _left_alone(tree: ast.Module) -> Iterator[tuple[int, int]]:
+    """Every position (line, column) inside of an annotation, a decorator, or what a class is made with (``gc=False``)."""
     for node in ast.walk(tree):
-        for name in ("annotation", "returns"):
-            found = getattr(node, name, None)
-            if isinstance(found, ast.expr):
-                end = found.end_col_offset or 0
-                yield from ((found.lineno, column) for column in range(found.col_offset, end + 1))
+        parts: list[ast.expr | None] = [getattr(node, "annotation", None), getattr(node, "returns", None)]
+        parts += getattr(node, "decorator_list", [])
+        if isinstance(node, ast.ClassDef):
+            parts += [keyword.value for keyword in node.keywords]
+        for part in parts:
+            if isinstance(part, ast.expr):
+                yield from ((part.lineno, column) for column in range(part.col_offset, (part.end_col_offset or 0) + 1))
 
 
 def mutated(mutant: Mutant, source: str) -> str:
