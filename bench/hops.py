@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from bench.part import Asked, origin
 from tests.support.broker import Broker
+from tests.support.kvm_host import answer
 from tools.documents import table
 from virtflow.exporter.exposition import exposition
 from virtflow.exporter.fleet import Fleet
@@ -47,6 +48,7 @@ from virtflow.schemas.topics import METRICS
 VMS: Final = 50
 ROUNDS: Final = 8
 REPEATS: Final = 7
+KVM_TURNS: Final = 200
 BEGAN: Final = 1_795_476_243.0
 DELIVERED: Final = 20_000
 CENTRE: Final = ("decode snapshot", "normalise", "encode metrics", "deliver", "exporter: decode", "exporter: ingest and render")
@@ -106,6 +108,7 @@ def hops(data: Data, folder: Path) -> Iterator[Hop]:
     readings = [Reading(vm.uuid, vm.name, vm.stats, BEGAN) for vm in vms_at(1, "node-1", VMS, BEGAN)] * ROUNDS
     values = sum(len(reading.data) for reading in readings) / len(readings)
     yield Hop("clean", cpu_us(lambda: [vm_snapshot(r, CleanTally()) for r in readings], len(readings)), f"{values:.0f} values a VM")
+    yield kvm_hop()
     size = sum(map(len, data.encoded)) / samples
     yield Hop("encode snapshot", cpu_us(lambda: [codec.encode(s) for s in data.snapshots], samples), f"{size:.0f} bytes a VM")
     yield Hop("decode snapshot", cpu_us(lambda: [codec.decode(d, NodeSnapshot) for d in data.encoded], samples), f"{VMS} VMs a message")
@@ -116,6 +119,20 @@ def hops(data: Data, folder: Path) -> Iterator[Hop]:
     yield Hop("exporter: decode", cpu_us(lambda: [codec.decode(d, VmMetrics) for d in data.encoded_metrics], samples), "one VM a message")
     yield Hop("exporter: ingest and render", ingest_us(data), f"{lines_of(data) / VMS:.0f} series a VM, each sample scraped")
     yield Hop("exporter: scrape", scrape_us(data), "join by family and gzip, per VM and scrape")
+
+
+def kvm_hop() -> Hop:
+    """Cleaning a VM of a KVM host, in turns with the same VM without the fields that only KVM brings: how many times that it costs."""
+    answers = [answer(kvm=False, later=False), answer(later=False)]
+    sides = [[Reading("uuid", "vm", json.loads(json.dumps(one)), BEGAN) for _ in range(VMS)] for one in answers]
+    spent: list[list[float]] = [[], []]
+    for _ in range(KVM_TURNS):
+        for side, runs in zip(sides, spent, strict=True):
+            runs.append(cpu_us(lambda side=side: [vm_snapshot(r, CleanTally()) for r in side], len(side), 1))  # type: ignore[misc]
+    plain, whole = map(median, spent)
+    return Hop(
+        "clean, a KVM host's VM", whole, f"{len(answers[1])} values of 8 vCPUs; {whole / plain:.2f} times {len(answers[0])} without KVM's"
+    )
 
 
 def deliver_us(data: Data, folder: Path) -> float:

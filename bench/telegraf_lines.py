@@ -39,7 +39,7 @@ def _groups(scope: Scope) -> list[Fields]:
     for metric, source in of_libvirt(scope):
         group = source.field.partition(".")[0]
         if group != OURS:
-            groups.setdefault(group, []).append((metric.name.removeprefix(f"{MEASUREMENT}_"), metric.field))
+            groups.setdefault(group, []).append((metric.column.removeprefix(f"{MEASUREMENT}_"), metric.field))
     return list(groups.values())
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Final
 
 import click
@@ -95,12 +96,20 @@ def run() -> int:
 
     0 fine, 1 found something or failed, 2 wrong use, 3 a service that must not be started again before somebody has looked.
     """
+    _let_output_never_fail()
     try:
         code = main.main(prog_name="virtflow", standalone_mode=False)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001, the one place: nobody but us is to see a traceback
         return _told(error)
     return code if isinstance(code, int) else FINE
+
+
+def _let_output_never_fail() -> None:
+    """Names hold any character; where the locale's encoding has no place for one, its escape is written instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _told(error: BaseException) -> int:

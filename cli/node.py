@@ -20,6 +20,7 @@ from virtflow.runtime.settings import Settings
     "exporter.listen",
     "producer.interval_seconds",
     "producer.node",
+    "producer.kvm_statistics",
     "exporter.include",
     "exporter.exclude",
     "exporter.vm_labels",

@@ -17,6 +17,7 @@ from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
 from virtflow.schemas.ownership import Claim, speaker
 from virtflow.schemas.records import NodeSnapshot, VmInventory, VmMetrics
+from virtflow.schemas.text import printable
 
 if TYPE_CHECKING:
     from virtflow.producer.replay import Recorded
@@ -92,11 +93,11 @@ def _append(found: Round, node: str, path: Path) -> None:
         raise EnvironmentProblemError(thing="recording", value=str(path), why=why, fix="name a file this user can write") from error
 
 
-def sample_recording(path: Path) -> Sample:
-    """The newest line of every VM in a recording. Raises ``EnvironmentProblemError`` where there is none."""
+def sample_recording(path: Path, *, kvm: bool = False) -> Sample:
+    """The newest line of every VM in a recording, with KVM's own statistics where they are wanted. Raises ``EnvironmentProblemError`` where there is none."""
     recording: Any = part("virtflow.producer.replay", "producer").Recording(path)
     lines: tuple[Recorded, ...] = recording.newest
-    records = [record for line in lines for record in _normalised(line)]
+    records = [record for line in lines for record in _normalised(line, kvm=kvm)]
     by_uuid: dict[str, list[VmMetrics]] = {}
     for record in records:
         by_uuid.setdefault(record.uuid, []).append(record)
@@ -106,11 +107,11 @@ def sample_recording(path: Path) -> Sample:
     return Sample(lines[-1].node, lines[-1].time, tuple(spoken.values()), inventories, recording.passed_by["broken_line"])
 
 
-def _normalised(line: Recorded) -> list[VmMetrics]:
+def _normalised(line: Recorded, *, kvm: bool) -> list[VmMetrics]:
     clean = part("virtflow.producer.records.vm_snapshot", "producer")
-    vm = clean.vm_snapshot(line.reading, clean.Tally())
+    vm = clean.vm_snapshot(line.reading, clean.Tally(), kvm=kvm)
     snapshot = NodeSnapshot(
-        node=clean.printable(line.node), boot_id=REPLAY, sequence=0, collected=line.time, interval=line.time - line.before, vms=[vm]
+        node=printable(line.node), boot_id=REPLAY, sequence=0, collected=line.time, interval=line.time - line.before, vms=[vm]
     )
     return normalise_snapshot(snapshot).metrics
 

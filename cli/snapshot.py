@@ -26,7 +26,7 @@ FORMATS = ("table", "prom", "json")
 
 
 @click.command()
-@settings_switches("libvirt.uri", "exporter.include", "exporter.exclude", "exporter.vm_labels")
+@settings_switches("libvirt.uri", "producer.kvm_statistics", "exporter.include", "exporter.exclude", "exporter.vm_labels")
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to write it: for people or for programs."
 )
@@ -49,12 +49,17 @@ def snapshot(settings: Settings, *, form: str, record: Path | None, replay: Path
     log.setup("error", settings.log.format)
     samples, formats = part("virtflow.cli.sample", "producer"), part("virtflow.cli.output.sample_format", "producer")
     names = _chosen(settings, formats.NAMES)
-    sample = samples.sample_recording(replay) if replay is not None else samples.sample_libvirt(settings, record)
+    sample = (
+        samples.sample_recording(replay, kvm=settings.producer.kvm_statistics)
+        if replay is not None
+        else samples.sample_libvirt(settings, record)
+    )
     if sample.broken_lines:
         click.echo(f"virtflow: recording {replay}: {sample.broken_lines} broken lines passed by", err=True)
     if form == "prom":
         now = sample.collected if replay is not None else time.time()
-        click.echo(formats.exposition_of(sample, names, settings.exporter.vm_labels, now), nl=False)
+        # The format is UTF-8, whatever the locale is.
+        click.echo(formats.exposition_of(sample, names, settings.exporter, now).encode(), nl=False)
     elif form == "json":
         click.echo(json.dumps(formats.object_of(sample), indent=2))
     else:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.render.guest import AGE as GUEST_AGE
 from virtflow.exporter.render.guest import taken
-from virtflow.exporter.render.lines import Lines, label_text
+from virtflow.exporter.render.lines import Lines
 from virtflow.exporter.render.node import AGE as NODE_AGE
 from virtflow.exporter.render.vm import CONFLICT, MONITOR_AGE, SAMPLE_AGE, VM_INFO, head
 from virtflow.schemas.catalogue.types import Metric
@@ -52,7 +52,7 @@ def exposition(fleet: Fleet, names: Collection[str], wall: float, counts: Counts
         if vm.shown is not None
     ]
     nodes = [
-        _Shown(label_text([("node", node.status.node)]), node.lines, "", node.status.collected, float("nan")) for node in fleet.nodes()
+        _Shown(fleet.node_text.identity(node.status.node), node.lines, "", node.status.collected, float("nan")) for node in fleet.nodes()
     ]
     families = fleet.migrations.text.families
     tables = [(fleet.vm_text.families, vms), (families, _migrations(fleet) if families else []), (fleet.node_text.families, nodes)]

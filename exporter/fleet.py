@@ -13,7 +13,7 @@ from math import isnan
 from typing import Final
 
 from virtflow.exporter.migrations import Migrations, MigrationText, Options
-from virtflow.exporter.render.lines import Lines, quoted
+from virtflow.exporter.render.lines import Lines
 from virtflow.exporter.render.node import NodeText
 from virtflow.exporter.render.vm import VmText
 from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness
@@ -168,7 +168,7 @@ class Fleet:
 
     def take_node(self, status: NodeStatus, arrived: float) -> Freshness:
         """Takes a node's health; what is not newer than its newest has no effect."""
-        key = quoted(status.node)
+        key = self.node_text.key(status.node)
         known = self._nodes.get(key)
         position = Position(status.boot_id, status.sequence, status.part)
         seen = known.seen if known is not None else None
@@ -181,7 +181,7 @@ class Fleet:
 
     def forget_node(self, name: str) -> None:
         """Drops a node: its topic says that it is no more."""
-        self._nodes.pop(quoted(name), None)
+        self._nodes.pop(self.node_text.key(name), None)
 
     def expire(self, now: float) -> None:
         """Lets go of everything whose time is over at ``now``; to be called before each scrape."""

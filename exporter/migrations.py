@@ -19,7 +19,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from virtflow.exporter.render.lines import Lines, label_text
+from virtflow.exporter.render.lines import LABEL_BYTES, Lines, label_text
 from virtflow.schemas.catalogue.migration import MIGRATION_METRICS
 from virtflow.schemas.jobs import Result
 from virtflow.schemas.order import Freshness
@@ -35,11 +35,12 @@ INFO_LABELS: Final = ("operation", "type", "source", "destination", "result")
 
 
 class Options(Struct, frozen=True, gc=False):
-    """The two options; ``absent`` is the text of the absent value."""
+    """The two options; ``absent`` is the text of the absent value. Label values are cut at ``label_bytes``."""
 
     always_export: bool = False
     absent: str = "NaN"
     keep_last: bool = False
+    label_bytes: int = LABEL_BYTES
 
 
 class MigrationText:
@@ -56,17 +57,17 @@ class MigrationText:
     def lines(self, migration: VmMigration | None, identity: str) -> Lines:
         """The lines of a VM's migration, or of none: "" where a value is absent and is not to be exported as such."""
         absent = self.options.absent if self.options.always_export else ""
-        texts = [_text(field, migration, identity) for field in self._fields]
+        texts = [_text(field, migration, identity, self.options.label_bytes) for field in self._fields]
         rendered = zip(self._fields, self._prefixes, texts, strict=True)
         return tuple(f"{prefix}{labels}}} {value or absent}\n" if value or absent else "" for field, prefix, (labels, value) in rendered)
 
 
-def _text(field: str, migration: VmMigration | None, identity: str) -> tuple[str, str]:
+def _text(field: str, migration: VmMigration | None, identity: str, label_bytes: int) -> tuple[str, str]:
     """A series' labels and its value as text, "" where there is none."""
     if field == ACTIVE:
         return identity, "1" if migration is not None and migration.result == Result.RUNNING else "0"
     if field == INFO:
-        labels = label_text((label, getattr(migration, label) if migration else "") for label in INFO_LABELS)
+        labels = label_text(((label, getattr(migration, label) if migration else "") for label in INFO_LABELS), label_bytes)
         return f"{identity},{labels}", "1" if migration else ""
     value = getattr(migration, field) if migration else -1
     if value < 0 or isnan(value):

@@ -63,8 +63,13 @@ class Exporter:
         self._clocks = clocks
         self._names = chosen(own.include, own.exclude)
         self.metrics: Final = OwnMetrics(SERVICE)
-        migrations = MigrationText(self._names, Options(own.always_export, own.absent_value, own.keep_last))
-        self.fleet: Final = Fleet(VmText(self._names, own.vm_labels), NodeText(self._names), own.forget_node_seconds, migrations)
+        migrations = MigrationText(self._names, Options(own.always_export, own.absent_value, own.keep_last, own.label_value_bytes))
+        self.fleet: Final = Fleet(
+            VmText(self._names, own.vm_labels, own.label_value_bytes),
+            NodeText(self._names, own.label_value_bytes),
+            own.forget_node_seconds,
+            migrations,
+        )
         self._waiting: deque[Taken] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fed = False

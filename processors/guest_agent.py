@@ -24,6 +24,7 @@ from virtflow.schemas.records import (
     GuestMetrics,
     GuestSample,
 )
+from virtflow.schemas.text import is_printable
 
 Lost = Callable[[str, float], float]
 
@@ -82,14 +83,14 @@ def _filesystems(listed: Sequence[GuestFilesystem], lost: Lost) -> list[GuestFil
 
 
 def _filesystem(one: GuestFilesystem, lost: Lost) -> GuestFilesystemMetrics:
-    fstype = _text(one.fstype, SIZE, lost)
+    fstype, device = _text(one.fstype, SIZE, lost), _text(one.device, SIZE, lost)
     total, used = one.total_bytes, one.used_bytes
     if 0 <= used <= total <= LARGEST_BYTES:
-        return GuestFilesystemMetrics(mountpoint=one.mountpoint, fstype=fstype, size_bytes=total, free_bytes=total - used)
+        return GuestFilesystemMetrics(mountpoint=one.mountpoint, fstype=fstype, device=device, size_bytes=total, free_bytes=total - used)
     if (total, used) != (ABSENT_LONG, ABSENT_LONG):
         lost(SIZE, ABSENT_LONG)
         lost(FREE, ABSENT_LONG)
-    return GuestFilesystemMetrics(mountpoint=one.mountpoint, fstype=fstype)
+    return GuestFilesystemMetrics(mountpoint=one.mountpoint, fstype=fstype, device=device)
 
 
 def _addresses(interfaces: Sequence[GuestInterface], lost: Lost) -> list[GuestAddressMetrics]:
@@ -129,11 +130,11 @@ def family_of(address: str) -> str:
 
 
 def _shown(text: str) -> bool:
-    return len(text) <= TEXT_LENGTH and text.isprintable()
+    return len(text) <= TEXT_LENGTH and is_printable(text)
 
 
 def _text(text: str, name: str, lost: Lost) -> str:
-    return text if len(text) <= TEXT_LENGTH and text.isprintable() else _lost(name, lost)
+    return text if _shown(text) else _lost(name, lost)
 
 
 def _lost(name: str, lost: Lost) -> str:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from virtflow.processors import normalise_generated as generated
 from virtflow.processors.guest_agent import guests
 from virtflow.schemas.catalogue.types import ABSENT_LONG
-from virtflow.schemas.fields import BlockMetrics, BlockSample, NetworkMetrics, NetworkSample, VcpuMetrics, VcpuSample
+from virtflow.schemas.fields import BlockMetrics, BlockSample, KvmMetrics, KvmSample, NetworkMetrics, NetworkSample, VcpuMetrics, VcpuSample
 from virtflow.schemas.ranges import EARLIEST_SECONDS, LATEST_SECONDS, NAME_LENGTH, is_uuid
 from virtflow.schemas.records import NAN, NodeSnapshot, VmMetrics, VmSnapshot
 
@@ -25,8 +25,8 @@ VCPU_LIMIT: Final = 65_536
 
 S_contra = TypeVar("S_contra", contravariant=True)
 M_co = TypeVar("M_co", covariant=True)
-S = TypeVar("S", VcpuSample, NetworkSample, BlockSample)
-M = TypeVar("M", VcpuMetrics, NetworkMetrics, BlockMetrics)
+S = TypeVar("S", VcpuSample, NetworkSample, BlockSample, KvmSample)
+M = TypeVar("M", VcpuMetrics, NetworkMetrics, BlockMetrics, KvmMetrics)
 
 
 class Dropped(Struct):
@@ -108,9 +108,11 @@ def _is_device(name: str) -> bool:
 _VCPUS: Final = _devices(generated.vcpu, "number", valid=_is_vcpu, count="vm_vcpus_current")
 _NETWORKS: Final = _devices(generated.network, "name", valid=_is_device, count="vm_network_devices")
 _BLOCKS: Final = _devices(generated.block, "name", valid=_is_device, count="vm_block_devices")
+_KVM: Final = _devices(generated.kvm, "number", valid=_is_vcpu, count="vm_vcpus_current")
 
 
 def _vm(vm: VmSnapshot, snapshot: NodeSnapshot, lost: Lost) -> VmMetrics:
     guest = guests(vm.guest, lost) if vm.guest else []
+    kvm = _KVM(vm.kvm, lost) if vm.kvm else []
     devices = _VCPUS(vm.vcpus, lost), _NETWORKS(vm.networks, lost), _BLOCKS(vm.blocks, lost)
-    return generated.vm(vm, snapshot, lost, _monitor_collected(vm.monitor_collected, lost), *devices, guest)
+    return generated.vm(vm, snapshot, lost, _monitor_collected(vm.monitor_collected, lost), *devices, guest, kvm)

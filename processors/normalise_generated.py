@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from virtflow.schemas.fields import BlockMetrics, BlockSample, NetworkMetrics, NetworkSample, VcpuMetrics, VcpuSample
+from virtflow.schemas.fields import BlockMetrics, BlockSample, KvmMetrics, KvmSample, NetworkMetrics, NetworkSample, VcpuMetrics, VcpuSample
 from virtflow.schemas.ranges import NAME_LENGTH
 from virtflow.schemas.records import NAN, GuestMetrics, NodeSnapshot, VmMetrics, VmSnapshot
 
@@ -61,6 +61,28 @@ def block(s: BlockSample, lost: Lost) -> BlockMetrics:
     )
 
 
+def kvm(s: KvmSample, lost: Lost) -> KvmMetrics:
+    return KvmMetrics(
+        vcpu=s.number,
+        exits_total=v if (v := s.exits_sum) >= -1 else lost("vm_vcpu_kvm_exits_total", -1),
+        halt_exits_total=v if (v := s.halt_exits_sum) >= -1 else lost("vm_vcpu_kvm_halt_exits_total", -1),
+        io_exits_total=v if (v := s.io_exits_sum) >= -1 else lost("vm_vcpu_kvm_io_exits_total", -1),
+        mmio_exits_total=v if (v := s.mmio_exits_sum) >= -1 else lost("vm_vcpu_kvm_mmio_exits_total", -1),
+        haltpoll_success_seconds_total=v / NANOSECONDS
+        if (v := s.halt_poll_success_ns_sum) >= 0
+        else NAN
+        if v == -1
+        else lost("vm_vcpu_kvm_haltpoll_seconds_total", NAN),
+        haltpoll_fail_seconds_total=v / NANOSECONDS
+        if (v := s.halt_poll_fail_ns_sum) >= 0
+        else NAN
+        if v == -1
+        else lost("vm_vcpu_kvm_haltpoll_seconds_total", NAN),
+        preemptions_reported_total=v if (v := s.preemption_reported_sum) >= -1 else lost("vm_vcpu_kvm_preemptions_total", -1),
+        preemptions_other_total=v if (v := s.preemption_other_sum) >= -1 else lost("vm_vcpu_kvm_preemptions_total", -1),
+    )
+
+
 def vm(
     s: VmSnapshot,
     snapshot: NodeSnapshot,
@@ -70,6 +92,7 @@ def vm(
     networks: list[NetworkMetrics],
     blocks: list[BlockMetrics],
     guest: list[GuestMetrics],
+    kvm: list[KvmMetrics],
 ) -> VmMetrics:
     return VmMetrics(
         uuid=s.uuid,
@@ -85,6 +108,7 @@ def vm(
         networks=networks,
         blocks=blocks,
         guest=guest,
+        kvm=kvm,
         cpu_seconds_total=v / NANOSECONDS if (v := s.cpu_time) >= 0 else NAN if v == -1 else lost("vm_cpu_seconds_total", NAN),
         cpu_user_seconds_total=v / NANOSECONDS if (v := s.cpu_user) >= 0 else NAN if v == -1 else lost("vm_cpu_user_seconds_total", NAN),
         cpu_system_seconds_total=v / NANOSECONDS
@@ -94,6 +118,16 @@ def vm(
         else lost("vm_cpu_system_seconds_total", NAN),
         state=v if (v := s.state_state) >= -1 else lost("vm_state", -1),
         state_reason=v if (v := s.state_reason) >= -1 else lost("vm_state_reason", -1),
+        cpu_haltpoll_success_seconds_total=v / NANOSECONDS
+        if (v := s.cpu_haltpoll_success_time) >= 0
+        else NAN
+        if v == -1
+        else lost("vm_cpu_haltpoll_seconds_total", NAN),
+        cpu_haltpoll_fail_seconds_total=v / NANOSECONDS
+        if (v := s.cpu_haltpoll_fail_time) >= 0
+        else NAN
+        if v == -1
+        else lost("vm_cpu_haltpoll_seconds_total", NAN),
         memory_balloon_current_bytes=v * KIBIBYTE
         if 0 <= (v := s.balloon_current) <= KIBIBYTES_MAX
         else -1

@@ -21,11 +21,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from virtflow.producer.records.node_health import Counts, Outgoing, added, node_health
-from virtflow.producer.records.vm_snapshot import Tally, device_names, printable, vm_snapshot
+from virtflow.producer.records.vm_snapshot import Tally, device_names, vm_snapshot
 from virtflow.producer.sampler import Round, Sampler, Source
 from virtflow.runtime.lifecycle import Stop, notify
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.records import NodeSnapshot
+from virtflow.schemas.text import printable
 
 if TYPE_CHECKING:
     from virtflow.producer.agent.supervisor import GuestAgents
@@ -64,7 +65,8 @@ class Maker:
     def node_snapshot(self, found: Round, source: Source, outgoing: Outgoing) -> NodeSnapshot:
         """The record of a round; the source learns the VMs' devices."""
         told = self.guests.samples() if self.guests is not None else {}
-        vms = [vm_snapshot(one, self.tally, found.inventories.get(one.uuid), told.get(one.uuid)) for one in found.readings]
+        kvm = self.settings.producer.kvm_statistics
+        vms = [vm_snapshot(one, self.tally, found.inventories.get(one.uuid), told.get(one.uuid), kvm=kvm) for one in found.readings]
         for vm in vms:
             if vm.monitor_collected == vm.monitor_collected:  # not NaN: only a full answer tells all devices
                 source.devices(vm.uuid, device_names(vm))

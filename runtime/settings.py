@@ -63,6 +63,12 @@ class Producer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     probe_maximum_seconds: Annotated[Seconds, _row("Longest pause between attempts to ask a VM that does not answer.", ge=1, le=86400)] = (
         300.0
     )
+    kvm_statistics: Annotated[
+        bool,
+        _row(
+            "Also carry what KVM itself counts of each virtual CPU: exits, halt polling, preemptions (metrics of the group kvm).", "--kvm"
+        ),
+    ] = False
     job_seconds: Annotated[Seconds, _row("How often the running job of a VM is polled.", ge=0.1, le=3600)] = 1.0
     journal_folder: Annotated[str, _row("Folder for events that the broker does not have yet.")] = "/var/lib/virtflow/journal"
     journal_bytes: Annotated[int, _row("Bytes that the journal of events may take on disk.", ge=65_536, le=2**40)] = 67_108_864
@@ -99,6 +105,10 @@ class Guest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 1200
     calls_in_flight: Annotated[int, _row("VMs that are asked at a time on this host, each by one call.", ge=1, le=4)] = 2
     pseudo_filesystems: Annotated[bool, _row("Also show filesystems that are on no disk: tmpfs, proc and the like.")] = False
+    container_filesystems: Annotated[
+        bool,
+        _row("Also show filesystems that are mounted for containers: below kubelet's pods, and containerd's, CRI-O's and Docker's own."),
+    ] = False
     balloon_period_seconds: Annotated[
         int,
         _row(
@@ -214,6 +224,15 @@ class Exporter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vm_labels: Annotated[list[str], _row("Labels of every VM's series beside uuid: name, or fields of the inventory.", "--vm-labels")] = (
         field(default_factory=lambda: ["name"])
     )
+    label_value_bytes: Annotated[
+        int,
+        _row(
+            "Bytes of a label's value (UTF-8) that are shown; a longer one is cut and ends in a hash of the whole. Set it to your Prometheus' "
+            "label_value_length_limit, which otherwise rejects the whole scrape for one long value.",
+            ge=64,
+            le=65_536,
+        ),
+    ] = 1_024
     connections: Annotated[int, _row("HTTP connections that may be open at once.", ge=1, le=100000)] = 256
     request_timeout_seconds: Annotated[
         Seconds, _row("How long a client may take to send a request or take the answer.", ge=0.1, le=600)

@@ -15,6 +15,8 @@ class SampledVm(Struct, frozen=True, gc=False, kw_only=True):
     cpu_system: int = -1
     state_state: int = -1
     state_reason: int = -1
+    cpu_haltpoll_success_time: int = -1
+    cpu_haltpoll_fail_time: int = -1
     balloon_current: int = -1
     balloon_maximum: int = -1
     balloon_rss: int = -1
@@ -45,6 +47,8 @@ class VmFields(Struct, frozen=True, gc=False, kw_only=True):
     cpu_system_seconds_total: float = _NAN
     state: int = -1
     state_reason: int = -1
+    cpu_haltpoll_success_seconds_total: float = _NAN
+    cpu_haltpoll_fail_seconds_total: float = _NAN
     memory_balloon_current_bytes: int = -1
     memory_balloon_maximum_bytes: int = -1
     memory_rss_bytes: int = -1
@@ -149,6 +153,34 @@ class BlockMetrics(Struct, frozen=True, gc=False, kw_only=True):
     capacity_bytes: int = -1
     physical_bytes: int = -1
     threshold_bytes: int = -1
+
+
+class KvmSample(Struct, frozen=True, gc=False, kw_only=True):
+    """Fields of the catalogue: libvirt's names and units."""
+
+    number: int
+    exits_sum: int = -1
+    halt_exits_sum: int = -1
+    io_exits_sum: int = -1
+    mmio_exits_sum: int = -1
+    halt_poll_success_ns_sum: int = -1
+    halt_poll_fail_ns_sum: int = -1
+    preemption_reported_sum: int = -1
+    preemption_other_sum: int = -1
+
+
+class KvmMetrics(Struct, frozen=True, gc=False, kw_only=True):
+    """Fields of the catalogue: base units."""
+
+    vcpu: int
+    exits_total: int = -1
+    halt_exits_total: int = -1
+    io_exits_total: int = -1
+    mmio_exits_total: int = -1
+    haltpoll_success_seconds_total: float = _NAN
+    haltpoll_fail_seconds_total: float = _NAN
+    preemptions_reported_total: int = -1
+    preemptions_other_total: int = -1
 
 
 class MigrationFields(Struct, frozen=True, gc=False, kw_only=True):

@@ -15,6 +15,8 @@ from virtflow.schemas.fields import (
     BlockMetrics,
     BlockSample,
     HealthFields,
+    KvmMetrics,
+    KvmSample,
     MigrationFields,
     NetworkMetrics,
     NetworkSample,
@@ -76,12 +78,13 @@ class VmInventory(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class GuestFilesystem(Struct, frozen=True, gc=False, kw_only=True):
-    """One filesystem as the guest's agent tells it. 0 <= used <= total <= 2^60, or both are absent."""
+    """One filesystem as the guest's agent tells it. 0 <= used <= total <= 2^60, or both are absent. ``device`` is the guest's name of its disk."""
 
     mountpoint: str = ""
     fstype: str = ""
     total_bytes: int = -1
     used_bytes: int = -1
+    device: str = ""
 
 
 class GuestAddress(Struct, frozen=True, gc=False, kw_only=True):
@@ -142,7 +145,7 @@ class VmSnapshot(SampledVm, frozen=True, gc=False, kw_only=True):
 
     ``monitor_collected`` is the start of the call that brought the monitor groups: NaN when this round has none.
     ``inventory`` holds one entry when it changed or is due, else none. ``guest`` holds one entry where the guest's agent is
-    asked, else none.
+    asked, else none. ``kvm`` has KVM's own statistics of the vCPUs where they are asked for, else none.
     """
 
     uuid: str
@@ -153,6 +156,7 @@ class VmSnapshot(SampledVm, frozen=True, gc=False, kw_only=True):
     blocks: list[BlockSample] = field(default_factory=list)
     inventory: list[VmInventory] = field(default_factory=list)
     guest: list[GuestSample] = field(default_factory=list)
+    kvm: list[KvmSample] = field(default_factory=list)
 
 
 class NodeHealth(HealthFields, frozen=True, gc=False, kw_only=True):
@@ -200,6 +204,7 @@ class GuestFilesystemMetrics(Struct, frozen=True, gc=False, kw_only=True):
     fstype: str = ""
     size_bytes: int = -1
     free_bytes: int = -1
+    device: str = ""
 
 
 class GuestAddressMetrics(Struct, frozen=True, gc=False, kw_only=True):
@@ -235,7 +240,7 @@ class VmMetrics(VmFields, frozen=True, gc=False, kw_only=True):
 
     ``collected`` is the start of the round's safe calls, ``monitor_collected`` that of the call that brought the monitor groups
     (NaN when the sample has none). (uuid, node, boot_id, sequence) identifies the sample. ``guest`` holds one entry where the
-    guest's agent is asked, else none.
+    guest's agent is asked, else none. ``kvm`` has KVM's own statistics of the vCPUs where the node carries them.
     """
 
     uuid: str
@@ -251,6 +256,7 @@ class VmMetrics(VmFields, frozen=True, gc=False, kw_only=True):
     networks: list[NetworkMetrics] = field(default_factory=list)
     blocks: list[BlockMetrics] = field(default_factory=list)
     guest: list[GuestMetrics] = field(default_factory=list)
+    kvm: list[KvmMetrics] = field(default_factory=list)
 
 
 class VmEvent(Struct, frozen=True, gc=False, kw_only=True):

@@ -33,6 +33,7 @@ def fields_module() -> str:
         (Scope.VCPU, "VcpuSample", "VcpuMetrics", "number"),
         (Scope.NETWORK, "NetworkSample", "NetworkMetrics", "name"),
         (Scope.BLOCK, "BlockSample", "BlockMetrics", "name"),
+        (Scope.KVM, "KvmSample", "KvmMetrics", "number"),
     ):
         rows = of_libvirt(scope)
         raw = [f"{source.attribute}: int = -1" for _, source in rows]

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from virtflow.schemas.fields import BlockMetrics, BlockSample, NetworkMetrics, NetworkSample, VcpuMetrics, VcpuSample
+from virtflow.schemas.fields import BlockMetrics, BlockSample, KvmMetrics, KvmSample, NetworkMetrics, NetworkSample, VcpuMetrics, VcpuSample
 from virtflow.schemas.ranges import NAME_LENGTH
 from virtflow.schemas.records import NAN, GuestMetrics, NodeSnapshot, VmMetrics, VmSnapshot
 
@@ -38,6 +38,7 @@ DEVICES: Final = (
     (Scope.VCPU, "vcpu", "VcpuSample", "VcpuMetrics", "vcpu=s.number"),
     (Scope.NETWORK, "network", "NetworkSample", "NetworkMetrics", "device=s.name"),
     (Scope.BLOCK, "block", "BlockSample", "BlockMetrics", "device=s.name"),
+    (Scope.KVM, "kvm", "KvmSample", "KvmMetrics", "vcpu=s.number"),
 )
 VM: Final = """def vm(
     s: VmSnapshot,
@@ -48,6 +49,7 @@ VM: Final = """def vm(
     networks: list[NetworkMetrics],
     blocks: list[BlockMetrics],
     guest: list[GuestMetrics],
+    kvm: list[KvmMetrics],
 ) -> VmMetrics:
     return VmMetrics(
         uuid=s.uuid,
@@ -63,6 +65,7 @@ VM: Final = """def vm(
         networks=networks,
         blocks=blocks,
         guest=guest,
+        kvm=kvm,
 """
 
 

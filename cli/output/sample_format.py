@@ -13,8 +13,9 @@ from virtflow.exporter.exposition import exposition
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.render.node import NodeText
 from virtflow.exporter.render.vm import VmText
+from virtflow.runtime.settings import Exporter
 from virtflow.schemas.catalogue.metrics import METRICS, of_libvirt
-from virtflow.schemas.catalogue.types import Scope
+from virtflow.schemas.catalogue.types import Metric, Scope
 from virtflow.schemas.records import VmMetrics
 from virtflow.schemas.states import RUNNING, reason_word, state_word
 
@@ -30,12 +31,13 @@ _DEVICES: Final[tuple[tuple[Scope, Callable[[VmMetrics], Sequence[Any]], str], .
     (Scope.VCPU, lambda vm: vm.vcpus, "vcpu"),
     (Scope.NETWORK, lambda vm: vm.networks, "device"),
     (Scope.BLOCK, lambda vm: vm.blocks, "device"),
+    (Scope.KVM, lambda vm: vm.kvm, "vcpu"),
 )
 
 
-def exposition_of(sample: Sample, names: Collection[str], labels: Sequence[str], now: float) -> str:
-    """The VMs' series as an exporter would serve them at ``now`` (Unix seconds): the families ``names``, with ``labels`` beside uuid."""
-    fleet = Fleet(VmText(names, labels), NodeText(()), forget_node_seconds=0.0)
+def exposition_of(sample: Sample, names: Collection[str], own: Exporter, now: float) -> str:
+    """The VMs' series as an exporter with the settings ``own`` would serve them at ``now`` (Unix seconds): the families ``names``."""
+    fleet = Fleet(VmText(names, own.vm_labels, own.label_value_bytes), NodeText(()), forget_node_seconds=0.0)
     for vm in by_name(sample):
         if inventory := sample.inventories.get(vm.uuid):
             fleet.take_inventory(inventory, 0.0)
@@ -67,13 +69,24 @@ def _vm(vm: VmMetrics, sample: Sample) -> dict[str, Any]:
         identity = ("uuid", "name", "node", "boot_id", "sequence", "part", "collected")
         told = {key: value for key, value in kept.items() if key not in identity and value not in ("", -1, [])}
         found |= {"inventory": told} if told else {}
-    found |= {metric.name: value for metric, _ in of_libvirt(Scope.VM) if known(value := getattr(vm, metric.field))}
+    for metric, _ in of_libvirt(Scope.VM):
+        _put(found, metric.name, metric, getattr(vm, metric.field))
     for scope, devices, key in _DEVICES:
         for metric, _ in of_libvirt(scope):
-            values = {str(getattr(one, key)): value for one in devices(vm) if known(value := getattr(one, metric.field))}
-            if values:
-                found[metric.name] = values
+            for one in devices(vm):
+                if known(value := getattr(one, metric.field)):
+                    _put(found.setdefault(metric.name, {}), str(getattr(one, key)), metric, value)
     return found
+
+
+def _put(found: dict[str, Any], name: str, metric: Metric, value: float) -> None:
+    """Puts a known value under its name; the values that a label tells apart stand below it by the label's word."""
+    if not known(value):
+        return
+    if metric.variant is None:
+        found[name] = value
+    else:
+        found.setdefault(name, {})[metric.variant[1]] = value
 
 
 def rows(sample: Sample) -> list[tuple[str, ...]]:

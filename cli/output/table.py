@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+from virtflow.schemas.text import printable as safe
+
 LAST_COLUMN = 26
 """Columns of the terminal that are enough of a table's last column, its distance included."""
 
@@ -65,17 +67,21 @@ def cut(text: str, columns: int) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal that ``text`` takes: wide characters take two, combining ones none."""
-    return sum((unicodedata.east_asian_width(char) in "WF") + 1 for char in text if not unicodedata.combining(char))
+    """Columns of a terminal that ``text`` takes: wide characters take two, combining ones and joiners none."""
+    return sum((unicodedata.east_asian_width(char) in "WF") + 1 for char in text if not _takes_none(char))
+
+
+def _takes_none(char: str) -> bool:
+    return bool(unicodedata.combining(char)) or unicodedata.category(char) == "Cf"
 
 
 def printable(text: str, longest: int = 128) -> str:
-    """``text`` without control, bidi and other unprintable characters (each becomes ``?``), at most ``longest`` long.
+    """``text`` without what is not safe on a terminal (each such character becomes ``?``), at most ``longest`` long.
 
     Names of VMs are data of strangers: on a terminal they could move the cursor or turn the line around.
     """
     cut = text if len(text) <= longest else text[: longest - 1] + "…"
-    return "".join("?" if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} else char for char in cut)
+    return safe(cut, longest, "?")
 
 
 def _rich_table(head: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int]) -> bool:

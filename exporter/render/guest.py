@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Final
 
-from virtflow.exporter.render.lines import Plan, label_text
+from virtflow.exporter.render.lines import LABEL_BYTES, Plan, label_text
 from virtflow.schemas.catalogue.guest_agent import ADDRESS_LABELS, AGENT_METRICS, FILESYSTEM_LABELS, INFO_LABELS
 from virtflow.schemas.catalogue.types import Guest, Metric
-from virtflow.schemas.records import NAN, GuestMetrics
+from virtflow.schemas.records import NAN, GuestFilesystemMetrics, GuestMetrics
 
 AGE: Final = "vm_guest_age_seconds"
 """Rendered at the scrape."""
@@ -22,8 +22,9 @@ _INFO: Final = attrgetter(*INFO_LABELS)
 class GuestText:
     """Renders guests for the families that were chosen at start."""
 
-    def __init__(self, at: Mapping[str, int]) -> None:
-        """``at`` has the places of the families' lines by name; others are passed by."""
+    def __init__(self, at: Mapping[str, int], label_bytes: int = LABEL_BYTES) -> None:
+        """``at`` has the places of the families' lines by name; others are skipped. Label values are cut at ``label_bytes``."""
+        self._label_bytes: Final = label_bytes
         self._values: Final = Plan.of(_told_in(""), at)
         self._filesystems: Final = Plan.of(_told_in("filesystems"), at)
         self._info: Final = at.get(INFO)
@@ -33,16 +34,28 @@ class GuestText:
     def render(self, lines: list[str], identity: str, guests: Sequence[GuestMetrics], before: Sequence[GuestMetrics]) -> None:
         """Brings the lines from ``before`` up to ``guests``, each with one entry or none."""
         new, old = guests[0] if guests else _ABSENT, before[0] if before else _ABSENT
-        self._values.render(lines, f"{identity}}} ", self._values.values(new), self._values.values(old))
+        self._values.render(lines, identity, self._values.values(new), self._values.values(old))
         if self._info is not None and (words := _INFO(new)) != _INFO(old):
-            lines[self._info] = _info(INFO, identity, zip(INFO_LABELS, words, strict=True)) if any(words) else ""
+            lines[self._info] = self._of_info(INFO, identity, zip(INFO_LABELS, words, strict=True)) if any(words) else ""
         if self._agent_info is not None and new.reason != old.reason:
-            lines[self._agent_info] = _info(AGENT_INFO, identity, [("reason", new.reason)]) if new.reason else ""
+            lines[self._agent_info] = self._of_info(AGENT_INFO, identity, [("reason", new.reason)]) if new.reason else ""
         if self._filesystems.at and new.filesystems != old.filesystems:
-            each = {_filesystem(identity, one.mountpoint, one.fstype): one for one in new.filesystems}
+            each = {self._filesystem(identity, one): one for one in new.filesystems}
             self._filesystems.render_each(lines, each)
         if self._addresses is not None and (new.addresses != old.addresses or new.address_source != old.address_source):
-            lines[self._addresses] = "".join(_addresses(identity, new))
+            lines[self._addresses] = "".join(self._of_addresses(identity, new))
+
+    def _of_info(self, name: str, identity: str, labels: Iterable[tuple[str, str]]) -> str:
+        return f"{name}{{{identity},{label_text(labels, self._label_bytes)}}} 1\n"
+
+    def _filesystem(self, identity: str, one: GuestFilesystemMetrics) -> str:
+        told = (one.mountpoint, one.fstype, one.device)
+        return f"{identity},{label_text(zip(FILESYSTEM_LABELS, told, strict=True), self._label_bytes)}"
+
+    def _of_addresses(self, identity: str, guest: GuestMetrics) -> dict[str, None]:
+        """A line for each address; two that would be the same series are one."""
+        labels = [(one.interface, one.address, one.family, guest.address_source) for one in guest.addresses]
+        return dict.fromkeys(self._of_info(ADDRESS_INFO, identity, zip(ADDRESS_LABELS, each, strict=True)) for each in labels)
 
 
 def taken(guests: Sequence[GuestMetrics]) -> float:
@@ -54,17 +67,3 @@ def _told_in(each: str) -> list[Metric]:
     return [
         metric for metric in AGENT_METRICS if isinstance(metric.source, Guest) and metric.source.each == each and metric.source.attribute
     ]
-
-
-def _info(name: str, identity: str, labels: Iterable[tuple[str, str]]) -> str:
-    return f"{name}{{{identity},{label_text(labels)}}} 1\n"
-
-
-def _filesystem(identity: str, mountpoint: str, fstype: str) -> str:
-    return f"{identity},{label_text(zip(FILESYSTEM_LABELS, (mountpoint, fstype), strict=True))}}} "
-
-
-def _addresses(identity: str, guest: GuestMetrics) -> dict[str, None]:
-    """A line for each address; two that would be the same series are one."""
-    labels = [(one.interface, one.address, one.family, guest.address_source) for one in guest.addresses]
-    return dict.fromkeys(_info(ADDRESS_INFO, identity, zip(ADDRESS_LABELS, each, strict=True)) for each in labels)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from itertools import repeat
 from operator import attrgetter
 from typing import Any, Final
@@ -20,11 +21,17 @@ from virtflow.schemas.catalogue.types import Metric
 Lines = tuple[str, ...]
 """One string per family, in the order of the families they were rendered for."""
 
-LABEL_LENGTH: Final = 256
-"""Characters of a label value that are shown: a title can be megabytes. Identity is the UUID, which is shorter."""
+LABEL_BYTES: Final = 1_024
+"""Bytes of a label's value in UTF-8 that are shown: room for the 256 characters that any name or title has at most."""
 
 # A NUL ends Prometheus' lexer, a lone surrogate has no UTF-8: both become the replacement character.
 _UNSAFE: Final = re.compile('[\\\\"\n\0\ud800-\udfff]')
+_NO_TEXT: Final = re.compile("[\0\ud800-\udfff]")
+_CHARACTER_BYTES: Final = 4
+_MARK: Final = "\N{HORIZONTAL ELLIPSIS}"
+_DIGEST_BYTES: Final = 4
+_MARK_BYTES: Final = len(_MARK.encode()) + 2 * _DIGEST_BYTES
+_END: Final = "} "
 _ENCODE: Final = msgspec.json.Encoder().encode
 _LEAST, _NULL, _MINUS_ZERO = "0", "null", "-0.0"
 """Between them lie the texts of all numbers from 0 on; those of negative ones and of no number do not: those values are absent."""
@@ -33,50 +40,69 @@ _REPLACED: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
 
 
 @lru_cache(maxsize=65_536)
-def quoted(value: str) -> str:
-    """A label value's text between its quotes: escaped, cut to ``LABEL_LENGTH`` characters, always valid UTF-8."""
-    return _UNSAFE.sub(lambda found: _REPLACED.get(found[0], "\ufffd"), value[:LABEL_LENGTH])
+def quoted(value: str, limit: int = LABEL_BYTES) -> str:
+    """A label value's text between its quotes: escaped, always valid UTF-8, of which a reader gets at most ``limit`` bytes."""
+    if len(value) * _CHARACTER_BYTES > limit:
+        value = _cut(value, limit)
+    return _UNSAFE.sub(lambda found: _REPLACED.get(found[0], "\ufffd"), value)
 
 
-def label_text(pairs: Iterable[tuple[str, str]]) -> str:
-    """``name="value",...`` without braces."""
-    return ",".join([f'{name}="{quoted(value)}"' for name, value in pairs])
+def _cut(value: str, limit: int) -> str:
+    """The value's begin, a mark, and a hash of the whole: two long values with one begin stay two."""
+    raw = _NO_TEXT.sub("\ufffd", value).encode()
+    if len(raw) <= limit:
+        return value
+    digest = blake2b(raw, digest_size=_DIGEST_BYTES, usedforsecurity=False).hexdigest()
+    return f"{raw[: limit - _MARK_BYTES].decode(errors='ignore')}{_MARK}{digest}"
+
+
+def label_text(pairs: Iterable[tuple[str, str]], limit: int = LABEL_BYTES) -> str:
+    """``name="value",...`` without braces; each value has at most ``limit`` bytes."""
+    return ",".join([f'{name}="{quoted(value, limit)}"' for name, value in pairs])
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is rendered from one kind of record: where each family's line goes, its text up to the labels, its value."""
+    """What is rendered from one kind of record: where each family's line goes; of each value its family, its text around the labels, itself.
+
+    Values of one family (``variant``) share its place, where their lines stand one after another.
+    """
 
     at: tuple[int, ...]
+    families: tuple[int, ...]
     prefixes: tuple[str, ...]
+    endings: tuple[str, ...]
     values: Callable[[Any], tuple[float, ...]]
 
     @classmethod
     def of(cls, metrics: Iterable[Metric], at: Mapping[str, int]) -> Plan:
         """The plan for those of the metrics that are among the families ``at`` their places."""
         rows = [metric for metric in metrics if metric.name in at]
+        places = list(dict.fromkeys(at[metric.name] for metric in rows))
         return cls(
-            tuple(at[metric.name] for metric in rows),
+            tuple(places),
+            tuple(places.index(at[metric.name]) for metric in rows),
             tuple(f"{metric.name}{{" for metric in rows),
+            tuple(f",{label_text([metric.variant])}{_END}" if metric.variant else _END for metric in rows),
             _getter([metric.field for metric in rows]),
         )
 
     def render(self, lines: list[str], labels: str, values: tuple[float, ...], before: tuple[float, ...] | None) -> None:
-        """Renders one record's families where a value changed; ``labels`` end the braces."""
+        """Renders one record's families where a value changed; each of them is one series. ``labels`` stand without braces."""
         if values == before:
             return
         old: Iterable[float | None] = repeat(None) if before is None else before
         for at, prefix, value, text, was in zip(self.at, self.prefixes, values, _texts(values), old, strict=False):
             if value != was:
-                lines[at] = f"{prefix}{labels}{text}\n" if _LEAST <= text < _NULL else ""
+                lines[at] = f"{prefix}{labels}{_END}{text}\n" if _LEAST <= text < _NULL else ""
 
     def render_each(self, lines: list[str], labelled: Mapping[str, Any]) -> None:
-        """Renders all families anew, from one record for each text of labels; the labels end the braces."""
+        """Renders all families again, from one record for each text of labels; the labels stand without braces."""
         new = [""] * len(self.at)
         for labels, record in labelled.items():
-            for place, (prefix, text) in enumerate(zip(self.prefixes, _texts(self.values(record)), strict=False)):
+            for family, prefix, ending, text in zip(self.families, self.prefixes, self.endings, _texts(self.values(record)), strict=False):
                 if _LEAST <= text < _NULL:
-                    new[place] += f"{prefix}{labels}{text}\n"
+                    new[family] += f"{prefix}{labels}{ending}{text}\n"
         for at, line in zip(self.at, new, strict=True):
             if line != lines[at]:
                 lines[at] = line

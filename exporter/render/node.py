@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from virtflow.exporter.render.lines import Lines, label_text
+from virtflow.exporter.render.lines import LABEL_BYTES, Lines, label_text, quoted
 from virtflow.schemas.catalogue.metrics import METRICS
 from virtflow.schemas.catalogue.types import Group, Health, Metric
 from virtflow.schemas.records import NodeStatus
@@ -19,19 +19,28 @@ LASTING: Final = frozenset({INFO, INTERVAL})
 class NodeText:
     """Renders nodes for the families that were chosen at start."""
 
-    def __init__(self, names: Iterable[str]) -> None:
-        """``names`` are the metrics to export; others are passed by."""
+    def __init__(self, names: Iterable[str], label_bytes: int = LABEL_BYTES) -> None:
+        """``names`` are the metrics to export; others are skipped. Label values are cut at ``label_bytes``."""
         wanted = frozenset(names)
+        self._label_bytes: Final = label_bytes
         self.families: Final = tuple(metric for metric in NODE_FAMILIES if metric.name in wanted)
+
+    def key(self, node: str) -> str:
+        """What tells a node's series from another node's: its name as it is shown."""
+        return quoted(node, self._label_bytes)
+
+    def identity(self, node: str) -> str:
+        """The label of all of the node's series."""
+        return label_text([("node", node)], self._label_bytes)
 
     def lines(self, status: NodeStatus) -> Lines:
         """What the node said of itself; the age is rendered at the scrape and stays "" here."""
-        identity = label_text([("node", status.node)])
+        identity = self.identity(status.node)
         return tuple(_lines_of(metric, status, identity) for metric in self.families)
 
     def silent(self, status: NodeStatus) -> Lines:
         """The lines of a node that has not spoken for three of its intervals: down, and what lasts."""
-        identity = label_text([("node", status.node)])
+        identity = self.identity(status.node)
         return tuple(
             f"{UP}{{{identity}}} 0\n" if metric.name == UP else _lines_of(metric, status, identity) if metric.name in LASTING else ""
             for metric in self.families

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from virtflow.exporter.render.guest import GuestText
-from virtflow.exporter.render.lines import Lines, Plan, label_text, quoted
+from virtflow.exporter.render.lines import LABEL_BYTES, Lines, Plan, label_text, quoted
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS, METRICS, of_libvirt
 from virtflow.schemas.catalogue.types import Group, Metric, Scope
 from virtflow.schemas.errors import SettingError
@@ -27,6 +27,7 @@ _DEVICES: Final = (
     (Scope.VCPU, "vcpus", "vcpu"),
     (Scope.NETWORK, "networks", "device"),
     (Scope.BLOCK, "blocks", "device"),
+    (Scope.KVM, "kvm", "vcpu"),
 )
 """The records of a VM's devices: their scope, where they stand in ``VmMetrics``, and the label (and field) that tells them apart."""
 
@@ -56,6 +57,7 @@ class _Devices:
     listed: Callable[[VmMetrics], list[Any]]
     label: str
     key: Callable[[Any], object]
+    label_bytes: int
 
     def same(self, devices: list[Any], before: list[Any]) -> bool:
         """Whether they are the same devices in the same order with the same values."""
@@ -65,24 +67,27 @@ class _Devices:
 
     def render(self, lines: list[str], identity: str, devices: list[Any]) -> None:
         """Renders all families of the kind; of two devices that would make the same series the last counts."""
-        self.plan.render_each(lines, {f'{identity},{self.label}="{quoted(str(self.key(device)))}"}} ': device for device in devices})
+        prefix, limit = f"{identity},{self.label}=", self.label_bytes
+        self.plan.render_each(lines, {f'{prefix}"{quoted(str(self.key(device)), limit)}"': device for device in devices})
 
 
 class VmText:
     """Renders VMs for the families and labels that were chosen at start."""
 
-    def __init__(self, names: Iterable[str], labels: Sequence[str] = ("name",)) -> None:
-        """``names`` are the metrics to export (others are passed by); ``labels`` stand in every series after uuid."""
+    def __init__(self, names: Iterable[str], labels: Sequence[str] = ("name",), label_bytes: int = LABEL_BYTES) -> None:
+        """``names`` are the metrics to export (others are skipped); ``labels`` stand in every series after uuid, cut at ``label_bytes``."""
         wanted = frozenset(names)
         self.families: Final = tuple(metric for metric in VM_FAMILIES if metric.name in wanted)
         self.at: Final = {metric.name: place for place, metric in enumerate(self.families)}
         self._labels = checked_labels(labels)
         self._inventory_labels = frozenset(self._labels) - {"name"}
         self._info_labels = tuple(label for label in INVENTORY_LABELS if label not in self._labels)
-        self._vm = Plan.of(_rows(Scope.VM), self.at)
-        self._guest = GuestText(self.at)
+        self._label_bytes: Final = label_bytes
+        self._vm = Plan.of([row for row in _rows(Scope.VM) if row.variant is None], self.at)
+        self._split = Plan.of([row for row in _rows(Scope.VM) if row.variant is not None], self.at)
+        self._guest = GuestText(self.at, label_bytes)
         self._devices = tuple(
-            _Devices(plan, attrgetter(listed), label, attrgetter(label))
+            _Devices(plan, attrgetter(listed), label, attrgetter(label), label_bytes)
             for scope, listed, label in _DEVICES
             if (plan := Plan.of(_rows(scope), self.at)).at
         )
@@ -95,7 +100,7 @@ class VmText:
                 pairs.append((label, getattr(record, label)))
             else:
                 pairs.append((label, getattr(inventory, label) if inventory else ""))
-        return label_text(pairs)
+        return label_text(pairs, self._label_bytes)
 
     def lines(self, record: VmMetrics, identity: str, before: VmMetrics | None, rendered: Lines) -> Lines:
         """The sample's lines. ``rendered`` are those of ``before`` under the same ``identity``: what did not change is kept.
@@ -103,7 +108,9 @@ class VmText:
         Without ``before`` all is rendered and ``rendered`` does not matter.
         """
         lines = list(rendered) if before is not None else [""] * len(self.families)
-        self._vm.render(lines, f"{identity}}} ", self._vm.values(record), None if before is None else self._vm.values(before))
+        self._vm.render(lines, identity, self._vm.values(record), None if before is None else self._vm.values(before))
+        if self._split.at and (before is None or self._split.values(record) != self._split.values(before)):
+            self._split.render_each(lines, {identity: record})
         for kind in self._devices:
             devices, old = kind.listed(record), [] if before is None else kind.listed(before)
             if (devices or old) and not kind.same(devices, old):
@@ -127,7 +134,8 @@ class VmText:
         """The line of ``vm_info``: the inventory with the node that speaks for the VM; "" without an inventory."""
         if inventory is None or VM_INFO not in self.at:
             return ""
-        labels = label_text((label, record.node if label == "node" else getattr(inventory, label)) for label in self._info_labels)
+        pairs = ((label, record.node if label == "node" else getattr(inventory, label)) for label in self._info_labels)
+        labels = label_text(pairs, self._label_bytes)
         return f"{VM_INFO}{{{identity},{labels}}} 1\n" if labels else f"{VM_INFO}{{{identity}}} 1\n"
 
 

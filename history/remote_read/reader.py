@@ -70,7 +70,7 @@ class Reader:
         if sight.step > 0 and (sight.end - sight.start) // sight.step > STEPS:
             raise LimitError(f"more than {STEPS} steps: ask for a longer step or a shorter range")
         matches = matching(asked.matchers)
-        names = [name for name in NAMES if matches("__name__", name)]
+        names = [name for name in NAMES if matches("__name__", COLUMN_OF[name].metric.name if name in COLUMN_OF else name)]
         if not names or not _constant(self._settings.serve_labels, matches):
             return []
         found: list[Series] = []
@@ -191,6 +191,8 @@ class Reader:
             labels["name"] = vm or ""
         if name in COLUMN_OF and COLUMN_OF[name].metric.labels:
             labels[COLUMN_OF[name].metric.labels[0]] = device
+        if name in COLUMN_OF and (variant := COLUMN_OF[name].metric.variant):
+            labels |= {"__name__": COLUMN_OF[name].metric.name, variant[0]: variant[1]}
         return tuple(sorted((label, _UNSAFE.sub("\ufffd", value[:LABEL_LENGTH])) for label, value in labels.items() if value))
 
 

@@ -47,8 +47,8 @@ class Column:
 
     @property
     def name(self) -> str:
-        """The metric's name, in SQL as in PromQL."""
-        return self.metric.name
+        """The metric's name, in SQL as in PromQL; where a label tells several values of it apart, the value's own."""
+        return self.metric.column
 
     @property
     def rollup(self) -> Rollup:

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
-from virtflow.producer.records.vm_snapshot import printable
 from virtflow.schemas.catalogue.types import ABSENT_LONG
 from virtflow.schemas.guest import ADDRESSES, FILESYSTEMS, INTERFACES, LARGEST_BYTES, TEXT_LENGTH, AddressSource
 from virtflow.schemas.records import NAN, GuestAddress, GuestFilesystem, GuestInterface, GuestSample
+from virtflow.schemas.text import printable
 
 CPUS: Final = 65_536
 """More than any hypervisor gives a VM."""
@@ -59,6 +59,16 @@ PSEUDO: Final = frozenset(
     ]
 )
 """Types of filesystems that are on no disk of their own, or always full."""
+CONTAINERS: Final = re.compile(
+    r".*/kubelet/pods/.+"
+    r"|(/var)?/run/(k3s/)?(containerd|containers|crio|docker)/.+"
+    r"|/var/lib/(rancher/k3s/agent/)?containerd/.+"
+    r"|/var/lib/containers/storage/.+/.+"
+    r"|/var/lib/docker/(aufs|btrfs|containers|devicemapper|image|overlay2?|zfs)/.+",
+    re.DOTALL,
+)
+"""Mountpoints made for one container or pod: they carry its id, so that each new one would be a series of its own. A disk that is mounted at
+such a folder itself (``/var/lib/docker``) is somebody's disk. Source: the default folders of kubelet, containerd, CRI-O, Podman and Docker."""
 
 _OS: Final = {
     "hostname": "hostname",
@@ -97,17 +107,17 @@ class _Tally(Struct):
         return items[:limit]
 
 
-def sample_of(info: Mapping[str, object], *, pseudo: bool = False) -> GuestSample:
+def sample_of(info: Mapping[str, object], *, pseudo: bool = False, containers: bool = False) -> GuestSample:
     """The sample's part that libvirt's guest information tells, whichever of its types was asked for.
 
-    ``pseudo`` keeps filesystems that are on no disk.
+    ``pseudo`` keeps filesystems that are on no disk, ``containers`` those that are mounted for a container or pod.
     """
     tally = _Tally()
     fields: dict[str, Any] = {field: tally.text(info[key]) for key, field in _OS.items() if key in info}
     fields |= {field: _load(info[key], tally) for key, field in _LOADS.items() if key in info}
     filesystems, interfaces = _numbered(info, "fs"), _numbered(info, "if")
     if filesystems or "fs.count" in info:
-        fields["filesystems"] = _filesystems(filesystems, tally, pseudo=pseudo)
+        fields["filesystems"] = _filesystems(filesystems, tally, pseudo=pseudo, containers=containers)
     if interfaces or "if.count" in info:
         fields["interfaces"] = _interfaces(map(_of_agent, interfaces.values()), tally)
         fields["address_source"] = AddressSource.AGENT.value
@@ -158,23 +168,42 @@ def _numbered(info: Mapping[str, object], prefix: str) -> Devices:
 # -- filesystems
 
 
-def _filesystems(devices: Devices, tally: _Tally, *, pseudo: bool) -> list[GuestFilesystem]:
+def _filesystems(devices: Devices, tally: _Tally, *, pseudo: bool, containers: bool) -> list[GuestFilesystem]:
+    """Each filesystem once: of a device that is mounted several times (bind mounts) the shortest mountpoint."""
     found: dict[str, GuestFilesystem] = {}
     for device in devices.values():
         mountpoint, fstype = tally.text(device.get("mountpoint")), tally.text(device.get("fstype"))
-        if not pseudo and fstype.lower() in PSEUDO:
+        if (not pseudo and fstype.lower() in PSEUDO) or (not containers and CONTAINERS.fullmatch(mountpoint)):
             continue
         if not mountpoint:
             tally.dropped += 1
             continue
-        total, used = device.get("total-bytes"), device.get("used-bytes")
-        if total is None and used is None:  # an agent from before it told sizes
-            found.setdefault(mountpoint, GuestFilesystem(mountpoint=mountpoint, fstype=fstype))
-        elif type(total) is int and type(used) is int and 0 <= used <= total <= LARGEST_BYTES:
-            found.setdefault(mountpoint, GuestFilesystem(mountpoint=mountpoint, fstype=fstype, total_bytes=total, used_bytes=used))
-        else:
+        one = _filesystem(device, GuestFilesystem(mountpoint=mountpoint, fstype=fstype, device=tally.text(device.get("name"))))
+        if one is None:
             tally.dropped += 1
-    return tally.first(list(found.values()), FILESYSTEMS)
+        else:
+            found.setdefault(mountpoint, one)
+    return tally.first(_once_a_device(found.values()), FILESYSTEMS)
+
+
+def _filesystem(device: Mapping[str, object], named: GuestFilesystem) -> GuestFilesystem | None:
+    """The filesystem with its sizes, without them from an agent that does not tell them; None where they can't be true."""
+    total, used = device.get("total-bytes"), device.get("used-bytes")
+    if total is None and used is None:
+        return named
+    if type(total) is int and type(used) is int and 0 <= used <= total <= LARGEST_BYTES:
+        return replace(named, total_bytes=total, used_bytes=used)
+    return None
+
+
+def _once_a_device(listed: Iterable[GuestFilesystem]) -> list[GuestFilesystem]:
+    """Those with one mountpoint for each device, in their order; without a device's name a mountpoint is a filesystem."""
+    best: dict[tuple[str, str], GuestFilesystem] = {}
+    for one in listed:
+        key = (one.device, "" if one.device else one.mountpoint)
+        if key not in best or len(one.mountpoint) < len(best[key].mountpoint):
+            best[key] = one
+    return list(best.values())
 
 
 # -- interfaces
@@ -205,7 +234,11 @@ def _interfaces(told: Iterable[_Interface], tally: _Tally) -> list[GuestInterfac
         elif shown not in found:
             kept = tally.first(list(_addresses(addresses, tally)), ADDRESSES)
             found[shown] = GuestInterface(name=shown, mac=_mac(mac), addresses=kept)
-    return tally.first(list(found.values()), INTERFACES)
+    # A container host has hundreds of interfaces without an address: they show nothing, and take no place of one that does.
+    first = tally.first([one for one in found.values() if one.addresses], INTERFACES)
+    rest = [one for one in found.values() if not one.addresses][: INTERFACES - len(first)]
+    names = {one.name for one in (*first, *rest)}
+    return [one for one in found.values() if one.name in names]
 
 
 def _addresses(told: Iterable[tuple[object, object]], tally: _Tally) -> Iterator[GuestAddress]:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET  # the XML is libvirt's own rendering: n
 from msgspec import Struct
 
 from virtflow.producer.records.domain_xml import XML_BYTES
-from virtflow.producer.records.vm_snapshot import printable
+from virtflow.schemas.text import printable
 
 CHANNEL: Final = "org.qemu.guest_agent.0"
 CONNECTED: Final = "connected"

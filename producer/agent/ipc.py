@@ -60,6 +60,7 @@ class Start(Struct, frozen=True, tag=True):
     memory_bytes: int
     period_seconds: int
     pseudo_filesystems: bool
+    container_filesystems: bool = False
 
 
 class Ask(Struct, frozen=True, tag=True):

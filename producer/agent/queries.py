@@ -15,8 +15,8 @@ import libvirt
 from virtflow.producer.agent.answers import address_of_interfaces, cpus_of, sample_of
 from virtflow.producer.agent.domain_xml import look_of
 from virtflow.producer.agent.ipc import AGENT, LISTED_VMS, Command, Listed, Start
-from virtflow.producer.records.vm_snapshot import printable
 from virtflow.schemas.guest import AddressSource
+from virtflow.schemas.text import printable
 
 Connection = Any
 Domain = Any
@@ -76,7 +76,7 @@ def _info(types: int) -> Callable[[Domain, Start], Found]:
     def ask(domain: Domain, start: Start) -> Found:
         if not (info := domain.guestInfo(types, 0)):
             raise NothingToldError
-        return {"sample": sample_of(info, pseudo=start.pseudo_filesystems)}
+        return {"sample": sample_of(info, pseudo=start.pseudo_filesystems, containers=start.container_filesystems)}
 
     return ask
 

@@ -30,9 +30,9 @@ from virtflow.producer.agent.poll_cycle import Down, HostLost, Limits, Observati
 from virtflow.producer.agent.scheduler import PAUSING, Schedule
 from virtflow.producer.agent.selection import allowed, asks
 from virtflow.producer.records.node_health import GuestHealth, resident_bytes
-from virtflow.producer.records.vm_snapshot import printable
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.records import GuestSample
+from virtflow.schemas.text import printable
 
 READ_BYTES: Final = 65_536
 TICK_SECONDS: Final = 0.5
@@ -240,6 +240,7 @@ class GuestAgents:
                 memory_bytes=guest.memory_bytes,
                 period_seconds=guest.balloon_period_seconds,
                 pseudo_filesystems=guest.pseudo_filesystems,
+                container_filesystems=guest.container_filesystems,
             ),
         )
 

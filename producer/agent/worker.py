@@ -21,8 +21,8 @@ from typing import Any, Final, NoReturn
 
 from virtflow.producer.agent.failure_reasons import reason_of, reason_of_nothing
 from virtflow.producer.agent.ipc import BEAT_SECONDS, Answered, Ask, Beat, Ended, FromProcess, Happened, Reader, Start, Up, encoded
-from virtflow.producer.records.vm_snapshot import printable
 from virtflow.schemas.guest import GuestReason
+from virtflow.schemas.text import printable
 
 IN, OUT, ERR = 0, 1, 2
 READ_BYTES: Final = 65_536

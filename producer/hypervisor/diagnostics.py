@@ -20,8 +20,8 @@ from virtflow.producer.hypervisor.qemu_processes import Processes
 from virtflow.producer.hypervisor.queries import Connection, domains, list_vms, look, versions
 from virtflow.producer.hypervisor.subscriptions import KINDS, register
 from virtflow.producer.records.domain_xml import IndescribableError, inventory
-from virtflow.producer.records.vm_snapshot import printable
 from virtflow.runtime.settings import Settings
+from virtflow.schemas.text import printable
 
 HELD_SECONDS: Final = 1.0
 """A VM that is occupied for longer than that is held by a call that does not come back."""

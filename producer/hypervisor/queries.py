@@ -12,8 +12,8 @@ from msgspec import Struct
 from virtflow.producer.hung_calls.breaker_types import Looked
 from virtflow.producer.records.merge import Answer, Vm, of_info, of_vcpus
 from virtflow.producer.records.node_health import version_words
-from virtflow.producer.records.vm_snapshot import REPLACEMENT
 from virtflow.schemas.jobs import JobType
+from virtflow.schemas.text import REPLACEMENT
 
 SAFE_GROUPS: Final = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_INTERFACE
 MONITOR_GROUPS: Final = (

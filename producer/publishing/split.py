@@ -14,6 +14,7 @@ Encode = Callable[[NodeSnapshot], bytes]
 _NUMBER_BYTES = 5
 _VM_BYTES = 200
 _DEVICE_NUMBERS = 14
+_KVM_NUMBERS = 9
 _ADDRESS_BYTES = 45
 
 
@@ -50,7 +51,7 @@ def _estimate(vm: VmSnapshot) -> int:
     return (
         _VM_BYTES
         + len(vm.name)
-        + _NUMBER_BYTES * (4 * len(vm.vcpus) + _DEVICE_NUMBERS * devices)
+        + _NUMBER_BYTES * (4 * len(vm.vcpus) + _KVM_NUMBERS * len(vm.kvm) + _DEVICE_NUMBERS * devices)
         + sum(_inventory_estimate(inventory) for inventory in vm.inventory)
         + sum(_guest_estimate(guest) for guest in vm.guest)
     )

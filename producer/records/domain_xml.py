@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any, Final
 from xml.etree import ElementTree as ET  # the XML is libvirt's own rendering: no entities, no external references
 
-from virtflow.producer.records.vm_snapshot import printable
 from virtflow.schemas.catalogue.types import LONG_MAX
 from virtflow.schemas.errors import InputError
 from virtflow.schemas.records import Disk, Nic, VmInventory
+from virtflow.schemas.text import printable
 
 XML_BYTES: Final = 5 * 1024 * 1024
 """libvirt sends no string above 4 MiB; anything larger is not read."""

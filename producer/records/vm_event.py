@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from virtflow.producer.hypervisor.mailbox import Happened
-from virtflow.producer.records.vm_snapshot import printable
 from virtflow.schemas.catalogue.types import ABSENT_LONG, LONG_MAX
 from virtflow.schemas.jobs import Kind, lifecycle_word
 from virtflow.schemas.records import VmEvent
+from virtflow.schemas.text import printable
 
 TEXT_LENGTH: Final = 256
 JOB_FIELDS: Final = 64

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from virtflow.schemas.catalogue.metrics import BY_NAME
+from virtflow.schemas.catalogue.metrics import BY_COLUMN, BY_NAME
 from virtflow.schemas.catalogue.types import ABSENT_LONG, MIGRATION_PREFIX, NAME_PREFIX, Scope
 
 NAMESPACE = "virtflow"
@@ -25,6 +25,7 @@ _PREFIXES = {
     "VcpuMetrics": (NAME_PREFIX[Scope.VCPU],),
     "NetworkMetrics": (NAME_PREFIX[Scope.NETWORK],),
     "BlockMetrics": (NAME_PREFIX[Scope.BLOCK],),
+    "KvmMetrics": (NAME_PREFIX[Scope.KVM],),
     "GuestMetrics": ("vm_guest_",),
     "GuestFilesystemMetrics": ("vm_guest_filesystem_",),
     "VmMigration": (MIGRATION_PREFIX,),
@@ -49,7 +50,8 @@ def _record(info: inspect.Type, named: set[str]) -> Schema:
 
 def _doc(record: type, field: str) -> Schema:
     """What the catalogue says of a field in base units, for those who read the topics."""
-    metric = next((BY_NAME[name] for prefix in _PREFIXES.get(record.__name__, ()) if (name := prefix + field) in BY_NAME), None)
+    rows = BY_NAME | BY_COLUMN
+    metric = next((rows[name] for prefix in _PREFIXES.get(record.__name__, ()) if (name := prefix + field) in rows), None)
     return {"doc": metric.help} if metric else {}
 
 

@@ -7,7 +7,7 @@ from struct import Struct
 from typing import Any, Final
 
 from virtflow.schemas.avro.primitives import DOUBLE, JOIN, LONG, TEXT, array, doubles, longs
-from virtflow.schemas.fields import BlockMetrics, BlockSample, NetworkMetrics, NetworkSample, VcpuMetrics, VcpuSample
+from virtflow.schemas.fields import BlockMetrics, BlockSample, KvmMetrics, KvmSample, NetworkMetrics, NetworkSample, VcpuMetrics, VcpuSample
 from virtflow.schemas.records import (
     Disk,
     EventPosition,
@@ -154,7 +154,7 @@ def _vm_inventory(r: VmInventory) -> bytes:
 
 
 def _guest_filesystem(r: GuestFilesystem) -> bytes:
-    return JOIN((TEXT[r.mountpoint], TEXT[r.fstype], LONG[r.total_bytes], LONG[r.used_bytes]))
+    return JOIN((TEXT[r.mountpoint], TEXT[r.fstype], LONG[r.total_bytes], LONG[r.used_bytes], TEXT[r.device]))
 
 
 def _guest_address(r: GuestAddress) -> bytes:
@@ -191,6 +191,22 @@ def _guest_sample(r: GuestSample) -> bytes:
     )
 
 
+def _kvm_sample(r: KvmSample) -> bytes:
+    return JOIN(
+        (
+            LONG[r.number],
+            LONG[r.exits_sum],
+            LONG[r.halt_exits_sum],
+            LONG[r.io_exits_sum],
+            LONG[r.mmio_exits_sum],
+            LONG[r.halt_poll_success_ns_sum],
+            LONG[r.halt_poll_fail_ns_sum],
+            LONG[r.preemption_reported_sum],
+            LONG[r.preemption_other_sum],
+        )
+    )
+
+
 def _vm_snapshot(r: VmSnapshot) -> bytes:
     return JOIN(
         (
@@ -199,6 +215,8 @@ def _vm_snapshot(r: VmSnapshot) -> bytes:
             LONG[r.cpu_system],
             LONG[r.state_state],
             LONG[r.state_reason],
+            LONG[r.cpu_haltpoll_success_time],
+            LONG[r.cpu_haltpoll_fail_time],
             LONG[r.balloon_current],
             LONG[r.balloon_maximum],
             LONG[r.balloon_rss],
@@ -227,6 +245,7 @@ def _vm_snapshot(r: VmSnapshot) -> bytes:
             array(r.blocks, _block_sample),
             array(r.inventory, _vm_inventory),
             array(r.guest, _guest_sample),
+            array(r.kvm, _kvm_sample),
         )
     )
 
@@ -287,7 +306,7 @@ def _block_metrics(r: BlockMetrics) -> bytes:
 
 
 def _guest_filesystem_metrics(r: GuestFilesystemMetrics) -> bytes:
-    return JOIN((TEXT[r.mountpoint], TEXT[r.fstype], LONG[r.size_bytes], LONG[r.free_bytes]))
+    return JOIN((TEXT[r.mountpoint], TEXT[r.fstype], LONG[r.size_bytes], LONG[r.free_bytes], TEXT[r.device]))
 
 
 def _guest_address_metrics(r: GuestAddressMetrics) -> bytes:
@@ -320,12 +339,28 @@ def _guest_metrics(r: GuestMetrics) -> bytes:
     )
 
 
+def _kvm_metrics(r: KvmMetrics) -> bytes:
+    return JOIN(
+        (
+            LONG[r.vcpu],
+            LONG[r.exits_total],
+            LONG[r.halt_exits_total],
+            LONG[r.io_exits_total],
+            LONG[r.mmio_exits_total],
+            _PACK_2(r.haltpoll_success_seconds_total, r.haltpoll_fail_seconds_total),
+            LONG[r.preemptions_reported_total],
+            LONG[r.preemptions_other_total],
+        )
+    )
+
+
 def _vm_metrics(r: VmMetrics) -> bytes:
     return JOIN(
         (
             _PACK_3(r.cpu_seconds_total, r.cpu_user_seconds_total, r.cpu_system_seconds_total),
             LONG[r.state],
             LONG[r.state_reason],
+            _PACK_2(r.cpu_haltpoll_success_seconds_total, r.cpu_haltpoll_fail_seconds_total),
             LONG[r.memory_balloon_current_bytes],
             LONG[r.memory_balloon_maximum_bytes],
             LONG[r.memory_rss_bytes],
@@ -357,6 +392,7 @@ def _vm_metrics(r: VmMetrics) -> bytes:
             array(r.networks, _network_metrics),
             array(r.blocks, _block_metrics),
             array(r.guest, _guest_metrics),
+            array(r.kvm, _kvm_metrics),
         )
     )
 
@@ -463,8 +499,8 @@ WRITERS: Final[Mapping[type, Callable[[Any], bytes]]] = {
 """Each record's body without a header."""
 
 FINGERPRINTS: Final[Mapping[type, bytes]] = {
-    NodeSnapshot: bytes.fromhex("74ebdca22e4e6037"),
-    VmMetrics: bytes.fromhex("c8f5fe4997b0b633"),
+    NodeSnapshot: bytes.fromhex("77b34c2ab0200568"),
+    VmMetrics: bytes.fromhex("e3927dc58985c12d"),
     VmInventory: bytes.fromhex("b2cdee9fa258a3e4"),
     NodeStatus: bytes.fromhex("77e721eeb27904b6"),
     VmEvent: bytes.fromhex("a8242c15c1cab52a"),

@@ -11,7 +11,7 @@ from typing import Final
 from virtflow.schemas.catalogue.types import Derived, Group, Guest, Metric, Type
 
 GUEST_PREFIX: Final = "vm_guest_"
-FILESYSTEM_LABELS: Final = ("mountpoint", "fstype")
+FILESYSTEM_LABELS: Final = ("mountpoint", "fstype", "device")
 ADDRESS_LABELS: Final = ("interface", "address", "family", "source")
 INFO_LABELS: Final = (
     "hostname",

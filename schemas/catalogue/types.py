@@ -24,6 +24,7 @@ class Group(StrEnum):
 
     CORE = "core"
     HYPERVISOR = "hypervisor"
+    KVM = "kvm"
     GUEST = "guest"
     MIGRATION = "migration"
     VM = "vm"
@@ -45,6 +46,8 @@ class Scope(StrEnum):
     VCPU = "vcpu"
     NETWORK = "network"
     BLOCK = "block"
+    KVM = "kvm"
+    """KVM's own statistics of one vCPU, carried only on request."""
 
 
 class Tier(StrEnum):
@@ -99,7 +102,9 @@ class Libvirt:
     def scope(self) -> Scope:
         """The record that carries the field, from libvirt's prefix."""
         parts = self.field.split(".")
-        return SCOPE_OF_PREFIX[parts[0]] if "N" in parts else Scope.VM
+        if "N" not in parts:
+            return Scope.VM
+        return Scope.KVM if parts[0] == "vcpu" and parts[-1] in KVM_KINDS else SCOPE_OF_PREFIX[parts[0]]
 
     @property
     def attribute(self) -> str:
@@ -113,6 +118,14 @@ class Libvirt:
     def tier(self) -> Tier:
         """Whether reading the field can hang (source: measured on libvirt 9.0 with stopped QEMU processes)."""
         return Tier.SAFE if self.field.split(".")[0] in SAFE_PREFIXES else Tier.MONITOR
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Values that libvirt reports in several fields and that are one family: ``label`` tells them apart by the words before the fields."""
+
+    label: str
+    fields: tuple[tuple[str, Libvirt], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +178,18 @@ class Own:
     service: str
 
 
-Source = Libvirt | Job | Guest | Health | Derived | Own
+Source = Libvirt | Split | Job | Guest | Health | Derived | Own
 
 SCOPE_OF_PREFIX = {"vcpu": Scope.VCPU, "net": Scope.NETWORK, "block": Scope.BLOCK}
+KVM_KINDS = frozenset({"sum", "cur", "max"})
+"""Last part of a hypervisor's own statistic (``vcpu.N.exits.sum``). Source: libvirt's ``virConnectGetAllDomainStats`` reference."""
 SAFE_PREFIXES = frozenset({"state", "net", "monitor"})
 NAME_PREFIX = {
     Scope.VM: "vm_",
     Scope.VCPU: "vm_vcpu_",
     Scope.NETWORK: "vm_network_",
     Scope.BLOCK: "vm_block_",
+    Scope.KVM: "vm_vcpu_kvm_",
 }
 MIGRATION_PREFIX = "vm_migration_"
 """What the names of a migration's metrics have before the field of ``VmMigration``."""
@@ -197,6 +213,8 @@ class Metric:
     stability: Stability = Stability.STABLE
     rolls: Rollup | None = None
     """How it rolls up where its type does not say it."""
+    variant: tuple[str, str] | None = None
+    """Label and word of the one field of a ``Split`` that this row stands for, where ``of_libvirt`` has taken a row apart."""
 
     @property
     def rollup(self) -> Rollup:
@@ -206,10 +224,18 @@ class Metric:
         return self.rolls or (Rollup.INCREASE if self.type is Type.COUNTER else Rollup.SPREAD)
 
     @property
+    def column(self) -> str:
+        """The metric's name where each value needs a name of its own: ``vm_cpu_haltpoll_fail_seconds_total``."""
+        if self.variant is None:
+            return self.name
+        ending = f"_{self.unit}_total" if self.unit else "_total"
+        return f"{self.name.removesuffix(ending)}_{self.variant[1]}{ending}"
+
+    @property
     def field(self) -> str:
         """The value's name in its record: the metric's without the prefix of the record, where its source does not say it."""
         if isinstance(self.source, Libvirt):
-            return self.name.removeprefix(NAME_PREFIX[self.source.scope])
+            return self.column.removeprefix(NAME_PREFIX[self.source.scope])
         if isinstance(self.source, Health | Guest):
             return self.source.attribute
         if self.group is Group.MIGRATION:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from virtflow.schemas.catalogue.types import Conversion, Derived, Group, Libvirt, Metric, Rollup, Scope, Type
+from virtflow.schemas.catalogue.types import Conversion, Derived, Group, Libvirt, Metric, Rollup, Scope, Split, Type
 
 _C, _G = Type.COUNTER, Type.GAUGE
 _NS, _KIB = Conversion.NANOSECONDS, Conversion.KIBIBYTES
@@ -82,7 +82,7 @@ def _hypervisor(
     kind: Type,
     unit: str,
     text: str,
-    source: Libvirt | Derived,
+    source: Libvirt | Split | Derived,
     labels: tuple[str, ...] = (),
     rolls: Rollup | None = None,
 ) -> Metric:
@@ -106,6 +106,17 @@ HYPERVISOR_METRICS: Final = (
         "State of the VM and its reason in words; always 1.",
         Derived("words for state.state and state.reason"),
         ("state", "reason"),
+    ),
+    _hypervisor(
+        "vm_cpu_haltpoll_seconds_total",
+        _C,
+        "seconds",
+        "Host CPU time spent polling after the VM's virtual CPUs halted, by whether an event came meanwhile.",
+        Split(
+            "result",
+            (("success", Libvirt("cpu.haltpoll.success.time", _NS)), ("fail", Libvirt("cpu.haltpoll.fail.time", _NS))),
+        ),
+        ("result",),
     ),
     _hypervisor(
         "vm_memory_balloon_current_bytes",

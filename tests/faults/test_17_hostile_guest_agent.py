@@ -23,6 +23,7 @@ from tests.support.lab_scrape import Scrape, Watch
 from tests.support.lab_tap import Arrival, Tap
 from tests.support.prometheus import check_metrics
 from tests.support.stuck_vms import CAP, assert_monitors_late_once, assert_safe_groups_on_time
+from virtflow.schemas.text import is_printable
 
 ADDRESSES = 16
 FILESYSTEMS = 32
@@ -128,7 +129,7 @@ def assert_clean(seen: Scrape, guest: Guest) -> None:
         counts[name] += 1
         for _, text in labels:
             assert len(text) <= TEXT_LENGTH
-            assert text.isprintable()
+            assert is_printable(text)
         if name.startswith("vm_guest_filesystem_"):
             assert 0 <= value <= LARGEST_BYTES
     assert counts["vm_guest_filesystem_size_bytes"] <= FILESYSTEMS

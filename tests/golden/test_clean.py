@@ -15,11 +15,11 @@ from virtflow.producer.replay import Recording
 DATA = Path(__file__).with_name("data")
 
 
-@pytest.mark.parametrize("name", ["lab-recording", "odd-recording"])
+@pytest.mark.parametrize("name", ["lab-recording", "odd-recording", "kvm-recording"])
 def test_recorded_answers_become_the_expected_records(name: str) -> None:
     """Every VM of the recording, without what is absent; and what was passed by."""
     recording, tally = Recording(DATA / f"{name}.jsonl"), Tally()
-    vms = sorted((vm_snapshot(reading, tally) for reading in recording.round().readings), key=lambda vm: vm.uuid)
+    vms = sorted((vm_snapshot(reading, tally, kvm=True) for reading in recording.round().readings), key=lambda vm: vm.uuid)
     found = {
         "vms": [_present(msgspec.to_builtins(vm)) for vm in vms],
         "unknown_fields": tally.unknown_fields,

@@ -14,7 +14,7 @@ from tests.support.vm_samples import WALL, fleet, inventory, sample, status, tex
 from virtflow.exporter.fleet import Fleet
 from virtflow.schemas.catalogue.metrics import METRICS, of_libvirt
 from virtflow.schemas.catalogue.types import Group, Scope, Type
-from virtflow.schemas.fields import BlockMetrics, NetworkMetrics, VcpuMetrics
+from virtflow.schemas.fields import BlockMetrics, KvmMetrics, NetworkMetrics, VcpuMetrics
 from virtflow.schemas.records import VmMetrics
 
 GOLDEN = Path(__file__).with_name("data") / "exposition.prom"
@@ -37,6 +37,7 @@ def everything() -> VmMetrics:
         vcpus=[VcpuMetrics(vcpu=number, **filled(Scope.VCPU, 200 + 50 * number)) for number in (0, 2)],
         networks=[NetworkMetrics(device=device, **filled(Scope.NETWORK, first)) for device, first in (("vnet0", 400), ("vnet11", 500))],
         blocks=[BlockMetrics(device=device, **filled(Scope.BLOCK, first)) for device, first in (("vda", 600), ("sdb", 700))],
+        kvm=[KvmMetrics(vcpu=number, **filled(Scope.KVM, 800 + 50 * number)) for number in (0, 2)],
         guest=[told(hostname='say "hello" \\ \u4e16', reason="timeout")],
         **fields,
     )
@@ -79,4 +80,4 @@ def test_prometheus_reads_the_expected_exposition() -> None:
             first = ("uuid", "name") if row.of_vm else ()
             assert tuple(one.labels) == first + row.labels
     named = {family.name for family in families}
-    assert named >= {name for name, row in rows.items() if row.group in {Group.CORE, Group.HYPERVISOR, Group.GUEST, Group.VM}}
+    assert named >= {name for name, row in rows.items() if row.group in {Group.CORE, Group.HYPERVISOR, Group.KVM, Group.GUEST, Group.VM}}

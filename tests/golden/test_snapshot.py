@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.command import one_line_error, virtflow
 from tests.support.prometheus import check_metrics
 from virtflow.schemas.catalogue.metrics import BY_NAME, METRICS
+from virtflow.schemas.catalogue.types import Group
+from virtflow.schemas.text import is_printable
 
 DATA = Path(__file__).parent / "data"
-RECORDINGS = ("lab-recording", "odd-recording")
-LAB = DATA / "lab-recording.jsonl"
+RECORDINGS = ("lab-recording", "odd-recording", "kvm-recording")
+LAB, KVM = DATA / "lab-recording.jsonl", DATA / "kvm-recording.jsonl"
 WEB, DB = "01c4627c-7455-4be4-b014-9523f6d7e739", "d4e232be-ede6-48cb-9c15-42cde320a1fc"
 
 Series = tuple[str, frozenset[tuple[str, str]]]
@@ -57,7 +60,26 @@ def lines(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_exposition_is_the_expected_text(name: str) -> None:
     """Line for line, order included: what a scrape of these VMs is."""
-    assert exposition(DATA / f"{name}.jsonl") == (DATA / f"{name}.prom").read_text()
+    assert exposition(DATA / f"{name}.jsonl", "--kvm") == (DATA / f"{name}.prom").read_text()
+
+
+def test_kvms_own_statistics_are_shown_on_request() -> None:
+    """Without the switch their families are not there, and everything else is as with it."""
+    names = {metric.name for metric in METRICS if metric.group is Group.KVM}
+    plain, whole = (series(exposition(KVM, *words)) for words in ((), ("--kvm",)))
+    assert {name for name, _ in whole.keys() - plain.keys()} == names
+    assert plain.items() <= whole.items()
+    assert {name for name, _ in series(exposition(KVM, "--kvm", "--include", "kvm"))} == names
+    data = lines(KVM)[0]["data"]
+    assert of_labels(whole, "vm_vcpu_kvm_exits_total", vcpu="3") == data["vcpu.3.exits.sum"]
+    assert of_labels(whole, "vm_vcpu_kvm_haltpoll_seconds_total", vcpu="3", result="fail") == data["vcpu.3.halt_poll_fail_ns.sum"] / 1e9
+    assert of_labels(plain, "vm_cpu_haltpoll_seconds_total", result="success") == data["cpu.haltpoll.success.time"] / 1e9
+
+
+def of_labels(found: dict[Series, float], name: str, **labels: str) -> float:
+    """The value of the large VM's series with these labels."""
+    (value,) = [value for (n, all_), value in found.items() if n == name and {("name", "kvm-large"), *labels.items()} <= all_]
+    return value
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
@@ -125,23 +147,32 @@ def test_devices_are_known_by_name() -> None:
             assert {device for name, device in of_vm(text, uuid) if name == metric} == set(names), (uuid, prefix)
 
 
-def test_json_says_the_same() -> None:
-    """Every value of the exposition that libvirt reported stands in the JSON under the metric's name, and no other."""
-    found = series(exposition(LAB))
-    told = json.loads(virtflow("snapshot", "--replay", str(LAB), "--format", "json").stdout)
-    assert told["node"] == "node1"
-    values: dict[tuple[str, str, str], float] = {}
+@pytest.mark.parametrize(("path", "node"), [(LAB, "node1"), (KVM, "kvm-1")])
+def test_json_says_the_same(path: Path, node: str) -> None:
+    """Every value of the exposition that libvirt reported stands in the JSON under the metric's name and labels, and no other."""
+    found = series(exposition(path, "--kvm"))
+    told = json.loads(virtflow("snapshot", "--replay", str(path), "--format", "json", "--kvm").stdout)
+    assert told["node"] == node
+    values: dict[tuple[str, ...], float] = {}
     for vm in told["vms"]:
         for name in vm.keys() & BY_NAME.keys():
-            devices = vm[name] if isinstance(vm[name], dict) else {"": vm[name]}
-            values |= {(name, vm["uuid"], device): value for device, value in devices.items()}
-    reported = {metric.name for metric in METRICS if type(metric.source).__name__ == "Libvirt"}
-    expected = {}
+            values |= {(name, vm["uuid"], *words): value for words, value in leaves(vm[name])}
+    reported = {metric.name: metric.labels for metric in METRICS if type(metric.source).__name__ in {"Libvirt", "Split"}}
+    expected: dict[tuple[str, ...], float] = {}
     for (name, labels), value in found.items():
-        by_label = dict(labels)
         if name in reported:
-            expected[name, by_label["uuid"], by_label.get("device") or by_label.get("vcpu") or ""] = value
+            by_label = dict(labels)
+            expected[name, by_label["uuid"], *(by_label[label] for label in reported[name])] = value
     assert values == pytest.approx(expected)
+
+
+def leaves(value: Any) -> Iterator[tuple[tuple[str, ...], float]]:  # noqa: ANN401, JSON
+    """The numbers in nested objects, each with the words that lead to it."""
+    if isinstance(value, dict):
+        for word, inner in value.items():
+            yield from (((word, *words), leaf) for words, leaf in leaves(inner))
+    else:
+        yield (), value
 
 
 def test_table_has_a_line_per_vm() -> None:
@@ -156,7 +187,7 @@ def test_table_has_a_line_per_vm() -> None:
 def test_table_of_hostile_names_harms_no_terminal() -> None:
     done = virtflow("snapshot", "--replay", str(DATA / "odd-recording.jsonl"))
     assert done.returncode == 0
-    assert all(char.isprintable() for line in done.stdout.splitlines() for char in line)
+    assert all(is_printable(line) for line in done.stdout.splitlines())
     assert "running, does not answer" in done.stdout
 
 
@@ -253,3 +284,10 @@ def test_recording_a_recording_is_wrong_use(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "give one of them" in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_a_driver_without_keepalive_is_sampled() -> None:
+    """Libvirt's test driver has no messages that could keep anything alive: it is used without them."""
+    done = virtflow("snapshot", "--connect", "test:///default", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert [vm["name"] for vm in json.loads(done.stdout)["vms"]] == ["test"]

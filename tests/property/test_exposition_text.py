@@ -15,8 +15,6 @@ from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.selection import NAMES
 from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics
 
-LABEL_LENGTH = 256
-
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=40)
 """Any code points at all, lone surrogates included."""
 
@@ -32,8 +30,8 @@ def parsed(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 
 def shown(value: str) -> str:
-    """What a reader gets of a label's text: cut, and with what has no place in UTF-8 or ends a lexer replaced."""
-    return "".join("\ufffd" if character == "\0" or "\ud800" <= character <= "\udfff" else character for character in value[:LABEL_LENGTH])
+    """What a reader gets of a label's text: with what has no place in UTF-8 or ends a lexer replaced."""
+    return "".join("\ufffd" if character == "\0" or "\ud800" <= character <= "\udfff" else character for character in value)
 
 
 @given(name=ANY_TEXT, title=ANY_TEXT, node=ANY_TEXT.filter(bool))

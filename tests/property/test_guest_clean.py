@@ -14,6 +14,7 @@ from virtflow.producer.agent.domain_xml import look_of
 from virtflow.producer.agent.ipc import FRAME_BYTES, Answered, Reader, encoded
 from virtflow.schemas.guest import AddressSource
 from virtflow.schemas.records import GuestSample
+from virtflow.schemas.text import is_printable
 
 ADDRESSES = 16
 FILESYSTEMS = 32
@@ -63,15 +64,17 @@ LEASES = st.dictionaries(
 
 def texts(sample: GuestSample) -> list[str]:
     own = [value for value in (getattr(sample, name) for name in sample.__struct_fields__) if isinstance(value, str)]
-    own += [text for one in sample.filesystems for text in (one.mountpoint, one.fstype)]
+    own += [text for one in sample.filesystems for text in (one.mountpoint, one.fstype, one.device)]
     return own + [text for one in sample.interfaces for text in (one.name, one.mac)]
 
 
 def assert_clean(sample: GuestSample) -> None:
-    assert all(text.isprintable() and len(text) <= TEXT_LENGTH for text in texts(sample))
+    assert all(is_printable(text) and len(text) <= TEXT_LENGTH for text in texts(sample))
     assert len(sample.filesystems) <= FILESYSTEMS
     assert len(sample.interfaces) <= INTERFACES
     assert len({one.mountpoint for one in sample.filesystems} - {""}) == len(sample.filesystems)
+    named = [one.device for one in sample.filesystems if one.device]
+    assert len(set(named)) == len(named)
     assert len({one.name for one in sample.interfaces} - {""}) == len(sample.interfaces)
     for one in sample.filesystems:
         assert (one.total_bytes, one.used_bytes) == (-1, -1) or 0 <= one.used_bytes <= one.total_bytes <= LARGEST_BYTES
@@ -127,4 +130,4 @@ def test_frames_arrive_however_they_are_cut(samples: list[GuestSample], size: in
 def test_xml_that_says_anything_is_looked_at(text: str, around: str) -> None:
     """It is libvirt's, but may hold what a guest's owner wrote."""
     look = look_of(around.format(text))
-    assert all(namespace.isprintable() for namespace in look.metadata)
+    assert all(is_printable(namespace) for namespace in look.metadata)

@@ -51,5 +51,10 @@ def test_nothing_is_invented_and_nothing_is_below_zero(snapshot: NodeSnapshot) -
 def test_no_device_is_there_twice(snapshot: NodeSnapshot) -> None:
     """Two devices of one name would be two series of one identity."""
     for sample in normalise_snapshot(snapshot).metrics:
-        for keys in ([d.device for d in sample.networks], [d.device for d in sample.blocks], [v.vcpu for v in sample.vcpus]):
+        for keys in (
+            [d.device for d in sample.networks],
+            [d.device for d in sample.blocks],
+            [v.vcpu for v in sample.vcpus],
+            [v.vcpu for v in sample.kvm],
+        ):
             assert len(set(keys)) == len(keys)

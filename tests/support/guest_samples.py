@@ -35,7 +35,7 @@ def told(**fields: Any) -> GuestMetrics:  # noqa: ANN401, any field of the recor
         **NUMBERS,
         "taken": TAKEN,
         "filesystems": [
-            GuestFilesystemMetrics(mountpoint="/", fstype="ext4", size_bytes=2**33, free_bytes=2**32),
+            GuestFilesystemMetrics(mountpoint="/", fstype="ext4", size_bytes=2**33, free_bytes=2**32, device="vda1"),
             GuestFilesystemMetrics(mountpoint="/srv/data", fstype="xfs", size_bytes=2**40, free_bytes=0),
         ],
         "addresses": [
@@ -56,7 +56,7 @@ def sampled(**fields: Any) -> GuestSample:  # noqa: ANN401, any field of the rec
         **NUMBERS,
         "taken": TAKEN,
         "filesystems": [
-            GuestFilesystem(mountpoint="/", fstype="ext4", total_bytes=2**33, used_bytes=2**32),
+            GuestFilesystem(mountpoint="/", fstype="ext4", total_bytes=2**33, used_bytes=2**32, device="vda1"),
             GuestFilesystem(mountpoint="/srv/data", fstype="xfs", total_bytes=2**40, used_bytes=2**40),
         ],
         "interfaces": [

@@ -6,6 +6,7 @@ import pytest
 
 from virtflow.cli.output.sample_format import HEAD, duration, exposition_of, object_of, rows, size, total
 from virtflow.cli.sample import Sample
+from virtflow.runtime.settings import Exporter
 from virtflow.schemas.fields import BlockMetrics
 from virtflow.schemas.records import NAN, VmMetrics
 
@@ -50,5 +51,5 @@ def test_a_vm_of_which_nothing_is_known_has_its_line() -> None:
     sample = Sample("n", 100.0, (VmMetrics(uuid=UUID, name="x", node="n", collected=90.0, blocks=[BlockMetrics(device="vda")]),))
     assert rows(sample) == [("x", *["-"] * (len(HEAD) - 1))]
     assert object_of(sample)["vms"] == [{"uuid": UUID, "name": "x", "node": "n", "collected": 90.0}]
-    text = exposition_of(sample, {"vm_sample_age_seconds", "vm_state", "vm_block_read_bytes_total"}, ["name"], 100.0)
+    text = exposition_of(sample, {"vm_sample_age_seconds", "vm_state", "vm_block_read_bytes_total"}, Exporter(), 100.0)
     assert [line for line in text.splitlines() if not line.startswith("#")] == [f'vm_sample_age_seconds{{uuid="{UUID}",name="x"}} 10.000']

@@ -37,6 +37,7 @@ def test_wide_characters_are_not_halved(columns: int, expected: str) -> None:
         ("evil\u202egnp", "evil?gnp"),
         ("line\u2028two\x85three", "line?two?three"),
         ("half\ud800", "half?"),
+        ("a\u00a0b\u3000c\u202fd \U0001f469\u200d\U0001f4bb", "a\u00a0b\u3000c\u202fd \U0001f469\u200d\U0001f4bb"),
         ("x" * 300, "x" * 127 + "…"),
     ],
 )

@@ -35,8 +35,8 @@ def test_everything_told_has_its_lines() -> None:
     assert lines["vm_guest_cpus"] == f"vm_guest_cpus{{{ID}}} 2\n"
     assert lines["vm_guest_load15"] == f"vm_guest_load15{{{ID}}} 0.125\n"
     assert lines["vm_guest_filesystem_free_bytes"] == (
-        f'vm_guest_filesystem_free_bytes{{{ID},mountpoint="/",fstype="ext4"}} 4294967296\n'
-        f'vm_guest_filesystem_free_bytes{{{ID},mountpoint="/srv/data",fstype="xfs"}} 0\n'
+        f'vm_guest_filesystem_free_bytes{{{ID},mountpoint="/",fstype="ext4",device="vda1"}} 4294967296\n'
+        f'vm_guest_filesystem_free_bytes{{{ID},mountpoint="/srv/data",fstype="xfs",device=""}} 0\n'
     )
     assert lines["vm_guest_ip_address_info"].splitlines()[1] == (
         f'vm_guest_ip_address_info{{{ID},interface="eth0",address="2001:db8::7",family="ipv6",source="agent"}} 1'

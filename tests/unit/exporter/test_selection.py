@@ -31,5 +31,5 @@ def test_a_wrong_word_in_the_settings_is_named(include: list[str], exclude: list
 
 
 def test_a_wrong_word_in_a_scrape_lists_the_groups() -> None:
-    with pytest.raises(UnknownNameError, match="groups: core, hypervisor, guest"):
+    with pytest.raises(UnknownNameError, match="groups: core, hypervisor, kvm, guest"):
         collected(["core", "bogus"])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from tests.support.guest_samples import told
 from tests.support.vm_samples import inventory, sample, uuid
 from virtflow.exporter.render.lines import quoted
 from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.selection import NAMES
 from virtflow.schemas.errors import SettingError
-from virtflow.schemas.fields import NetworkMetrics
-from virtflow.schemas.records import VmMetrics
+from virtflow.schemas.fields import KvmMetrics, NetworkMetrics
+from virtflow.schemas.records import GuestFilesystemMetrics, VmMetrics
 
-LABEL_LENGTH = 256
+LABEL_BYTES = 1_024
 
 TEXT = VmText(NAMES)
 ID = f'uuid="{uuid(1)}",name="vm-1"'
@@ -102,11 +105,69 @@ def test_two_devices_of_one_name_are_one_series() -> None:
         ("a\0b", "a\ufffdb"),
         ("\u202eevil", "\u202eevil"),
         ("tab\t", "tab\t"),
-        ("x" * 4_000_000, "x" * LABEL_LENGTH),
     ],
 )
 def test_label_values_are_escaped_and_bounded(raw: str, written: str) -> None:
     assert quoted(raw) == written
+
+
+@pytest.mark.parametrize("limit", [64, 200, LABEL_BYTES])
+@pytest.mark.parametrize("character", ["x", '"', "\0", "\ud800", "é", "世", "\U0001f600"])
+def test_a_long_value_is_cut_at_its_bytes(character: str, limit: int) -> None:
+    """As Prometheus counts them; what fits is whole, what does not ends in a mark, and two with one begin stay two."""
+    of_one = len(("\ufffd" if character in "\0\ud800" else character).encode())
+    fits = limit // of_one
+    assert unescaped(quoted(character * fits, limit)) == shown(character) * fits
+    one, other = quoted(character * 4_000, limit), quoted(character * 4_000 + "!", limit)
+    for written in (one, other):
+        assert limit - 4 < len(unescaped(written).encode()) <= limit
+        assert "…" in written
+    assert one != other
+    assert one == quoted(character * 4_000, limit)
+
+
+def unescaped(written: str) -> str:
+    return written.replace('\\"', '"')
+
+
+def shown(character: str) -> str:
+    return "\ufffd" if character in "\0\ud800" else character
+
+
+def test_a_limit_holds_for_every_label_but_the_identity() -> None:
+    """Of VMs, their devices, guests and inventory; the uuid is shorter than the least limit."""
+    long, limit = "x" * 256, 64
+    text = VmText(NAMES, ("name", "project"), limit)
+    filesystem = GuestFilesystemMetrics(mountpoint=f"/{long}", fstype=long, device=long, size_bytes=2, free_bytes=1)
+    record = sample(name=long, networks=[NetworkMetrics(device=long, receive_bytes_total=1)], guest=[told(filesystems=[filesystem])])
+    about = inventory(project=long, title=long)
+    identity = text.identity(record, about)
+    lines = [*text.lines(record, identity, None, ()), text.info(record, identity, about)]
+    values = re.findall(r'="([^"]*)"', "".join(lines))
+    assert max(len(value.encode()) for value in values) == limit
+    assert f'uuid="{uuid(1)}"' in identity
+
+
+def test_values_of_one_family_differ_in_a_label() -> None:
+    """One that is absent has no line; the label stands behind the VM's or device's own."""
+    lines = rendered(sample(cpu_haltpoll_success_seconds_total=1.5, cpu_haltpoll_fail_seconds_total=0.25))
+    name = "vm_cpu_haltpoll_seconds_total"
+    assert lines[name] == f'{name}{{{ID},result="success"}} 1.5\n{name}{{{ID},result="fail"}} 0.25\n'
+    assert rendered(sample(cpu_haltpoll_fail_seconds_total=0.0))[name] == f'{name}{{{ID},result="fail"}} 0.0\n'
+    name = "vm_vcpu_kvm_preemptions_total"
+    kvm = [KvmMetrics(vcpu=number, preemptions_reported_total=number, preemptions_other_total=7) for number in (0, 3)]
+    wanted = [
+        f'{name}{{{ID},vcpu="{number}",kind="{kind}"}} {value}\n'
+        for number in (0, 3)
+        for kind, value in (("reported", number), ("other", 7))
+    ]
+    assert rendered(sample(kvm=kvm))[name] == "".join(wanted)
+
+
+def test_values_of_one_family_change_alone() -> None:
+    """Rendering what changed is rendering all."""
+    before, after = (sample(cpu_haltpoll_success_seconds_total=1.5, cpu_haltpoll_fail_seconds_total=fail) for fail in (0.25, 0.5))
+    assert TEXT.lines(after, ID, before, TEXT.lines(before, ID, None, ())) == TEXT.lines(after, ID, None, ())
 
 
 def test_labels_can_be_chosen() -> None:

@@ -10,7 +10,7 @@ import pytest
 from virtflow.processors.normalise import Normalised, normalise_snapshot
 from virtflow.schemas.catalogue.metrics import of_libvirt
 from virtflow.schemas.catalogue.types import Conversion, Libvirt, Metric, Scope
-from virtflow.schemas.fields import BlockSample, NetworkSample, VcpuSample
+from virtflow.schemas.fields import BlockSample, KvmSample, NetworkSample, VcpuSample
 from virtflow.schemas.records import NodeSnapshot, VmMetrics, VmSnapshot
 
 LONG_MAX = 2**63 - 1
@@ -19,11 +19,12 @@ UUID = "d4e232be-ede6-48cb-9c15-42cde320a1fc"
 OTHER = "00000000-0000-4000-8000-000000000001"
 COLLECTED = 1_795_476_243.7
 
-ROWS = [pytest.param(scope, metric, source, id=metric.name) for scope in Scope for metric, source in of_libvirt(scope)]
+ROWS = [pytest.param(scope, metric, source, id=metric.column) for scope in Scope for metric, source in of_libvirt(scope)]
 DEVICES: dict[Scope, tuple[str, type[Any], dict[str, Any]]] = {
     Scope.VCPU: ("vcpus", VcpuSample, {"number": 3}),
     Scope.NETWORK: ("networks", NetworkSample, {"name": "vnet0"}),
     Scope.BLOCK: ("blocks", BlockSample, {"name": "vda"}),
+    Scope.KVM: ("kvm", KvmSample, {"number": 3}),
 }
 FACTOR = {Conversion.NONE: 1, Conversion.KIBIBYTES: 1024, Conversion.NANOSECONDS: 1e-9}
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import pytest
 
-from virtflow.producer.records.vm_snapshot import Reading, Tally, device_names, printable, vm_snapshot
+from tests.support.kvm_host import VCPU_FLAGS, VCPU_SUMS, answer
+from virtflow.producer.records import vm_snapshot as module
+from virtflow.producer.records.vm_snapshot import Reading, Tally, device_names, vm_snapshot
 from virtflow.schemas.catalogue.metrics import IGNORED_FIELDS, of_libvirt
 from virtflow.schemas.catalogue.types import Scope
 from virtflow.schemas.records import VmSnapshot
+from virtflow.schemas.text import printable
 
 LONG_MAX = 2**63 - 1
 
 UUID = "96d39f50-15c8-409f-9a7f-d2f9b5cba981"
 
 
-def cleaned(data: dict[str, object], name: str = "web-1") -> tuple[VmSnapshot, Tally]:
+def cleaned(data: dict[str, object], name: str = "web-1", *, kvm: bool = False) -> tuple[VmSnapshot, Tally]:
     tally = Tally()
-    return vm_snapshot(Reading(UUID, name, data), tally), tally
+    return vm_snapshot(Reading(UUID, name, data), tally, kvm=kvm), tally
 
 
 @pytest.mark.parametrize(("scope", "field"), [(scope, source.field) for scope in Scope for _, source in of_libvirt(scope)])
@@ -28,8 +32,14 @@ def test_every_field_of_the_catalogue_arrives_under_its_name(scope: Scope, field
     attribute = next(source.attribute for _, source in of_libvirt(scope) if source.field == field)
     prefix = field.split(".", maxsplit=1)[0]
     named: dict[str, object] = {f"{prefix}.12.name": "dev"} if scope in {Scope.NETWORK, Scope.BLOCK} else {}
-    vm, tally = cleaned({**named, field.replace("N", "12"): 7})
-    holders: dict[Scope, list[Any]] = {Scope.VM: [vm], Scope.VCPU: vm.vcpus, Scope.NETWORK: vm.networks, Scope.BLOCK: vm.blocks}
+    vm, tally = cleaned({**named, field.replace("N", "12"): 7}, kvm=True)
+    holders: dict[Scope, list[Any]] = {
+        Scope.VM: [vm],
+        Scope.VCPU: vm.vcpus,
+        Scope.NETWORK: vm.networks,
+        Scope.BLOCK: vm.blocks,
+        Scope.KVM: vm.kvm,
+    }
     assert [getattr(record, attribute) for record in holders[scope]] == [7]
     assert tally == Tally()
 
@@ -54,7 +64,7 @@ def test_zero_and_the_largest_value_are_values() -> None:
     assert (vm.cpu_time, vm.cpu_user) == (LONG_MAX, 0)
 
 
-@pytest.mark.parametrize("field", [field.replace("N", "3") for field in IGNORED_FIELDS])
+@pytest.mark.parametrize("field", [field.replace("N", "3").replace("*", "any.thing") for field in IGNORED_FIELDS])
 def test_known_fields_that_are_no_metric_are_passed_by_uncounted(field: str) -> None:
     _, tally = cleaned({field: 1})
     assert tally == Tally()
@@ -76,6 +86,12 @@ def test_known_fields_that_are_no_metric_are_passed_by_uncounted(field: str) -> 
         "block.0",
         "block.0.",
         "vcpu..time",
+        "vcpu.0..sum",
+        "vcpu.0.exits",
+        "vcpu.0.exits.avg",
+        "vcpu.x.exits.sum",
+        "vcpuX0.exits.sum",
+        "iothread",
     ],
 )
 def test_unknown_fields_are_counted_and_cost_nothing(key: str) -> None:
@@ -131,6 +147,56 @@ def test_a_vm_that_is_shut_off_reports_no_cpu_time(state: int, cpu_time: int) ->
     assert (vm.cpu_time, vm.state_state, vm.balloon_current) == (cpu_time, state, 7)
 
 
+def test_the_balloons_last_update_0_means_never() -> None:
+    """The guest's driver has told nothing yet: no time, and no value that can't be."""
+    vm, tally = cleaned({"balloon.last-update": 0, "balloon.current": 0})
+    assert (vm.balloon_last_update, vm.balloon_current, tally) == (-1, 0, Tally())
+    assert cleaned({"balloon.last-update": 1})[0].balloon_last_update == 1
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["libvirt 9.0", "libvirt 12.4, all groups"])
+def test_a_kvm_host_reports_nothing_unknown(later: bool) -> None:  # noqa: FBT001, a parameter
+    """Whatever KVM counts, and whichever of libvirt's versions tells it."""
+    data = answer(8, later=later)
+    assert len(VCPU_SUMS) + len(VCPU_FLAGS) == 43
+    assert sum(key.startswith("vcpu.0.") for key in data) == 4 + 43
+    vm, tally = cleaned(data)
+    assert tally == Tally()
+    assert (vm.cpu_haltpoll_success_time, vm.cpu_haltpoll_fail_time) == (7_250_000_000, 1_500_000_000)
+    assert vm.kvm == []
+
+
+def test_kvms_own_statistics_are_carried_on_request() -> None:
+    vm, tally = cleaned(answer(2), kvm=True)
+    assert tally == Tally()
+    assert [one.number for one in vm.kvm] == [0, 1]
+    data = answer(2)
+    assert vm.kvm[1].exits_sum == data["vcpu.1.exits.sum"]
+    assert vm.kvm[1].preemption_other_sum == data["vcpu.1.preemption_other.sum"]
+    plain, _ = cleaned(answer(2))
+    assert msgspec.structs.replace(vm, kvm=[]) == plain
+
+
+def test_the_shape_of_an_answer_is_all_of_its_keys() -> None:
+    """Answers with as many keys, and those with the same keys in another order, are each read as what they are."""
+    one: dict[str, object] = {"cpu.time": 1, "cpu.user": 2, "block.0.path": 3}
+    other: dict[str, object] = {"cpu.time": 4, "cpu.user": 5, "cpu.system": 6}
+    for _ in range(2):
+        assert cleaned(one)[0].cpu_system == -1
+        assert cleaned(other)[0].cpu_system == 6
+        assert cleaned(dict(reversed(other.items())))[0].cpu_system == 6
+        assert cleaned({"cpu.future": 1, "cpu.user": 2})[1].unknown_fields == 1
+
+
+def test_few_shapes_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fields that come and go at random take no memory without end."""
+    monkeypatch.setattr(module, "CACHED_SHAPES", 4)
+    monkeypatch.setattr(module, "_shapes", {})
+    for number in range(20):
+        assert cleaned({f"vcpu.{number}.time": number})[0].vcpus[0].time == number
+        assert len(module._shapes) <= 4
+
+
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
@@ -143,6 +209,8 @@ def test_a_vm_that_is_shut_off_reports_no_cpu_time(state: int, cpu_time: int) ->
         ("-leading", "-leading"),
         ("96d39f50-15c8-409f-9a7f-d2f9b5cba981", "96d39f50-15c8-409f-9a7f-d2f9b5cba981"),
         ("ünïcödé 机", "ünïcödé 机"),
+        ("no-break\u00a0 and ideographic\u3000space", "no-break\u00a0 and ideographic\u3000space"),
+        ("\U0001f469\u200d\U0001f4bb", "\U0001f469\u200d\U0001f4bb"),
         ("x" * 300, "x" * 256),
         ("\u202e" * 4_000_000, "\ufffd" * 256),
     ],

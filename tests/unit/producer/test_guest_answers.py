@@ -67,7 +67,7 @@ SAMPLE = GuestSample(
     load5=0.25,
     load15=0.125,
     filesystems=[
-        GuestFilesystem(mountpoint="/", fstype="ext4", total_bytes=100, used_bytes=40),
+        GuestFilesystem(mountpoint="/", fstype="ext4", total_bytes=100, used_bytes=40, device="vda1"),
         GuestFilesystem(mountpoint="/old", fstype="xfs"),
     ],
     interfaces=[
@@ -113,10 +113,78 @@ def test_too_much_is_cut_and_counted() -> None:
     """Of filesystems, interfaces, and an interface's addresses."""
     info: dict[str, object] = {f"fs.{n}.mountpoint": f"/{n}" for n in range(40)}
     info |= {f"if.{n}.name": f"eth{n}" for n in range(10_000)}
+    info |= {f"if.{n}.addr.0.addr": "192.0.2.1" for n in range(1, 10_000)}
     info |= {f"if.0.addr.{n}.addr": f"10.0.0.{n}" for n in range(20)}
     sample = sample_of(info)
     assert (len(sample.filesystems), len(sample.interfaces), len(sample.interfaces[0].addresses)) == (32, 32, 16)
     assert sample.cut == 8 + 9968 + 4
+
+
+def test_interfaces_without_an_address_take_no_place_of_others() -> None:
+    """A container host tells hundreds before the one that counts; those that show nothing are not told as cut."""
+    info: dict[str, object] = {f"if.{n}.name": f"veth{n}" for n in range(500)}
+    info |= {"if.500.name": "eth0", "if.500.addr.0.addr": "192.0.2.1", "if.501.name": "eth1", "if.501.addr.0.addr": "192.0.2.2"}
+    sample = sample_of(info)
+    assert [one.name for one in sample.interfaces[-3:]] == ["veth29", "eth0", "eth1"]
+    assert (len(sample.interfaces), sample.cut) == (32, 0)
+
+
+def mounted(*mountpoints: str, device: str = "vda1", **more: object) -> dict[str, object]:
+    info: dict[str, object] = dict(more)
+    for n, mountpoint in enumerate(mountpoints):
+        info |= {f"fs.{n}.name": device, f"fs.{n}.mountpoint": mountpoint, f"fs.{n}.fstype": "ext4"}
+        info |= {f"fs.{n}.total-bytes": 100, f"fs.{n}.used-bytes": 40 + n}
+    return info
+
+
+def test_bind_mounts_of_one_disk_are_one_filesystem() -> None:
+    """Under its shortest mountpoint, with its device; without a device's name each mountpoint is a filesystem."""
+    binds = mounted("/srv/www/data", "/data", "/export/data")
+    assert [(one.mountpoint, one.device, one.used_bytes) for one in sample_of(binds).filesystems] == [("/data", "vda1", 41)]
+    other = {"fs.7.name": "vdb", "fs.7.mountpoint": "/other", "fs.7.fstype": "xfs"}
+    assert [one.device for one in sample_of(binds | other).filesystems] == ["vda1", "vdb"]
+    assert len(sample_of(mounted("/a", "/b", device="")).filesystems) == 2
+    assert sample_of(binds).cut == sample_of(binds).dropped == 0
+
+
+POD = "/var/lib/kubelet/pods/5f0b4a6e-0f57-4d0c-9a43-6d0f6f2a8b01"
+
+
+@pytest.mark.parametrize(
+    "mountpoint",
+    [
+        f"{POD}/volumes/kubernetes.io~csi/pvc-1/mount",
+        f"{POD}/volume-subpaths/config/app/0",
+        "/var/snap/microk8s/common/var/lib/kubelet/pods/1/volumes/x",
+        "/run/containerd/io.containerd.runtime.v2.task/k8s.io/abc/rootfs",
+        "/run/k3s/containerd/io.containerd.grpc.v1.cri/sandboxes/abc/shm",
+        "/var/run/docker/netns/abc",
+        "/var/lib/docker/overlay2/abc/merged",
+        "/var/lib/docker/containers/abc/mounts/shm",
+        "/var/lib/containers/storage/overlay/abc/merged",
+    ],
+)
+def test_mountpoints_of_containers_are_left_out(mountpoint: str) -> None:
+    """Each pod would be a series of its own; a setting shows them. They do not stand for the disk they are of either."""
+    info = mounted(mountpoint, "/a/longer/mountpoint/than/all/of/the/others/" + "x" * 80)
+    assert [one.mountpoint for one in sample_of(info).filesystems] == [info["fs.1.mountpoint"]]
+    assert sample_of(info).cut == 0
+    assert [one.mountpoint for one in sample_of(info, containers=True).filesystems] == [mountpoint]
+
+
+@pytest.mark.parametrize(
+    "mountpoint",
+    [
+        "/var/lib/docker",
+        "/var/lib/containerd",
+        "/var/lib/kubelet",
+        "/var/lib/containers/storage",
+        "/var/lib/docker/volumes/db/_data",
+        "/srv/pods/a",
+    ],
+)
+def test_disks_that_containers_live_on_are_shown(mountpoint: str) -> None:
+    assert [one.mountpoint for one in sample_of(mounted(mountpoint)).filesystems] == [mountpoint]
 
 
 def test_other_parts() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from virtflow.schemas.catalogue.guest_agent import INFO_LABELS
 from virtflow.schemas.catalogue.metrics import BY_NAME, IGNORED_FIELDS, INVENTORY_LABELS, METRICS, of_libvirt
-from virtflow.schemas.catalogue.types import Conversion, Derived, Group, Guest, Health, Job, Libvirt, Metric, Own, Scope, Tier, Type
+from virtflow.schemas.catalogue.types import Conversion, Derived, Group, Guest, Health, Job, Libvirt, Metric, Own, Scope, Split, Tier, Type
 from virtflow.schemas.records import GuestAddressMetrics, GuestFilesystemMetrics, GuestMetrics, VmInventory, VmMetrics
 
 ROWS = [pytest.param(metric, id=metric.name) for metric in METRICS]
@@ -62,7 +62,7 @@ def test_source_fits_the_group(metric: Metric) -> None:
         case Group.PIPELINE:
             assert isinstance(metric.source, Own)
         case _:
-            assert isinstance(metric.source, Libvirt | Job | Guest | Derived)
+            assert isinstance(metric.source, Libvirt | Split | Job | Guest | Derived)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,7 @@ def test_source_fits_the_group(metric: Metric) -> None:
         ("net.N.rx.bytes", Scope.NETWORK, "rx_bytes", Tier.SAFE),
         ("block.N.fl.times", Scope.BLOCK, "fl_times", Tier.MONITOR),
         ("vcpu.N.delay", Scope.VCPU, "delay", Tier.MONITOR),
+        ("vcpu.N.exits.sum", Scope.KVM, "exits_sum", Tier.MONITOR),
         ("balloon.last-update", Scope.VM, "balloon_last_update", Tier.MONITOR),
     ],
 )
@@ -105,5 +106,20 @@ def test_what_the_agent_tells_has_a_field(metric: Metric) -> None:
 
 
 def test_no_field_is_both_known_and_passed_by() -> None:
-    known = {metric.source.field for metric in METRICS if isinstance(metric.source, Libvirt)}
+    known = {source.field for scope in Scope for _, source in of_libvirt(scope)}
     assert not known & set(IGNORED_FIELDS)
+
+
+def test_values_of_one_family_have_a_name_each() -> None:
+    """A ``Split`` row's fields are columns and fields of records of their own, and the row's label is what tells them apart."""
+    rows = [(row, source) for scope in Scope for row, source in of_libvirt(scope)]
+    assert len({row.column for row, _ in rows}) == len(rows)
+    for metric in METRICS:
+        if isinstance(metric.source, Split):
+            mine = [row for row, _ in rows if row.name == metric.name]
+            assert [row.variant for row in mine] == [(metric.labels[-1], word) for word, _ in metric.source.fields]
+            assert {row.labels for row in mine} == {metric.labels}
+    assert {row.column for row, _ in rows if row.name == "vm_cpu_haltpoll_seconds_total"} == {
+        "vm_cpu_haltpoll_success_seconds_total",
+        "vm_cpu_haltpoll_fail_seconds_total",
+    }

@@ -1,0 +1,30 @@
+"""Text of strangers (names, titles, mountpoints...) made safe to show, and otherwise kept as people typed it."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from virtflow.schemas.ranges import NAME_LENGTH
+
+REPLACEMENT: Final = "\ufffd"
+
+_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Controls (C0, C1, line and paragraph separator), directional embeddings, overrides and isolates, and surrogates.
+
+They move a terminal's cursor, turn a line around or have no UTF-8. Anything else is somebody's writing: a no-break or ideographic space,
+the joiners of Persian, Indic scripts and emoji, directional marks, and scripts that are newer than this Python. Source of the
+directional ones: Unicode's UAX 9, "explicit directional formatting".
+"""
+
+
+def printable(text: str, limit: int = NAME_LENGTH, mark: str = REPLACEMENT) -> str:
+    """``text`` with each character that is not safe to show replaced by ``mark``, at most ``limit`` characters of it."""
+    if len(text) > limit:
+        text = text[:limit]
+    return text if text.isprintable() else _UNSAFE.sub(mark, text)
+
+
+def is_printable(text: str) -> bool:
+    """Whether ``printable`` would change no character of ``text``."""
+    return text.isprintable() or _UNSAFE.search(text) is None
