@@ -11,7 +11,7 @@ from virtflow.producer.records.vm_event import vm_event
 from virtflow.producer.simulator.fleet import SimulatedVm
 from virtflow.producer.simulator.migrations import LEG_SECONDS, TOUR_SECONDS, happenings, travellers, travellers_at
 from virtflow.schemas import states
-from virtflow.schemas.ownership import Claim, speaker
+from virtflow.schemas.ownership import Report, authoritative
 from virtflow.schemas.records import VmMigration
 
 NODES = ("n1", "n2", "n3")
@@ -109,10 +109,10 @@ def test_the_newest_migration_agrees_with_the_samples() -> None:
             sequence += 1
             for change in follow(known.get(happened.uuid), vm_event(happened, node, "boot", sequence)):
                 known[happened.uuid] = change
-        claims: dict[str, list[Claim]] = {}
+        reports: dict[str, list[Report]] = {}
         for node in NODES:
             for vm in travellers_at(SEED, KNOWN, node, at):
-                claims.setdefault(vm.uuid, []).append(Claim(node, number(vm, "state.state"), at, number(vm, "state.reason"), interval=1.0))
-        for uuid, listed in claims.items():
-            running = [claim.node for claim in listed if claim.state == states.RUNNING]
-            assert not running or speaker(listed, known.get(uuid)).node == running[0]
+                reports.setdefault(vm.uuid, []).append(Report(node, number(vm, "state.state"), at, number(vm, "state.reason"), interval=1.0))
+        for uuid, listed in reports.items():
+            running = [report.node for report in listed if report.state == states.RUNNING]
+            assert not running or authoritative(listed, known.get(uuid)).node == running[0]
