@@ -279,8 +279,7 @@ SPEAKS_BY: Final = ("uuid", "node", "boot_id", "sequence", "time", "vm_state", "
 
 
 def arriving(samples: pa.Table) -> pa.Table:
-    """Keys of samples that do not speak for their VM: it has left that node by a migration, or it arrives there or is gone while another
-    node has it too.
+    """Keys of samples that are none of their VM: it has left the node by a migration, or it is incoming or gone and another node has it.
 
     ``samples`` are rows of kind vm with ``SPEAKS_BY``. Paused for its migration a VM is on both nodes: it speaks where it
     ran until then, since the last of what its process counted is seen only there.

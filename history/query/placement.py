@@ -59,13 +59,17 @@ def _by_samples(store: Store, uuid: str, at: float) -> Place | None:
         for row in rows
         if row["time"].timestamp() <= at <= row["time"].timestamp() + INTERVALS * (row["interval_seconds"] or 0.0)
     }
-    known = [Report(node, _number(row["vm_state"]), row["time"].timestamp(), _number(row["vm_state_reason"])) for node, row in newest.items()]
+    known = [
+        Report(node, _number(row["vm_state"]), row["time"].timestamp(), _number(row["vm_state_reason"])) for node, row in newest.items()
+    ]
     reports = {report.node: report for report in known if not has_left(report, None)}
     if not reports:
         return None
     node = authoritative(reports.values()).node
     row, report = newest[node], reports[node]
-    return Place(uuid, row["name"], node, state_word(report.state), reason_word(report.state, report.reason), report.collected, SAMPLES.name)
+    return Place(
+        uuid, row["name"], node, state_word(report.state), reason_word(report.state, report.reason), report.collected, SAMPLES.name
+    )
 
 
 def _by_roll_up(store: Store, uuid: str, at: float) -> Place | None:

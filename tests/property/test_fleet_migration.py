@@ -49,7 +49,9 @@ def reports(node: str, told: list[tuple[int, int]], first: float, cpu: float) ->
 
 def records(*steps: dict[str, Any]) -> list[Item]:
     """The migration's records in their order."""
-    return [VmMigration(uuid=uuid(1), id="m", source=SOURCE, destination=DESTINATION, revision=at, **step) for at, step in enumerate(steps, 1)]
+    return [
+        VmMigration(uuid=uuid(1), id="m", source=SOURCE, destination=DESTINATION, revision=at, **step) for at, step in enumerate(steps, 1)
+    ]
 
 
 @st.composite
@@ -141,7 +143,9 @@ def test_a_vm_that_was_really_shut_off_is_exported(reason: int) -> None:
     for node, result in ((SOURCE, "completed"), (DESTINATION, "failed")):
         vms = fleet(names=SHOWN)
         take(vms, records({"result": result, **ended})[0], 0.0)
-        ran, *stopped = reports(node, [(states.RUNNING, 1), (states.SHUT_OFF, reason), (states.SHUT_OFF, states.SHUT_OFF_UNKNOWN)], 10.0, 0.0)
+        ran, *stopped = reports(
+            node, [(states.RUNNING, 1), (states.SHUT_OFF, reason), (states.SHUT_OFF, states.SHUT_OFF_UNKNOWN)], 10.0, 0.0
+        )
         assert take(vms, ran, 0.0).state == "running"
         assert [take(vms, item, 0.0).state for item in stopped] == ["shut_off"] * 2
 

@@ -27,8 +27,8 @@ def test_the_newest_sample_of_the_authoritative_node_is_exported(arrivals: list[
         newest[node] = max(sequence, newest.get(node, 0))
         series = series_of(vms)
         reports = [Report(name, states[name], sample(sequence=at).collected) for name, at in newest.items()]
-        node = authoritative(reports).node
-        assert float(series[CPU]) == newest[node] * 10.0 + int(node[-1])
+        chosen = authoritative(reports).node
+        assert float(series[CPU]) == newest[chosen] * 10.0 + int(chosen[-1])
 
 
 @given(order=st.permutations(range(8)), repeats=st.lists(st.integers(0, 7), max_size=20))

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from virtflow.processors.migrations.reducer import follow
+from virtflow.processors.migrations.reducer import apply_event
 from virtflow.producer.records.vm_event import vm_event
 from virtflow.producer.simulator.fleet import SimulatedVm
 from virtflow.producer.simulator.migrations import LEG_SECONDS, TOUR_SECONDS, happenings, travellers, travellers_at
@@ -76,7 +76,7 @@ def states_of(since: float, until: float, step: float) -> list[VmMigration]:
         for node, happened in happenings(SEED, KNOWN, at, at + step):
             event = vm_event(happened, node, "boot", sequence)
             sequence += 1
-            for change in follow(known.get(event.uuid), event):
+            for change in apply_event(known.get(event.uuid), event):
                 known[event.uuid] = change
                 out.append(change)
         at += step
@@ -107,12 +107,14 @@ def test_the_newest_migration_agrees_with_the_samples() -> None:
         at = BEGIN + second
         for node, happened in happenings(SEED, KNOWN, at - 1, at):
             sequence += 1
-            for change in follow(known.get(happened.uuid), vm_event(happened, node, "boot", sequence)):
+            for change in apply_event(known.get(happened.uuid), vm_event(happened, node, "boot", sequence)):
                 known[happened.uuid] = change
         reports: dict[str, list[Report]] = {}
         for node in NODES:
             for vm in travellers_at(SEED, KNOWN, node, at):
-                reports.setdefault(vm.uuid, []).append(Report(node, number(vm, "state.state"), at, number(vm, "state.reason"), interval=1.0))
+                reports.setdefault(vm.uuid, []).append(
+                    Report(node, number(vm, "state.state"), at, number(vm, "state.reason"), interval=1.0)
+                )
         for uuid, listed in reports.items():
             running = [report.node for report in listed if report.state == states.RUNNING]
             assert not running or authoritative(listed, known.get(uuid)).node == running[0]
