@@ -151,7 +151,7 @@ class Fleet:
 
     def _is_elsewhere(self, uuid: str, vm: Vm, report: Report) -> bool:
         """Whether a node reports a VM whose process is elsewhere; where it has left, what that node reported before is over as well."""
-        migration, known = self.migrations.of(uuid), vm.samples.get(report.node)
+        migration, known = self.migrations.newest(uuid), vm.samples.get(report.node)
         before = known.record if known is not None else None
         ran_since = before is not None and before.collected >= vm.not_before.get(report.node, -NEVER)
         if has_left(report, migration, ran_since=ran_since):
@@ -244,7 +244,7 @@ class Fleet:
 
     def _new(self, uuid: str) -> Vm:
         """A VM of which nothing is known but, perhaps, its newest migration."""
-        vm, migration = Vm(), self.migrations.of(uuid)
+        vm, migration = Vm(), self.migrations.newest(uuid)
         if migration is not None:
             vm.not_before = not_before({}, migration)
         return vm
@@ -268,8 +268,8 @@ class Fleet:
         record = live[0][0]
         if len(live) > 1 or not isnan(vm.split_brain.since):
             reports = [_report(*each) for each in live]
-            migration = self.migrations.of(record.uuid)
-            current = current_reports(reports, vm.not_before, migration, self.migrations.since(record.uuid))
+            migration = self.migrations.newest(record.uuid)
+            current = current_reports(reports, vm.not_before, migration, self.migrations.handed_over_since(record.uuid))
             record = live[reports.index(authoritative(current, migration))][0]
             vm.split_brain = track_split_brain(vm.split_brain, current, now, migration)
             vm.conflict = is_split_brain(vm.split_brain, current, now)

@@ -228,5 +228,5 @@ def test_revisions_begin_anew_with_the_topic() -> None:
     vms = fleet(Options())
     vms.take_migration(DONE, 0.0)
     vms.migrations.forget_all()
-    assert vms.migrations.of(uuid(1)) is None
+    assert vms.migrations.newest(uuid(1)) is None
     assert vms.take_migration(migration(), 0.0) is Freshness.NEW
