@@ -14,7 +14,7 @@ from tests.support.lab_guest import DISK_BYTES
 from tests.support.lab_migration import KEEP, JobWatch, Migrating, compare, with_own_disks
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
 from tests.support.lab_scrape import Scrape, Watch
-from virtflow.schemas.states import RUNNING, SHUT_OFF, SHUT_OFF_MIGRATED
+from virtflow.schemas.states import PAUSED, RUNNING, SHUT_OFF, SHUT_OFF_MIGRATED
 
 MBPS = 4
 DISK_DATA_BYTES = 40 << 20
@@ -54,7 +54,10 @@ def copying(seen: Scrape, guest: Guest) -> bool:
 
 
 def test_disks_are_followed_and_the_definition_left_behind_is_never_shown(lab: Lab, guest: Guest, pipeline: Pipeline) -> None:
-    """The disks' numbers are libvirt's own of the same moment; then the VM is running at every scrape, with one change of its counters."""
+    """The disks' numbers are libvirt's own of the same moment; then no scrape shows the VM shut off, and its counters change once.
+
+    The destination's producer is away during the hand-over, so the source is sampled several times before the destination is.
+    """
     source, destination = lab.nodes
     uuid = guest.uuid
     pipeline.await_scrape(lambda seen: seen.value("vm_info", uuid=uuid, node=source.name) == 1, "the guest on its source")
@@ -62,9 +65,13 @@ def test_disks_are_followed_and_the_definition_left_behind_is_never_shown(lab: L
         began = time.time()
         migrating = Migrating.begin(guest, source, destination, MBPS, ["--copy-storage-all", KEEP])
         pipeline.await_scrape(lambda seen: bool(seen.value("vm_migration_memory_processed_bytes", uuid=uuid)), "the disks are copied")
+        pipeline.producers[1].stop()
         source.virsh("migrate-setspeed", uuid, "1000")
         migrating.succeed()
         left = source.domstats(guest, "state")
+        watch.await_scrapes(int(2 * INTERVAL_SECONDS / watch.pause_seconds))
+        ages = [value for _, value in watch.values("vm_sample_age_seconds", uuid=uuid)]
+        pipeline.producers[1].start()
         pipeline.await_scrape(lambda seen: seen.value("vm_info", uuid=uuid, node=destination.name) == 1, "the guest on its destination")
         watch.await_scrapes(int(3 * INTERVAL_SECONDS / watch.pause_seconds))
     assert (int(left["state.state"]), int(left["state.reason"])) == (SHUT_OFF, SHUT_OFF_MIGRATED), "the source lists it"
@@ -79,9 +86,8 @@ def test_disks_are_followed_and_the_definition_left_behind_is_never_shown(lab: L
     assert all(total >= DISK_BYTES and processed + remaining == total for total, processed, remaining in numbers)
     assert len({processed for _, processed, _ in numbers}) > 2, "it goes on"
 
-    assert {value for _, value in watch.values("vm_state", uuid=uuid)} <= {RUNNING, 3.0}
-    assert SHUT_OFF not in {value for _, value in watch.values("vm_state", uuid=uuid)}
-    assert watch.longest_gap("vm_state", uuid=uuid) <= 2 * INTERVAL_SECONDS + SLACK_SECONDS
+    assert {value for _, value in watch.values("vm_state", uuid=uuid)} <= {RUNNING, PAUSED}
+    assert max(ages) > INTERVAL_SECONDS, "the source's last sample stays"
     assert watch.drops("vm_cpu_seconds_total", uuid=uuid) == 1
 
 

@@ -128,7 +128,7 @@ def test_a_migration_that_does_not_complete_stays_with_its_source(data: st.DataO
     vms = fleet(names=SHOWN)
     # Only a migration that has begun leaves something behind.
     items = [source[0], known[0], *data.draw(interleaved([source[1:], destination[:2], known[1:]])), *destination[2:]]
-    seen = [take(vms, item, 0.0) for item in items]
+    seen = [take(vms, item, 2 * INTERVAL if item in destination[2:] else 0.0) for item in items]
     assert {one.state for one in seen} == {"running"}
     values = [one.cpu or -inf for one in seen]
     assert values == sorted(values)
