@@ -15,7 +15,7 @@ from virtflow.processors.inventory import inventories_of
 from virtflow.processors.normalise import normalise_snapshot
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
-from virtflow.schemas.ownership import Claim, speaker
+from virtflow.schemas.ownership import Report, authoritative
 from virtflow.schemas.records import NodeSnapshot, VmInventory, VmMetrics
 from virtflow.schemas.text import printable
 
@@ -101,10 +101,10 @@ def sample_recording(path: Path, *, kvm: bool = False) -> Sample:
     by_uuid: dict[str, list[VmMetrics]] = {}
     for record in records:
         by_uuid.setdefault(record.uuid, []).append(record)
-    spoken = {uuid: _speaking(claimed) for uuid, claimed in by_uuid.items()}
+    chosen = {uuid: _authoritative(known) for uuid, known in by_uuid.items()}
     # A recording's samples tell nothing of the inventory but where the VM is.
-    inventories = {uuid: VmInventory(uuid=uuid, name=record.name, node=record.node) for uuid, record in spoken.items()}
-    return Sample(lines[-1].node, lines[-1].time, tuple(spoken.values()), inventories, recording.passed_by["broken_line"])
+    inventories = {uuid: VmInventory(uuid=uuid, name=record.name, node=record.node) for uuid, record in chosen.items()}
+    return Sample(lines[-1].node, lines[-1].time, tuple(chosen.values()), inventories, recording.passed_by["broken_line"])
 
 
 def _normalised(line: Recorded, *, kvm: bool) -> list[VmMetrics]:
@@ -116,12 +116,12 @@ def _normalised(line: Recorded, *, kvm: bool) -> list[VmMetrics]:
     return normalise_snapshot(snapshot).metrics
 
 
-def _speaking(records: list[VmMetrics]) -> VmMetrics:
-    """The record of the node that speaks for the VM, among those that are not over by the time of the newest."""
+def _authoritative(records: list[VmMetrics]) -> VmMetrics:
+    """The record of the VM's authoritative node, among those that have not expired by the time of the newest."""
     newest = max(record.collected for record in records)
     live = [record for record in records if record.collected + INTERVALS_ALIVE * _interval(record) >= newest]
-    claims = [Claim(record.node, record.state, record.collected, record.state_reason, _interval(record)) for record in live]
-    node = speaker(claims).node
+    reports = [Report(record.node, record.state, record.collected, record.state_reason, _interval(record)) for record in live]
+    node = authoritative(reports).node
     return next(record for record in live if record.node == node)
 
 

@@ -47,9 +47,9 @@ def exposition(fleet: Fleet, names: Collection[str], wall: float, counts: Counts
     """
     fleet.render()
     vms = [
-        _Shown(vm.identity, vm.lines, vm.info, vm.shown.collected, vm.monitor_collected, vm.conflict, taken(vm.shown.guest))
+        _Shown(vm.identity, vm.lines, vm.info, vm.exported.collected, vm.monitor_collected, vm.conflict, taken(vm.exported.guest))
         for vm in fleet.vms()
-        if vm.shown is not None
+        if vm.exported is not None
     ]
     nodes = [
         _Shown(fleet.node_text.identity(node.status.node), node.lines, "", node.status.collected, float("nan")) for node in fleet.nodes()
@@ -60,7 +60,7 @@ def exposition(fleet: Fleet, names: Collection[str], wall: float, counts: Counts
 
 
 def _migrations(fleet: Fleet) -> list[_Shown]:
-    shown = [(vm, vm.shown) for vm in fleet.vms() if vm.shown is not None]
+    shown = [(vm, vm.exported) for vm in fleet.vms() if vm.exported is not None]
     found = [(vm.identity, fleet.migrations.lines(record.uuid, vm.identity, record.interval, fleet.now)) for vm, record in shown]
     return [_Shown(identity, lines, "", float("nan"), float("nan")) for identity, lines in found if lines]
 

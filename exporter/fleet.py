@@ -1,8 +1,8 @@
-"""The fleet as of now: for each VM the newest sample of the node that speaks for it, for each node its newest health.
+"""The current state of the fleet: for each VM the newest sample of its authoritative node, for each node its newest health.
 
-Pure: records and times come in, lines come out. Times are seconds of one clock that never goes back (``arrived``, ``now``), so a
-host's wrong clock keeps nothing alive. Three of its own intervals after its last sample arrived, a VM's series are gone and a
-node is down; order and duplicates are told by ``schemas.order``, two nodes' claims settled by ``schemas.ownership``.
+Pure: records and times in, lines out. Times are seconds of one monotonic clock (``arrived``, ``now``), so a host's wrong clock keeps
+nothing alive. Three of its own intervals after its last sample arrived, a VM's series vanish and a node is down. ``schemas.order``
+detects late and repeated records, ``schemas.ownership`` decides between two nodes that report the same VM.
 """
 
 from __future__ import annotations
@@ -17,26 +17,39 @@ from virtflow.exporter.render.lines import Lines
 from virtflow.exporter.render.node import NodeText
 from virtflow.exporter.render.vm import VmText
 from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness
-from virtflow.schemas.ownership import Claim, Contest, arrives, conflict, contest, current, floors, speaker
+from virtflow.schemas.ownership import (
+    Report,
+    SplitBrain,
+    authoritative,
+    current_reports,
+    has_left,
+    is_incoming,
+    is_split_brain,
+    not_before,
+    track_split_brain,
+)
 from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigration
-from virtflow.schemas.states import PAUSED
+from virtflow.schemas.states import PAUSED, SHUT_OFF
 
 INTERVALS_ALIVE: Final = 3
 REMEMBER_SECONDS: Final = 3_600.0
-"""How long a vanished VM's order is remembered, so that a late or repeated sample of it is known for what it is."""
+"""How long the order of a vanished VM is remembered, so that a late or repeated sample of it is recognised."""
 
 NEVER: Final = float("inf")
 
 UNRENDERED: Final = 5_000
-"""VMs whose newest sample may wait for a scrape to be rendered: what is replaced before anyone looks costs nothing then, and the scrape
-waits for no more than about a tenth of a second of work. Beyond that many, samples are rendered as they arrive."""
+"""VMs whose newest sample may wait for a scrape to be rendered: a sample that is replaced before a scrape then costs nothing, and a
+scrape waits for at most about a tenth of a second of work. Beyond that many VMs, samples are rendered as they arrive."""
 
 STEP: Final = 100
-"""VMs that are rendered before others get their turn: a few milliseconds' work."""
+"""VMs that are rendered before other tasks run: a few milliseconds of work."""
+
+_ELSEWHERE: Final = frozenset({PAUSED, SHUT_OFF})
+"""States in which a node may report a VM whose process is elsewhere; all others need no closer look."""
 
 
-class Report:
-    """What one node says of a VM: its newest sample, and until when that holds; the order outlives the sample."""
+class NodeSample:
+    """One node's newest sample of a VM, and when it expires; its order outlives the sample."""
 
     __slots__ = ("expires", "record", "seen")
 
@@ -48,46 +61,46 @@ class Report:
 
 
 class Vm:
-    """One VM: its nodes' reports, the sample that is shown, and its lines as they were last rendered, from the sample ``rendered``."""
+    """One VM: each node's newest sample, the exported one, and its lines as they were last rendered, from the sample ``rendered``."""
 
     __slots__ = (
         "conflict",
-        "contest",
         "expires",
-        "floors",
+        "exported",
         "identity",
         "info",
         "inventory",
         "lines",
         "monitor_collected",
+        "not_before",
         "rendered",
-        "reports",
-        "shown",
+        "samples",
+        "split_brain",
     )
 
     def __init__(self) -> None:
         """Nothing is known yet."""
-        self.reports: dict[str, Report] = {}
+        self.samples: dict[str, NodeSample] = {}
         self.inventory: VmInventory | None = None
-        self.shown: VmMetrics | None = None
+        self.exported: VmMetrics | None = None
         self.rendered: VmMetrics | None = None
         self.identity = ""
         self.lines: Lines = ()
         self.info = ""
         self.monitor_collected = float("nan")
-        self.contest = Contest()
-        self.floors: dict[str, float] = {}
+        self.split_brain = SplitBrain()
+        self.not_before: dict[str, float] = {}
         self.conflict = False
         self.expires = NEVER
 
 
 class Node:
-    """One node: its newest health, from when on it counts as silent and is forgotten, and its rendered lines."""
+    """One node: its newest health, when it counts as silent and when it is forgotten, and its rendered lines."""
 
     __slots__ = ("forgotten", "lines", "seen", "silent", "silent_from", "status")
 
     def __init__(self, status: NodeStatus, seen: Seen, lines: Lines, silent_from: float, forgotten: float) -> None:
-        """Up until ``silent_from``, shown as down until ``forgotten``."""
+        """Up until ``silent_from``, exported as down until ``forgotten``."""
         self.status = status
         self.seen = seen
         self.lines = lines
@@ -102,7 +115,7 @@ class Fleet:
     def __init__(
         self, vm_text: VmText, node_text: NodeText, forget_node_seconds: float, migration_text: MigrationText | None = None
     ) -> None:
-        """``forget_node_seconds`` is how long a silent node is shown as down; without ``migration_text`` no migration is shown."""
+        """``forget_node_seconds``: how long a silent node is exported as down; without ``migration_text`` no migration is exported."""
         self.migrations: Final = Migrations(migration_text or MigrationText((), Options()))
         self.now = float("-inf")
         """When ``expire`` was called last."""
@@ -114,30 +127,40 @@ class Fleet:
         self._unrendered: dict[str, Vm] = {}
 
     def take_metrics(self, record: VmMetrics, arrived: float) -> Freshness:
-        """Takes a sample of a VM; what is not newer than the same node's newest has no effect."""
+        """Takes a sample of a VM; one that is not newer than the same node's newest has no effect."""
         vm = self._vms.get(record.uuid)
         if vm is None:
             vm = self._vms[record.uuid] = self._new(record.uuid)
-        report = vm.reports.get(record.node)
+        known = vm.samples.get(record.node)
         position = Position(record.boot_id, record.sequence, record.part)
-        seen = report.seen if report is not None else None
+        seen = known.seen if known is not None else None
         fresh = freshness(seen, position)
         if fresh is Freshness.NEW:
             expires = arrived + INTERVALS_ALIVE * record.interval
-            # One that only waits for its memory is no sample of the VM, which is elsewhere: its order is kept, and what is shown stays.
-            waits = vm.shown is not None and record.state == PAUSED and arrives(_claim(record, expires), self.migrations.of(record.uuid))
-            if report is None:
-                report = vm.reports[record.node] = Report(record, advance(seen, position), expires)
-                report.record = None if waits else record
-            elif waits:
-                report.seen = advance(seen, position)
+            # Without a sample of the VM itself only its order is kept, and the exported sample stays.
+            elsewhere = record.state in _ELSEWHERE and self._is_elsewhere(record.uuid, vm, _report(record, expires))
+            if known is None:
+                known = vm.samples[record.node] = NodeSample(record, advance(seen, position), expires)
+                known.record = None if elsewhere else record
+            elif elsewhere:
+                known.seen = advance(seen, position)
             else:
-                report.record, report.seen, report.expires = record, advance(seen, position), expires
+                known.record, known.seen, known.expires = record, advance(seen, position), expires
             self._decide(vm, arrived)
         return fresh
 
+    def _is_elsewhere(self, uuid: str, vm: Vm, report: Report) -> bool:
+        """Whether a node reports a VM whose process is elsewhere; where it has left, what that node reported before is over as well."""
+        migration, known = self.migrations.newest(uuid), vm.samples.get(report.node)
+        before = known.record if known is not None else None
+        ran_since = before is not None and before.collected >= vm.not_before.get(report.node, -NEVER)
+        if has_left(report, migration, ran_since=ran_since):
+            vm.not_before[report.node] = report.collected
+            return True
+        return vm.exported is not None and is_incoming(report, migration)
+
     def take_inventory(self, record: VmInventory, arrived: float) -> Freshness:
-        """Takes what changes rarely of a VM; of two nodes' ones that of the node which speaks counts, else the newer collection."""
+        """Takes a VM's inventory; of two nodes' ones that of the authoritative node counts, else the newer collection."""
         vm = self._vms.get(record.uuid)
         if vm is None:
             vm = self._vms[record.uuid] = self._new(record.uuid)
@@ -145,29 +168,29 @@ class Fleet:
         if fresh is Freshness.NEW:
             vm.inventory = record
             self._rename(vm)
-            if not vm.reports:
+            if not vm.samples:
                 vm.expires = arrived + REMEMBER_SECONDS
         return fresh
 
     def forget_inventory(self, uuid: str) -> None:
-        """Drops a VM's inventory: its topic says that it is no more."""
+        """Drops a VM's inventory after a tombstone in its topic."""
         vm = self._vms.get(uuid)
         if vm is not None and vm.inventory is not None:
             vm.inventory = None
             self._rename(vm)
 
     def take_migration(self, record: VmMigration, arrived: float) -> Freshness:
-        """Takes a VM's newest migration: it may change who speaks for the VM."""
+        """Takes a VM's newest migration, which may change the VM's authoritative node."""
         fresh = self.migrations.take(record, arrived)
         vm = self._vms.get(record.uuid)
         if fresh is Freshness.NEW and vm is not None:
-            vm.floors = floors(vm.floors, record)
-            if vm.reports:
+            vm.not_before = not_before(vm.not_before, record)
+            if vm.samples:
                 self._decide(vm, arrived)
         return fresh
 
     def take_node(self, status: NodeStatus, arrived: float) -> Freshness:
-        """Takes a node's health; what is not newer than its newest has no effect."""
+        """Takes a node's health; one that is not newer than its newest has no effect."""
         key = self.node_text.key(status.node)
         known = self._nodes.get(key)
         position = Position(status.boot_id, status.sequence, status.part)
@@ -180,14 +203,14 @@ class Fleet:
         return fresh
 
     def forget_node(self, name: str) -> None:
-        """Drops a node: its topic says that it is no more."""
+        """Drops a node after a tombstone in its topic."""
         self._nodes.pop(self.node_text.key(name), None)
 
     def expire(self, now: float) -> None:
-        """Lets go of everything whose time is over at ``now``; to be called before each scrape."""
+        """Drops everything that has expired at ``now``; to be called before each scrape."""
         self.now = now
         for uuid, vm in [(uuid, vm) for uuid, vm in self._vms.items() if vm.expires <= now]:
-            if not _expire_reports(vm, now):
+            if not _expire_samples(vm, now):
                 del self._vms[uuid]
             else:
                 self._decide(vm, now)
@@ -199,7 +222,7 @@ class Fleet:
                 node.lines = self.node_text.silent(node.status)
 
     def rendering(self) -> Iterator[None]:
-        """Brings as many VMs' lines up to date as wait now, a step's worth between two turns; those that arrive meanwhile may be left."""
+        """Renders the VMs that wait now, ``STEP`` of them between two yields; VMs that arrive meanwhile may be left over."""
         left = len(self._unrendered)
         while left > 0 and self._unrendered:
             for _ in range(min(STEP, left, len(self._unrendered))):
@@ -208,53 +231,53 @@ class Fleet:
             yield
 
     def render(self) -> None:
-        """Brings the lines of all VMs up to date; to be called before they are read."""
+        """Renders the lines of all VMs; to be called before they are read."""
         deque(self.rendering(), maxlen=0)
 
     def vms(self) -> list[Vm]:
-        """The VMs that are shown."""
-        return [vm for vm in self._vms.values() if vm.shown is not None]
+        """The VMs that are exported."""
+        return [vm for vm in self._vms.values() if vm.exported is not None]
 
     def nodes(self) -> list[Node]:
-        """The nodes that are known, silent ones included."""
+        """All known nodes, including silent ones."""
         return list(self._nodes.values())
 
     def _new(self, uuid: str) -> Vm:
         """A VM of which nothing is known but, perhaps, its newest migration."""
-        vm, migration = Vm(), self.migrations.of(uuid)
+        vm, migration = Vm(), self.migrations.newest(uuid)
         if migration is not None:
-            vm.floors = floors({}, migration)
+            vm.not_before = not_before({}, migration)
         return vm
 
     def _decide(self, vm: Vm, now: float) -> None:
-        """Finds the report that counts, shows it, and notes when the first of them is over."""
-        if len(vm.reports) == 1 and isnan(vm.contest.since):
-            # Nearly always: one node, no contest, nothing to weigh.
-            (report,) = vm.reports.values()
-            vm.expires = report.expires
-            if report.record is not None:
-                if report.record is not vm.shown:
-                    self._show(vm, report.record)
+        """Exports the sample of the authoritative node, and notes when the first sample expires."""
+        if len(vm.samples) == 1 and isnan(vm.split_brain.since):
+            # Nearly always: one node, nothing to decide between.
+            (sample,) = vm.samples.values()
+            vm.expires = sample.expires
+            if sample.record is not None:
+                if sample.record is not vm.exported:
+                    self._export(vm, sample.record)
                 return
-        vm.expires = min([report.expires for report in vm.reports.values()])
-        live = [(report.record, report.expires) for report in vm.reports.values() if report.record is not None]
+        vm.expires = min([sample.expires for sample in vm.samples.values()])
+        live = [(sample.record, sample.expires) for sample in vm.samples.values() if sample.record is not None]
         if not live:
-            vm.shown, vm.rendered, vm.identity, vm.lines, vm.info = None, None, "", (), ""
-            vm.conflict, vm.contest = False, Contest()
+            vm.exported, vm.rendered, vm.identity, vm.lines, vm.info = None, None, "", (), ""
+            vm.conflict, vm.split_brain = False, SplitBrain()
             return
         record = live[0][0]
-        if len(live) > 1 or not isnan(vm.contest.since):
-            claims = [_claim(*each) for each in live]
-            migration = self.migrations.of(record.uuid)
-            standing = current(claims, vm.floors, self.migrations.since(record.uuid))
-            record = live[claims.index(speaker(standing, migration))][0]
-            vm.contest = contest(vm.contest, standing, now, migration)
-            vm.conflict = conflict(vm.contest, standing, now)
-        if record is not vm.shown:
-            self._show(vm, record)
+        if len(live) > 1 or not isnan(vm.split_brain.since):
+            reports = [_report(*each) for each in live]
+            migration = self.migrations.newest(record.uuid)
+            current = current_reports(reports, vm.not_before, migration, self.migrations.handed_over_since(record.uuid))
+            record = live[reports.index(authoritative(current, migration))][0]
+            vm.split_brain = track_split_brain(vm.split_brain, current, now, migration)
+            vm.conflict = is_split_brain(vm.split_brain, current, now)
+        if record is not vm.exported:
+            self._export(vm, record)
 
-    def _show(self, vm: Vm, record: VmMetrics) -> None:
-        before, vm.shown = vm.shown, record
+    def _export(self, vm: Vm, record: VmMetrics) -> None:
+        before, vm.exported = vm.exported, record
         if record.monitor_collected > 0:
             vm.monitor_collected = record.monitor_collected
         if before is None or before.name != record.name or before.node != record.node:
@@ -266,9 +289,9 @@ class Fleet:
 
     def _rename(self, vm: Vm) -> None:
         """Renders what the inventory changes: always ``vm_info``, all lines where it changes the labels."""
-        if vm.shown is not None:
-            self._name(vm, vm.shown)
-            self._unrendered[vm.shown.uuid] = vm
+        if vm.exported is not None:
+            self._name(vm, vm.exported)
+            self._unrendered[vm.exported.uuid] = vm
 
     def _name(self, vm: Vm, record: VmMetrics) -> None:
         identity = self.vm_text.identity(record, vm.inventory)
@@ -277,27 +300,27 @@ class Fleet:
         vm.info = self.vm_text.info(record, identity, vm.inventory)
 
     def _render(self, vm: Vm) -> None:
-        if vm.shown is not None and vm.shown is not vm.rendered:
-            vm.lines = self.vm_text.lines(vm.shown, vm.identity, vm.rendered, vm.lines)
-            vm.rendered = vm.shown
+        if vm.exported is not None and vm.exported is not vm.rendered:
+            vm.lines = self.vm_text.lines(vm.exported, vm.identity, vm.rendered, vm.lines)
+            vm.rendered = vm.exported
 
 
-def _claim(record: VmMetrics, expires: float) -> Claim:
+def _report(record: VmMetrics, expires: float) -> Report:
     arrived = expires - INTERVALS_ALIVE * record.interval
-    return Claim(record.node, record.state, record.collected, record.state_reason, record.interval, arrived)
+    return Report(record.node, record.state, record.collected, record.state_reason, record.interval, arrived)
 
 
-def _expire_reports(vm: Vm, now: float) -> bool:
-    """Drops the samples that are over and the orders that are forgotten; False when nothing is left of the VM."""
-    for node, report in list(vm.reports.items()):
-        if report.expires > now:
+def _expire_samples(vm: Vm, now: float) -> bool:
+    """Drops the samples that have expired and the orders that are forgotten; False when nothing of the VM is left."""
+    for node, sample in list(vm.samples.items()):
+        if sample.expires > now:
             continue
-        if report.record is None:
-            del vm.reports[node]
+        if sample.record is None:
+            del vm.samples[node]
         else:
-            report.record = None
-            report.expires = now + REMEMBER_SECONDS
-    return bool(vm.reports)
+            sample.record = None
+            sample.expires = now + REMEMBER_SECONDS
+    return bool(vm.samples)
 
 
 def _inventory_freshness(vm: Vm, record: VmInventory) -> Freshness:
@@ -307,6 +330,6 @@ def _inventory_freshness(vm: Vm, record: VmInventory) -> Freshness:
     if current.node == record.node:
         seen = Seen(Position(current.boot_id, current.sequence, current.part))
         return freshness(seen, Position(record.boot_id, record.sequence, record.part))
-    if vm.shown is not None and vm.shown.node in {current.node, record.node}:
-        return Freshness.NEW if vm.shown.node == record.node else Freshness.STALE
+    if vm.exported is not None and vm.exported.node in {current.node, record.node}:
+        return Freshness.NEW if vm.exported.node == record.node else Freshness.STALE
     return Freshness.NEW if record.collected > current.collected else Freshness.STALE

@@ -1,8 +1,8 @@
-"""The migrations that are shown, and the two options for metrics that exist only now and then.
+"""The exported migrations, and the two options for metrics that exist only at times.
 
-Without options a migration's metrics are there while it runs, and three of the VM's intervals longer, so that a scrape sees the
-final numbers of the shortest one. ``keep_last`` leaves them there until the VM's next migration. ``always_export`` gives every VM
-every one of these metrics, with the absent value where there is no real one: ``vm_migration_active`` is 0 then, for that is known.
+Without options a migration's metrics are exported while it runs and for three more of the VM's intervals, so that a scrape sees the
+final numbers of even the shortest one. ``keep_last`` keeps them until the VM's next migration. ``always_export`` exports all of these
+metrics for every VM, with the absent value where there is no real one; ``vm_migration_active`` is 0 then, because that is known.
 
     always_export  keep_last   never migrated      running             ended
     no             no          nothing             1, numbers          0, numbers, for three intervals
@@ -28,7 +28,7 @@ from virtflow.schemas.records import VmMigration
 
 NEVER: Final = float("-inf")
 INTERVALS_SHOWN: Final = 3
-"""For how many of the VM's intervals the numbers of a migration stay after its end."""
+"""For how many of the VM's intervals the numbers of a migration are exported after its end."""
 
 ACTIVE, INFO = "active", "info"
 INFO_LABELS: Final = ("operation", "type", "source", "destination", "result")
@@ -47,7 +47,7 @@ class MigrationText:
     """Renders migrations for the families that were chosen at start."""
 
     def __init__(self, names: Iterable[str], options: Options) -> None:
-        """``names`` are the metrics to export; others are passed by."""
+        """``names`` are the metrics to export; others are skipped."""
         wanted = frozenset(names)
         self.families: Final = tuple(metric for metric in MIGRATION_METRICS if metric.name in wanted)
         self.options: Final = options
@@ -55,7 +55,7 @@ class MigrationText:
         self._prefixes = tuple(f"{metric.name}{{" for metric in self.families)
 
     def lines(self, migration: VmMigration | None, identity: str) -> Lines:
-        """The lines of a VM's migration, or of none: "" where a value is absent and is not to be exported as such."""
+        """The lines of a VM's migration, or of none; "" where a value is absent and no absent value is exported."""
         absent = self.options.absent if self.options.always_export else ""
         texts = [_text(field, migration, identity, self.options.label_bytes) for field in self._fields]
         rendered = zip(self._fields, self._prefixes, texts, strict=True)
@@ -75,7 +75,7 @@ def _text(field: str, migration: VmMigration | None, identity: str, label_bytes:
     return identity, repr(value)
 
 
-class _Known:
+class _Entry:
     """A VM's newest migration: when it arrived, and its lines as they were last rendered."""
 
     __slots__ = ("arrived", "identity", "lines", "migration")
@@ -88,41 +88,41 @@ class _Known:
 
 
 class Migrations:
-    """The newest migration of every VM. They do not expire: who speaks for a VM is to be known however long ago it moved."""
+    """The newest migration of every VM. They do not expire: the authoritative node depends on it however long ago the VM moved."""
 
     def __init__(self, text: MigrationText) -> None:
-        """Nothing is known."""
+        """Empty."""
         self.text: Final = text
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, _Entry] = {}
 
     def take(self, record: VmMigration, arrived: float) -> Freshness:
         """Takes a migration; the higher revision is newer. ``arrived`` is on the fleet's clock."""
         known = self._known.get(record.uuid)
         if known is not None and record.revision <= known.migration.revision:
             return Freshness.DUPLICATE if record.revision == known.migration.revision else Freshness.STALE
-        self._known[record.uuid] = _Known(record, arrived)
+        self._known[record.uuid] = _Entry(record, arrived)
         return Freshness.NEW
 
     def forget(self, uuid: str) -> None:
-        """The topic says that there is none any more."""
+        """Drops a VM's migration after a tombstone in the topic."""
         self._known.pop(uuid, None)
 
     def forget_all(self) -> None:
-        """The topic has been made anew: what it said before is void."""
+        """Drops all migrations: the topic was deleted and created again."""
         self._known.clear()
 
-    def since(self, uuid: str) -> float:
-        """When the newest word of a hand-over of the VM arrived; before all time where there is none."""
+    def handed_over_since(self, uuid: str) -> float:
+        """When the newest record of a hand-over of the VM arrived; minus infinity where there is none."""
         known = self._known.get(uuid)
         return known.arrived if known is not None and handed_over(known.migration) else NEVER
 
-    def of(self, uuid: str) -> VmMigration | None:
+    def newest(self, uuid: str) -> VmMigration | None:
         """The VM's newest migration."""
         known = self._known.get(uuid)
         return known.migration if known else None
 
     def lines(self, uuid: str, identity: str, interval: float, now: float) -> Lines:
-        """What is shown of the VM's migration at ``now``; () when nothing is."""
+        """The exported lines of the VM's migration at ``now``; () when there are none."""
         known = self._known.get(uuid)
         options = self.text.options
         if known is not None and (_running(known) or options.keep_last or now < known.arrived + INTERVALS_SHOWN * interval):
@@ -132,5 +132,5 @@ class Migrations:
         return self.text.lines(None, identity) if options.always_export else ()
 
 
-def _running(known: _Known) -> bool:
+def _running(known: _Entry) -> bool:
     return known.migration.result == Result.RUNNING

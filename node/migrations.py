@@ -87,9 +87,9 @@ class Following:
         self._show = show
         self._kept = kept
         self._migrations = Migrations(silence_seconds)
-        self._migrations.assigned((PARTITION,))
+        self._migrations.assign((PARTITION,))
         self._newest = kept.read() if kept else {}
-        self._migrations.learn({uuid: (one, PARTITION) for uuid, one in self._newest.items()}, time.monotonic())
+        self._migrations.restore({uuid: (one, PARTITION) for uuid, one in self._newest.items()}, time.monotonic())
         show(self._newest.values())
 
     def offer(self, happened: Happened) -> None:
@@ -101,11 +101,11 @@ class Following:
         self._take(event)
 
     def give_up(self) -> None:
-        """Ends what nobody has spoken of for too long; to be called every round."""
-        self._shown(self._migrations.overdue(time.monotonic(), time.time()))
+        """Ends the migrations that have timed out; to be called every round."""
+        self._shown(self._migrations.time_out(time.monotonic(), time.time()))
 
     def _take(self, event: VmEvent) -> None:
-        self._shown(self._migrations.take(event, PARTITION, time.monotonic()))
+        self._shown(self._migrations.apply(event, PARTITION, time.monotonic()))
 
     def _shown(self, changes: Iterable[VmMigration]) -> None:
         listed = list(changes)

@@ -49,8 +49,8 @@ def outcome_of(message: Message, codec: Codec, orders: Orders) -> Outcome:
 def outcome_of_event(message: Message, codec: Codec, migrations: Migrations, now: float) -> Outcome:
     """The results of one event; raises ``UndecodableError`` where it is no ``VmEvent``. ``now`` is monotonic seconds."""
     event = codec.decode(message.value, VmEvent)
-    before = migrations.of(event.uuid)
-    changes = migrations.take(event, message.partition, now)
+    before = migrations.newest(event.uuid)
+    changes = migrations.apply(event, message.partition, now)
     steps = pairwise((before, *changes))
     ended = tuple(after.result for was, after in steps if after is not None and _ends(was, after))
     return Outcome(migration_results(changes, codec), event=True, ended=ended)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from virtflow.schemas.ownership import LEFT_STATES
 from virtflow.schemas.ranges import is_uuid
 from virtflow.schemas.records import NodeSnapshot, NodeStatus, VmInventory
 
@@ -11,7 +12,8 @@ from virtflow.schemas.records import NodeSnapshot, NodeStatus, VmInventory
 def inventories_of(snapshot: NodeSnapshot) -> list[VmInventory]:
     """The inventories that came with ``snapshot``: the producer sends a VM's when it is first seen, has changed or is due again.
 
-    Whose it is and how new it is comes from the snapshot around it, whatever the inventory says of itself.
+    Whose it is and how new it is comes from the snapshot around it, whatever the inventory says of itself. The definition that a
+    migration left on its source describes the VM no longer: its inventory must not replace the one of the VM's node.
     """
     return [
         replace(
@@ -25,7 +27,7 @@ def inventories_of(snapshot: NodeSnapshot) -> list[VmInventory]:
         )
         for vm in snapshot.vms
         for inventory in vm.inventory[:1]
-        if is_uuid(vm.uuid)
+        if is_uuid(vm.uuid) and (vm.state_state, vm.state_reason) not in LEFT_STATES
     ]
 
 

@@ -78,10 +78,10 @@ class Pipeline:
         await self._taken(message, acknowledge, self._event_outcome, self._migrations_known)
 
     async def give_up(self, now: float, wall: float) -> None:
-        """Ends the migrations that nobody has spoken of for too long."""
+        """Ends the migrations that have timed out."""
         if self._migrations is None or self._closed:
             return
-        lost = self._migrations.overdue(now, wall)
+        lost = self._migrations.time_out(now, wall)
         for migration in lost:
             self._tally.migrations.labels(result=migration.result).inc()
         self._tally.migrations_running.set(self._migrations.running)
@@ -132,7 +132,7 @@ class Pipeline:
     def assigned(self, partitions: Iterable[int]) -> None:
         """The partitions of ``vm.events`` that are ours from now on."""
         if self._migrations is not None:
-            self._migrations.assigned(partitions)
+            self._migrations.assign(partitions)
 
     def fail(self, error: BaseException) -> None:
         """Nothing can go on, for this reason: nothing more is taken, and what is under way may end."""
@@ -151,7 +151,7 @@ class Pipeline:
 
     async def _migrations_known(self) -> None:
         """Returns once they are; nothing awaits between this and the event's step, so they stay so."""
-        while self._migrations is not None and self._read_back is not None and not self._migrations.known:
+        while self._migrations is not None and self._read_back is not None and not self._migrations.restored:
             await self._read_back()
 
     def _snapshot_outcome(self, message: Message) -> Outcome:

@@ -139,7 +139,7 @@ class Service:
             _LOG.warning("waiting: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
             return
-        migrations.learn(stored, time.monotonic())
+        migrations.restore(stored, time.monotonic())
 
     async def _stream(self, app: Any, pipeline: Pipeline) -> None:  # noqa: ANN401, faust is untyped
         """Runs the app until it is time to stop or something gave up; then drains, commits and leaves."""
@@ -183,7 +183,7 @@ async def _run_app(app: Any) -> None:  # noqa: ANN401, faust is untyped
 
 
 async def _give_up(pipeline: Pipeline) -> None:
-    """Looks for migrations that nobody speaks of any more."""
+    """Looks for migrations that have timed out."""
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         await pipeline.give_up(time.monotonic(), time.time())

@@ -26,6 +26,7 @@ from typing import Final, Protocol
 from virtflow.producer.hung_calls.breaker_types import UNDECIDED, Openings, Verdict
 from virtflow.producer.hung_calls.budget import Losing
 from virtflow.producer.hung_calls.executor import LOOK, Monitor
+from virtflow.producer.hung_calls.job_discovery import JobDiscovery
 from virtflow.producer.hung_calls.job_poller import POLL, Jobs
 from virtflow.producer.hypervisor.connection import Connection, Lane, Link, start_event_loop
 from virtflow.producer.hypervisor.mailbox import Call, Happened, Inbox, Message, Opened, OpenFailed, Woken
@@ -152,6 +153,7 @@ class Sampler:
         self._events = events
         self._elsewhere = elsewhere
         self._jobs = Jobs(link, self._monitor, self._tell, settings.producer.job_seconds, patience)
+        self._discovery = JobDiscovery(settings.producer.job_discovery_seconds, self._interval)
         self._connected_anew = False
         self._libvirt = settings.libvirt
         self._learning = 0.0
@@ -371,8 +373,11 @@ class Sampler:
     def _list(self, progress: _Progress, found: Listed, at: float) -> None:
         """The round's VMs are known."""
         progress.listed = found
-        if self._connected_anew and self._events is not None:
+        if self._events is None:
+            return
+        if self._connected_anew:
             self._found(found, at)
+        self._jobs.look(self._discovery.next_round(found.vms.values()))
 
     def _found(self, listed: Listed, at: float) -> None:
         """The first list of a connection: what happened before nobody heard, so VMs in transit and running jobs are looked for."""

@@ -70,6 +70,14 @@ class Producer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = False
     job_seconds: Annotated[Seconds, _row("How often the running job of a VM is polled.", ge=0.1, le=3600)] = 1.0
+    job_discovery_seconds: Annotated[
+        Seconds,
+        _row(
+            "How often each running VM is asked for a job that no event announces, such as a migration that copies disks first. 0: never.",
+            ge=0,
+            le=86400,
+        ),
+    ] = 30.0
     journal_folder: Annotated[str, _row("Folder for events that the broker does not have yet.")] = "/var/lib/virtflow/journal"
     journal_bytes: Annotated[int, _row("Bytes that the journal of events may take on disk.", ge=65_536, le=2**40)] = 67_108_864
     journal_sync: Annotated[

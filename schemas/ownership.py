@@ -1,11 +1,15 @@
-"""Which node speaks for a VM: one rule, used wherever two nodes report the same UUID.
+"""Which node is authoritative for a VM: one rule, used wherever two nodes report the same UUID.
 
-A VM that migrates is known to both hosts for a while: the destination lists it as paused while it arrives. The newest migration
-known decides: until the hand-over its source speaks, afterwards its destination. Where no migration is known, or the node it
-names does not have the VM any more, the node where it runs speaks; between equals the newer collection does.
+During a live migration both hosts report the VM: the destination lists it as paused while its memory arrives, and a source that
+keeps the definition lists it as shut off afterwards. The newest known migration decides: its source is authoritative until the
+hand-over, its destination from then on. Without a migration, or when the node that it names no longer has the VM, the node where
+the VM runs is authoritative; between equals the newer sample wins.
 
-Two nodes that both say it runs are normal for the moment of a hand-over, since each tells what it last saw. When it lasts, it is
-a conflict: two hosts run one VM, or one of them reports what is not true.
+Some reports are no sample of the VM at all, because its process is elsewhere: an incoming VM (``is_incoming``) and a VM that has
+left (``has_left``). They never become the authoritative one as long as the VM itself was reported.
+
+Two nodes that both report a running VM are normal during a hand-over, because each reports what it saw last. When it lasts, it is a
+split-brain: two hosts run one VM, or one of them reports something that is not true.
 """
 
 from __future__ import annotations
@@ -17,20 +21,34 @@ from typing import Final
 from msgspec import Struct
 
 from virtflow.schemas import states
+from virtflow.schemas.jobs import Result
 from virtflow.schemas.records import NAN, VmMigration
 
 HANDOVER_INTERVALS: Final = 2.0
-"""For how many sampling intervals two nodes may claim a running VM before it is a conflict."""
+"""For how many sampling intervals two nodes may report a running VM before it is a split-brain."""
+
+POST_COPY: Final = "post_copy"
+LEFT_STATES: Final = (
+    (states.SHUT_OFF, states.SHUT_OFF_MIGRATED),
+    (states.PAUSED, states.PAUSED_POSTCOPY),
+)
+"""States, each with its reason, in which only the source of a migration that was handed over reports a VM."""
 
 _RUNNING = frozenset({states.RUNNING, states.BLOCKED, states.SHUTTING_DOWN})
 _GONE = frozenset({states.NO_STATE, states.SHUT_OFF, states.CRASHED})
 _INCOMING = frozenset({states.PAUSED_MIGRATION, states.PAUSED_STARTING_UP})
+_LEFT_REASONS = {
+    True: frozenset({states.SHUT_OFF_UNKNOWN}),
+    False: frozenset({states.SHUT_OFF_UNKNOWN, states.SHUT_OFF_CRASHED, states.SHUT_OFF_FAILED}),
+}
+"""Reasons of a shut-off definition that need not mean that the VM ended, by whether the migration was handed over: libvirtd forgets the
+reason when it restarts, and a destination reports crashed when the migration is cancelled or fails (measured on libvirt 9.0)."""
 
 
-class Claim(Struct, frozen=True, gc=False):
-    """What one node says of a VM: its state and reason, when that was collected (Unix seconds of that node's clock), and how often.
+class Report(Struct, frozen=True, gc=False):
+    """What one node says about a VM: its state and reason, the time of collection (Unix seconds of that node's clock), the interval.
 
-    ``arrived`` is when whoever watches heard it, on the watcher's clock; NaN says that it is always heard anew.
+    ``arrived`` is the time of arrival on the observer's clock; NaN means that the report is always considered fresh.
     """
 
     node: str
@@ -41,60 +59,57 @@ class Claim(Struct, frozen=True, gc=False):
     arrived: float = NAN
 
 
-class Contest(Struct, frozen=True, gc=False):
-    """Since when (seconds of whoever watches) two nodes have claimed to run a VM without a break; NaN when they do not.
+class SplitBrain(Struct, frozen=True, gc=False):
+    """Since when (seconds of the observer's clock) two nodes have reported a running VM without a break; NaN when they do not.
 
-    ``stage`` is the migration, and how far it was, that the claims were made under.
+    ``stage`` names the migration, and whether it was handed over, at the time of the reports.
     """
 
     since: float = NAN
     stage: str = ""
 
 
-def speaks(current: Claim, other: Claim, migration: VmMigration | None = None) -> Claim:
-    """The claim that counts of two nodes' newest ones."""
-    return speaker((current, other), migration)
+def authoritative(reports: Iterable[Report], migration: VmMigration | None = None) -> Report:
+    """The report that counts among the newest one of each node; there is at least one.
 
-
-def speaker(claims: Iterable[Claim], migration: VmMigration | None = None) -> Claim:
-    """The claim that counts of all nodes' newest ones, of which there is at least one.
-
-    The node that ``migration`` names; then running before paused before arriving or gone; then the newer collection; then, so
-    that everyone decides alike, the node's name.
+    The node that ``migration`` names; then running before paused before incoming before shut off before left; then the newer
+    collection; then the node's name, so that every observer decides alike.
     """
-    known = tuple(claims)
+    known = tuple(reports)
     named = _named(known, migration)
-    return max(known, key=lambda claim: (claim.node == named, *_weight(claim)))
+    return max(known, key=lambda report: (report.node == named, *_rank(report, migration)))
 
 
-def _named(claims: tuple[Claim, ...], migration: VmMigration | None) -> str:
-    """The node that the newest migration says has the VM; "" where it says nothing that still holds."""
-    if migration is None or migration.result == "unknown":
+def _named(reports: tuple[Report, ...], migration: VmMigration | None) -> str:
+    """The node that the newest migration names as the VM's; "" when it names none, or one that no longer has the VM."""
+    if migration is None or migration.result == Result.UNKNOWN:
         return ""
-    ends = {claim.node: claim for claim in claims if claim.state not in _GONE}
+    ends = {report.node: report for report in reports if report.state not in _GONE and not has_left(report, migration)}
     source, destination = ends.get(migration.source), ends.get(migration.destination)
     if handed_over(migration):
         return migration.destination if destination else ""
     if source is None:
         return ""
-    if destination and runs(destination) and not runs(source):
-        # The samples are ahead of the events: a destination runs only once the source has let go.
-        return migration.destination
+    if destination and is_running(destination) and migration.result == Result.RUNNING:
+        # The samples are ahead of the events: a destination runs only after its source has stopped. What the source reported before
+        # that may arrive later, so of two that run the newer one counts.
+        return "" if is_running(source) else migration.destination
     return migration.source
 
 
 def handed_over(migration: VmMigration) -> bool:
-    """Whether the VM is the destination's."""
-    if migration.result == "running":
-        return not math.isnan(migration.resumed_timestamp_seconds)
-    return migration.result == "completed"
+    """Whether the VM belongs to the destination. A post-copy migration that fails after the hand-over leaves it there."""
+    if migration.result == Result.COMPLETED:
+        return True
+    resumed = not math.isnan(migration.resumed_timestamp_seconds)
+    return resumed and (migration.result == Result.RUNNING or migration.kind == POST_COPY)
 
 
-def floors(known: Mapping[str, float], migration: VmMigration) -> dict[str, float]:
-    """From when on (each node's own clock) a node's claims are current, once ``migration`` is known.
+def not_before(known: Mapping[str, float], migration: VmMigration) -> dict[str, float]:
+    """From when on (each node's own clock) reports are current, once ``migration`` is known.
 
-    After a hand-over what the source collected before it stopped, and what the destination collected before it went on, is of
-    processes that are over: it stays known for a while, but must not speak again.
+    After a hand-over, samples that the source collected before it stopped, and samples that the destination collected before it
+    resumed, belong to processes that have ended. They may still be exported for a while, but never again after newer ones.
     """
     if not handed_over(migration):
         return dict(known)
@@ -104,67 +119,89 @@ def floors(known: Mapping[str, float], migration: VmMigration) -> dict[str, floa
     return {**known, **ends}
 
 
-def current(claims: Sequence[Claim], known: Mapping[str, float], since: float = -math.inf) -> Sequence[Claim]:
-    """The claims that are current.
+def current_reports(
+    reports: Sequence[Report], known: Mapping[str, float], migration: VmMigration | None = None, since: float = -math.inf
+) -> Sequence[Report]:
+    """The reports that are current: samples of the VM's process, collected not before ``known``.
 
-    ``since`` is when (on the watcher's clock) the newest word of a hand-over arrived: a node that is neither of its ends, of which a
-    watcher that has just started knows no floor, had the VM on an earlier trip; its claims from before are over as well. When none
-    is current, the one that was made last before its node's process was over: it is shown until something newer comes.
+    ``since`` is when (on the observer's clock) the newest hand-over became known. A node that is neither end of it, and of which an
+    observer that has just started has no entry in ``known``, had the VM on an earlier hop; its reports from before are over as well.
+    When no report is current, the one that was collected last before the end of its process is exported until a newer one comes.
     """
 
-    def beyond(claim: Claim) -> float:
-        if claim.node in known:
-            return claim.collected - known[claim.node]
-        return math.inf if math.isnan(claim.arrived) else claim.arrived - since
+    def beyond(report: Report) -> float:
+        if report.node in known:
+            return report.collected - known[report.node]
+        return math.inf if math.isnan(report.arrived) else report.arrived - since
 
-    return [claim for claim in claims if not beyond(claim) < 0] or [max(claims, key=beyond)]
+    samples = [report for report in reports if not is_incoming(report, migration) and not has_left(report, migration)] or reports
+    return [report for report in samples if not beyond(report) < 0] or [max(samples, key=beyond)]
 
 
-def arrives(claim: Claim, migration: VmMigration | None) -> bool:
-    """Whether the claim is of a VM that only waits at a destination for its memory: no sample of the VM, which is elsewhere.
+def is_incoming(report: Report, migration: VmMigration | None) -> bool:
+    """Whether the VM only waits at a destination for its memory: no sample of the VM, whose process is elsewhere.
 
-    The source of a running migration stops the VM for the same reason, so it is told apart by the migration.
+    The source of a running migration pauses the VM for the same reason; the migration tells the two apart.
     """
-    if claim.state != states.PAUSED or claim.reason not in _INCOMING:
+    if report.state != states.PAUSED or report.reason not in _INCOMING:
         return False
-    leaves = migration is not None and migration.source == claim.node and not handed_over(migration)
-    return claim.reason == states.PAUSED_STARTING_UP or not leaves
+    leaves = migration is not None and migration.source == report.node and not handed_over(migration)
+    return report.reason == states.PAUSED_STARTING_UP or not leaves
 
 
-def runs(claim: Claim) -> bool:
-    """Whether the node says that the VM runs there."""
-    return claim.state in _RUNNING
+def has_left(report: Report, migration: VmMigration | None, *, ran_since: bool = False) -> bool:
+    """Whether the node reports only what a migration left behind: no sample of the VM, whose process is elsewhere.
 
-
-def contest(before: Contest, claims: Iterable[Claim], now: float, migration: VmMigration | None = None) -> Contest:
-    """How long two nodes have claimed the running VM: to be asked whenever a claim changes or goes. ``now`` is the watcher's clock.
-
-    A hand-over begins it anew: a VM that goes there and back quickly is claimed by both ends in turn.
+    That is a source whose VM is shut off (migrated) or paused (postcopy), whatever is known of the migration. It is also a definition at
+    the end of the newest migration that does not have the VM, when the reason does not tell that a process ended there; ``ran_since``
+    says that one did run there after that migration. A VM that was shut down, destroyed or saved has not left.
     """
-    if sum(map(runs, claims)) < 2:  # noqa: PLR2004, two make a contest
-        return Contest()
+    if (report.state, report.reason) in LEFT_STATES:
+        return True
+    if migration is None or migration.result == Result.UNKNOWN or report.state != states.SHUT_OFF or ran_since:
+        return False
+    over = handed_over(migration)
+    return report.node == (migration.source if over else migration.destination) and report.reason in _LEFT_REASONS[over]
+
+
+def is_running(report: Report) -> bool:
+    """Whether the node reports that the VM runs there."""
+    return report.state in _RUNNING
+
+
+def track_split_brain(before: SplitBrain, reports: Iterable[Report], now: float, migration: VmMigration | None = None) -> SplitBrain:
+    """Since when two nodes have reported the running VM; call it whenever a report changes or expires. ``now``: the observer's clock.
+
+    A hand-over restarts it: both ends of a VM that goes there and back quickly report it in turn.
+    """
+    if sum(map(is_running, reports)) < 2:  # noqa: PLR2004, a split-brain has two sides
+        return SplitBrain()
     stage = f"{migration.id} {handed_over(migration)}" if migration else ""
-    return Contest(now, stage) if math.isnan(before.since) or before.stage != stage else before
+    return SplitBrain(now, stage) if math.isnan(before.since) or before.stage != stage else before
 
 
-def conflict(contested: Contest, claims: Iterable[Claim], now: float) -> bool:
-    """Whether the contest has lasted for longer than a hand-over takes with these claims' intervals.
+def is_split_brain(tracked: SplitBrain, reports: Iterable[Report], now: float) -> bool:
+    """Whether it has lasted for longer than a hand-over takes with the intervals of these reports.
 
-    Only claims that were made again since count: a node that let the VM go says nothing of it any more, and what it said last
-    stays until it expires.
+    Only reports that were repeated since count: a node that has let the VM go no longer reports it, and its last report stays until
+    it expires.
     """
-    known = tuple(claims)
-    longest = max((claim.interval for claim in known if not math.isnan(claim.interval)), default=0.0)
-    if not now - contested.since > HANDOVER_INTERVALS * longest:
+    known = tuple(reports)
+    longest = max((report.interval for report in known if not math.isnan(report.interval)), default=0.0)
+    if not now - tracked.since > HANDOVER_INTERVALS * longest:
         return False
-    return sum(runs(claim) and not claim.arrived <= contested.since + longest for claim in known) > 1
+    return sum(is_running(report) and not report.arrived <= tracked.since + longest for report in known) > 1
 
 
-def _weight(claim: Claim) -> tuple[int, float, str]:
-    if runs(claim):
-        rank = 2
-    elif claim.state in _GONE or (claim.state == states.PAUSED and claim.reason in _INCOMING):
+def _rank(report: Report, migration: VmMigration | None) -> tuple[int, float, str]:
+    if is_running(report):
+        rank = 4
+    elif has_left(report, migration):
         rank = 0
-    else:
+    elif report.state in _GONE:
         rank = 1
-    return rank, claim.collected, claim.node
+    elif report.state == states.PAUSED and report.reason in _INCOMING:
+        rank = 2
+    else:
+        rank = 3
+    return rank, report.collected, report.node

@@ -6,8 +6,9 @@ Source: libvirt's ``virDomainState`` and the ``virDomain*Reason`` enumerations.
 from __future__ import annotations
 
 NO_STATE, RUNNING, BLOCKED, PAUSED, SHUTTING_DOWN, SHUT_OFF, CRASHED, SUSPENDED = range(8)
-PAUSED_MIGRATION, PAUSED_STARTING_UP = 2, 11
+PAUSED_MIGRATION, PAUSED_STARTING_UP, PAUSED_POSTCOPY = 2, 11, 12
 RUNNING_MIGRATED = 2
+SHUT_OFF_UNKNOWN, SHUT_OFF_CRASHED, SHUT_OFF_MIGRATED, SHUT_OFF_FAILED = 0, 3, 4, 6
 
 STATES = ("no_state", "running", "blocked", "paused", "shutting_down", "shut_off", "crashed", "suspended")
 

@@ -8,7 +8,8 @@ Nothing is known of what was before a series' very first sample, so that one add
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 from virtflow.history.storage.table_schemas import HOURLY, TIME, Column, columns_of
 from virtflow.schemas import states
 from virtflow.schemas.catalogue.types import Rollup, Tier
+from virtflow.schemas.ownership import LEFT_STATES
 
 HOUR_SECONDS: Final = 3_600
 DAY_SECONDS: Final = 86_400
@@ -277,7 +279,7 @@ SPEAKS_BY: Final = ("uuid", "node", "boot_id", "sequence", "time", "vm_state", "
 
 
 def arriving(samples: pa.Table) -> pa.Table:
-    """Keys of samples that do not speak for their VM: it arrives there or is gone, while another node has it too.
+    """Keys of samples that are none of their VM: it has left the node by a migration, or it is incoming or gone and another node has it.
 
     ``samples`` are rows of kind vm with ``SPEAKS_BY``. Paused for its migration a VM is on both nodes: it speaks where it
     ran until then, since the last of what its process counted is seen only there.
@@ -286,12 +288,21 @@ def arriving(samples: pa.Table) -> pa.Table:
     gone = pc.is_in(state, pa.array([states.NO_STATE, states.SHUT_OFF, states.CRASHED]))
     paused = pc.and_(pc.equal(state, states.PAUSED), pc.is_in(reason, pa.array([states.PAUSED_MIGRATION, states.PAUSED_STARTING_UP])))
     mute = pc.or_(gone, paused)
-    silent = samples.filter(pc.and_(mute, pc.invert(_stands_where_it_ran(samples, mute.to_numpy(), paused.to_numpy()))))
+    left = _is_any(state, reason, LEFT_STATES)
+    departed = samples.filter(left)
+    silent = samples.filter(
+        pc.and_(pc.and_(mute, pc.invert(left)), pc.invert(_stands_where_it_ran(samples, mute.to_numpy(), paused.to_numpy())))
+    )
     if not silent.num_rows:
-        return silent
+        return departed
     nodes = samples.select(["uuid", "node"]).group_by("uuid").aggregate([("node", "count_distinct")])
     shared = nodes.filter(pc.greater(nodes.column("node_count_distinct"), 1)).column("uuid")
-    return silent.filter(pc.is_in(silent.column("uuid"), shared.combine_chunks()))
+    return pa.concat_tables([departed, silent.filter(pc.is_in(silent.column("uuid"), shared.combine_chunks()))])
+
+
+def _is_any(state: pa.ChunkedArray, reason: pa.ChunkedArray, pairs: Iterable[tuple[int, int]]) -> pa.ChunkedArray:
+    """Which samples are in one of these states with its reason."""
+    return functools.reduce(pc.or_, (pc.and_(pc.equal(state, one), pc.equal(reason, why)) for one, why in pairs))
 
 
 def _stands_where_it_ran(samples: pa.Table, mute: Numbers, paused: Numbers) -> pa.Array:

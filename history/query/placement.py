@@ -12,7 +12,7 @@ from virtflow.history.query.range import uuids_of
 from virtflow.history.storage.delta import Store, translated
 from virtflow.history.storage.table_schemas import DAILY, HOURLY, SAMPLES
 from virtflow.runtime.settings import History
-from virtflow.schemas.ownership import Claim, speaker
+from virtflow.schemas.ownership import Report, authoritative, has_left
 from virtflow.schemas.states import reason_word, state_word
 
 AROUND_SECONDS: Final = 900.0
@@ -49,7 +49,7 @@ def where(store: Store, settings: History, vm: str, at: float) -> list[Place]:
 
 
 def _by_samples(store: Store, uuid: str, at: float) -> Place | None:
-    """From the newest sample of each node before the moment, by the rule that decides everywhere who speaks for a VM."""
+    """From the newest sample of each node before the moment, by the same rule of ownership as everywhere."""
     names = ["time", "name", "node", "interval_seconds", "vm_state", "vm_state_reason"]
     wanted = (pc.field("kind") == "vm") & (pc.field("uuid") == uuid) & between("time", at - AROUND_SECONDS, at + 1)
     with translated(str(store)):
@@ -59,15 +59,17 @@ def _by_samples(store: Store, uuid: str, at: float) -> Place | None:
         for row in rows
         if row["time"].timestamp() <= at <= row["time"].timestamp() + INTERVALS * (row["interval_seconds"] or 0.0)
     }
-    if not newest:
+    known = [
+        Report(node, _number(row["vm_state"]), row["time"].timestamp(), _number(row["vm_state_reason"])) for node, row in newest.items()
+    ]
+    reports = {report.node: report for report in known if not has_left(report, None)}
+    if not reports:
         return None
-    claims = {
-        node: Claim(node, _number(row["vm_state"]), row["time"].timestamp(), _number(row["vm_state_reason"]))
-        for node, row in newest.items()
-    }
-    node = speaker(claims.values()).node
-    row, claim = newest[node], claims[node]
-    return Place(uuid, row["name"], node, state_word(claim.state), reason_word(claim.state, claim.reason), claim.collected, SAMPLES.name)
+    node = authoritative(reports.values()).node
+    row, report = newest[node], reports[node]
+    return Place(
+        uuid, row["name"], node, state_word(report.state), reason_word(report.state, report.reason), report.collected, SAMPLES.name
+    )
 
 
 def _by_roll_up(store: Store, uuid: str, at: float) -> Place | None:

@@ -1,1 +1,1 @@
-"""Follows migrations: both hosts' events of a VM become one record. Pure, but for ``restore``."""
+"""Migrations: the events of both hosts of a VM become one record. Pure, except for ``restore``."""

@@ -1,7 +1,7 @@
-"""Whether a migration will end: pure arithmetic on what its source says while it runs, and the words for it.
+"""Whether a migration converges: pure arithmetic on what its source reports while it runs, and the verdict in words.
 
-A migration sends all memory once, then again and again what was written to meanwhile, and ends when what is left can be sent within
-the allowed downtime. So it ends by itself only if memory is sent faster than it is written to.
+A migration sends all memory once, then repeatedly the pages that were written to meanwhile, and ends when the remainder can be sent
+within the allowed downtime. So it ends by itself only if memory is sent faster than it is written to.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from virtflow.schemas.jobs import Result
 from virtflow.schemas.records import NAN, MigrationPass, VmMigration
 
 PASSES: Final = 5
-"""The newest passes over the memory: one of them has less to do than any before, or there is no headway."""
+"""The number of newest passes over the memory that are compared: without a new minimum among them there is no progress."""
 SHRINKING: Final = 0.98
-"""A remainder below this share of the least one before is headway; above it is noise."""
+"""A remainder below this share of the earlier minimum is progress; above it is noise."""
 
 
 class Convergence(Struct, frozen=True, gc=False):
-    """What follows from the numbers; NaN and -1 where nothing does."""
+    """Values derived from the numbers; NaN and -1 where they can't be."""
 
     progress_ratio: float = NAN
     converging: int = -1
@@ -30,9 +30,9 @@ class Convergence(Struct, frozen=True, gc=False):
 
 
 def with_pass(passes: Sequence[MigrationPass], iteration: int, remaining_bytes: int) -> list[MigrationPass]:
-    """The last passes, with what a poll says of the present one: the first poll of a pass counts. A restart begins anew.
+    """The last passes with the present one of a poll; the first poll of a pass counts. A restarted migration starts a new list.
 
-    Of the earlier ones that with the least to do stays, in front: what remains goes up and down, a new low is headway.
+    The earlier pass with the least remainder stays in front: the remainder goes up and down, and a new minimum is progress.
     """
     known = list(passes)
     if iteration < 0 or remaining_bytes < 0 or (known and known[-1].iteration == iteration):
@@ -45,7 +45,7 @@ def with_pass(passes: Sequence[MigrationPass], iteration: int, remaining_bytes: 
 
 
 def convergence(migration: VmMigration) -> Convergence:
-    """What the newest numbers of a running migration promise, and what is left to say of one that has ended."""
+    """The derived values of a running migration, and those that remain for one that has ended."""
     if migration.result == Result.COMPLETED:
         return Convergence(progress_ratio=1.0, converging=-1, dirty_ratio=NAN, expected_remaining_seconds=0.0)
     progress = _progress(migration.data_remaining_bytes, migration.data_total_bytes)
@@ -57,14 +57,14 @@ def convergence(migration: VmMigration) -> Convergence:
 
 
 def _progress(remaining: int, total: int) -> float:
-    """Pages that are written to again count twice as processed, so only what remains tells how far it is."""
+    """Pages that are sent again count twice as processed, so progress is computed from the remainder."""
     if total <= 0 or remaining < 0:
         return NAN
     return 1.0 - min(remaining, total) / total
 
 
 def _converging(passes: Sequence[MigrationPass]) -> int:
-    # The first pass starts with all of the memory: that the second has less to do says nothing.
+    # The first pass sends all of the memory: a smaller second pass proves nothing.
     repeats = [one.remaining_bytes for one in passes if one.iteration > 1]
     if len(repeats) < 2:  # noqa: PLR2004, one point is no direction
         return -1
@@ -77,7 +77,7 @@ def _remaining_seconds(remaining: int, rate: int, dirty: int) -> float:
 
 
 def verdict(migration: VmMigration) -> str:
-    """In words for people: how a migration stands, and whether it will end."""
+    """The state of a migration in words, and whether it will end."""
     if migration.result != Result.RUNNING:
         return migration.reason or migration.result
     return next(words for holds, words in _VERDICTS if holds(migration))
@@ -85,6 +85,7 @@ def verdict(migration: VmMigration) -> str:
 
 _VERDICTS: Final[tuple[tuple[Callable[[VmMigration], bool], str], ...]] = (
     (lambda m: m.kind == "post_copy", "runs at the destination, the rest of its memory follows"),
+    (lambda m: m.disk_remaining_bytes > 0 and m.memory_processed_bytes <= 0, "copies disks"),
     (lambda m: m.memory_iteration < 0 or m.memory_bytes_per_second <= 0, "is being prepared"),
     (lambda m: m.dirty_ratio >= 1, "will not end by itself: memory is written to faster than it is sent"),
     (lambda m: m.converging == 0, "does not converge: what remains does not shrink"),
@@ -92,4 +93,4 @@ _VERDICTS: Final[tuple[tuple[Callable[[VmMigration], bool], str], ...]] = (
     (lambda m: m.converging == 1, "converges"),
     (lambda _: True, "under way"),
 )
-"""The first that holds speaks."""
+"""The first condition that holds decides."""

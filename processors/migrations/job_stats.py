@@ -1,4 +1,4 @@
-"""A job's statistics in base units: the table is the catalogue's rows, the one place where libvirt's names and units of jobs end."""
+"""Job statistics in base units, by the rows of the catalogue: nothing behind this module knows libvirt's names and units of jobs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ DOWNTIME: Final = "downtime"
 _ROWS: Final = tuple((metric.field, metric.source) for metric in MIGRATION_METRICS if isinstance(metric.source, Job))
 
 Numbers = dict[str, int | float]
-"""Fields of ``VmMigration`` that the statistics hold; what they do not hold, or what can't be true, is missing."""
+"""Fields of ``VmMigration``; a value that is missing in the statistics, or out of range, is missing here."""
 
 
 def job_numbers(job: Mapping[str, int], *, completed: bool) -> Numbers:
-    """The fields of ``VmMigration`` for a job's statistics under libvirt's names.
+    """The fields of ``VmMigration`` from job statistics under libvirt's names.
 
-    ``downtime`` is the expected one while a job runs and the real one once it has completed: two names, never mixed.
+    ``downtime`` is the expected one while a job runs and the real one once it has completed: two separate fields.
     """
     page = job.get(PAGE_SIZE, ABSENT_LONG)
     numbers: Numbers = {}

@@ -1,17 +1,17 @@
-"""Following migrations: both hosts' events of a VM, in whatever order and number they come, make one ``VmMigration``.
+"""The migration reducer: the events of both hosts of a VM, in any order and number, become one ``VmMigration``.
 
-Theory of operation. ``follow`` is pure: the VM's newest migration and an event in, what it has become out. The two hosts' events
-come through two producers, so they interleave in any way; each host's clock may be wrong; any event may be missing, late or come
-twice. So nothing is decided by comparing two hosts' clocks where anything else tells, and every step can be repeated:
+Theory of operation. ``apply_event`` is pure: it takes the VM's newest migration and an event and returns the changed migration. The
+events of the two hosts come through two producers, so they interleave in any way; each host's clock may be wrong; any event may be
+missing, late or duplicated. So two hosts' clocks are compared only where nothing else decides, and every step is idempotent:
 
-- a migration begins with the first sign that can't be anything else: a job with the operation migration-out, a VM that starts at a
-  destination, or, when all that was missed, the completion itself;
-- moments are set once, iterations only rise, a poll counts if its job has run for longer than the last one's;
-- what ends it, from the strongest word to the weakest: libvirt's completed statistics; the source's VM stopped with reason migrated;
-  the job's own type or QEMU's status; the VM going on at the source; a job that is gone; the silence of everybody.
+- a migration starts with the first event that can't be anything else: a job with the operation migration-out, a VM that is started at
+  a destination, or, when these were missed, the completion itself;
+- timestamps are set once, iterations only rise, a poll counts if its job has run for longer than in the previous poll;
+- the end, from the most to the least reliable report: libvirt's completed statistics; the source's VM stopped with reason migrated;
+  the job's type or QEMU's status; the VM resumed at the source; a job that vanished; a timeout.
 
-An event belongs to another migration than the known one if its job has begun after the known one ended, or runs for less long
-than the known one does; it is passed by if its node's sequence says that it is older than what was taken already.
+An event belongs to another migration than the known one if its job started after the known one ended, or if its elapsed time is
+lower; it is skipped if the sequence of its node shows that it is older than an event that was applied already.
 Source of the events and their order: libvirt's reference, and recordings of real migrations.
 """
 
@@ -25,57 +25,57 @@ import msgspec
 from msgspec.structs import replace
 
 from virtflow.processors.migrations.identity import position_of
-from virtflow.processors.migrations.lifecycle_events import found_in_transit, lifecycle
-from virtflow.processors.migrations.source_events import completed, gone, iterated, polled, told
-from virtflow.processors.migrations.transitions import NO_NEWS, Changes, ended, judged
+from virtflow.processors.migrations.lifecycle_events import lifecycle, state_found
+from virtflow.processors.migrations.source_events import iteration_reported, job_completed, job_polled, job_vanished, status_reported
+from virtflow.processors.migrations.transitions import TIMED_OUT, Changes, end_migration, with_convergence
 from virtflow.schemas.jobs import Kind, Result
 from virtflow.schemas.records import EventPosition, VmEvent, VmMigration
 
 NODES_REMEMBERED: Final = 6
 
 
-def follow(current: VmMigration | None, event: VmEvent) -> Changes:
-    """What ``event`` makes of a VM's newest migration: nothing, its next state, or its end and another one's begin.
+def apply_event(current: VmMigration | None, event: VmEvent) -> Changes:
+    """The changes that ``event`` makes: none, the next state of the VM's newest migration, or its end and the start of another one.
 
-    The last one is the VM's newest from now on.
+    The last change is the VM's newest migration from now on.
     """
     handle = _HANDLERS.get(event.kind)
     changes = handle(current, event) if handle else ()
     revision = current.revision if current else 0
-    booked = tuple(_booked(change, event, revision + number) for number, change in enumerate(changes, 1))
-    if len(booked) == 1 and current and _same(booked[0], current):
+    recorded = tuple(_recorded(change, event, revision + number) for number, change in enumerate(changes, 1))
+    if len(recorded) == 1 and current and _same_record(recorded[0], current):
         return ()
-    return booked
+    return recorded
 
 
-def given_up(current: VmMigration, now: float) -> VmMigration:
-    """A running migration of which nothing has been heard for too long; ``now`` is Unix seconds. One handed over has completed."""
+def time_out(current: VmMigration, now: float) -> VmMigration:
+    """The end of a running migration without events for too long; ``now`` is Unix seconds. One that was handed over has completed."""
     result = Result.UNKNOWN if isnan(current.resumed_timestamp_seconds) else Result.COMPLETED
-    return judged(replace(ended(current, result, NO_NEWS, now), revision=current.revision + 1))
+    return with_convergence(replace(end_migration(current, result, TIMED_OUT, now), revision=current.revision + 1))
 
 
-def _booked(change: VmMigration, event: VmEvent, revision: int) -> VmMigration:
-    """The change as it goes out: which event made it, what its numbers promise."""
+def _recorded(change: VmMigration, event: VmEvent, revision: int) -> VmMigration:
+    """The change as it is published: with the position of its event, and the values derived from its numbers."""
     position = EventPosition(node=event.node, boot_id=event.boot_id, sequence=event.sequence)
     before = position_of(change, event.node)
     if before is not None and before.boot_id == event.boot_id:
         position = max(position, before, key=lambda one: one.sequence)
     others = [one for one in change.seen if one.node != event.node]
     seen = [position, *others][:NODES_REMEMBERED]
-    return judged(replace(change, name=event.name or change.name, seen=seen, revision=revision))
+    return with_convergence(replace(change, name=event.name or change.name, seen=seen, revision=revision))
 
 
-def _same(one: VmMigration, other: VmMigration) -> bool:
-    """Whether nothing but the book-keeping differs; NaN equals NaN here."""
+def _same_record(one: VmMigration, other: VmMigration) -> bool:
+    """Whether nothing but positions and revision differs; NaN equals NaN here."""
     return msgspec.msgpack.encode(replace(one, seen=other.seen, revision=other.revision)) == msgspec.msgpack.encode(other)
 
 
 _HANDLERS: Final[dict[str, Callable[[VmMigration | None, VmEvent], Changes]]] = {
     Kind.LIFECYCLE: lifecycle,
-    Kind.ITERATION: iterated,
-    Kind.COMPLETED: completed,
-    Kind.JOB: polled,
-    Kind.JOB_GONE: gone,
-    Kind.STATE: found_in_transit,
-    Kind.STATUS: told,
+    Kind.ITERATION: iteration_reported,
+    Kind.COMPLETED: job_completed,
+    Kind.JOB: job_polled,
+    Kind.JOB_GONE: job_vanished,
+    Kind.STATE: state_found,
+    Kind.STATUS: status_reported,
 }

@@ -1,4 +1,4 @@
-"""Reads a compacted topic back: the newest record of every key, as it is now. Blocks; to be called in a thread of its own."""
+"""Restores the state from the compacted topic: the newest record of every key. Blocks; call it in a thread of its own."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from virtflow.schemas.topics import MIGRATIONS
 ANSWER_SECONDS: Final = 5.0
 READ_SECONDS: Final = 0.2
 SILENCE_SECONDS: Final = 30.0
-"""How long the broker may bring nothing while there is something to read."""
+"""How long the broker may return no message while some are left to read."""
 BATCH: Final = 1_000
 
 _LOG: Final = logging.getLogger("virtflow.processors")
 
 
 def read_migrations(settings: Settings, codec: Codec) -> dict[str, tuple[VmMigration, int]]:
-    """Every VM's newest migration with the partition it is in; raises ``EnvironmentProblemError`` where the broker does not bring it."""
+    """Every VM's newest migration with its partition; raises ``EnvironmentProblemError`` when the broker does not return it."""
     name = topic_name(settings, MIGRATIONS)
     config = consumer_settings(settings, f"{settings.processors.group}-read-back")
     consumer = Consumer({**config, "auto.offset.reset": "earliest", "enable.partition.eof": False})
@@ -33,7 +33,7 @@ def read_migrations(settings: Settings, codec: Codec) -> dict[str, tuple[VmMigra
         return _read(consumer, name, codec)
     except KafkaException as error:
         why = error.args[0].str() if error.args else str(error)
-        raise EnvironmentProblemError(thing="topic", value=name, why=f"can't be read back: {why}", fix="is the broker well?") from error
+        raise EnvironmentProblemError(thing="topic", value=name, why=f"can't be read back: {why}", fix="is the broker healthy?") from error
     finally:
         consumer.close()
 
@@ -44,19 +44,19 @@ def _read(consumer: Consumer, name: str, codec: Codec) -> dict[str, tuple[VmMigr
     bounds = {p.partition: consumer.get_watermark_offsets(p, ANSWER_SECONDS, cached=False) for p in partitions}
     left = {number: high for number, (low, high) in bounds.items() if low < high}
     consumer.assign([TopicPartition(name, number, bounds[number][0]) for number in left])
-    heard = time.monotonic()
+    received = time.monotonic()
     while left:
         messages = consumer.consume(BATCH, READ_SECONDS)
         if messages:
-            heard = time.monotonic()
-        elif time.monotonic() - heard > SILENCE_SECONDS:
-            raise EnvironmentProblemError(thing="topic", value=name, why="brings nothing more", fix="is the broker well?")
+            received = time.monotonic()
+        elif time.monotonic() - received > SILENCE_SECONDS:
+            raise EnvironmentProblemError(thing="topic", value=name, why="returns no more messages", fix="is the broker healthy?")
         for message in messages:
             problem = message.error()
             if problem is not None:
                 raise KafkaException(problem)
             _take(found, message.key() or b"", message.value(), message.partition() or 0, codec)
-        _pass(consumer, left, name)
+        _drop_finished(consumer, left, name)
     return found
 
 
@@ -68,11 +68,11 @@ def _take(found: dict[str, tuple[VmMigration, int]], key: bytes, value: bytes | 
     try:
         found[uuid] = codec.decode(value, VmMigration), partition
     except UndecodableError as error:
-        _LOG.warning("a migration of %s can't be read back and is passed by: %s", uuid, error)
+        _LOG.warning("a migration of %s can't be restored and is skipped: %s", uuid, error)
 
 
-def _pass(consumer: Consumer, left: dict[int, int], name: str) -> None:
-    """Lets go of the partitions that have been read to their end; the last offsets may be gaps of compaction."""
+def _drop_finished(consumer: Consumer, left: dict[int, int], name: str) -> None:
+    """Drops the partitions that have been read to their end; the last offsets may be gaps left by compaction."""
     for place in consumer.position([TopicPartition(name, number) for number in left]):
         if place.offset >= left[place.partition]:
             del left[place.partition]

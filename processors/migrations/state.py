@@ -1,70 +1,70 @@
-"""The newest migration of every VM, held in memory: what ``migration.follow`` is applied to. No I/O, no clock.
+"""The newest migration of every VM in memory: the state that ``reducer.apply_event`` changes. No I/O, no clock.
 
-The memory is a copy of the compacted topic: after a start, and after a rebalance, it is read back before the first event is taken.
-Whoever gives up a migration in silence must be the one who would have heard of it: only those of our own partitions are.
+It is a copy of the compacted topic: after a start, and after a rebalance, it is restored before the first event is applied. Only the
+instance that receives a VM's events may time out its migration, so the others' partitions are left alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from virtflow.processors.migrations.reducer import follow, given_up
+from virtflow.processors.migrations.reducer import apply_event, time_out
 from virtflow.schemas.jobs import Result
 from virtflow.schemas.records import VmEvent, VmMigration
 
 
 class Migrations:
-    """What is known; ``known`` is False until it has been read back."""
+    """The state; ``restored`` is False until it has been read from the topic."""
 
     def __init__(self, silence_seconds: float) -> None:
-        """``silence_seconds`` is how long a running migration may go unheard of."""
-        self.known = False
+        """``silence_seconds`` is how long a running migration may go without an event."""
+        self.restored = False
         self._silence = silence_seconds
         self._newest: dict[str, VmMigration] = {}
-        self._heard: dict[str, float] = {}
+        self._last_event: dict[str, float] = {}
         self._partitions: dict[str, int] = {}
         self._ours: frozenset[int] = frozenset()
 
     @property
     def running(self) -> int:
-        """Migrations that run, as far as is known."""
-        return len(self._heard)
+        """The number of running migrations."""
+        return len(self._last_event)
 
     def forget(self) -> None:
-        """Partitions were taken away or dealt anew: others may know more now."""
-        self.known = False
+        """Drops the state after a rebalance: other instances may have changed it."""
+        self.restored = False
         self._newest.clear()
-        self._heard.clear()
+        self._last_event.clear()
         self._partitions.clear()
 
-    def assigned(self, partitions: Iterable[int]) -> None:
-        """The partitions of the events' topic whose events come to us."""
+    def assign(self, partitions: Iterable[int]) -> None:
+        """Sets the partitions of the events' topic that this instance consumes."""
         self._ours = frozenset(partitions)
 
-    def learn(self, stored: Mapping[str, tuple[VmMigration, int]], now: float) -> None:
-        """What was read back: each VM's newest migration, and its partition. ``now`` is monotonic seconds."""
+    def restore(self, stored: Mapping[str, tuple[VmMigration, int]], now: float) -> None:
+        """Takes each VM's newest migration and its partition from the topic. ``now`` is monotonic seconds."""
         for uuid, (migration, partition) in stored.items():
             self._note(uuid, migration, partition, now)
-        self.known = True
+        self.restored = True
 
-    def take(self, event: VmEvent, partition: int, now: float) -> tuple[VmMigration, ...]:
-        """What an event changes: the migrations to store, in their order."""
+    def apply(self, event: VmEvent, partition: int, now: float) -> tuple[VmMigration, ...]:
+        """The changes that an event makes: the migrations to store, in order."""
         current = self._newest.get(event.uuid)
-        changes = follow(current, event)
+        changes = apply_event(current, event)
         for change in changes:
             self._note(event.uuid, change, partition, now)
-        if not changes and event.uuid in self._heard and current is not None and event.node == current.source:
-            self._heard[event.uuid] = now
+        if not changes and event.uuid in self._last_event and current is not None and event.node == current.source:
+            self._last_event[event.uuid] = now
         return changes
 
-    def of(self, uuid: str) -> VmMigration | None:
+    def newest(self, uuid: str) -> VmMigration | None:
         """The VM's newest migration."""
         return self._newest.get(uuid)
 
-    def overdue(self, now: float, wall: float) -> list[VmMigration]:
-        """Gives up what nobody has spoken of for too long; ``wall`` is Unix seconds."""
-        lost = [uuid for uuid, heard in self._heard.items() if now - heard > self._silence and self._partitions[uuid] in self._ours]
-        ended = [given_up(self._newest[uuid], wall) for uuid in lost]
+    def time_out(self, now: float, wall: float) -> list[VmMigration]:
+        """Ends the migrations without an event for too long; ``wall`` is Unix seconds."""
+        lost = [uuid for uuid, last in self._last_event.items() if now - last > self._silence and self._partitions[uuid] in self._ours]
+        ended = [time_out(self._newest[uuid], wall) for uuid in lost]
         for migration in ended:
             self._note(migration.uuid, migration, self._partitions[migration.uuid], now)
         return ended
@@ -73,6 +73,6 @@ class Migrations:
         self._newest[uuid] = migration
         self._partitions[uuid] = partition
         if migration.result == Result.RUNNING:
-            self._heard[uuid] = now
+            self._last_event[uuid] = now
         else:
-            self._heard.pop(uuid, None)
+            self._last_event.pop(uuid, None)

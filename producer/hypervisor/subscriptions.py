@@ -42,6 +42,7 @@ TRANSIT: Final = (
     (states.PAUSED, states.PAUSED_MIGRATION),
     (states.PAUSED, states.PAUSED_STARTING_UP),
     (states.RUNNING, states.RUNNING_MIGRATED),
+    (states.SHUT_OFF, states.SHUT_OFF_MIGRATED),
 )
 """States, each with its reason, that only a migration leads to."""
 

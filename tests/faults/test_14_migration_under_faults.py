@@ -24,7 +24,7 @@ from tests.support.lab_scrape import Watch
 from tests.support.long import length
 from tests.support.record_tap import RecordTap
 from virtflow.processors.migrations.job_stats import job_numbers
-from virtflow.processors.migrations.transitions import UNTOLD
+from virtflow.processors.migrations.transitions import END_NOT_REPORTED
 from virtflow.schemas.records import VmMigration
 from virtflow.schemas.topics import MIGRATIONS
 
@@ -183,7 +183,7 @@ def test_what_may_only_read_is_not_told_why(lab: Lab, guest: Guest, pipeline: Pi
             os.kill(destination.qemu_pid(guest), signal.SIGKILL)
         assert migrating.end()
         end = story.migrations.await_record(lambda one: one.id == before.id and one.result != "running", "it ends", RECOVERY_SECONDS)
-        assert (end.result, end.reason) == ("incomplete", UNTOLD)
+        assert (end.result, end.reason) == ("incomplete", END_NOT_REPORTED)
         earlier.append(end.id)
         assert ends(lab, guest) == (source, destination)
 

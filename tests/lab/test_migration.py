@@ -14,25 +14,19 @@ from pathlib import Path
 import pytest
 
 from tests.support.lab import Guest, GuestSpec, Lab, Node
-from tests.support.lab_migration import CompletedJob, JobWatch, Migrating, job_info
+from tests.support.lab_migration import FIELDS, GROWTH_SECONDS, CompletedJob, JobWatch, Migrating, compare, job_info
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
 from tests.support.lab_scrape import Scrape, Watch
 from tests.support.record_tap import RecordTap
 from virtflow.processors.migrations.job_stats import job_numbers
-from virtflow.schemas.catalogue.migration import MIGRATION_METRICS
-from virtflow.schemas.catalogue.types import Conversion, Job
 from virtflow.schemas.records import VmMigration
 from virtflow.schemas.topics import MIGRATIONS
 
-FIELDS = {m.name: m.source for m in MIGRATION_METRICS if isinstance(m.source, Job)}
 SLOW_MBPS = 10
 AGE_SECONDS = 1.5
 """A scrape's numbers are no older, so that they differ from libvirt's of the same moment by no more than their growth in that time."""
 FRESH_SHARE = 0.9
 """Of how many scrapes that holds on a machine that carries all of this; none is older than twice that."""
-GROWTH_SECONDS = 0.5
-NEAR_SECONDS = 0.2
-"""How near another client's answer must be to the moment of the numbers; the tolerance is what the field grows in ``GROWTH_SECONDS``."""
 SLACK_SECONDS = 1.0
 """Two cores carry two hypervisors, their guests, a broker and this test."""
 VCPU_LIMIT = 2.5
@@ -129,27 +123,6 @@ def test_numbers_are_libvirts_own_while_it_runs_and_when_it_has_ended(parts: Par
     assert seen.value("vm_migration_expected_downtime_seconds", uuid=parts.guest.uuid) is None
     # The statistics are consumed by the first reader: that was neither of ours.
     assert job_info(destination, parts.guest, "--completed")["memory_processed"] == final["memory_processed"]
-
-
-def compare(seen: Scrape, jobs: JobWatch, guest: Guest) -> list[str]:
-    """What is wrong with a scrape's numbers, against what another client was told around the moment they were taken."""
-    taken = seen.value("vm_migration_updated_timestamp_seconds", uuid=guest.uuid)
-    if taken is None:
-        return []
-    wrong = []
-    page = jobs.around(taken, "memory_page_size", GROWTH_SECONDS)
-    for name, source in FIELDS.items():
-        value = seen.value(name, uuid=guest.uuid)
-        said = jobs.around(taken, source.field, NEAR_SECONDS) or jobs.around(taken, source.field, GROWTH_SECONDS)
-        if value is None or not said or name == "vm_migration_memory_iteration":
-            continue
-        wide = jobs.around(taken, source.field, GROWTH_SECONDS)
-        growth = (max(wide) - min(wide)) / 2 if wide else 0.0
-        factor = {Conversion.MILLISECONDS: 0.001, Conversion.PERCENT: 0.01, Conversion.PAGES: float(page[0]) if page else 0.0}
-        least, most = (bound * factor.get(source.conversion, 1.0) for bound in (min(said) - growth, max(said) + growth))
-        if not least * 0.999 <= value <= most * 1.001:
-            wrong.append(f"{name} is {value}, libvirt said {least} to {most} around {taken:.2f}")
-    return wrong
 
 
 def test_a_cancelled_one(parts: Parts) -> None:

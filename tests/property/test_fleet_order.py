@@ -1,14 +1,12 @@
-"""Whatever the order of arrival, with whatever repetitions: one sample per series, and the newest of the node that speaks."""
+"""Whatever the order of arrival, with whatever repetitions: one sample per series, and the newest of the authoritative node."""
 
 from __future__ import annotations
-
-import functools
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.vm_samples import fleet, sample, series_of, uuid
-from virtflow.schemas.ownership import Claim, speaks
+from virtflow.schemas.ownership import Report, authoritative
 
 CPU = f'vm_cpu_seconds_total{{uuid="{uuid(1)}",name="vm-1"}}'
 
@@ -19,8 +17,8 @@ STATES = st.fixed_dictionaries({f"node-{number}": st.sampled_from([1, 3]) for nu
 
 
 @given(arrivals=ARRIVALS, states=STATES)
-def test_the_newest_of_the_node_that_speaks_is_shown(arrivals: list[tuple[str, int]], states: dict[str, int]) -> None:
-    """Each sample's value tells its node and sequence; the rule of ownership is asked for what is to be seen."""
+def test_the_newest_sample_of_the_authoritative_node_is_exported(arrivals: list[tuple[str, int]], states: dict[str, int]) -> None:
+    """Each sample's value tells its node and sequence; the rule of ownership says which one is expected."""
     vms = fleet(names=SHOWN)
     newest: dict[str, int] = {}
     for node, sequence in arrivals:
@@ -28,9 +26,9 @@ def test_the_newest_of_the_node_that_speaks_is_shown(arrivals: list[tuple[str, i
         vms.take_metrics(sample(sequence=sequence, node=node, state=states[node], cpu_seconds_total=value), 0.0)
         newest[node] = max(sequence, newest.get(node, 0))
         series = series_of(vms)
-        claims = [Claim(name, states[name], sample(sequence=at).collected) for name, at in newest.items()]
-        speaker = functools.reduce(speaks, claims).node
-        assert float(series[CPU]) == newest[speaker] * 10.0 + int(speaker[-1])
+        reports = [Report(name, states[name], sample(sequence=at).collected) for name, at in newest.items()]
+        chosen = authoritative(reports).node
+        assert float(series[CPU]) == newest[chosen] * 10.0 + int(chosen[-1])
 
 
 @given(order=st.permutations(range(8)), repeats=st.lists(st.integers(0, 7), max_size=20))

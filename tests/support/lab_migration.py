@@ -12,11 +12,21 @@ from typing import IO, ClassVar, Self
 
 import libvirt
 
-from tests.support.lab import Guest, Node, migration
+from tests.support.lab import Guest, Lab, Node, migration
 from tests.support.lab_process import LabError
+from tests.support.lab_scrape import Scrape
 from tests.support.watching import Watching
+from virtflow.schemas.catalogue.migration import MIGRATION_METRICS
+from virtflow.schemas.catalogue.types import Conversion, Job
 
 END_SECONDS = 120.0
+FIELDS = {m.name: m.source for m in MIGRATION_METRICS if isinstance(m.source, Job)}
+GROWTH_SECONDS = 0.5
+NEAR_SECONDS = 0.2
+"""How near another client's answer must be to the moment of the numbers; the tolerance is what the field grows in ``GROWTH_SECONDS``."""
+UNDEFINE = "--undefinesource"
+KEEP = "keep"
+"""No option of virsh: leaves out ``UNDEFINE``."""
 
 
 _started: list[subprocess.Popen[str]] = []
@@ -44,9 +54,11 @@ class Migrating:
 
     @classmethod
     def begin(cls, guest: Guest, source: Node, destination: Node, mbps: int = 0, options: Sequence[str] = ()) -> Self:
-        """Start it, at ``mbps`` MiB/s at most (0: as fast as it goes)."""
+        """Start it, at ``mbps`` MiB/s at most (0: as fast as it goes). With the option KEEP the source keeps the definition."""
         source.virsh("migrate-setspeed", guest.uuid, str(mbps or 8796093022207))
         command, *rest = migration(guest, destination)
+        if KEEP in options:
+            options, rest = [one for one in options if one != KEEP], [one for one in rest if one != UNDEFINE]
         full = ["virsh", "-q", "-c", source.uri, command, *options, *rest]
         return cls(_start(full, subprocess.PIPE))
 
@@ -102,6 +114,35 @@ class JobWatch(Watching):
         """The values of a field in the answers near ``moment`` (Unix seconds)."""
         near = [found for begin, end, found in self.answers if begin - reach_seconds <= moment <= end + reach_seconds]
         return [found[name] for found in near if name in found]
+
+
+def compare(seen: Scrape, jobs: JobWatch, guest: Guest) -> list[str]:
+    """What is wrong with a scrape's numbers, against what another client was told around the moment they were taken."""
+    taken = seen.value("vm_migration_updated_timestamp_seconds", uuid=guest.uuid)
+    if taken is None:
+        return []
+    wrong = []
+    page = jobs.around(taken, "memory_page_size", GROWTH_SECONDS)
+    for name, source in FIELDS.items():
+        value = seen.value(name, uuid=guest.uuid)
+        said = jobs.around(taken, source.field, NEAR_SECONDS) or jobs.around(taken, source.field, GROWTH_SECONDS)
+        if value is None or not said or name == "vm_migration_memory_iteration":
+            continue
+        wide = jobs.around(taken, source.field, GROWTH_SECONDS)
+        growth = (max(wide) - min(wide)) / 2 if wide else 0.0
+        factor = {Conversion.MILLISECONDS: 0.001, Conversion.PERCENT: 0.01, Conversion.PAGES: float(page[0]) if page else 0.0}
+        least, most = (bound * factor.get(source.conversion, 1.0) for bound in (min(said) - growth, max(said) + growth))
+        if not least * 0.999 <= value <= most * 1.001:
+            wrong.append(f"{name} is {value}, libvirt said {least} to {most} around {taken:.2f}")
+    return wrong
+
+
+def with_own_disks(lab: Lab, node: Node) -> Path:
+    """Give a node without VMs disks of its own: the paths are those of the lab, the folder behind them is the one that is returned."""
+    own = node.folder / "disks"
+    own.mkdir()
+    node.exec("mount", "--bind", str(own), str(lab.folder / "disks"))
+    return own
 
 
 class CompletedJob:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from virtflow.processors.migrations.reducer import follow
+from virtflow.processors.migrations.reducer import apply_event
 from virtflow.schemas.records import VmEvent, VmMigration
 
 UUID = "01c4627c-7455-4be4-b014-9523f6d7e739"
@@ -49,9 +49,9 @@ class Host:
         """The completed statistics of a job."""
         return self.event(at, "job_completed", job={"operation": operation, "time_elapsed": int(elapsed * 1000), "downtime": 105, **job})
 
-    def gone(self, at: float, state: int = 1, text: str = "") -> VmEvent:
-        """A polled job is no more."""
-        return self.event(at, "job_gone", state=state, text=text)
+    def gone(self, at: float, state: int = 1, text: str = "", reason: int = -1) -> VmEvent:
+        """A polled job has vanished."""
+        return self.event(at, "job_gone", state=state, text=text, reason=reason)
 
 
 def whole(source: Host, destination: Host, at: float = 0.0) -> list[VmEvent]:
@@ -72,5 +72,5 @@ def followed(events: Iterable[VmEvent], current: VmMigration | None = None) -> l
     """Every state that goes out, the newest last."""
     out = [current] if current else []
     for event in events:
-        out += follow(out[-1] if out else None, event)
+        out += apply_event(out[-1] if out else None, event)
     return out

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.vm_samples import INTERVAL, sample, text_of, uuid
+from tests.support.vm_samples import INTERVAL, WALL, sample, series_of, text_of, uuid
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.migrations import MigrationText, Options
 from virtflow.exporter.render.node import NodeText
@@ -17,7 +17,7 @@ from virtflow.exporter.selection import NAMES
 from virtflow.schemas.catalogue.migration import MIGRATION_METRICS
 from virtflow.schemas.order import Freshness
 from virtflow.schemas.records import VmMigration
-from virtflow.schemas.states import PAUSED, PAUSED_MIGRATION, PAUSED_STARTING_UP, RUNNING, SHUT_OFF
+from virtflow.schemas.states import PAUSED, PAUSED_MIGRATION, PAUSED_STARTING_UP, RUNNING, SHUT_OFF, SHUT_OFF_MIGRATED
 
 ALL = {metric.name for metric in MIGRATION_METRICS}
 NUMBERS = {"vm_migration_memory_iteration": "4", "vm_migration_elapsed_seconds": "10.5", "vm_migration_disk_remaining_bytes": "0"}
@@ -157,6 +157,35 @@ def test_a_vm_that_waits_for_its_memory_is_no_sample_of_it() -> None:
     assert speaking(vms, 3.0) == "0.5"
 
 
+def test_the_last_sample_of_a_source_that_keeps_the_definition_ages_until_the_destination_s_first() -> None:
+    """Shut off (migrated) is never exported; without a destination's sample the VM's series vanish three intervals after the last one."""
+    age = f'vm_sample_age_seconds{{uuid="{uuid(1)}",name="vm-1"}}'
+    left = {"state": SHUT_OFF, "state_reason": SHUT_OFF_MIGRATED, "cpu_seconds_total": float("nan")}
+    vms = fleet(Options())
+    vms.take_metrics(sample(1, 0, cpu_seconds_total=100.0), 0.0)
+    for sequence in (1, 2):
+        vms.take_metrics(sample(1, sequence, **left), 10.0 * sequence)
+        series = series_of(vms, 10.0 * sequence, WALL + 10.0 * sequence)
+        assert series[f'vm_cpu_seconds_total{{uuid="{uuid(1)}",name="vm-1"}}'] == "100.0"
+        assert float(series[age]) == 10.0 * sequence
+    vms.take_metrics(sample(1, 3, **left), 30.0)
+    assert text_of(vms, 30.0) == ""
+    # The destination's clock is an hour behind.
+    vms.take_metrics(sample(1, 0, node="node-2", collected=WALL - 3600, cpu_seconds_total=0.5), 31.0)
+    vms.take_metrics(sample(1, 4, **left), 40.0)
+    assert speaking(vms, 40.0) == "0.5"
+    assert text_of(vms, 61.0) == "", "a silent destination takes the VM with it"
+
+
+def test_a_late_sample_of_a_process_that_is_over_by_its_state_is_not_exported_again() -> None:
+    """The migration is not known yet, and the destination's clock is an hour behind."""
+    vms = fleet(Options())
+    vms.take_metrics(sample(1, 0, cpu_seconds_total=100.0), 0.0)
+    vms.take_metrics(sample(1, 1, state=SHUT_OFF, state_reason=SHUT_OFF_MIGRATED), 1.0)
+    vms.take_metrics(sample(1, 0, node="node-2", collected=WALL - 3600, cpu_seconds_total=0.5), 2.0)
+    assert speaking(vms, 2.0) == "0.5"
+
+
 def test_a_failed_migration_leaves_the_vm_with_its_source() -> None:
     """Whatever a destination that has not noticed goes on to say."""
     vms = fleet(Options())
@@ -199,5 +228,5 @@ def test_revisions_begin_anew_with_the_topic() -> None:
     vms = fleet(Options())
     vms.take_migration(DONE, 0.0)
     vms.migrations.forget_all()
-    assert vms.migrations.of(uuid(1)) is None
+    assert vms.migrations.newest(uuid(1)) is None
     assert vms.take_migration(migration(), 0.0) is Freshness.NEW

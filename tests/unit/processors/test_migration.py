@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.migration_events import BEGIN, SAVE, Host, followed, whole
 from tests.support.recorded_events import MIGRATED, recorded_events
-from virtflow.processors.migrations.identity import BROKEN_OFF
-from virtflow.processors.migrations.reducer import given_up
-from virtflow.processors.migrations.transitions import NO_NEWS, SUPERSEDED, UNTOLD
+from virtflow.processors.migrations.identity import POST_COPY_FAILED
+from virtflow.processors.migrations.reducer import time_out
+from virtflow.processors.migrations.transitions import END_NOT_REPORTED, SUPERSEDED, TIMED_OUT
 from virtflow.schemas.records import VmEvent, VmMigration
 
 
@@ -151,6 +151,23 @@ def _post_copy_recovered(a: Host, b: Host) -> list[VmEvent]:
     return [*begin, b.lifecycle(9, 4, 3), b.lifecycle(10, 4, 1), a.lifecycle(10.2, 5, 3), a.completed(10.2, 10.2)]
 
 
+def _left_defined_and_unheard(a: Host, b: Host) -> list[VmEvent]:
+    return [b.lifecycle(0.1, 2, 1), a.poll(1, 1.0), a.gone(2.5, state=5, reason=4)]
+
+
+def _left_defined_and_found(a: Host, b: Host) -> list[VmEvent]:
+    return [b.lifecycle(0.1, 2, 1), a.poll(1, 1.0), a.event(2.5, "state", state=5, reason=4)]
+
+
+def _shut_off_and_found(a: Host, b: Host) -> list[VmEvent]:
+    return [b.lifecycle(0.1, 2, 1), a.poll(1, 1.0), a.event(2.5, "state", state=5, reason=1)]
+
+
+def _left_on_an_earlier_hop(a: Host, b: Host) -> list[VmEvent]:
+    stale = a.event(-5.0, "state", state=5, reason=4)
+    return [b.lifecycle(0.1, 2, 1), a.poll(1, 1.0), stale]
+
+
 def _save(a: Host, b: Host) -> list[VmEvent]:
     del b
     return [a.poll(1, 1.0, SAVE), a.event(1.5, "migration_iteration", iteration=1), a.completed(2, 2.0, SAVE), a.lifecycle(2.1, 5, 4)]
@@ -160,11 +177,11 @@ TABLE = [
     (whole, (A, B, "completed"), ""),
     (_cancelled, (A, B, "cancelled"), ""),
     (_failed, (A, B, "failed"), ""),
-    (_untold, (A, B, "incomplete"), UNTOLD),
+    (_untold, (A, B, "incomplete"), END_NOT_REPORTED),
     (_told_by_qemu, (A, B, "cancelled"), ""),
     (_told_after_gone, (A, B, "cancelled"), ""),
     (_seen_by_a_poll, (A, B, "cancelled"), ""),
-    (_resumed_at_the_source, (A, B, "incomplete"), UNTOLD),
+    (_resumed_at_the_source, (A, B, "incomplete"), END_NOT_REPORTED),
     (_crashed_at_the_source, (A, B, "failed"), "the VM stopped at the source: crashed"),
     (_without_start, (A, "", "completed"), ""),
     (_without_start_and_numbers, (A, "", "completed"), ""),
@@ -175,9 +192,13 @@ TABLE = [
     (_twice, (A, B, "completed"), ""),
     (_all_again, (A, B, "completed"), ""),
     (_post_copy, (A, B, "completed"), ""),
-    (_post_copy_broken, (A, B, "failed"), BROKEN_OFF),
+    (_post_copy_broken, (A, B, "failed"), POST_COPY_FAILED),
     (_post_copy_recovered, (A, B, "completed"), ""),
     (_post_copy_without_numbers, (A, B, "completed"), ""),
+    (_left_defined_and_unheard, (A, B, "completed"), ""),
+    (_left_defined_and_found, (A, B, "completed"), ""),
+    (_shut_off_and_found, (A, B, "running"), ""),
+    (_left_on_an_earlier_hop, (A, B, "running"), ""),
 ]
 
 
@@ -236,22 +257,22 @@ def test_one_that_never_ends_is_given_up_and_told_right_later() -> None:
     a, b = hosts()
     events = whole(a, b)
     running = followed(events[:4])[-1]
-    lost = given_up(running, BEGIN + 100)
-    assert (lost.result, lost.reason, lost.ended_timestamp_seconds) == ("unknown", NO_NEWS, BEGIN + 100)
+    lost = time_out(running, BEGIN + 100)
+    assert (lost.result, lost.reason, lost.ended_timestamp_seconds) == ("unknown", TIMED_OUT, BEGIN + 100)
     assert lost.revision == running.revision + 1
     last = followed(events[4:], lost)[-1]
     assert (ends(last), last.ended_timestamp_seconds, last.id) == ((A, B, "completed"), BEGIN + 5.0 - 0.1, running.id)
     unknown_source = followed(_source_unknown(*hosts()))[-1]
-    assert ends(given_up(unknown_source, BEGIN + 100)) == ("", B, "completed")
+    assert ends(time_out(unknown_source, BEGIN + 100)) == ("", B, "completed")
     handed = followed(events[:6])[-1]
-    assert given_up(handed, BEGIN + 100).result == "completed"
+    assert time_out(handed, BEGIN + 100).result == "completed"
 
 
 def test_a_given_up_one_that_goes_on_runs() -> None:
     """A poll after the silence: it has been running all along."""
     a, b = hosts()
     running = followed([b.lifecycle(0.1, 2, 1), a.poll(1, 1.0)])[-1]
-    back = followed([a.poll(200, 200.0)], given_up(running, BEGIN + 90))[-1]
+    back = followed([a.poll(200, 200.0)], time_out(running, BEGIN + 90))[-1]
     assert (back.result, back.id, back.elapsed_seconds) == ("running", running.id, 200.0)
     assert isnan(back.ended_timestamp_seconds)
 

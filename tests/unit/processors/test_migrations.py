@@ -6,7 +6,7 @@ from tests.support.migration_events import BEGIN, UUID, Host, whole
 from virtflow.processors.dead_letter import Message
 from virtflow.processors.handlers import outcome_of_event
 from virtflow.processors.migrations.state import Migrations
-from virtflow.processors.migrations.transitions import NO_NEWS
+from virtflow.processors.migrations.transitions import TIMED_OUT
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.records import VmMigration
 from virtflow.schemas.topics import MIGRATIONS
@@ -17,8 +17,8 @@ SILENCE = 60.0
 
 def known(partitions: tuple[int, ...] = (3,)) -> Migrations:
     found = Migrations(SILENCE)
-    found.assigned(partitions)
-    found.learn({}, 0.0)
+    found.assign(partitions)
+    found.restore({}, 0.0)
     return found
 
 
@@ -43,11 +43,11 @@ def test_what_is_read_back_goes_on() -> None:
     source, destination = Host("a"), Host("b")
     events = whole(source, destination)
     first = known()
-    before = [change for event in events[:4] for change in first.take(event, 3, 1.0)][-1]
+    before = [change for event in events[:4] for change in first.apply(event, 3, 1.0)][-1]
     second = known()
-    second.learn({UUID: (before, 3)}, 100.0)
+    second.restore({UUID: (before, 3)}, 100.0)
     assert second.running == 1
-    after = [change for event in events[2:] for change in second.take(event, 3, 101.0)]
+    after = [change for event in events[2:] for change in second.apply(event, 3, 101.0)]
     assert {change.id for change in after} == {before.id}
     assert [change.revision for change in after] == list(range(before.revision + 1, before.revision + 1 + len(after)))
     assert after[-1].result == "completed"
@@ -59,19 +59,19 @@ def test_silence_ends_it_once_and_only_where_it_would_be_heard() -> None:
     found, other = known(), known(partitions=(4,))
     begin = [destination.lifecycle(0.1, 2, 1), source.poll(1, 1.0)]
     for event in begin:
-        found.take(event, 3, 10.0)
-        other.take(event, 3, 10.0)
-    assert found.overdue(10.0 + SILENCE, BEGIN) == []
-    assert found.take(source.poll(1, 1.0), 3, 40.0) == ()
-    assert found.overdue(40.0 + SILENCE, BEGIN) == []
-    (lost,) = found.overdue(40.1 + SILENCE, BEGIN + 99)
-    assert (lost.result, lost.reason, lost.ended_timestamp_seconds) == ("unknown", NO_NEWS, BEGIN + 99)
-    assert found.overdue(1000.0, BEGIN) == []
-    assert other.overdue(1000.0, BEGIN) == []
+        found.apply(event, 3, 10.0)
+        other.apply(event, 3, 10.0)
+    assert found.time_out(10.0 + SILENCE, BEGIN) == []
+    assert found.apply(source.poll(1, 1.0), 3, 40.0) == ()
+    assert found.time_out(40.0 + SILENCE, BEGIN) == []
+    (lost,) = found.time_out(40.1 + SILENCE, BEGIN + 99)
+    assert (lost.result, lost.reason, lost.ended_timestamp_seconds) == ("unknown", TIMED_OUT, BEGIN + 99)
+    assert found.time_out(1000.0, BEGIN) == []
+    assert other.time_out(1000.0, BEGIN) == []
 
 
 def test_forgetting_needs_a_new_read_back() -> None:
     found = known()
-    found.take(Host("a").poll(1, 1.0), 3, 0.0)
+    found.apply(Host("a").poll(1, 1.0), 3, 0.0)
     found.forget()
-    assert (found.known, found.running) == (False, 0)
+    assert (found.restored, found.running) == (False, 0)

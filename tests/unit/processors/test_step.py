@@ -10,6 +10,7 @@ from virtflow.processors.handlers import Outcome, outcome_of
 from virtflow.schemas.avro.codec import Codec, R
 from virtflow.schemas.errors import Reason, UndecodableError
 from virtflow.schemas.records import NodeHealth, NodeSnapshot, NodeStatus, VmInventory, VmMetrics, VmSnapshot
+from virtflow.schemas.states import SHUT_OFF, SHUT_OFF_MIGRATED
 from virtflow.schemas.topics import INVENTORY, METRICS, NODES, Topic
 
 CODEC = Codec()
@@ -44,6 +45,14 @@ def test_the_nodes_status_is_sent_once_a_round() -> None:
     ((key, status),) = results(first, NODES, NodeStatus)
     assert (key, status.node, status.sequence, status.interval, status.health.up) == (b"n", "n", 3, 5.0, 1)
     assert results(second, NODES, NodeStatus) == []
+
+
+def test_a_definition_that_a_migration_left_behind_tells_no_inventory() -> None:
+    """The topic keeps one inventory of a VM: that of the node which has it."""
+    left = VmSnapshot(uuid=A, state_state=SHUT_OFF, state_reason=SHUT_OFF_MIGRATED, inventory=[VmInventory(uuid=A)])
+    stopped = VmSnapshot(uuid=B, state_state=SHUT_OFF, state_reason=1, inventory=[VmInventory(uuid=B)])
+    found = results(step(snapshot(3, 1, left, stopped), Orders()), INVENTORY, VmInventory)
+    assert [key for key, _ in found] == [B.encode()]
 
 
 def test_an_inventory_is_whose_snapshot_it_came_in() -> None:

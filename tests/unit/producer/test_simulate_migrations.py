@@ -6,12 +6,12 @@ from collections import Counter
 
 import pytest
 
-from virtflow.processors.migrations.reducer import follow
+from virtflow.processors.migrations.reducer import apply_event
 from virtflow.producer.records.vm_event import vm_event
 from virtflow.producer.simulator.fleet import SimulatedVm
 from virtflow.producer.simulator.migrations import LEG_SECONDS, TOUR_SECONDS, happenings, travellers, travellers_at
 from virtflow.schemas import states
-from virtflow.schemas.ownership import Claim, speaker
+from virtflow.schemas.ownership import Report, authoritative
 from virtflow.schemas.records import VmMigration
 
 NODES = ("n1", "n2", "n3")
@@ -76,7 +76,7 @@ def states_of(since: float, until: float, step: float) -> list[VmMigration]:
         for node, happened in happenings(SEED, KNOWN, at, at + step):
             event = vm_event(happened, node, "boot", sequence)
             sequence += 1
-            for change in follow(known.get(event.uuid), event):
+            for change in apply_event(known.get(event.uuid), event):
                 known[event.uuid] = change
                 out.append(change)
         at += step
@@ -108,15 +108,17 @@ def test_the_newest_migration_agrees_with_the_samples() -> None:
         at = BEGIN + second
         for node, happened in happenings(SEED, KNOWN, at - 1, at):
             sequence += 1
-            for change in follow(known.get(happened.uuid), vm_event(happened, node, "boot", sequence)):
+            for change in apply_event(known.get(happened.uuid), vm_event(happened, node, "boot", sequence)):
                 known[happened.uuid] = change
-        claims: dict[str, list[Claim]] = {}
+        reports: dict[str, list[Report]] = {}
         for node in NODES:
             for vm in travellers_at(SEED, KNOWN, node, at):
-                claims.setdefault(vm.uuid, []).append(Claim(node, number(vm, "state.state"), at, number(vm, "state.reason"), interval=1.0))
-        for uuid, listed in claims.items():
-            running = [claim.node for claim in listed if claim.state == states.RUNNING]
+                reports.setdefault(vm.uuid, []).append(
+                    Report(node, number(vm, "state.state"), at, number(vm, "state.reason"), interval=1.0)
+                )
+        for uuid, listed in reports.items():
+            running = [report.node for report in listed if report.state == states.RUNNING]
             if running:
-                assert speaker(listed, known.get(uuid)).node == running[0]
+                assert authoritative(listed, known.get(uuid)).node == running[0]
                 ran.add((uuid, running[0]))
     assert Counter(node for _, node in ran) == Counter(node for one in KNOWN for node in one.nodes)
