@@ -1,4 +1,4 @@
-"""What holds for every layer: in CI a skipped test is a failure, property tests are repeatable, Ctrl-C reaches what is started."""
+"""What holds for every layer: in CI a skipped test is a failure, property tests are repeatable, Ctrl-C reaches what is started, --long."""
 
 from __future__ import annotations
 
@@ -13,6 +13,17 @@ settings.register_profile("virtflow", deadline=None, derandomize=bool(os.environ
 settings.load_profile("virtflow")
 # A shell starts what runs in its background with Ctrl-C ignored, and so would every program that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--long``; tests ask ``tests.support.long``."""
+    parser.addoption("--long", action="store_true", help="full-length faults, kills and builds (also VIRTFLOW_TEST_LONG=1)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Pass ``--long`` on to test modules, which are imported later, and to every process that they start."""
+    if config.getoption("--long"):
+        os.environ["VIRTFLOW_TEST_LONG"] = "1"
 
 
 @pytest.hookimpl(wrapper=True)

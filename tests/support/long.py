@@ -1,0 +1,17 @@
+"""Whether tests run at full length: ``pytest --long`` or VIRTFLOW_TEST_LONG=1, without which faults, kills and builds are shortened."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+VARIABLE = "VIRTFLOW_TEST_LONG"
+LONG = os.environ.get(VARIABLE, "") not in {"", "0"}
+"""Fixed once pytest is configured: tests/conftest.py sets the variable when it is given ``--long``."""
+
+Length = TypeVar("Length")
+
+
+def length(short: Length, full: Length) -> Length:
+    """``full`` with ``--long``, else ``short``: what CI runs."""
+    return full if LONG else short
