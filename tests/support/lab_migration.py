@@ -47,7 +47,7 @@ class Migrating:
         """Start it, at ``mbps`` MiB/s at most (0: as fast as it goes)."""
         source.virsh("migrate-setspeed", guest.uuid, str(mbps or 8796093022207))
         command, *rest = migration(guest, destination)
-        full = ["virsh", "-q", "-c", source.uri, command, *options, *rest]
+        full = source.virsh_command(command, *options, *rest)
         return cls(_start(full, subprocess.PIPE))
 
     @property
