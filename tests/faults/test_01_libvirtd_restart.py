@@ -9,12 +9,14 @@ from pathlib import Path
 
 from tests.support.lab import Guest, Lab, await_true
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
+from tests.support.lab_release import releases
 from tests.support.lab_tap import Tap
 from virtflow.producer.hypervisor.mailbox import Happened, Message
 from virtflow.producer.sampler import Sampler
 from virtflow.runtime.settings import Libvirt, Producer, Settings
 from virtflow.schemas.records import NodeSnapshot
 
+RELEASES = releases()
 VMS = 3
 RESTARTS = 20
 TWO_ROUNDS = 2

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from tests.support.lab import Lab, await_true
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
+from tests.support.lab_release import releases
 from tests.support.lab_tap import Tap
 from virtflow.schemas.records import NodeSnapshot
 
+RELEASES = releases()
 NODES = 2
 HANG_SECONDS = 60.0
 TWO_ROUNDS = 2

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.support.lab import Guest, Lab, await_true
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
+from tests.support.lab_release import releases
 from tests.support.lab_tap import Tap
 from tests.support.prometheus import Prometheus
 from tests.support.stuck_vms import (
@@ -21,6 +22,7 @@ from tests.support.stuck_vms import (
     flagged,
 )
 
+RELEASES = releases()
 VMS = 10
 STUCK_SECONDS = float(os.environ.get("VIRTFLOW_TEST_STUCK_SECONDS", "45"))
 SCRAPE_SECONDS = 1.0

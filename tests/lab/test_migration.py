@@ -16,6 +16,7 @@ import pytest
 from tests.support.lab import Guest, GuestSpec, Lab, Node
 from tests.support.lab_migration import CompletedJob, JobWatch, Migrating, job_info
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
+from tests.support.lab_release import releases
 from tests.support.lab_scrape import Scrape, Watch
 from tests.support.record_tap import RecordTap
 from virtflow.processors.migrations.job_stats import job_numbers
@@ -24,6 +25,7 @@ from virtflow.schemas.catalogue.types import Conversion, Job
 from virtflow.schemas.records import VmMigration
 from virtflow.schemas.topics import MIGRATIONS
 
+RELEASES = releases()
 FIELDS = {m.name: m.source for m in MIGRATION_METRICS if isinstance(m.source, Job)}
 SLOW_MBPS = 10
 AGE_SECONDS = 1.5

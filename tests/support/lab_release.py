@@ -45,6 +45,8 @@ OLDEST_MACHINES: Final = ("pc-q35-7.2", "pc-i440fx-7.2")
 
 
 Daemon = Literal["libvirtd", "virtqemud"]
+MODULAR: Final = ":virtqemud"
+"""What follows a release's name where its modular daemon is meant."""
 
 
 def machines_release() -> str:
@@ -61,14 +63,10 @@ def usual() -> str:
 
 
 def releases(*, every_run: bool = False) -> tuple[str, ...]:
-    """The releases that a test is to run on: all of them with ``--long``, else the usual one, or those of CI if it belongs to ``every_run``."""
+    """What a test's labs are to run: every release with ``--long``, else the usual one, or those of CI if the test belongs to ``every_run``."""
     if LONG:
         return tuple(RELEASES)
-    return _of_ci(RELEASES.values()) if every_run else (usual(),)
-
-
-def _of_ci(found: Iterable[Release]) -> tuple[str, ...]:
-    return tuple(release.name for release in found if release.in_ci)
+    return tuple(one.name for one in RELEASES.values() if one.in_ci) if every_run else (usual(),)
 
 
 def root_of(name: str) -> Path:
