@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from scripts.debian_programs import Missing, debian_program
+from scripts import debian_root
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FINAL: Final = "image"
@@ -29,8 +29,6 @@ NOT_IN_SLIM: Final = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr
 """What Debian's slim images leave out of every package (source: their list of dpkg's path-exclude)."""
 CLEAN: Final = 'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };\nDir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n'
 """What keeps apt's caches out of layers in Debian's images."""
-NETWORK: Final = ("resolv.conf", "hosts", "pip.conf", "ssl/certs/ca-certificates.crt")
-"""Files of /etc that a build step needs for the network, as an engine brings them; gone from the result."""
 
 
 class ImageError(Exception):
@@ -81,27 +79,17 @@ def _from(base: str, root: Path, stages: dict[str, Stage]) -> Stage:
     image, _, tag = base.partition(":")
     if image != "debian" or not tag.endswith("-slim"):
         raise ImageError(f"FROM {base}: only debian:RELEASE-slim and earlier stages are known")
-    run([_debootstrap(), "--variant=minbase", tag.removesuffix("-slim"), str(root), *_mirror()])
+    try:
+        debian_root.bootstrap(tag.removesuffix("-slim"), root)
+    except debian_root.RootError as error:
+        raise ImageError(str(error)) from error
+    debian_root.drop_archives(root)
     excludes = "".join(f"path-exclude /{path}/*\n" for path in NOT_IN_SLIM) + "path-include /usr/share/doc/*/copyright\n"
     (root / "etc/dpkg/dpkg.cfg.d/slim").write_text(excludes)
     (root / "etc/apt/apt.conf.d/docker-clean").write_text(CLEAN)
     for path in NOT_IN_SLIM:
         shutil.rmtree(root / path, ignore_errors=True)
-    return Stage(_emptied(root), size_of(root), {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"})
-
-
-def _debootstrap() -> str:
-    try:
-        return debian_program("debootstrap")
-    except Missing as error:
-        raise ImageError(str(error)) from error
-
-
-def _emptied(root: Path) -> Path:
-    """The root without what debootstrap keeps for another run: its packages and their lists."""
-    for path in (*(root / "var/lib/apt/lists").iterdir(), *(root / "var/cache/apt/archives").glob("*.deb")):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return root
+    return Stage(root, size_of(root), {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"})
 
 
 def _step(stage: Stage, instruction: tuple[str, str], stages: dict[str, Stage], number: int) -> None:
@@ -127,28 +115,14 @@ def _step(stage: Stage, instruction: tuple[str, str], stages: dict[str, Stage], 
             raise ImageError(f"instruction {number}: {word} is not known here")
 
 
-def _mirror() -> list[str]:
-    """Where this machine's own packages come from; none where it does not say, which leaves it to debootstrap."""
-    return run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]).split()[:1]
-
-
 def _run(stage: Stage, command: str) -> None:
     """A step in the root, with the machine's network and its package clients' settings, which do not stay."""
-    lent = []
-    for name in NETWORK:
-        source, target = Path("/etc") / name, stage.root / "etc" / name
-        if source.exists() and not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-            lent.append(target)
     client = {name: value for name, value in os.environ.items() if name.startswith("PIP_") and name != "PIP_FIND_LINKS"}
     environment = stage.environment | client | {"DEBIAN_FRONTEND": "noninteractive", "HOME": "/root"}
-    inner = f"mount -t proc proc /proc && mount -t tmpfs tmpfs /tmp && cd {shlex.quote(stage.folder)} && {{ {command}; }}"
     try:
-        run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "chroot", str(stage.root), "sh", "-c", inner], environment)
-    finally:
-        for target in lent:
-            target.unlink()
+        debian_root.in_root(stage.root, f"cd {shlex.quote(stage.folder)} && {{ {command}; }}", environment)
+    except debian_root.RootError as error:
+        raise ImageError(str(error)) from error
 
 
 def _copy(stage: Stage, rest: str, stages: dict[str, Stage]) -> None:

@@ -1,6 +1,7 @@
 """What the faults of hypervisors begin with: nodes, VMs and the pipeline, made once per test file.
 
-A file says what it needs by NODES (one), VMS (none), SETTINGS (none: more environment variables of all services).
+A file says what it needs by NODES (one), VMS (none), SETTINGS (none: more environment variables of all services),
+RELEASES (the usual one).
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ import pytest
 
 from tests.support import lab_migration
 from tests.support.lab import Guest, Lab
+from tests.support.lab_params import on_each_release
 from tests.support.lab_pipeline import Pipeline
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests run on the releases that their file names."""
+    on_each_release(metafunc)
 
 
 @pytest.fixture(autouse=True)
@@ -22,9 +29,9 @@ def migrations_end() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+def lab(request: pytest.FixtureRequest, release: str) -> Iterator[Lab]:
     """The file's nodes."""
-    with Lab(nodes=getattr(request.module, "NODES", 1)) as lab:
+    with Lab(getattr(request.module, "NODES", 1), release) as lab:
         yield lab
 
 

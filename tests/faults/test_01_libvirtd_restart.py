@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.support.lab import Guest, Lab, await_true
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
+from tests.support.lab_release import releases
 from tests.support.lab_tap import Tap
 from tests.support.long import length
 from virtflow.producer.hypervisor.mailbox import Happened, Message
@@ -16,6 +17,7 @@ from virtflow.producer.sampler import Sampler
 from virtflow.runtime.settings import Libvirt, Producer, Settings
 from virtflow.schemas.records import NodeSnapshot
 
+RELEASES = releases()
 VMS = 3
 RESTARTS = length(8, 20)
 TWO_ROUNDS = 2

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from tests.support.lab import Lab
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
+from tests.support.lab_release import releases
 from tests.support.lab_tap import Tap
 from tests.support.long import length
 from virtflow.schemas.records import NodeSnapshot
 
+RELEASES = releases()
 NODES = 2
 HANG_ROUNDS = length(10, 30)
 """With as many calls lost as may be lost."""

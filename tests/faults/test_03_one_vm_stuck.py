@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.support.lab import Guest, Lab, await_true
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
+from tests.support.lab_release import releases
 from tests.support.lab_tap import Tap
 from tests.support.long import length
 from tests.support.prometheus import Prometheus
@@ -21,6 +22,7 @@ from tests.support.stuck_vms import (
     flagged,
 )
 
+RELEASES = releases()
 VMS = 10
 STUCK_SECONDS = length(35.0, 300.0)
 SCRAPE_SECONDS = 1.0

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.lab import Guest, Lab, Node, await_true
 from tests.support.lab_pipeline import VIRTFLOW, Pipeline, Service
+from tests.support.lab_release import releases
 from tests.support.lab_tap import Tap
 from tests.support.long import length
 from tests.support.prometheus import Prometheus
@@ -28,6 +29,7 @@ from tests.support.stuck_vms import (
 )
 from virtflow.schemas.records import NodeSnapshot
 
+RELEASES = releases()
 VMS = 100
 INTERVAL_SECONDS = 4.0
 """libvirtd takes about a second to ask 100 VMs, on a CPU that it shares with all of the pipeline here."""

@@ -19,6 +19,7 @@ from tests.support.agent_program import AgentProgram, Speech
 from tests.support.lab import Guest, GuestSpec, Lab, Node
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
 from tests.support.lab_process import await_true, children_of
+from tests.support.lab_release import releases
 from tests.support.lab_scrape import Scrape, Watch
 from tests.support.lab_tap import Arrival, Tap
 from tests.support.prometheus import check_metrics
@@ -31,6 +32,7 @@ INTERFACES = 32
 LARGEST_BYTES = 1 << 60
 TEXT_LENGTH = 128
 
+RELEASES = releases()
 VMS = 20
 HOSTILE = 5
 CYCLE_SECONDS = 4.0
@@ -76,11 +78,11 @@ class Host:
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+def host(release: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """Twenty VMs; five of them have booted and have agents, which are honest at first."""
     settings = {"VIRTFLOW_GUEST_ENABLED": "true", "VIRTFLOW_GUEST_CYCLE_SECONDS": str(CYCLE_SECONDS)}
     with ExitStack() as stack:
-        lab = stack.enter_context(Lab(nodes=1))
+        lab = stack.enter_context(Lab(1, release))
         node = lab.nodes[0]
         hostile = [node.start_guest(GuestSpec(f"tenant-{number}", agent="relay"), wait=False) for number in range(HOSTILE)]
         others = node.load_paused(VMS - HOSTILE)

@@ -8,6 +8,12 @@ import pytest
 
 from tests.support import lab_migration
 from tests.support.lab import Guest, GuestSpec, Lab
+from tests.support.lab_params import on_each_release
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests run on the releases that their file names."""
+    on_each_release(metafunc)
 
 
 @pytest.fixture(autouse=True)
@@ -18,9 +24,9 @@ def migrations_end() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
+def lab(release: str) -> Iterator[Lab]:
     """Two nodes without VMs."""
-    with Lab(nodes=2) as lab:
+    with Lab(nodes=2, release=release) as lab:
         yield lab
 
 

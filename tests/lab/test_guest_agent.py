@@ -11,10 +11,12 @@ from tests.lab.guest_truth import of_itself, shown
 from tests.support.agent_program import AgentProgram
 from tests.support.lab import Guest, GuestSpec, Lab, LabError, Node
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
+from tests.support.lab_release import releases
 from tests.support.lab_scrape import Scrape
 from tests.support.lab_shell import GuestShell
 from tests.support.prometheus import check_metrics
 
+RELEASES = releases()
 CYCLE_SECONDS = 2.0
 WAY_SECONDS = 2 * INTERVAL_SECONDS + 1.0
 """From an answer to the scrape that shows it: the next round, and the pipeline."""
@@ -139,9 +141,9 @@ def test_when_the_agent_ends_its_data_vanish_and_come_back(pipeline: Pipeline, g
 
 def writers(node: Node) -> list[str]:
     """What libvirtd says of those clients on its unix sockets that may write."""
-    listed = [line.split() for line in node.exec("virt-admin", "srv-clients-list", "libvirtd").splitlines()]
+    listed = [line.split() for line in node.virt_admin("srv-clients-list", "libvirtd").splitlines()]
     numbers = [words[0] for words in listed if words and words[0].isdecimal() and "unix" in words]
-    told = [node.exec("virt-admin", "client-info", "libvirtd", number) for number in numbers]
+    told = [node.virt_admin("client-info", "libvirtd", number) for number in numbers]
     return [text for text in told if re.search(r"^readonly\s*:\s*no$", text, re.MULTILINE)]
 
 

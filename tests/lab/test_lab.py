@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.lab import Guest, Lab, LabError, await_true, run
+from tests.support.lab_release import MODULAR, releases
+from tests.support.lab_release import RELEASES as KNOWN
 
+RELEASES = releases(every_run=True)
 GROWING = (
     "cpu.time",
     "vcpu.0.time",
@@ -28,6 +31,14 @@ def test_nodes_are_hosts_of_their_own(lab: Lab) -> None:
     assert [node.exec("hostname").strip() for node in lab.nodes] == ["node1", "node2"]
     assert lab.nodes[0].exec("pgrep", "-x", "libvirtd").split() != []
     assert len(lab.nodes[0].exec("pgrep", "-x", "libvirtd").split()) == 1
+
+
+def test_the_hypervisor_is_the_releases(lab: Lab, release: str) -> None:
+    """The daemon and QEMU say the versions that the table of tested releases names."""
+    expected = KNOWN[release.removesuffix(MODULAR)]
+    said = lab.nodes[0].virsh("version", "--daemon")
+    assert f"Running against daemon: {expected.libvirt}." in said
+    assert f"Running hypervisor: QEMU {expected.qemu}." in said
 
 
 def test_a_guest_makes_its_counters_grow(lab: Lab, guest: Guest) -> None:

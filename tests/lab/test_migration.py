@@ -16,12 +16,14 @@ import pytest
 from tests.support.lab import Guest, GuestSpec, Lab, Node
 from tests.support.lab_migration import FIELDS, GROWTH_SECONDS, CompletedJob, JobWatch, Migrating, compare, job_info
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
+from tests.support.lab_release import releases
 from tests.support.lab_scrape import Scrape, Watch
 from tests.support.record_tap import RecordTap
 from virtflow.processors.migrations.job_stats import job_numbers
 from virtflow.schemas.records import VmMigration
 from virtflow.schemas.topics import MIGRATIONS
 
+RELEASES = releases()
 SLOW_MBPS = 10
 AGE_SECONDS = 1.5
 """A scrape's numbers are no older, so that they differ from libvirt's of the same moment by no more than their growth in that time."""

@@ -12,6 +12,7 @@ from typing import Self
 import pytest
 
 from tests.support.lab import Guest, Lab, Node, await_true
+from tests.support.lab_release import releases
 from tests.support.stuck_vms import CAP, HANGING_SECONDS, TWO_ROUNDS, flagged, uuids_of, with_monitor
 from virtflow.producer.hypervisor.qemu_processes import Processes
 from virtflow.producer.records.node_health import Outgoing
@@ -21,6 +22,7 @@ from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Libvirt, Producer, Settings
 from virtflow.schemas.records import NodeSnapshot, VmSnapshot
 
+RELEASES = releases(every_run=True)
 VMS = 30
 INTERVAL = 2.0
 
@@ -89,9 +91,9 @@ def complete(vm: VmSnapshot) -> bool:
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[Node]:
+def node(release: str) -> Iterator[Node]:
     """One host."""
-    with Lab(nodes=1) as lab:
+    with Lab(1, release) as lab:
         yield lab.nodes[0]
 
 

@@ -9,12 +9,13 @@ import pytest
 
 from tests.lab.libvirt_truth import Envelope
 from tests.support.lab import Guest, GuestSpec, Lab, Node
-from tests.support.lab_guest import guest_image, guest_xml
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
 from tests.support.lab_process import await_true
+from tests.support.lab_release import releases
 from tests.support.lab_scrape import Scrape, Watch, stored
 from tests.support.prometheus import Prometheus, check_metrics
 
+RELEASES = releases(every_run=True)
 FRESH_SECONDS = 60.0
 SHUT_OFF = 5.0
 THREE_INTERVALS = 3 * INTERVAL_SECONDS
@@ -32,7 +33,7 @@ def vms(lab: Lab) -> dict[str, tuple[Node, Guest]]:
     db = second.start_guest(GuestSpec("db-1", memory_mib=192, balloon_mib=160), wait=False)
     still = second.load_paused(1, "still")[0]
     spec = GuestSpec("cold-1")
-    first.define(spec.uuid, guest_xml(spec, guest_image(), first.disks, "10.99.0.9/24"))
+    first.define(spec.uuid, first.xml_of(spec, "10.99.0.9/24"))
     cold = Guest(spec.name, spec.uuid, first.disks / "cold.console")
     first.await_up(web)
     second.await_up(db)

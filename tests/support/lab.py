@@ -4,7 +4,10 @@
         guest = lab.nodes[0].start_guest(GuestSpec("web-1"))
         lab.nodes[0].domstats(guest)["cpu.time"]
 
-Needs root and Debian's libvirt-daemon-system, libvirt-clients, qemu-system-x86, qemu-utils, iproute2, kmod and cpio; no KVM, no systemd.
+``Lab(release="trixie")`` runs that Debian release's libvirt and QEMU, ``Lab(releases=("bookworm", "trixie"))`` one on each node.
+
+Needs root and Debian's libvirt-clients, debootstrap, iproute2, kmod and cpio, and libvirt-daemon-system, qemu-system-x86 and qemu-utils for
+the machine's own release; no KVM, no systemd.
 Everything lies under one temporary folder; all processes and devices end with the lab, also when the test run is killed.
 """
 
@@ -22,9 +25,10 @@ from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
-from tests.support.lab_guest import UP, GuestSpec, console_path, guest_image, guest_xml, make_disk, paused_xml
+from tests.support.lab_guest import UP, GuestSpec, console_path, guest_image, guest_images, guest_xml, make_disk, paused_xml
 from tests.support.lab_network import Network
 from tests.support.lab_process import COMMAND_SECONDS, LabError, Namespaces, Process, await_true, run
+from tests.support.lab_release import OLDEST_MACHINES, Daemon, Hypervisor, usual
 
 __all__ = ["Guest", "GuestSpec", "Lab", "LabError", "Node", "Process", "await_true", "run"]
 
@@ -47,30 +51,33 @@ class Guest:
 class Node:
     """One hypervisor. Processes given to it see its network, host name, processes and libvirt sockets only."""
 
-    def __init__(self, number: int, folder: Path, network: Network) -> None:
+    def __init__(self, number: int, folder: Path, network: Network, hypervisor: Hypervisor) -> None:
         """Make the namespaces and start libvirtd; returns once it answers."""
         self.name = f"node{number}"
+        self.hypervisor = hypervisor
         self.folder = folder / self.name
         self.disks = folder / "disks"
         (self.folder / "etc").mkdir(parents=True)
         self._configure()
-        self._namespaces = Namespaces([str(FIRST_PROCESS), str(self.folder), self.name], self.folder / "node.log")
+        shared = [folder.parent, guest_images()]
+        first = [FIRST_PROCESS, self.folder, self.name, hypervisor.root, *shared]
+        self._namespaces = Namespaces([str(word) for word in first], self.folder / "node.log")
         self.address = network.connect(self._namespaces.first_pid)
         self.uri = f"qemu+tcp://{self.address}/system"
         """For a client anywhere on the machine."""
-        self.socket = self.folder / "run" / "libvirt-sock"
+        self.socket = self.folder / "run" / ("libvirt-sock" if hypervisor.daemon == "libvirtd" else f"{hypervisor.daemon}-sock")
         self.socket_uri = f"qemu:///system?socket={self.socket}"
         """The same over the unix socket, by its path on the machine; a program run by ``spawn`` uses plain qemu:///system."""
         self._guests = 0
-        self._libvirtd: Process | None = None
+        self._daemons: dict[str, Process] = {}
         self.start_libvirtd()
 
     def _configure(self) -> None:
         etc = self.folder / "etc"
-        (etc / "libvirtd.conf").write_text(
-            'listen_tls = 0\nlisten_tcp = 1\nauth_tcp = "none"\nauth_unix_ro = "none"\nauth_unix_rw = "none"\n'
-            f'unix_sock_ro_perms = "0777"\nhost_uuid = "{uuid4()}"\n'
-        )
+        local = f'auth_unix_ro = "none"\nauth_unix_rw = "none"\nunix_sock_ro_perms = "0777"\nhost_uuid = "{uuid4()}"\n'
+        for name, command in self.hypervisor.services.items():
+            remote = 'listen_tls = 0\nlisten_tcp = 1\nauth_tcp = "none"\n' if "--listen" in command else ""
+            (etc / f"{name}.conf").write_text(remote + local)
         (etc / "qemu.conf").write_text(
             'user = "root"\ngroup = "root"\nsecurity_driver = "none"\nnamespaces = []\ncgroup_controllers = []\n'
             'stdio_handler = "file"\ndynamic_ownership = 0\nremember_owner = 0\n'
@@ -80,19 +87,23 @@ class Node:
 
     @property
     def libvirtd(self) -> Process:
-        """The running daemon; its ``pid`` is the one outside of the namespaces."""
-        if self._libvirtd is None:
-            raise LabError(f"{self.name}: libvirtd is stopped")
-        return self._libvirtd
+        """The running daemon that holds the VMs, whatever its name; its ``pid`` is the one outside of the namespaces."""
+        if self.hypervisor.daemon not in self._daemons:
+            raise LabError(f"{self.name}: {self.hypervisor.daemon} is stopped")
+        return self._daemons[self.hypervisor.daemon]
 
     def start_libvirtd(self) -> None:
         """Start the daemon and wait until it answers; running VMs are picked up again."""
-        self._libvirtd = self.spawn(["libvirtd", "--listen", "--pid-file", "/run/libvirt/libvirtd.pid"], self.folder / "libvirtd.log")
+        for name, command in self.hypervisor.services.items():
+            if name not in self._daemons:
+                inside = self.hypervisor.inside(self.folder / "root", command)
+                self._daemons[name] = self.spawn(inside, self.folder / "libvirtd.log")
         await_true(self._answers, COMMAND_SECONDS, f"libvirtd of {self.name} answers (see {self.folder}/libvirtd.log)")
 
     def stop_libvirtd(self) -> None:
         """End the daemon by SIGTERM, killed when that is not enough; its VMs run on."""
-        daemon, self._libvirtd = self.libvirtd, None
+        daemon = self.libvirtd
+        del self._daemons[self.hypervisor.daemon]
         try:
             daemon.stop(5.0)
         except LabError:  # a call that is stuck in a stuck VM never lets it end
@@ -129,7 +140,7 @@ class Node:
         return least
 
     def _busy_workers(self) -> int:
-        said = self.exec("virt-admin", "srv-threadpool-info", "libvirtd").splitlines()
+        said = self.virt_admin("srv-threadpool-info", self.hypervisor.daemon).splitlines()
         numbers = {key.strip(): int(value) for key, _, value in (line.partition(":") for line in said) if value}
         return numbers["nWorkers"] - numbers["freeWorkers"]
 
@@ -137,7 +148,23 @@ class Node:
 
     def virsh(self, *arguments: str, timeout_seconds: float = COMMAND_SECONDS) -> str:
         """Run virsh on this node; its output. LabError when it fails."""
-        return run(["virsh", "-q", "-c", self.uri, *arguments], timeout_seconds)
+        return run(self.virsh_command(*arguments), timeout_seconds)
+
+    def virsh_command(self, *arguments: str) -> list[str]:
+        """The command line of the release's own virsh, for a test that runs it in the background."""
+        return self._client("virsh", "-q", "-c", self.uri, *arguments)
+
+    def virt_admin(self, *arguments: str) -> str:
+        """Run virt-admin on this node's daemon; its output. LabError when it fails."""
+        return self.exec(
+            *self.hypervisor.inside(self.folder / "root", ["virt-admin", "-c", f"{self.hypervisor.daemon}:///system", *arguments])
+        )
+
+    def _client(self, *command: str) -> list[str]:
+        """A client's command line: the machine's, outside of the namespaces, where that is the release; else the release's, within them."""
+        if not self.hypervisor.elsewhere:
+            return list(command)
+        return self._namespaces.command(self.hypervisor.inside(self.folder / "root", command))
 
     def exec(self, *command: str, timeout_seconds: float = COMMAND_SECONDS) -> str:
         """Run a command in the node's namespaces; its standard output. LabError when it fails."""
@@ -152,13 +179,17 @@ class Node:
     def start_guest(self, spec: GuestSpec, *, wait: bool = True) -> Guest:
         """Define and boot a guest; returns once its load runs, or at once without ``wait`` (then call ``await_up``)."""
         self._guests += 1
-        xml = guest_xml(spec, guest_image(), self.disks, f"10.99.0.{self._guests}/24")
+        xml = self.xml_of(spec, f"10.99.0.{self._guests}/24")
         guest = Guest(spec.name, spec.uuid, console_path(spec.uuid, self.disks))
         self.define(spec.uuid, xml)
         self.virsh("start", spec.uuid)
         if wait:
             self.await_up(guest)
         return guest
+
+    def xml_of(self, spec: GuestSpec, address: str) -> str:
+        """Libvirt's XML of a guest here, its disks made; ``address`` is that of its first NIC, with prefix length."""
+        return guest_xml(spec, guest_image(), self.disks, address).replace("machine='q35'", f"machine='{self.hypervisor.machines[0]}'")
 
     def define(self, uuid: str, xml: str) -> None:
         """Define a VM from libvirt XML without starting it."""
@@ -179,7 +210,8 @@ class Node:
         guests = [Guest(name, str(uuid4()), Path("/dev/null")) for name in names]
         for guest in guests:
             disk = make_disk(self.disks / f"{guest.uuid}.img")
-            (self.folder / f"{guest.uuid}.xml").write_text(paused_xml(guest.name, guest.uuid, disk))
+            xml = paused_xml(guest.name, guest.uuid, disk).replace("machine='pc'", f"machine='{self.hypervisor.machines[1]}'")
+            (self.folder / f"{guest.uuid}.xml").write_text(xml)
 
         def create(share: Sequence[Guest]) -> None:
             commands = "; ".join(f"create {self.folder}/{guest.uuid}.xml --paused" for guest in share)
@@ -246,14 +278,22 @@ class Node:
 class Lab:
     """Some hypervisors that reach one another."""
 
-    def __init__(self, nodes: int = 2) -> None:
-        """Start the nodes; on failure nothing is left behind."""
+    def __init__(self, nodes: int = 2, release: str = "", *, releases: Sequence[str] = (), daemon: Daemon = "libvirtd") -> None:
+        """Start the nodes; on failure nothing is left behind.
+
+        ``release`` is one of lab_release.RELEASES, the usual one unless named; ``releases`` names one for each node in its place, whose
+        VMs then have machine types that all releases know.
+        """
+        if releases:
+            hypervisors = [Hypervisor(name, daemon, OLDEST_MACHINES) for name in releases]
+        else:
+            hypervisors = [Hypervisor(release or usual(), daemon)] * nodes
         self.folder = Path(tempfile.mkdtemp(prefix="vflab-"))  # short: unix socket paths end at 107 characters
         (self.folder / "disks").mkdir()
         self.network = Network()
         self.nodes: list[Node] = []
         try:
-            self.nodes.extend(Node(number, self.folder, self.network) for number in range(1, nodes + 1))
+            self.nodes.extend(Node(number, self.folder, self.network, one) for number, one in enumerate(hypervisors, 1))
         except BaseException:
             self.close()
             raise

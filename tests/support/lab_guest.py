@@ -50,8 +50,7 @@ class GuestSpec:
 def guest_image() -> Path:
     """Folder with ``vmlinuz`` and ``initrd.img``, built on first use and kept under VIRTFLOW_DATA (else ``.virtflow``)."""
     digest = hashlib.sha256((BUILD / "build").read_bytes() + (BUILD / "init").read_bytes()).hexdigest()[:16]
-    image = data_folder() / "guest" / digest
-    image.parent.mkdir(parents=True, exist_ok=True)
+    image = guest_images() / digest
     with one_at_a_time(image.parent / "lock"):
         if not image.exists():
             fresh = image.with_suffix(".new")
@@ -59,6 +58,13 @@ def guest_image() -> Path:
             run([str(BUILD / "build"), str(fresh)], BUILD_SECONDS)
             fresh.rename(image)
     return image
+
+
+def guest_images() -> Path:
+    """The folder of all guest images, made where it is missing."""
+    folder = data_folder() / "guest"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def make_disk(path: Path) -> Path:

@@ -59,7 +59,7 @@ class Migrating:
         command, *rest = migration(guest, destination)
         if KEEP in options:
             options, rest = [one for one in options if one != KEEP], [one for one in rest if one != UNDEFINE]
-        full = ["virsh", "-q", "-c", source.uri, command, *options, *rest]
+        full = source.virsh_command(command, *options, *rest)
         return cls(_start(full, subprocess.PIPE))
 
     @property
