@@ -21,7 +21,7 @@ from virtflow.schemas.text import printable
 
 if TYPE_CHECKING:
     from virtflow.producer.replay import Recorded
-    from virtflow.producer.sampler import Round
+    from virtflow.producer.source import Round
 
 INTERVAL_SECONDS: Final = 5.0
 """The interval that a single round is made for: most of it is how long a VM that hangs may hold it up."""

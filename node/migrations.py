@@ -20,7 +20,7 @@ import msgspec
 from virtflow.schemas.records import VmEvent, VmMigration
 
 if TYPE_CHECKING:
-    from virtflow.producer.hypervisor.mailbox import Happened
+    from virtflow.producer.types import HypervisorEvent
 
 _LOGGER: Final = logging.getLogger("virtflow.node")
 PARTITION: Final = 0
@@ -92,7 +92,7 @@ class Following:
         self._migrations.restore({uuid: (one, PARTITION) for uuid, one in self._newest.items()}, time.monotonic())
         show(self._newest.values())
 
-    def offer(self, happened: Happened) -> None:
+    def offer(self, happened: HypervisorEvent) -> None:
         """Takes what libvirt announced, or a poll of a job."""
         from virtflow.producer.records.vm_event import vm_event
 

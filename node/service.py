@@ -66,11 +66,13 @@ class Sampling:
     def start(self, address: str) -> None:
         """Begins to sample; ``address`` is where the exporter serves."""
         del address
+        from virtflow.producer.hung_calls.budget import CallBudget
         from virtflow.producer.sampler import Sampler
         from virtflow.producer.service import guest_agents
 
-        self._guests = guest_agents(self._settings)
-        self._source = Sampler(self._settings, events=self._sink.following.offer, elsewhere=self._guests)
+        budget = CallBudget(self._settings.producer.hung_calls_max)
+        self._guests = guest_agents(self._settings, budget)
+        self._source = Sampler(self._settings, self._sink.following.offer, budget)
         self._thread.start()
 
     def end(self) -> bool:

@@ -12,15 +12,16 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
 from virtflow.producer.records.merge import answered
 from virtflow.producer.records.vm_snapshot import Reading
-from virtflow.producer.sampler import Round
+from virtflow.producer.source import Round
 from virtflow.schemas.errors import EnvironmentProblemError
 from virtflow.schemas.ranges import EARLIEST_SECONDS, LATEST_SECONDS, is_uuid
+from virtflow.schemas.records import VmSnapshot
 
 STATS: Final = "stats"
 LINE_BYTES: Final = 16 * 1024 * 1024
@@ -60,7 +61,7 @@ class Recording:
         ``passed_by`` counts lines without a sample by reason; ``newest`` has of each VM the newest line of every node that has one.
         """
         self.passed_by: Counter[str] = Counter()
-        self._woken = threading.Event()
+        self._interrupted = threading.Event()
         by_node: dict[tuple[str, str], Recorded] = {}
         try:
             with path.open("rb") as file:
@@ -107,14 +108,14 @@ class Recording:
 
     def wait(self, until: float) -> None:
         """Nothing arrives meanwhile; see ``Source``."""
-        self._woken.wait(max(0.0, until - time.monotonic()))
+        self._interrupted.wait(max(0.0, until - time.monotonic()))
 
-    def devices(self, uuid: str, names: tuple[str, ...]) -> None:
+    def learn(self, vms: Sequence[VmSnapshot]) -> None:
         """Nothing depends on them; see ``Source``."""
 
-    def wake(self) -> None:
+    def interrupt(self) -> None:
         """Return from waiting; see ``Source``."""
-        self._woken.set()
+        self._interrupted.set()
 
     def close(self, seconds: float) -> bool:
         """Nothing is open; see ``Source``."""

@@ -6,7 +6,7 @@
     rounds(settings, source, stop, sink)              # virtflow node: `sink.offer` gets each NodeSnapshot, whole
     snapshot = one_snapshot(settings, source)         # virtflow snapshot: a single one, connecting included
 
-A sink never waits: it is called on the sampling thread. ``sink.outgoing()`` tells what it had to drop, for the node's health.
+A sink never waits: it is called on the sampling thread. ``sink.outgoing()`` reports what it had to drop, for the node's health.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ import math
 import os
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from virtflow.producer.records.node_health import Counts, Outgoing, added, node_health
-from virtflow.producer.records.vm_snapshot import Tally, device_names, vm_snapshot
-from virtflow.producer.sampler import Round, Sampler, Source
+from virtflow.producer.hung_calls.budget import CallBudget
+from virtflow.producer.records.node_health import Counters, GuestHealth, Outgoing, added, node_health
+from virtflow.producer.records.vm_snapshot import Tally, vm_snapshot
+from virtflow.producer.sampler import Sampler
+from virtflow.producer.source import Round, Source
 from virtflow.runtime.lifecycle import Stop, notify
 from virtflow.runtime.settings import Settings
-from virtflow.schemas.records import NodeSnapshot
+from virtflow.schemas.records import GuestSample, NodeSnapshot
 from virtflow.schemas.text import printable
 
 if TYPE_CHECKING:
@@ -51,48 +54,56 @@ class Sink(Protocol):
         """What waits, and what had to be dropped since the start."""
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a snapshot carries beside its round: what the publishers and the guests' agents report, and grid points without a round."""
+
+    outgoing: Outgoing = field(default_factory=Outgoing)
+    rounds_skipped: int = 0
+    guests: Mapping[str, GuestSample] = field(default_factory=dict)
+    guest_health: GuestHealth = field(default_factory=GuestHealth)
+
+
 @dataclass(slots=True)
-class Maker:
-    """Makes the records of one run of the producer: its boot id is random, its rounds are numbered from 0."""
+class SnapshotBuilder:
+    """Makes the records of one run of the producer, from rounds alone: its boot id is random, its rounds are numbered from 0."""
 
     settings: Settings
     boot_id: str = field(default_factory=lambda: os.urandom(8).hex())
     sequence: int = 0
-    counts: Counts = field(default_factory=Counts)
+    rounds_late: int = 0
     tally: Tally = field(default_factory=Tally)
-    guests: GuestAgents | None = None
 
-    def node_snapshot(self, found: Round, source: Source, outgoing: Outgoing) -> NodeSnapshot:
-        """The record of a round; the source learns the VMs' devices."""
-        told = self.guests.samples() if self.guests is not None else {}
-        kvm = self.settings.producer.kvm_statistics
-        vms = [vm_snapshot(one, self.tally, found.inventories.get(one.uuid), told.get(one.uuid), kvm=kvm) for one in found.readings]
-        for vm in vms:
-            if vm.monitor_collected == vm.monitor_collected:  # not NaN: only a full answer tells all devices
-                source.devices(vm.uuid, device_names(vm))
-        counts = self.counts
-        counts.rounds += 1
-        counts.rounds_late += found.late
-        counts.reconnects = found.reconnects
-        counts.unknown_fields = self.tally.unknown_fields
-        counts.drops = added(found.drops, self.tally.drops)
-        counts.sampling_seconds = dict(found.seconds)
-        counts.lost = found.lost
-        counts.jobs, counts.job_polls = found.jobs, found.job_polls
-        if self.guests is not None:
-            self.guests.host_lost(found.lost.hung_calls - found.lost.elsewhere)
-            counts.guest = self.guests.health()
-        snapshot = NodeSnapshot(
+    def node_snapshot(self, found: Round, beside: Beside) -> NodeSnapshot:
+        """The record of a round."""
+        guests, inventories, kvm = beside.guests, found.inventories, self.settings.producer.kvm_statistics
+        vms = [vm_snapshot(one, self.tally, inventories.get(one.uuid), guests.get(one.uuid), kvm=kvm) for one in found.readings]
+        self.rounds_late += found.late
+        self.sequence += 1
+        return NodeSnapshot(
             node=node_name(self.settings, found.node),
             boot_id=self.boot_id,
-            sequence=self.sequence,
+            sequence=self.sequence - 1,
             collected=found.collected,
             interval=self.settings.producer.interval_seconds,
-            health=node_health(found.up, vms, counts, found.versions, outgoing),
+            health=node_health(found.up, vms, self._counters(found, beside), found.versions, beside.outgoing),
             vms=vms,
         )
-        self.sequence += 1
-        return snapshot
+
+    def _counters(self, found: Round, beside: Beside) -> Counters:
+        return Counters(
+            rounds=self.sequence,
+            rounds_late=self.rounds_late,
+            rounds_skipped=beside.rounds_skipped,
+            reconnects=found.reconnects,
+            unknown_fields=self.tally.unknown_fields,
+            drops=added(found.drops, self.tally.drops),
+            sampling_seconds=found.seconds,
+            hung_calls=found.hung_calls,
+            jobs=found.jobs,
+            job_polls=found.job_polls,
+            guest=beside.guest_health,
+        )
 
 
 def node_name(settings: Settings, recorded: str = "") -> str:
@@ -102,33 +113,45 @@ def node_name(settings: Settings, recorded: str = "") -> str:
 
 def rounds(settings: Settings, source: Source, stop: Stop, sink: Sink, guests: GuestAgents | None = None) -> None:
     """Rounds on the grid until ``stop``: a round that takes too long makes the next ones fall out, counted, never stacked."""
-    stop.subscribe(source.wake)
-    maker = Maker(settings, guests=guests)
+    stop.subscribe(source.interrupt)
+    builder, missed = SnapshotBuilder(settings), 0
     interval = settings.producer.interval_seconds
     due = time.monotonic()
+    healthy = False
     while not stop.is_set():
         found = source.round()
         if stop.is_set():
             return
-        sink.offer(maker.node_snapshot(found, source, sink.outgoing()))
+        snapshot = builder.node_snapshot(found, _beside(sink, guests, missed))
+        source.learn(snapshot.vms)
+        sink.offer(snapshot)
+        if found.up and not healthy:
+            healthy = True
+            _LOGGER.info("samples %d VMs of %s every %g s", len(snapshot.vms), snapshot.node, interval)
         notify("WATCHDOG=1")
-        missed = skipped(time.monotonic() - due, interval)
-        maker.counts.rounds_skipped += missed
-        due += interval * (missed + 1)
+        late = skipped(time.monotonic() - due, interval)
+        missed += late
+        due += interval * (late + 1)
         while not stop.is_set() and (now := time.monotonic()) < due:
             source.wait(min(due, now + WATCHDOG_SECONDS))
             notify("WATCHDOG=1")
 
 
-def guest_agents(settings: Settings) -> GuestAgents | None:
-    """What asks the guests' agents, begun; None, and nothing of it exists, unless the settings want it."""
+def _beside(sink: Sink, guests: GuestAgents | None, missed: int) -> Beside:
+    if guests is None:
+        return Beside(sink.outgoing(), missed)
+    return Beside(sink.outgoing(), missed, guests.samples(), guests.health())
+
+
+def guest_agents(settings: Settings, budget: CallBudget) -> GuestAgents | None:
+    """The guest agents' supervisor, started; None, and nothing of it exists, unless the settings want it."""
     from virtflow.producer.agent.selection import wanted
 
     if not wanted(settings.guest):
         return None
     from virtflow.producer.agent.supervisor import GuestAgents
 
-    guests = GuestAgents(settings)
+    guests = GuestAgents(settings, budget)
     guests.start()
     return guests
 
@@ -140,12 +163,12 @@ def skipped(took: float, interval: float) -> int:
 
 def one_snapshot(settings: Settings, source: Source, seconds: float) -> NodeSnapshot:
     """A single round with libvirt's answer; after ``seconds`` without one, the last round as it is (its health has ``up`` 0)."""
-    maker = Maker(settings)
+    builder = SnapshotBuilder(settings)
     until = time.monotonic() + seconds
     while True:
         found = source.round()
         if found.up or time.monotonic() >= until:
-            return maker.node_snapshot(found, source, Outgoing())
+            return builder.node_snapshot(found, Beside())
 
 
 def run(settings: Settings, stop: Stop) -> None:
@@ -160,9 +183,10 @@ def run(settings: Settings, stop: Stop) -> None:
     codec = Encoder(ids.ids)
     publisher = Publisher(settings, codec=codec)
     events = EventPublisher(settings, node_name(settings), codec=codec)
-    guests = guest_agents(settings)
-    source = Sampler(settings, events=events.offer, elsewhere=guests)
-    # What is loaded by now stays until the end: no collection needs to look at it again.
+    budget = CallBudget(settings.producer.hung_calls_max)
+    guests = guest_agents(settings, budget)
+    source = Sampler(settings, events.offer, budget)
+    # What is loaded by now stays until the end: no garbage collection needs to look at it again.
     gc.collect()
     gc.freeze()
     notify("READY=1")

@@ -31,7 +31,7 @@ SLOW_SECONDS = 2.0
 def doctor(settings: Settings, *, as_json: bool) -> int:
     """Look at this host and say in plain words what is wrong with its libvirt and its VMs, and what to do.
 
-    It asks no VM's monitor: however much hangs, it loses no call and takes a few seconds. With --guest-agent it also asks each guest's
+    It asks no VM's monitor: however much hangs, it leaves no hung call behind and takes a few seconds. With --guest-agent it also asks each guest's
     agent once, as the producer would, and says why a guest's data are missing. Exit code 1 when something is wrong.
 
     \b
@@ -58,7 +58,8 @@ def _guests(settings: Settings, problem: str) -> Iterator[Finding]:
     """What the guests' agents say, where they are to be asked and libvirt is there."""
     if problem or not part("virtflow.producer.agent.selection", "producer").asks(settings.guest):
         return
-    guests = part("virtflow.producer.agent.supervisor", "producer").GuestAgents(settings, once=True)
+    budget = part("virtflow.producer.hung_calls.budget", "producer").CallBudget(settings.producer.hung_calls_max)
+    guests = part("virtflow.producer.agent.supervisor", "producer").GuestAgents(settings, budget, once=True)
     guests.start()
     try:
         guests.settled.wait(GUESTS_SECONDS)
@@ -75,7 +76,7 @@ def findings(examined: Any, settings: Settings) -> Iterator[Finding]:  # noqa: A
         return
     yield _answering(examined)
     yield from _events(examined)
-    yield from _captured(examined, settings)
+    yield from _hung_calls(examined, settings)
     yield from _stuck(examined)
     yield _processes(examined)
     yield _balloons(examined)
@@ -105,16 +106,16 @@ def _events(examined: Any) -> Iterator[Finding]:  # noqa: ANN401
         yield bad("events", examined.uri, "no kind of event is announced", fix)
 
 
-def _captured(examined: Any, settings: Settings) -> Iterator[Finding]:  # noqa: ANN401
+def _hung_calls(examined: Any, settings: Settings) -> Iterator[Finding]:  # noqa: ANN401
     held = [vm for vm in examined.vms if vm.held]
     cap, workers = settings.producer.hung_calls_max, host.daemon_limits(settings.libvirt.uri).max_workers
     if not held:
-        yield good("captured calls", "0", f"all of libvirtd's {workers} workers are free of them; virtflow loses {cap} at most")
+        yield good("hung calls", "0", f"none of libvirtd's {workers} workers is held by one; virtflow has {cap} at most")
         return
-    fix = "mend the storage below or end those VMs: each frees its call. Do not restart collectors, that loses one more call each time"
+    fix = "repair the storage below or end those VMs: each frees its call. Do not restart collectors: each restart can add a hung call"
     free = max(0, workers - len(held))
-    told = f"held in VMs that do not answer, by whichever client; {free} of libvirtd's {workers} workers are left, and without one nobody gets an answer"
-    yield bad("captured calls", str(len(held)), told, fix)
+    told = f"in VMs that do not answer, of any client; {free} of libvirtd's {workers} workers are left, and without one no client gets an answer"
+    yield bad("hung calls", str(len(held)), told, fix)
 
 
 def _stuck(examined: Any) -> Iterator[Finding]:  # noqa: ANN401

@@ -58,23 +58,22 @@ def libvirt(settings: Settings) -> Iterator[Finding]:
     if find_spec("libvirt") is None:
         return
     connection = part("virtflow.producer.hypervisor.connection", "producer")
-    inbox = part("virtflow.producer.hypervisor.mailbox", "producer")
-    config, box = settings.libvirt, inbox.Inbox()
+    messages = part("virtflow.producer.hypervisor.messages", "producer")
+    config, box = settings.libvirt, part("virtflow.producer.hypervisor.mailbox", "producer").Inbox()
     logging.getLogger("virtflow.producer").setLevel(logging.CRITICAL)
-    connection.start_event_loop()
-    lane = connection.Lane("check", config, box)
+    worker = connection.Worker(1, "check", connection.Opener(config), box)
     deadline = time.monotonic() + config.connect_timeout_seconds
     opened = _take(box, deadline)
-    if isinstance(opened, inbox.Opened):
-        call = lane.submit("check", _read)
+    if isinstance(opened, messages.Opened):
+        worker.submit(1, _read)
         answer = _take(box, deadline)
-        lane.retire()
-        yield _read_finding(config.uri, answer is call, call)
+        worker.retire()
+        yield _read_finding(config.uri, answer)
     elif opened is None:
         fix = "is libvirtd stopped or overloaded? `systemctl status libvirtd`; libvirt.connect_timeout_seconds is the limit"
         yield bad("libvirt", config.uri, f"no answer within {config.connect_timeout_seconds:g} s", fix)
     else:
-        yield bad("libvirt", config.uri, _words(opened.error), _libvirt_fix(str(opened.error)))
+        yield bad("libvirt", config.uri, _words(opened.error), _libvirt_fix(opened.error))
 
 
 def _take(box: Any, deadline: float) -> Any:  # noqa: ANN401, the producer's inbox
@@ -86,22 +85,23 @@ def _take(box: Any, deadline: float) -> Any:  # noqa: ANN401, the producer's inb
 
 
 def _read(connection: Any) -> tuple[int, str]:  # noqa: ANN401, libvirt's virConnect
-    """How many VMs there are, and the daemon's version."""
-    import libvirt as binding
+    """How many VMs there are, and the daemon's version; asks only what never waits for a VM on that version."""
+    from virtflow.producer.hypervisor.call_safety import stats_groups
+    from virtflow.producer.hypervisor.queries import list_vms
 
-    number = len(connection.getAllDomainStats(binding.VIR_DOMAIN_STATS_STATE | binding.VIR_DOMAIN_STATS_INTERFACE, 0))
     version = connection.getLibVersion()
+    number = len(list_vms(stats_groups(version))(connection).vms)
     return number, f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
 
 
-def _read_finding(uri: str, answered: bool, call: Any) -> Finding:  # noqa: ANN401, FBT001, a call of the producer's inbox
-    if not answered:
+def _read_finding(uri: str, answer: Any) -> Finding:  # noqa: ANN401, a message of the producer's mailbox, or None
+    if answer is None:
         return bad(
             "libvirt", uri, "connected, but the VMs' statistics do not come", "are libvirtd's workers busy? `systemctl status libvirtd`"
         )
-    if call.error is not None:
-        return bad("libvirt", uri, _words(call.error), _libvirt_fix(str(call.error)))
-    number, version = call.result
+    if answer.error is not None:
+        return bad("libvirt", uri, _words(answer.error), _libvirt_fix(str(answer.error)))
+    number, version = answer.result
     return good("libvirt", uri, f"libvirt {version}, {number} VM{'' if number == 1 else 's'}, statistics readable")
 
 
@@ -113,7 +113,7 @@ def _libvirt_fix(words: str) -> str:
     return "name a hypervisor that answers with --connect; `virsh -c URI list` tries it too"
 
 
-def _words(error: BaseException) -> str:
+def _words(error: BaseException | str) -> str:
     return str(error).strip().replace("\n", " ") or type(error).__name__
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from virtflow.producer.agent.domain_xml import Look
 from virtflow.producer.agent.ipc import AGENT, Answered, Command, Happened, Up
+from virtflow.producer.hung_calls.budget import Lease
 from virtflow.schemas.guest import GuestReason
 
 AGE_CYCLES: Final = 3
@@ -32,33 +33,27 @@ LIST_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds, in seconds and calls. ``cap`` is the host's of lost calls; ``agent`` and ``period`` say what is to be done at all."""
+    """Bounds, in seconds and calls; ``agent`` and ``period`` say what is to be done at all."""
 
     cycle: float
     timeout: float
     per_minute: int
     in_flight: int
-    cap: int
     agent: bool = True
     period: bool = False
     memory: bool = False
     spread: float = 0.25
     """Part of a cycle over which the first turns are spread."""
 
-    @property
-    def outstanding(self) -> int:
-        """Calls that may be out or lost on the host before another one is made: the producer keeps one for itself."""
-        return max(1, self.cap - 1)
-
     def deadline(self, command: Command) -> float:
         """How long a call may take before it counts as lost: libvirt tries twice to get in step with an agent, then waits for its answer."""
         return 3 * self.timeout + GRACE_SECONDS if command in AGENT else GRACE_SECONDS
 
     def left(self, command: Command) -> float:
-        """How long a call may still hold its worker of libvirtd after the process that made it died."""
+        """How long a call may still hold its worker of libvirtd after the process that made it died; an XML may wait for the VM's lock."""
         if command is Command.PERIOD or command is Command.MEMORY:
             return STUCK_SECONDS
-        return self.deadline(command) + (LOCK_SECONDS if command in AGENT else 0.0)
+        return self.deadline(command) + (LOCK_SECONDS if command in AGENT or command is Command.LOOK else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +64,11 @@ class Down:
 
 
 @dataclass(frozen=True, slots=True)
-class HostLost:
-    """So many calls of the producer's own are lost on the host."""
-
-    calls: int
-
-
-@dataclass(frozen=True, slots=True)
 class Ticked:
     """Time has passed."""
 
 
-Observation = Up | Answered | Happened | Down | HostLost | Ticked
+Observation = Up | Answered | Happened | Down | Ticked
 Allow = Callable[[str, str, Sequence[str] | None], bool]
 """Whether a VM may be asked: by UUID, name and the namespaces of its metadata, None where those are not known yet."""
 
@@ -110,6 +98,7 @@ class Turn:
     vm: Vm
     todo: list[Command]
     number: int = 0
+    lease: Lease | None = None
     command: Command = Command.LOOK
     asked: float = 0.0
     lost: bool = False

@@ -4,7 +4,7 @@ A VM's *turn* is a chain of single calls: look at its XML; if its agent is conne
 no addresses, libvirt's own sources; at last the balloon's period where that is wanted. A turn has one call out at most.
 
     turns at a time     <= in_flight
-    calls out           <= what the host's cap of lost calls leaves, less one for the producer's own calls
+    calls out           <= what the daemon's budget of calls that may hang leaves, less one for the producer's own calls
     calls in any minute <= per_minute
 
 A VM that answered is due again a cycle later, one that did not after a pause that grows from half a cycle to two: long enough to
@@ -37,13 +37,13 @@ from virtflow.producer.agent.poll_cycle import (
     STRIKES,
     Allow,
     Down,
-    HostLost,
     Limits,
     Observation,
     Ticked,
     Turn,
     Vm,
 )
+from virtflow.producer.hung_calls.budget import CallBudget, Kind, Lease
 from virtflow.schemas.catalogue.types import ABSENT_LONG
 from virtflow.schemas.guest import GuestReason
 
@@ -54,9 +54,11 @@ PAUSING: Final = frozenset({GuestReason.TIMEOUT, GuestReason.MALFORMED, GuestRea
 class Schedule:
     """The state of one host's agents; ``observe`` is all that changes it."""
 
-    def __init__(self, limits: Limits, allow: Allow, rng: random.Random) -> None:
-        """Nothing is known; ``rng`` spreads the turns."""
+    def __init__(self, limits: Limits, allow: Allow, rng: random.Random, budget: CallBudget) -> None:
+        """Nothing is known; ``rng`` spreads the turns, each call into a VM needs a lease of ``budget``."""
         self.limits = limits
+        self.budget = budget
+        self._spare = min(1, budget.limit - 1)
         self.held = Held(AGE_CYCLES * limits.cycle)
         self.vms: dict[str, Vm] = {}
         self.calls: Counter[str] = Counter()
@@ -68,8 +70,8 @@ class Schedule:
         self._commands: frozenset[Command] = frozenset()
         self._turns: dict[str, Turn] = {}
         self._made: deque[float] = deque()
-        self._left: list[float] = []
-        self._host_lost = 0
+        self._left: list[tuple[float, Lease]] = []
+        """Calls that a process which is gone has left behind, and until when each counts."""
         self._number = 0
         self._list_number = 0
         self._list_due = NEVER
@@ -119,8 +121,6 @@ class Schedule:
                 self._answered(observation, now)
             case Happened():
                 self._happened(observation, now)
-            case HostLost(calls):
-                self._host_lost = calls
             case Ticked():
                 self._ticked(now)
         return list(self._asks(now)) if self._commands else []
@@ -138,20 +138,24 @@ class Schedule:
             yield from self._go_on(turn, now)
 
     def _go_on(self, turn: Turn, now: float) -> Iterator[Ask]:
-        """The turn's next call; none while the minute's budget is spent."""
+        """The turn's next call; none while the minute's share is spent, or as many calls are under way as may hang."""
         if not turn.todo:
             self._end(turn, now)
         elif not self._room:
             turn.reason = turn.reason or GuestReason.CAPPED
             self._end(turn, now)
-        elif self._budget(now):
+        elif self.budget.hangs_in(turn.vm.uuid, Kind.AGENT):
+            turn.reason = turn.reason or GuestReason.BUSY
+            self._end(turn, now)
+        elif self._budget(now) and (lease := self.budget.acquire(Kind.AGENT, turn.vm.uuid, spare=self._spare)) is not None:
+            turn.lease = lease
             turn.command, turn.number, turn.asked = turn.todo.pop(0), self._next_number(now), now
             yield Ask(turn.number, turn.command, turn.vm.uuid)
 
     @property
     def _room(self) -> bool:
-        """Whether one more call may be out or lost on the host."""
-        return self.out + len(self._left) + self._host_lost < self.limits.outstanding
+        """Whether a call may be made, once those that return have returned: calls that hang leave room for it."""
+        return self.budget.limit - self.budget.hung > self._spare
 
     def _budget(self, now: float) -> bool:
         while self._made and self._made[0] <= now - MINUTE:
@@ -196,6 +200,9 @@ class Schedule:
             return
         self.calls[seen.reason or "answered"] += 1
         turn.number = 0
+        if turn.lease is not None:
+            turn.lease.release()
+            turn.lease = None
         if turn.lost:  # what it says is of another turn than anybody waits for
             del self._turns[turn.vm.uuid]
             self._postpone(turn.vm, now)
@@ -346,10 +353,14 @@ class Schedule:
             self._note(vm, GuestReason.DISCONNECTED, now)
 
     def _ticked(self, now: float) -> None:
-        self._left = [until for until in self._left if until > now]
+        for left in [left for left in self._left if left[0] <= now]:
+            self._left.remove(left)
+            left[1].release()
         for turn in self._turns.values():
             if turn.number and not turn.lost and now - turn.asked > self.limits.deadline(turn.command):
                 turn.lost = True
+                if turn.lease is not None:
+                    turn.lease.abandon()
                 self.calls["lost"] += 1
                 if turn.vm.uuid in self.vms:
                     self._note(turn.vm, GuestReason.TIMEOUT, now)
@@ -363,7 +374,9 @@ class Schedule:
             if not turn.number:
                 vm.due = now + self._rng.uniform(0.0, self.limits.cycle / 2)
                 continue
-            self._left.append(now + self.limits.left(turn.command))
+            if turn.lease is not None:
+                turn.lease.abandon()
+                self._left.append((now + self.limits.left(turn.command), turn.lease))
             if struck and turn.command in AGENT:
                 vm.strikes += 1
                 vm.due = now + (2 * self.limits.cycle, STRIKE_SECONDS, NEVER)[min(vm.strikes, STRIKES) - 1]

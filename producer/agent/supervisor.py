@@ -1,11 +1,11 @@
-"""The producer's side of the process apart: starts it, feeds it, listens to it, kills it, and starts it again after a pause.
+"""The producer's side of the guest-agent helper process: starts it, feeds it, listens to it, kills it, starts it again after a pause.
 
-    guests = GuestAgents(settings)       # None of it exists unless the settings ask for it: see `allow.wanted`
+    guests = GuestAgents(settings, budget)   # only where the settings ask for it: see `selection.wanted`
     guests.start()
-    guests.samples()                     # what is known of each VM now; never waits for anything but a lock held for microseconds
+    guests.samples()                         # what is known of each VM now; never waits for anything but a lock held for microseconds
     guests.close(seconds=2.0)
 
-Everything is decided by ``schedule.py``; here are the thread, the clock, the pipes and the process.
+Everything is decided by ``scheduler.py``; here are the thread, the clock, the pipes and the process.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from typing import Final
 
 from virtflow.producer.agent.backoff import Restarts
 from virtflow.producer.agent.ipc import Answered, Ask, Beat, BrokenFrameError, Ended, FromProcess, Happened, Reader, Start, Up, encoded
-from virtflow.producer.agent.poll_cycle import Down, HostLost, Limits, Observation, Ticked, Vm
+from virtflow.producer.agent.poll_cycle import Down, Limits, Observation, Ticked, Vm
 from virtflow.producer.agent.scheduler import PAUSING, Schedule
 from virtflow.producer.agent.selection import allowed, asks
+from virtflow.producer.hung_calls.budget import CallBudget
 from virtflow.producer.records.node_health import GuestHealth, resident_bytes
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.records import GuestSample
@@ -56,7 +57,6 @@ def limits(settings: Settings, *, once: bool = False) -> Limits:
         timeout=guest.timeout_seconds,
         per_minute=guest.calls_per_minute,
         in_flight=guest.calls_in_flight,
-        cap=settings.producer.hung_calls_max,
         agent=asks(guest),
         period=guest.balloon_period_seconds > 0,
         memory=once,
@@ -89,18 +89,20 @@ class _Life:
 
 
 class GuestAgents:
-    """What the host's guests say of themselves. Its thread alone touches the process; ``schedule`` is guarded by a lock."""
+    """What the host's guests say of themselves.
 
-    def __init__(self, settings: Settings, rng: random.Random | None = None, *, once: bool = False) -> None:
-        """Nothing runs before ``start``."""
+    Its thread alone touches the process and ``_life``. ``_lock`` guards what other threads read: the schedule and the counts.
+    """
+
+    def __init__(self, settings: Settings, budget: CallBudget, rng: random.Random | None = None, *, once: bool = False) -> None:
+        """Nothing runs before ``start``; each call into a VM takes a lease of ``budget``."""
         rng = rng or random.Random()  # noqa: S311, jitter
         guest = settings.guest
-        self.schedule = Schedule(limits(settings, once=once), lambda uuid, name, seen: allowed(guest, uuid, name, seen), rng)
+        self.schedule = Schedule(limits(settings, once=once), lambda uuid, name, seen: allowed(guest, uuid, name, seen), rng, budget)
         self._settings = settings
         self._restarts = Restarts(guest.restart_maximum_seconds, rng)
         self._counted: Counter[str] = Counter()
         self._periods = 0
-        self._host_lost = 0
         self._failing: set[str] = set()
         self._lock = threading.Lock()
         self._life: _Life | None = None
@@ -128,14 +130,11 @@ class GuestAgents:
         with self._lock:
             return self.schedule.held.samples(time.monotonic())
 
-    def host_lost(self, calls: int) -> None:
-        """So many calls of the producer's own are lost: they count against the same cap."""
-        self._host_lost = calls  # observed by the thread: what follows from it are calls, which nobody else can make
-
     @property
     def lost(self) -> int:
-        """Calls that did not come back, each holding one of libvirtd's workers."""
-        return self.schedule.lost
+        """Calls that did not return, each holding one of libvirtd's workers."""
+        with self._lock:
+            return self.schedule.lost
 
     def vms(self) -> list[Vm]:
         """How each VM stands that may be asked."""
@@ -196,10 +195,11 @@ class GuestAgents:
         self._tick_at = now + TICK_SECONDS
         if self._life is not None:
             self._watch(self._life, now)
-        self._observe(HostLost(self._host_lost), now)
         self._observe(Ticked(), now)
         self._report()
-        if self.schedule.settled:
+        with self._lock:
+            settled = self.schedule.settled
+        if settled:
             self.settled.set()
 
     def _watch(self, life: _Life, now: float) -> None:
@@ -298,7 +298,8 @@ class GuestAgents:
         life.process.kill()  # it may have closed its pipe and hang; one that ends keeps its own exit code
         code = life.process.wait()
         why = life.why or (KILLED if code < 0 else "ended")
-        self._counted[why] += 1
+        with self._lock:
+            self._counted[why] += 1
         now = time.monotonic()
         pause = self._restarts.pause(now - life.began)
         self._start_at = now + pause
@@ -339,8 +340,8 @@ class GuestAgents:
             names = [(uuid, vms[uuid].name if uuid in vms else "") for uuid in periods]
             failing = {uuid for uuid, vm in vms.items() if vm.reason in PAUSING}
             new = [f"{vms[uuid].name}: {vms[uuid].reason}" for uuid in sorted(failing - self._failing)]
+            self._periods += len(periods)
         self._failing = failing
-        self._periods += len(periods)
         for uuid, name in names:
             _LOGGER.info(
                 "VM %s (%s): its balloon had no statistics period, now %d s", name, uuid, self._settings.guest.balloon_period_seconds

@@ -1,58 +1,60 @@
-"""Which VMs' monitors are asked, when a call may never come back: the decision, without libvirt, clock or thread.
+"""Circuit breaker for libvirt monitor calls that may hang: its theory, its tables, its observations and actions. Pure, no I/O.
 
-Theory of operation. A call that enters a VM whose QEMU does not answer never returns, and holds one of libvirtd's workers until
-the VM recovers, whatever becomes of us. So a call that has stayed in one VM for too long is *captured*: left alone, never retried,
-and counted together with those that an earlier run of ours left behind, and with openings of connections that hang. Nothing is begun
-unless it could be lost too and the count still stay within the cap (``slots``). How many may still be lost says what the host allows:
+Theory of operation. A call that enters a VM whose QEMU does not answer never returns, and holds one of libvirtd's workers until the VM
+recovers. A call that has stayed in one VM for longer than the stall timeout is a *hung call*: it is left alone and never retried. How
+many calls may hang is the budget's affair (``budget.py``); the breaker decides which VMs are asked. How many more calls may hang
+determines its state:
 
-    STARTING   nobody has looked yet        look at all VMs before any of them is asked
-    CALM       nothing lost, nobody skipped ask everyone in one call: the whole price while all is well
-    SEARCHING  two or more may be lost      look; ask all that are not skipped, trusted ones first; probe skipped ones, one by one
-    GUARDED    one more may be lost         look; ask only trusted VMs; where there are none, one that nothing is known of
-    SILENT     none may be lost             look; ask nobody
+    STARTING   no health check has been made    check the health of all VMs before any of them is asked
+    CLOSED     no call hangs, no VM is skipped  ask all VMs in one call: the whole price while all is well
+    PROBING    two or more calls may hang       check; ask all VMs that are not skipped, healthy ones first; probe skipped ones, one by one
+    DEGRADED   one more call may hang           check; ask only VMs known healthy; where there are none, one of unknown health
+    OPEN       no more calls may hang           check; ask no VM
 
-A *look* never waits: libvirt's ``controlInfo`` of each VM ("occupied" and for how long) and, where it can be read, the state of
-QEMU's main thread in the process table. It names suspects, which are skipped, and sees them move, which ends it. A captured call
-vouches for the VMs before its culprit, because libvirt asks in the order it was given. Where nobody names the culprit, the VMs of
-the call are asked again in small portions, so that a further capture costs few of them, as long as calls may be lost. The last call
-that may be lost is kept for trusted VMs, which all lose their values with it: it is spent on a VM of which nothing is known only
-while there is no trusted one, or where all that is lost was lost by an earlier run (then in small portions, as nobody has been
-trusted yet). Whoever is not skipped and may not be asked is *not probed*.
+A *health check* never waits: libvirt's ``controlInfo`` of each VM ("occupied" and for how long) and, where it can be read, the state of
+QEMU's main thread in the process table. It names the suspects, which are skipped, and sees them recover. A hung call proves that the
+VMs before the one it hangs in are healthy, because libvirt asks in the order it was given. Where nothing names the VM that a call hangs
+in, the VMs of the call are asked again in small batches, so that another hung call costs few of them, as long as calls may hang. The
+last call that may hang is kept for VMs known healthy, which would all lose their values with it: it is spent on a VM of unknown health
+only while no VM is healthy, or where all hung calls are an earlier run's (then in small batches, as no VM is known healthy yet). A VM
+that is neither skipped nor may be asked is *not probed*.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from virtflow.producer.hung_calls.budget import Lease
+from virtflow.producer.types import HealthCheck
+
 NEVER: Final = float("inf")
 STOPPED: Final = frozenset("TtD")
-"""States of QEMU's main thread in which it answers nobody: stopped, traced, waiting for storage."""
-PORTIONS: Final = 64
-"""In how many portions VMs are asked of which one is stuck and nobody says which: up to that many VMs, one by one."""
-GUARDED_PORTIONS: Final = 8
-"""In how many portions VMs of which nothing is known are asked when a single call may be lost."""
+"""States of QEMU's main thread in which it does not answer: stopped, traced, waiting for storage."""
+BATCHES: Final = 64
+"""Into how many batches VMs are divided when one is stuck and nothing says which: up to that many VMs, one by one."""
+DEGRADED_BATCHES: Final = 8
+"""Into how many batches VMs of unknown health are divided when a single call may hang."""
 ASKS_PER_ROUND: Final = 256
 
 
-class Host(Enum):
-    """What the host allows."""
+class State(Enum):
+    """The breaker's state."""
 
     STARTING = auto()
-    CALM = auto()
-    SEARCHING = auto()
-    GUARDED = auto()
-    SILENT = auto()
+    CLOSED = auto()
+    PROBING = auto()
+    DEGRADED = auto()
+    OPEN = auto()
 
 
-class Standing(Enum):
+class Health(Enum):
     """What is thought of a VM's monitor."""
 
     UNKNOWN = auto()
-    TRUSTED = auto()
+    HEALTHY = auto()
     SKIPPED = auto()
 
 
@@ -61,17 +63,10 @@ class Standing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RoundBegan:
-    """A round has begun with these VMs, in libvirt's order; nothing new is asked after ``until``."""
+    """A round has begun with these VMs, in libvirt's order; no call begins after ``until``."""
 
     uuids: tuple[str, ...]
     until: float
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The call is under way; before, it only waited for a connection."""
-
-    call: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +76,7 @@ class Ticked:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A call has come back: VMs whose QEMU answered, and VMs that libvirt could only tell its own part of."""
+    """A call has returned: VMs whose QEMU answered, and VMs of which libvirt could only report what it knows itself."""
 
     call: int
     full: AbstractSet[str]
@@ -90,23 +85,22 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A call has come back with an error; ``lost`` when its connection is gone."""
+    """A call has returned with an error; ``lost`` when its connection is lost."""
 
     call: int
     lost: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """For how long (seconds) each VM looked at has been occupied, 0 when it is not; the process states that can be read."""
+class EventSeen:
+    """libvirt announced something about the VM: a health check may find it recovered."""
 
-    occupied: Mapping[str, float] = field(default_factory=dict)
-    processes: Mapping[str, str] = field(default_factory=dict)
+    uuid: str
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
-    """Something happened to the VM: it is worth to look."""
+class HungElsewhere:
+    """A call of another kind hangs in that VM."""
 
     uuid: str
 
@@ -117,15 +111,20 @@ class Reconnected:
 
 
 @dataclass(frozen=True, slots=True)
-class Openings:
-    """Connections that are being opened: the one that asks, other ones, and of all those that hang, past their deadline."""
+class ConnectionChanged:
+    """Whether there is a connection by which monitors can be asked."""
 
-    own: int = 0
-    others: int = 0
-    hanging: int = 0
+    ready: bool
 
 
-Observation = RoundBegan | Started | Ticked | Answered | Failed | Looked | Moved | Reconnected | Openings
+@dataclass(frozen=True, slots=True)
+class BudgetChanged:
+    """Somebody else released a lease, or has a hung call."""
+
+
+Observation = (
+    RoundBegan | Ticked | Answered | Failed | HealthCheck | EventSeen | HungElsewhere | Reconnected | ConnectionChanged | BudgetChanged
+)
 
 # -- actions
 
@@ -140,161 +139,163 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Look at these VMs; at all when there are none."""
+class CheckHealth:
+    """Check the health of these VMs; of all when there are none."""
 
     uuids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """Leave the call alone, its thread and connection with it."""
+    """Leave the call alone, with its thread and connection; it hangs in the VM ``uuid``, "" where nothing says in which."""
 
     call: int
+    uuid: str = ""
 
 
-Action = Ask | Look | Abandon
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A VM that was skipped since ``since`` (monotonic seconds) answers again."""
+
+    uuid: str
+    since: float
+
+
+Action = Ask | CheckHealth | Abandon | Recovered
 
 
 class Reaction(Enum):
-    """What an observation leads to once it has been learned."""
+    """What follows an observation once it has been learned."""
 
     NOTHING = auto()
-    LOOK = auto()
+    CHECK_HEALTH = auto()
     PLAN = auto()
-    CHECK = auto()
+    CHECK_IF_DUE = auto()
 
 
 class Choice(Enum):
-    """Whom the next call of a round asks."""
+    """Which VMs the next call of a round asks."""
 
     EVERYONE = auto()
     UNSKIPPED = auto()
-    TRUSTED = auto()
-    PORTION = auto()
+    HEALTHY = auto()
+    BATCH = auto()
     PROBE = auto()
 
 
 _R = Reaction
-TABLE: Final[dict[Host, dict[type[Observation], Reaction]]] = {
-    Host.STARTING: {
-        RoundBegan: _R.LOOK,
-        Looked: _R.PLAN,
+TABLE: Final[dict[State, dict[type[Observation], Reaction]]] = {
+    State.STARTING: {
+        RoundBegan: _R.CHECK_HEALTH,
+        HealthCheck: _R.PLAN,
         Answered: _R.NOTHING,
         Failed: _R.NOTHING,
-        Ticked: _R.CHECK,
-        Moved: _R.NOTHING,
-        Openings: _R.NOTHING,
+        Ticked: _R.CHECK_IF_DUE,
+        EventSeen: _R.NOTHING,
+        ConnectionChanged: _R.NOTHING,
+        BudgetChanged: _R.NOTHING,
     },
-    Host.CALM: {
+    State.CLOSED: {
         RoundBegan: _R.PLAN,
-        Looked: _R.PLAN,
+        HealthCheck: _R.PLAN,
         Answered: _R.PLAN,
         Failed: _R.PLAN,
-        Ticked: _R.CHECK,
-        Moved: _R.NOTHING,
-        Openings: _R.PLAN,
+        Ticked: _R.CHECK_IF_DUE,
+        EventSeen: _R.NOTHING,
+        ConnectionChanged: _R.PLAN,
+        BudgetChanged: _R.PLAN,
     },
-    Host.SEARCHING: {
-        RoundBegan: _R.LOOK,
-        Looked: _R.PLAN,
+    State.PROBING: {
+        RoundBegan: _R.CHECK_HEALTH,
+        HealthCheck: _R.PLAN,
         Answered: _R.PLAN,
         Failed: _R.PLAN,
-        Ticked: _R.CHECK,
-        Moved: _R.LOOK,
-        Openings: _R.PLAN,
+        Ticked: _R.CHECK_IF_DUE,
+        EventSeen: _R.CHECK_HEALTH,
+        ConnectionChanged: _R.PLAN,
+        BudgetChanged: _R.PLAN,
     },
-    Host.GUARDED: {
-        RoundBegan: _R.LOOK,
-        Looked: _R.PLAN,
+    State.DEGRADED: {
+        RoundBegan: _R.CHECK_HEALTH,
+        HealthCheck: _R.PLAN,
         Answered: _R.PLAN,
         Failed: _R.PLAN,
-        Ticked: _R.CHECK,
-        Moved: _R.LOOK,
-        Openings: _R.PLAN,
+        Ticked: _R.CHECK_IF_DUE,
+        EventSeen: _R.CHECK_HEALTH,
+        ConnectionChanged: _R.PLAN,
+        BudgetChanged: _R.PLAN,
     },
-    Host.SILENT: {
-        RoundBegan: _R.LOOK,
-        Looked: _R.PLAN,
-        Answered: _R.LOOK,
-        Failed: _R.LOOK,
-        Ticked: _R.CHECK,
-        Moved: _R.LOOK,
-        Openings: _R.NOTHING,
+    State.OPEN: {
+        RoundBegan: _R.CHECK_HEALTH,
+        HealthCheck: _R.PLAN,
+        Answered: _R.CHECK_HEALTH,
+        Failed: _R.CHECK_HEALTH,
+        Ticked: _R.CHECK_IF_DUE,
+        EventSeen: _R.CHECK_HEALTH,
+        ConnectionChanged: _R.NOTHING,
+        BudgetChanged: _R.NOTHING,
     },
 }
-"""Host state x observation: what follows. ``Started`` and ``Reconnected`` lead to nothing by themselves."""
+"""State x observation: what follows. ``Reconnected`` and ``HungElsewhere`` have no reaction of their own."""
 
-PLANS: Final[dict[Host, tuple[Choice, ...]]] = {
-    Host.STARTING: (),
-    Host.CALM: (Choice.EVERYONE, Choice.UNSKIPPED),
-    Host.SEARCHING: (Choice.UNSKIPPED, Choice.PROBE),
-    Host.GUARDED: (Choice.TRUSTED, Choice.PORTION),
-    Host.SILENT: (),
+PLANS: Final[dict[State, tuple[Choice, ...]]] = {
+    State.STARTING: (),
+    State.CLOSED: (Choice.EVERYONE, Choice.UNSKIPPED),
+    State.PROBING: (Choice.UNSKIPPED, Choice.PROBE),
+    State.DEGRADED: (Choice.HEALTHY, Choice.BATCH),
+    State.OPEN: (),
 }
-"""Whom a round asks in each host state: the first choice that has anybody left in this round."""
+"""Which VMs a round asks in each state: the first choice that has any VM left in this round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The cap of calls that may be lost, how long a call may stay in one VM, and the shortest and longest pause between probes."""
+    """Seconds: how long a call may stay in one VM, and the shortest and longest pause between probes."""
 
-    cap: int
-    patience: float
+    stall_timeout: float
     first_pause: float
     longest_pause: float
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is shown of a VM: whether its monitor answers (None: not known), and whether it may be asked at all."""
-
-    responsive: bool | None
-    probed: bool
-
-
-STUCK: Final = Verdict(responsive=False, probed=True)
-RESPONSIVE: Final = Verdict(responsive=True, probed=True)
-UNDECIDED: Final = Verdict(responsive=None, probed=True)
-NOT_PROBED: Final = Verdict(responsive=None, probed=False)
-
-
 @dataclass(slots=True)
 class VmMonitor:
-    """What is known of a VM: its standing, what the last look said, and when it is probed next."""
+    """What is known of a VM: its health, what the last health check said, and when it is probed next."""
 
-    standing: Standing = Standing.UNKNOWN
-    held: bool = False
+    health: Health = Health.UNKNOWN
+    occupied: bool = False
     process: str = ""
     since: float = 0.0
+    """When it was skipped last (monotonic seconds); ``skipped_since`` is when it was skipped first since it answered."""
+    skipped_since: float = 0.0
     probing: bool = False
     pause: float = 0.0
     due: float = NEVER
 
     @property
     def stopped(self) -> bool:
-        """Whether the process table says that its QEMU answers nobody."""
+        """Whether the process table says that its QEMU does not answer."""
         return self.process in STOPPED
 
     @property
-    def vouched(self) -> bool:
-        """Whether it can be asked at small risk: it answered last time, or the process table says it is fine."""
-        return self.standing is Standing.TRUSTED or (self.process != "" and not self.stopped)
+    def known_healthy(self) -> bool:
+        """Whether it can be asked at small risk: it answered last time, or the process table says that it runs."""
+        return self.health is Health.HEALTHY or (self.process != "" and not self.stopped)
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it may be stuck, as far as is known."""
+        return self.health is Health.SKIPPED or self.probing or self.occupied or self.stopped
 
 
 @dataclass(slots=True)
 class CallOut:
-    """A call under way: whom it asks in which order, since when, when it is looked at next, and what looks have seen."""
+    """A call under way: which VMs it asks in which order, since when, when it is checked next, and what checks have seen."""
 
     number: int
     uuids: tuple[str, ...]
     round: int
-    began: float = NEVER
-    look_at: float = NEVER
-    idle_looks: int = 0
+    lease: Lease
+    began: float
+    check_at: float = NEVER
+    idle_checks: int = 0
     culprit: str = ""
-
-    @property
-    def under_way(self) -> bool:
-        """Whether it has its connection; before, it only waits for one."""
-        return self.began != NEVER

@@ -1,50 +1,195 @@
-"""What of the cap is taken: calls that are lost, openings that hang, and what is under way and may yet be lost. Pure, like the captives."""
+"""The budget of calls that may hang, one per libvirt daemon: thread-safe, shared by everybody who calls that daemon.
+
+A call that enters a VM whose QEMU does not answer never returns, and it holds one of the daemon's workers until the VM recovers. So a
+call that may hang is made only with a lease:
+
+    lease = budget.acquire(Kind.JOB, uuid)     # None: the call must not be made now
+    lease.release()                            # it has returned
+    lease.abandon()                            # it has not, and is left alone; ``release`` when it returns after all
+    lease.leave_behind()                       # its connection is lost: a hung call goes on in the daemon without us
+
+``limit`` bounds the leases that are out, hung ones included, so that every call that is under way could hang without exceeding it. Two
+exceptions add to the hung calls whatever the limit is: ``keep_foreign`` counts calls that exist already, because an earlier run of the
+producer, or a connection that is lost, left them behind, and ``acquire_essential`` lets the daemon's main connection be opened, without which all VMs of the host would be gone.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
+import threading
+from collections.abc import Set as AbstractSet
+from enum import StrEnum
+from typing import Final
 
-from virtflow.producer.hung_calls.breaker_types import CallOut, Openings
+
+class Kind(StrEnum):
+    """What a lease is for."""
+
+    MONITOR = "monitor"
+    """Bulk statistics that ask QEMU."""
+    JOB = "job"
+    XML = "xml"
+    OPENING = "opening"
+    """Opening a connection to the daemon."""
+    AGENT = "agent"
+    """Calls of the guest-agent helper process."""
+    FOREIGN = "foreign"
+    """A call that an earlier run, or a lost connection, has left behind."""
 
 
-class Losing(Protocol):
-    """Who else calls libvirt on this host, with calls that may not come back."""
+class Lease:
+    """The right to have one call outstanding. ``vm`` is the UUID of the VM that it is in, "" where that is not known."""
+
+    __slots__ = ("_budget", "hung", "kind", "out", "vm")
+
+    def __init__(self, budget: CallBudget, kind: Kind, vm: str) -> None:
+        """Made by the budget alone."""
+        self._budget = budget
+        self.kind = kind
+        self.vm = vm
+        self.hung = False
+        self.out = True
+
+    def release(self) -> None:
+        """The call has returned; nothing happens the second time."""
+        self._budget.end(self)
+
+    def abandon(self, vm: str = "") -> None:
+        """The call does not return: it counts as hung until ``release``. ``vm`` says where it hangs, if that was not known before."""
+        self._budget.hang(self, vm)
+
+    def leave_behind(self) -> None:
+        """The call's connection is lost. A call that hangs goes on in the daemon, and counts until ``keep_foreign`` is told otherwise."""
+        self._budget.leave(self)
+
+
+class CallBudget:
+    """The leases of one libvirt daemon. Every method may be called from any thread and returns at once."""
+
+    def __init__(self, limit: int) -> None:
+        """``limit`` is the number of calls that may hang at a time."""
+        self.limit: Final = limit
+        self._lock = threading.Lock()
+        self._leases: set[Lease] = set()
+        self._hung: set[Lease] = set()
+        self._version = 0
+
+    # -- leases
+
+    def acquire(self, kind: Kind, vm: str = "", *, spare: int = 0) -> Lease | None:
+        """A lease for a call of that kind; None when the call must not be made now.
+
+        It is refused unless ``spare`` more calls could be begun afterwards, and where a call hangs in ``vm`` already (``hangs_in``).
+        """
+        with self._lock:
+            if len(self._leases) + spare >= self.limit or self._hangs_in(vm, kind):
+                return None
+            return self._begin(kind, vm)
+
+    def acquire_essential(self, kind: Kind) -> Lease:
+        """A lease that is given whatever the limit is."""
+        with self._lock:
+            return self._begin(kind, "")
+
+    def adopt(self, kind: Kind, vm: str) -> Lease:
+        """Count a call that hangs in a VM already and was made without a lease."""
+        with self._lock:
+            lease = self._begin(kind, vm)
+            self._mark(lease, vm)
+            return lease
+
+    def keep_foreign(self, vms: AbstractSet[str]) -> None:
+        """These VMs, and no others, have a call in them that nobody waits for any more."""
+        with self._lock:
+            foreign = [lease for lease in self._hung if lease.kind is Kind.FOREIGN]
+            for lease in foreign:
+                if lease.vm not in vms:
+                    self._drop(lease)
+            for vm in vms - {lease.vm for lease in foreign}:
+                self._mark(self._begin(Kind.FOREIGN, vm), vm)
+
+    # -- what is known
 
     @property
-    def lost(self) -> int:
-        """How many have not."""
-
-
-@dataclass(slots=True)
-class Slots:
-    """The slots of one host. Nothing is begun unless it could be lost too and the count still stay within ``cap``."""
-
-    cap: int
-    captured: dict[int, CallOut] = field(default_factory=dict)
-    """Our calls that do not come back."""
-    foreign: set[str] = field(default_factory=set)
-    """VMs with a call in them that an earlier run of ours left behind."""
-    polled: str = ""
-    """The VM whose job is polled just now."""
-    openings: Openings = field(default_factory=Openings)
-    elsewhere: int = 0
-    """Calls lost by the process that asks the guests' agents."""
+    def hung(self) -> int:
+        """Calls that do not return before their VM, or the daemon, recovers."""
+        return len(self._hung)
 
     @property
-    def lost(self) -> int:
-        """What does not come back before a VM, or libvirtd, recovers."""
-        return len(self.captured) + len(self.foreign) + self.openings.hanging + self.elsewhere
+    def outstanding(self) -> int:
+        """Leases that are out: calls under way that may hang, and calls that do."""
+        return len(self._leases)
 
     @property
-    def free(self) -> int:
-        """How many calls to the monitors may still be lost: a poll and another connection's opening keep their slots while they are out."""
-        return self.cap - self.lost - bool(self.polled) - self.openings.others
+    def version(self) -> int:
+        """A number that grows whenever there is more room, or a call is found to hang: compare it to see whether anything has changed."""
+        return self._version
 
-    def may_poll(self, asking: CallOut | None) -> bool:
-        """Whether a poll may begin beside the call ``asking``, which shares its slot with the opening of its connection."""
-        return not self.polled and self.free > max(asking is not None, self.openings.own)
+    def has_room(self, spare: int = 0) -> bool:
+        """Whether a lease would be given now, leaving room for ``spare`` more."""
+        return len(self._leases) + spare < self.limit
 
-    def may_open(self, asking: CallOut | None) -> bool:
-        """Whether one more connection may be opened beside ``asking``, which takes a slot of its own once it is under way."""
-        return self.free - self.openings.own - (asking is not None and asking.under_way) > 0
+    def hangs_in(self, vm: str, kind: Kind) -> bool:
+        """Whether a call hangs in the VM for which a call of that kind would have to wait: an agent's call keeps only the agent busy."""
+        with self._lock:
+            return self._hangs_in(vm, kind)
+
+    def hung_by_kind(self) -> dict[Kind, int]:
+        """How many calls of each kind hang; kinds without any are missing."""
+        found: dict[Kind, int] = {}
+        with self._lock:
+            for lease in self._hung:
+                found[lease.kind] = found.get(lease.kind, 0) + 1
+        return found
+
+    def foreign_vms(self) -> frozenset[str]:
+        """The VMs in which a call hangs that nobody waits for any more."""
+        with self._lock:
+            return frozenset(lease.vm for lease in self._hung if lease.kind is Kind.FOREIGN)
+
+    def hung_vms(self) -> frozenset[str]:
+        """The VMs in which a call of ours is known to hang; foreign ones are not ours."""
+        with self._lock:
+            return frozenset(lease.vm for lease in self._hung if lease.vm and lease.kind is not Kind.FOREIGN)
+
+    # -- under the lock
+
+    def _hangs_in(self, vm: str, kind: Kind) -> bool:
+        return vm != "" and any(lease.vm == vm and (lease.kind is not Kind.AGENT or kind is Kind.AGENT) for lease in self._hung)
+
+    def _begin(self, kind: Kind, vm: str) -> Lease:
+        lease = Lease(self, kind, vm)
+        self._leases.add(lease)
+        return lease
+
+    def _mark(self, lease: Lease, vm: str) -> None:
+        lease.vm, lease.hung = vm or lease.vm, True
+        self._hung.add(lease)
+        self._version += 1
+
+    def _drop(self, lease: Lease) -> None:
+        lease.out = lease.hung = False
+        self._leases.discard(lease)
+        self._hung.discard(lease)
+        self._version += 1
+
+    # -- for leases
+
+    def end(self, lease: Lease) -> None:
+        """See ``Lease.release``."""
+        with self._lock:
+            if lease.out:
+                self._drop(lease)
+
+    def leave(self, lease: Lease) -> None:
+        """See ``Lease.leave_behind``."""
+        with self._lock:
+            if lease.out and not (lease.hung and lease.vm):
+                self._drop(lease)
+            elif lease.out:
+                lease.kind = Kind.FOREIGN
+
+    def hang(self, lease: Lease, vm: str) -> None:
+        """See ``Lease.abandon``."""
+        with self._lock:
+            if lease.out:
+                self._mark(lease, vm)

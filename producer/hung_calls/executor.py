@@ -1,103 +1,107 @@
 """The monitor tier: what only a VM's QEMU can tell, asked on connections of its own, because the answer may never come.
 
-This is the edge around ``captives``: it makes the calls that those decide on, tells them what came of it, and holds the answers until
-a round collects them. A captured call keeps its lane, which is replaced by a new one. Rounds never wait for this tier beyond
-their deadline; an answer that comes later is handed out once, with the begin of its call.
+It submits the calls that the breaker decides on, reports to the breaker what came of them, and keeps the answers until a round collects
+them. A hung call keeps its worker, which is replaced by a new one. Rounds never wait for this tier beyond their deadline; an answer that
+comes later is handed out once, with the begin of its call. Pure: calls go into the connections' outbox, and return as messages.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from virtflow.producer.hung_calls.breaker import Captives
+from virtflow.producer.hung_calls.breaker import Breaker
 from virtflow.producer.hung_calls.breaker_types import (
     NEVER,
     Abandon,
     Action,
     Answered,
     Ask,
+    BudgetChanged,
+    CheckHealth,
+    ConnectionChanged,
+    EventSeen,
     Failed,
-    Host,
+    HungElsewhere,
     Limits,
-    Look,
-    Looked,
-    Moved,
     Observation,
-    Openings,
     Reconnected,
+    Recovered,
     RoundBegan,
-    Started,
+    State,
     Ticked,
-    Verdict,
 )
-from virtflow.producer.hypervisor.connection import Lane, Link
-from virtflow.producer.hypervisor.mailbox import Call
-from virtflow.producer.hypervisor.qemu_processes import Processes
-from virtflow.producer.hypervisor.queries import Listed, ask_everyone, ask_monitors, look
-from virtflow.producer.records.merge import STATE, Answer, answered, monitor_groups, newest
-from virtflow.producer.records.node_health import Lost
+from virtflow.producer.hung_calls.budget import CallBudget, Kind
+from virtflow.producer.hypervisor.call_safety import StatsGroups, stats_groups
+from virtflow.producer.hypervisor.queries import ask_everyone, ask_monitors, check_health
+from virtflow.producer.hypervisor.reconnecting import Call, ReconnectingConnection, WorkerHandle
+from virtflow.producer.records.merge import STATE, answered, monitor_groups, newest
+from virtflow.producer.records.node_health import HungCalls
+from virtflow.producer.types import Answer, HealthCheck, HypervisorEvent, Listed, Verdict
 from virtflow.runtime.settings import Producer
 from virtflow.schemas.states import SHUT_OFF
 
 ASK: Final = "monitor"
-LOOK: Final = "look"
-PATIENCE_RATIO: Final = 0.2
-PATIENCE_SECONDS: Final = (0.25, 2.5)
-"""How long a call may stay in one VM, in intervals, and the bounds of that."""
+CHECK: Final = "health"
+STALL_RATIO: Final = 0.2
+STALL_SECONDS: Final = (0.25, 2.5)
+"""The stall timeout in intervals, and its bounds: how long a call may stay in one VM."""
 
 LIST_SHARE: Final = 0.9
-"""Part of that after which the VMs are listed without waiting for the call for all groups any longer."""
+"""Part of the stall timeout after which the VMs are listed without waiting for the call for all groups any longer."""
 
 WARN_ABOVE: Final = 5
+NAMED: Final = 5
+"""VMs that a log line names at most."""
+
+ProcessStates = Callable[[list[str]], dict[str, str]]
+"""The states of the VMs' QEMU processes; called in a worker's thread."""
 
 _LOGGER: Final = logging.getLogger(__name__)
 
 
 def limits(settings: Producer) -> Limits:
     """The limits that follow from the settings."""
-    least, most = PATIENCE_SECONDS
+    least, most = STALL_SECONDS
     interval = settings.interval_seconds
-    patience = min(most, max(least, interval * PATIENCE_RATIO))
-    return Limits(settings.hung_calls_max, patience, 2 * interval, max(2 * interval, settings.probe_maximum_seconds))
+    stall_timeout = min(most, max(least, interval * STALL_RATIO))
+    return Limits(stall_timeout, 2 * interval, max(2 * interval, settings.probe_maximum_seconds))
 
 
-class Monitor:
-    """Asks the VMs' monitors as the captives' state allows, and holds the answers until they are collected."""
+class MonitorTier:
+    """Asks the VMs' monitors as the breaker decides, and keeps the answers until they are collected."""
 
-    def __init__(self, link: Link, safe: Link, settings: Producer, rng: random.Random, processes: Processes | None = None) -> None:
-        """``link`` is the tier's own connection; looks, which never wait, go by ``safe``."""
-        self.link = link
-        self.captives = Captives(limits(settings), rng)
+    def __init__(
+        self, connection: ReconnectingConnection, safe: ReconnectingConnection, breaker: Breaker, processes: ProcessStates
+    ) -> None:
+        """``connection`` is the tier's own; health checks, which never wait, go by ``safe``."""
+        self.connection = connection
+        self.breaker = breaker
+        self.groups: StatsGroups = stats_groups(0)
         self.seconds: float | None = None
         """How long the newest call that ended in this round took."""
-        if settings.hung_calls_max > WARN_ABOVE:
-            _LOGGER.warning(
-                "producer.hung_calls_max is %d: from 20 lost calls on libvirtd answers nobody; above %d other clients suffer",
-                settings.hung_calls_max,
-                WARN_ABOVE,
-            )
-        self._safe = safe
-        self._processes = processes or Processes()
-        self._listed: Listed | None = None
         self.whole: Listed | None = None
         """All VMs with all groups, once this round's one call has brought them."""
+        self._safe = safe
+        self._processes = processes
+        self._listed: Listed | None = None
         self._whole_call: Call | None = None
         self._whole_until = -NEVER
         self._begun = False
-        self._wanted: Ask | None = None
         self._numbers: dict[Call, int] = {}
         self._answers: dict[str, Answer] = {}
+        self._ready = False
+        self._budget_version = breaker.budget.version
 
     # -- the round
 
     def begin(self, now: float, until: float) -> None:
         """A round begins. While all is well it is one call for all groups of all VMs; else ``listed`` says with which VMs."""
         self.whole, self._whole_call, self._begun, self.seconds = None, None, False, None
-        if self.captives.host is Host.CALM and self.captives.settled and self.link.lane is not None and self._listed is not None:
+        closed = self.breaker.state is State.CLOSED and self.breaker.settled
+        if closed and self.connection.worker is not None and self._listed is not None:
             self._begin(now, until)
 
     def listed(self, found: Listed, now: float, until: float) -> None:
@@ -115,22 +119,26 @@ class Monitor:
         """Until when the round's VMs may be expected of a call for all groups that is under way; in the past when there is none."""
         return self._whole_until if self._whole_call is not None else -NEVER
 
-    def advance(self, now: float) -> None:
-        """Do what time or a new connection allows."""
-        if self._wanted is not None and self.link.lane is not None:
-            self._submit(self._wanted, self.link.lane, now)
-        if now >= self.captives.due:
+    def tick(self, now: float) -> None:
+        """Do what time, a new connection or a change of the budget allows."""
+        ready = self.connection.worker is not None
+        if ready is not self._ready:
+            self._ready = ready
+            self._observe(ConnectionChanged(ready), now)
+        if self.breaker.budget.version != self._budget_version:
+            self._observe(BudgetChanged(), now)
+        if now >= self.breaker.due:
             self._observe(Ticked(), now)
 
     @property
     def due(self) -> float:
-        """When ``advance`` has something to do at the latest."""
-        return self.captives.due
+        """The next deadline."""
+        return self.breaker.due
 
     @property
     def settled(self) -> bool:
         """Whether nothing more will come in this round."""
-        return self._begun and self.captives.settled
+        return self._begun and self.breaker.settled
 
     def end(self) -> None:
         """The round goes out: what a call for all groups says from now on is late."""
@@ -141,129 +149,140 @@ class Monitor:
         answers, self._answers = self._answers, {}
         return answers
 
-    def verdicts(self) -> dict[str, Verdict]:
-        """What is shown of each VM's monitor."""
-        return self.captives.verdicts()
+    # -- what is exported
 
-    def health(self, verdicts: Mapping[str, Verdict]) -> Lost:
-        """What the node's health tells of this tier."""
-        captives = self.captives
-        return Lost(
-            captives.slots.lost,
-            captives.limits.cap,
+    def verdicts(self) -> dict[str, Verdict]:
+        """What is exported of each VM's monitor."""
+        return self.breaker.verdicts()
+
+    def hung_calls(self, verdicts: Mapping[str, Verdict]) -> HungCalls:
+        """What the node's health says of hung calls."""
+        breaker = self.breaker
+        return HungCalls(
+            breaker.budget.hung,
+            breaker.budget.limit,
             sum(verdict.responsive is False for verdict in verdicts.values()),
             sum(not verdict.probed for verdict in verdicts.values()),
-            dict(captives.probes),
-            dict(captives.calls),
-            captives.slots.elsewhere,
+            dict(breaker.probes),
+            dict(breaker.calls),
         )
-
-    # -- the cap, for whoever else calls into a VM (``jobs.Cap``)
-
-    def may_poll(self, uuid: str, *, vouched: bool) -> bool:
-        """Whether a call into this VM may be made now; it keeps its slot until ``returned`` or ``lost``."""
-        return self.captives.may_poll(uuid, vouched=vouched)
-
-    def returned(self, uuid: str) -> None:
-        """That call has come back."""
-        self.captives.poll_returned(uuid)
-
-    def lost(self, uuid: str) -> None:
-        """That call does not come back."""
-        self.captives.poll_lost(uuid, time.monotonic())
-
-    # -- the cap, for whoever opens a connection
-
-    def openings(self, found: Openings, now: float) -> bool:
-        """These connections are being opened; whether one more may be."""
-        if found != self.captives.slots.openings:
-            self._observe(found, now)
-        return self.captives.may_open()
 
     # -- what arrives
 
     def take(self, call: Call, now: float) -> None:
-        """A call of this tier has come back, in whatever round."""
+        """A call of this tier has returned, in whatever round."""
         number = self._numbers.pop(call, None)
         if number is None:
             return
         current, self._whole_call = call is self._whole_call, None if call is self._whole_call else self._whole_call
         if call.error is not None:
-            lost = not call.lane.alive
-            if lost:
-                self.link.drop(call.lane, now, str(call.error))
-            self._observe(Failed(number, lost), now)
+            if not call.alive:
+                self.connection.drop(call.worker, now, str(call.error))
+            self._observe(Failed(number, not call.alive), now)
             return
         self.seconds = call.seconds
         found: dict[str, dict[str, object]] = call.result if isinstance(call.result, dict) else self._of_all(call.result, current=current)
         answers = {uuid: Answer(data, call.began, call.started) for uuid, data in found.items()}
         self._answers = newest(self._answers, answers) if self._answers else answers
-        full = frozenset([uuid for uuid, data in found.items() if answered(data) or self._off(uuid)])
+        full = frozenset([uuid for uuid, data in found.items() if answered(data) or self.is_off(uuid)])
         self._observe(Answered(number, full, found.keys() - full), now)
 
     def _of_all(self, listed: Listed, *, current: bool) -> dict[str, dict[str, object]]:
-        """The answers of a call for all groups; that of the ``current`` round tells its VMs as well."""
+        """The answers of a call for all groups; that of the ``current`` round lists its VMs as well."""
         if current:
             self.whole = self._listed = listed
             return {uuid: vm.data for uuid, vm in listed.vms.items()}
-        return {uuid: monitor_groups(vm.data) for uuid, vm in listed.vms.items()}
+        return {uuid: monitor_groups(vm.data, interfaces=not self.groups.interfaces_safe) for uuid, vm in listed.vms.items()}
 
-    def looked(self, call: Call, now: float) -> None:
-        """A look has come back."""
-        if call.error is None and isinstance(call.result, Looked):
+    def checked(self, call: Call, now: float) -> None:
+        """A health check has returned."""
+        if call.error is None and isinstance(call.result, HealthCheck):
             self._observe(call.result, now)
 
-    def moved(self, uuid: str, now: float) -> None:
-        """Something happened to a VM."""
-        self._observe(Moved(uuid), now)
+    def event(self, event: HypervisorEvent, now: float) -> None:
+        """Libvirt announced something about a VM."""
+        self._observe(EventSeen(event.uuid), now)
+
+    def hung_elsewhere(self, kind: Kind, uuid: str, now: float) -> None:
+        """A call of another kind hangs in a VM."""
+        self._warn(kind, uuid)
+        self._observe(HungElsewhere(uuid), now)
 
     def reconnected(self, now: float) -> None:
-        """The safe connection was lost or is a new one: looks under way will not come back."""
-        if self._wanted is not None and self.link.lane is None:
-            self._wanted = None
+        """The safe connection was lost or is a new one: health checks under way will not return."""
         self._observe(Reconnected(), now)
 
-    def _off(self, uuid: str) -> bool:
+    def is_off(self, uuid: str) -> bool:
+        """Whether the VM has no QEMU, as far as the newest list says."""
         vm = self._listed.vms.get(uuid) if self._listed else None
         return vm is None or vm.data.get(STATE) == SHUT_OFF
 
     # -- what is decided
 
     def _observe(self, observation: Observation, now: float) -> None:
-        for action in self.captives.observe(observation, now):
+        actions = self.breaker.observe(observation, now)
+        self._budget_version = self.breaker.budget.version
+        for action in actions:
             self._do(action, now)
+        if recovered := [action for action in actions if isinstance(action, Recovered)]:
+            self._say_recovered(recovered, now)
 
     def _do(self, action: Action, now: float) -> None:
         match action:
             case Ask():
-                self._wanted = action
-                if self.link.lane is not None:
-                    self._submit(action, self.link.lane, now)
-            case Look(uuids):
-                self._look(uuids)
-            case Abandon(number):
-                self._abandon(number, now)
+                if self.connection.worker is not None:
+                    self._submit(action, self.connection.worker, now)
+            case CheckHealth(uuids):
+                self._check_health(uuids, now)
+            case Abandon(number, uuid):
+                self._abandon(number, uuid, now)
+            case Recovered():
+                pass
 
-    def _submit(self, ask: Ask, lane: Lane, now: float) -> None:
-        self._wanted = None
-        call = lane.submit(ASK, ask_everyone if ask.everyone else ask_monitors(ask.uuids))
+    def _submit(self, ask: Ask, worker: WorkerHandle, now: float) -> None:
+        query = ask_everyone(self.groups) if ask.everyone else ask_monitors(ask.uuids, self.groups)
+        call = worker.submit(ASK, query, now)
         self._numbers[call] = ask.call
         if ask.everyone:
-            self._whole_call, self._whole_until = call, now + LIST_SHARE * self.captives.limits.patience
-        self._observe(Started(ask.call), now)
+            self._whole_call, self._whole_until = call, now + LIST_SHARE * self.breaker.limits.stall_timeout
 
-    def _look(self, uuids: tuple[str, ...]) -> None:
-        lane, found = self._safe.lane, self._listed
-        if lane is None or found is None:
-            return  # the connection is gone; `reconnected` follows
-        lane.submit(LOOK, look(uuids or tuple(found.vms), self._processes.states))
+    def _check_health(self, uuids: tuple[str, ...], now: float) -> None:
+        worker, found = self._safe.worker, self._listed
+        if worker is None or found is None:
+            return  # the connection is lost; `reconnected` follows
+        worker.submit(CHECK, check_health(uuids or tuple(found.vms), self._processes), now)
 
-    def _abandon(self, number: int, now: float) -> None:
+    def _abandon(self, number: int, uuid: str, now: float) -> None:
         for call, known in self._numbers.items():
             if known == number:
-                self.link.leave(call.lane, now)
-                _LOGGER.warning(
-                    "a call into a VM's monitor does not come back: %d of at most %d on this host",
-                    self.captives.slots.lost,
-                    self.captives.limits.cap,
-                )
+                self.connection.leave(call.worker, now)
+        self._warn(Kind.MONITOR, uuid)
+
+    # -- what is logged
+
+    def name(self, uuid: str) -> str:
+        """The VM in words, for the log."""
+        vm = self._listed.vms.get(uuid) if self._listed else None
+        return f"{vm.name if vm else 'unknown'} ({uuid})" if uuid else "a VM that nothing names yet"
+
+    def _warn(self, kind: Kind, uuid: str) -> None:
+        budget = self.breaker.budget
+        _LOGGER.warning("a %s call hangs in %s: %d hung calls of at most %d on this host", kind, self.name(uuid), budget.hung, budget.limit)
+
+    def _say_recovered(self, recovered: list[Recovered], now: float) -> None:
+        named = ", ".join(f"{self.name(vm.uuid)} after {now - vm.since:.0f} s" for vm in recovered[:NAMED])
+        more = f" and {len(recovered) - NAMED} more" if len(recovered) > NAMED else ""
+        _LOGGER.info("answers again: %s%s; %d hung calls are left", named, more, self.breaker.budget.hung)
+
+
+def warn_of_limit(limit: int) -> None:
+    """Warn where the settings allow more hung calls than libvirtd can bear."""
+    if limit > WARN_ABOVE:
+        _LOGGER.warning(
+            "producer.hung_calls_max is %d: from 20 hung calls on libvirtd answers nobody; above %d other clients suffer", limit, WARN_ABOVE
+        )
+
+
+def breaker_of(settings: Producer, budget: CallBudget, rng: random.Random) -> Breaker:
+    """The breaker that follows from the settings."""
+    return Breaker(limits(settings), budget, rng)

@@ -11,7 +11,8 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from virtflow.producer.records.merge import STATE, Vm
+from virtflow.producer.records.merge import STATE
+from virtflow.producer.types import Vm
 from virtflow.schemas.states import BLOCKED, RUNNING
 
 

@@ -2,25 +2,26 @@
 
 A job is found by an event that only a job makes, and once at the start among all VMs whose monitor is known to answer. libvirt's
 ``controlInfo`` is of no use for that: it says "job" while a call holds the VM's lock, and "ok" throughout a migration (measured on
-9.0). A poll is a monitor call like any other: it obeys the same cap of calls that may be lost, skips
-VMs that do not answer, and when it does not come back it is left alone with its lane. One poll is out at a time.
+9.0). A poll is a monitor call like any other: it needs a lease of the same budget, skips VMs that do not answer, and when it
+hangs it is left alone with its worker. One poll is out at a time, beside those that hang.
 
-``Jobs`` decides and never waits; the sampling thread asks it what is due, as it does with the other tiers.
+``Jobs`` decides and never waits: its calls go into its connection's outbox. Belongs to the sampling thread.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import libvirt
 
-from virtflow.producer.hypervisor.connection import Lane, Link
-from virtflow.producer.hypervisor.mailbox import Call, Happened
-from virtflow.producer.hypervisor.queries import Polled, poll_job
-from virtflow.schemas.jobs import JobType, Kind, Lifecycle, Result
+from virtflow.producer.hung_calls.budget import CallBudget, Kind, Lease
+from virtflow.producer.hypervisor.queries import poll_job
+from virtflow.producer.hypervisor.reconnecting import Call, ReconnectingConnection, end
+from virtflow.producer.types import HypervisorEvent, Polled
+from virtflow.schemas.jobs import JobType, Lifecycle, Result
+from virtflow.schemas.jobs import Kind as EventKind
 
 POLL: Final = "job"
 NEVER: Final = float("inf")
@@ -31,19 +32,6 @@ GRACE_POLLS: Final = 2
 """Polls without a job before it counts as gone: the event that tells the end may come a moment after the job has."""
 STARTS: Final = frozenset({(Lifecycle.SUSPENDED, 0), (Lifecycle.SUSPENDED, 1), (Lifecycle.SUSPENDED, 7)})
 """Life-cycle events (with their details) that a job may be behind: paused for a save or a dump, or for a switch-over."""
-
-
-class Cap(Protocol):
-    """What the captured calls allow; the monitor tier knows."""
-
-    def may_poll(self, uuid: str, *, vouched: bool) -> bool:
-        """Whether a call into this VM may be made now; with ``vouched`` only if its monitor is known to answer."""
-
-    def returned(self, uuid: str) -> None:
-        """The call that was allowed has come back."""
-
-    def lost(self, uuid: str) -> None:
-        """The call that was allowed has not come back."""
 
 
 @dataclass(slots=True)
@@ -58,19 +46,37 @@ class _Watch:
 
 
 @dataclass(slots=True)
-class Jobs:
-    """All VMs whose jobs are polled, each ``every`` seconds; ``patience`` is how long a poll may take before it is left alone."""
+class _Poll:
+    """The poll that is out."""
 
-    link: Link
-    cap: Cap
-    emit: Callable[[Happened], None]
+    call: Call
+    uuid: str
+    lease: Lease
+
+
+class MayAsk(Protocol):
+    """Which VMs may be asked at all; the breaker knows."""
+
+    def may_ask(self, uuid: str, *, healthy: bool) -> bool:
+        """Whether a call may go into this VM now; with ``healthy`` only if its monitor is known to answer."""
+
+
+@dataclass(slots=True)
+class Jobs:
+    """All VMs whose jobs are polled, each ``every`` seconds; a poll that takes longer than ``stall_timeout`` hangs, which ``hung`` is told."""
+
+    connection: ReconnectingConnection
+    vms: MayAsk
+    budget: CallBudget
+    emit: Callable[[HypervisorEvent], None]
+    hung: Callable[[Kind, str, float], None]
     every: float
-    patience: float
+    stall_timeout: float
     polls: dict[str, int] = field(default_factory=dict)
     _watched: dict[str, _Watch] = field(default_factory=dict)
     _candidates: dict[str, None] = field(default_factory=dict)
-    _call: Call | None = None
-    _asked: str = ""
+    _poll: _Poll | None = None
+    _hanging: dict[Call, Lease] = field(default_factory=dict)
 
     @property
     def running(self) -> int:
@@ -79,13 +85,13 @@ class Jobs:
 
     # -- what happens
 
-    def happened(self, event: Happened, now: float) -> None:
+    def happened(self, event: HypervisorEvent, now: float) -> None:
         """An event that only a job makes begins to watch it; one that says how it ended ends that."""
-        if event.what == Kind.COMPLETED:
+        if event.what == EventKind.COMPLETED:
             self._watched.pop(event.uuid, None)
-        elif event.what == Kind.ITERATION or (event.what == Kind.LIFECYCLE and event.detail[:2] in STARTS):
+        elif event.what == EventKind.ITERATION or (event.what == EventKind.LIFECYCLE and event.detail[:2] in STARTS):
             self.watch(event.uuid, event.name, now)
-        elif event.what == Kind.STATUS and event.uuid in self._watched and event.detail:
+        elif event.what == EventKind.STATUS and event.uuid in self._watched and event.detail:
             self._watched[event.uuid].result = str(event.detail[0])
 
     def watch(self, uuid: str, name: str, now: float) -> None:
@@ -98,75 +104,74 @@ class Jobs:
 
     # -- the polls
 
-    def tend(self, now: float) -> None:
-        """Make the poll that is due, or leave one alone that does not come back."""
-        call = self._call
-        if call is not None:
-            if now - call.began > self.patience:
-                self._leave(call, now)
+    def tick(self, now: float) -> None:
+        """Make the poll that is due, or leave one alone that hangs."""
+        if self._poll is not None:
+            if now - self._poll.call.began > self.stall_timeout:
+                self._leave(self._poll, now)
             return
-        if self.link.lane is None:
-            if self._candidates or any(watch.due <= now for watch in self._watched.values()):
-                self.link.tend(now)
+        if self.connection.worker is None:
+            if self.connection.opening or self._candidates or any(watch.due <= now for watch in self._watched.values()):
+                self.connection.tick(now)
             return
-        uuid, vouched = self._next(now)
-        if not uuid:
-            return
-        self._asked = uuid
-        self._call = self.link.lane.submit(POLL, poll_job(uuid, known=not vouched))
+        uuid, known, lease = self._next(now)
+        if lease is not None:
+            call = self.connection.worker.submit(POLL, poll_job(uuid, known=known), now)
+            self._poll = _Poll(call, uuid, lease)
 
     @property
     def due(self) -> float:
-        """When ``tend`` has something to do at the latest."""
-        if self._call is not None:
-            return self._call.began + self.patience
+        """The next deadline."""
+        if self._poll is not None:
+            return self._poll.call.began + self.stall_timeout
         soonest = min((watch.due for watch in self._watched.values()), default=NEVER)
-        if self.link.lane is not None:
+        if self.connection.worker is not None:
             return soonest
         # Without a connection there is nothing to do before there is one, or before it is tried again.
-        return max(soonest, self.link.due) if soonest < NEVER or not self._candidates else self.link.due
+        return max(soonest, self.connection.due) if soonest < NEVER or not self._candidates else self.connection.due
 
     def take(self, call: Call, now: float) -> None:
-        """A poll has come back."""
-        if call is not self._call:
+        """A poll has returned; one that was left alone says nothing any more, but its lease is free again."""
+        if (lease := self._hanging.pop(call, None)) is not None:
+            end(lease, call)
+        poll = self._poll
+        if poll is None or call is not poll.call:
             return
-        uuid, self._call = self._asked, None
-        self.cap.returned(uuid)
-        if call.error is not None and not call.lane.alive:
-            self.link.drop(call.lane, now, str(call.error))
+        self._poll = None
+        end(poll.lease, call)
+        if call.error is not None and not call.alive:
+            self.connection.drop(call.worker, now, str(call.error))
             self._count("failed")
-            self._put_off(uuid, now)
+            self._put_off(poll.uuid, now)
             return
-        self._answered(uuid, call, now)
+        self._answered(poll.uuid, call, now)
 
-    def opened(self, lane: Lane) -> bool:
-        """Take the tier's connection."""
-        return self.link.opened(lane)
-
-    def _next(self, now: float) -> tuple[str, bool]:
-        """The VM to ask now, and whether only because it is asked about once at the start; "" for none."""
+    def _next(self, now: float) -> tuple[str, bool, Lease | None]:
+        """The VM to ask now, whether a job of it is known, and the lease; none where no VM is due, or none may be asked."""
         due = sorted((watch.due, uuid) for uuid, watch in self._watched.items() if watch.due <= now)
         for _, uuid in due:
-            if self.cap.may_poll(uuid, vouched=False):
-                return uuid, False
+            if self.vms.may_ask(uuid, healthy=False) and (lease := self.budget.acquire(Kind.JOB, uuid)) is not None:
+                return uuid, True, lease
             self._count("skipped")
             self._put_off(uuid, now)
         for uuid in list(self._candidates):
-            if self.cap.may_poll(uuid, vouched=True):
+            if self.vms.may_ask(uuid, healthy=True) and (lease := self.budget.acquire(Kind.JOB, uuid)) is not None:
                 del self._candidates[uuid]
-                return uuid, True
-        return "", False
+                return uuid, False, lease
+        return "", False, None
 
     def _put_off(self, uuid: str, now: float) -> None:
         if uuid in self._watched:
             self._watched[uuid].due = now + self.every
 
-    def _leave(self, call: Call, now: float) -> None:
-        self._call = None
-        self._count("captured")
-        self.link.leave(call.lane, now)
-        self.cap.lost(self._asked)
-        self._put_off(self._asked, now)
+    def _leave(self, poll: _Poll, now: float) -> None:
+        self._poll = None
+        self._hanging[poll.call] = poll.lease
+        self._count("hung")
+        poll.lease.abandon()
+        self.connection.leave(poll.call.worker, now)
+        self.hung(Kind.JOB, poll.uuid, now)
+        self._put_off(poll.uuid, now)
 
     def _answered(self, uuid: str, call: Call, now: float) -> None:
         if call.error is not None and getattr(call.error, "get_error_code", lambda: 0)() not in GONE:
@@ -181,19 +186,21 @@ class Jobs:
             watch = self._watched.setdefault(uuid, _Watch(now, name))
             watch.seen, watch.missing, watch.due = True, 0, now + self.every
             watch.result = {JobType.FAILED: Result.FAILED.value, JobType.CANCELLED: Result.CANCELLED.value}.get(kind, watch.result)
-            self.emit(Happened(uuid, name, Kind.JOB.value, (polled.statistics,), polled.moment))
+            self.emit(HypervisorEvent(uuid, name, EventKind.JOB.value, (polled.statistics,), polled.moment))
         elif watch is not None:
-            self._missing(uuid, watch, (polled.state, polled.reason), now)
+            self._missing(uuid, watch, call, now)
 
-    def _missing(self, uuid: str, watch: _Watch, state: tuple[int, int], now: float) -> None:
-        """No job where one was expected: after a moment's grace it is gone, and without an end that was told we tell it."""
+    def _missing(self, uuid: str, watch: _Watch, call: Call, now: float) -> None:
+        """No job where one was expected: after some polls it is gone. Where no event has reported its end, we do."""
         watch.missing += 1
         watch.due = now + self.every
         if watch.missing < GRACE_POLLS:
             return
         del self._watched[uuid]
         if watch.seen:
-            self.emit(Happened(uuid, watch.name, Kind.JOB_GONE.value, (*state, watch.result), time.time()))
+            polled = call.result or Polled()
+            detail = (polled.state, polled.reason, watch.result)
+            self.emit(HypervisorEvent(uuid, watch.name, EventKind.JOB_GONE.value, detail, call.started + call.seconds))
 
     def _count(self, outcome: str) -> None:
         self.polls[outcome] = self.polls.get(outcome, 0) + 1

@@ -1,31 +1,36 @@
 """What can be found out about this host's libvirt without asking a single VM's monitor: for ``virtflow doctor``.
 
-Every call made here is one that never waits for a VM, on a connection of its own that is given up at its deadline. So an examination
-captures no call, whatever hangs.
+Every call made here is one that never waits for a VM on this version of libvirt, on a connection that is given up at its deadline. So an
+examination leaves no hung call behind, whatever hangs. Slow questions (versions, XML) go by a second connection: what they lack at the
+deadline is missing from the result, and the rest stands.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from typing import Any, Final
-
-import libvirt
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from virtflow.producer.agent.domain_xml import look_of
 from virtflow.producer.hung_calls.breaker_types import STOPPED
-from virtflow.producer.hypervisor.connection import Job, Lane, start_event_loop
-from virtflow.producer.hypervisor.mailbox import Call, Inbox, Opened, OpenFailed
+from virtflow.producer.hypervisor.call_safety import LibvirtCall, may_wait, stats_groups
+from virtflow.producer.hypervisor.connection import Connection, Opener, Worker
+from virtflow.producer.hypervisor.mailbox import Inbox
+from virtflow.producer.hypervisor.messages import Message, Opened, OpenFailed, Progress, Query, Returned
 from virtflow.producer.hypervisor.qemu_processes import Processes
-from virtflow.producer.hypervisor.queries import Connection, domains, list_vms, look, versions
+from virtflow.producer.hypervisor.queries import check_health, domains, list_vms, read_xml, versions
 from virtflow.producer.hypervisor.subscriptions import KINDS, register
 from virtflow.producer.records.domain_xml import IndescribableError, inventory
+from virtflow.producer.records.node_health import version_words
+from virtflow.producer.types import HealthCheck, Listed
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.text import printable
 
 HELD_SECONDS: Final = 1.0
-"""A VM that is occupied for longer than that is held by a call that does not come back."""
+"""A VM that is occupied for longer than that has a hung call in it."""
 TURN_SECONDS: Final = 0.2
+EXAMINE, DETAILS = 1, 2
+"""The two connections, and the calls on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +47,12 @@ class ExaminedVm:
 
     @property
     def held(self) -> bool:
-        """Whether a call into it does not come back."""
+        """Whether a call hangs in it."""
         return self.occupied_seconds >= HELD_SECONDS
 
     @property
     def stuck(self) -> bool:
-        """Whether it answers nobody."""
+        """Whether it does not answer."""
         return self.held or self.process in STOPPED
 
 
@@ -65,29 +70,43 @@ class Examined:
     vms: list[ExaminedVm] = field(default_factory=list)
 
 
-def examine(settings: Settings, processes: Processes | None = None) -> Examined:
-    """Look at the host; takes twice ``connect_timeout_seconds`` at most."""
-    start_event_loop()
-    found = Examined(settings.libvirt.uri)
-    inbox, limit = Inbox(), settings.libvirt.connect_timeout_seconds
-    lane = Lane("examine", settings.libvirt, inbox)
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What the calls that are quick say: the list and how long it took, which VMs run, the health check, the kinds of events."""
+
+    listed: Listed
+    seconds: float
+    running: frozenset[str]
+    health: HealthCheck
+    event_kinds: int
+
+
+def examine(settings: Settings, processes: Processes | None = None, opener: Opener | None = None) -> Examined:
+    """Look at the host; takes about three times ``connect_timeout_seconds`` at most."""
+    opener = opener or Opener(settings.libvirt)
+    found, limit = Examined(settings.libvirt.uri), settings.libvirt.connect_timeout_seconds
+    inbox = Inbox()
+    worker = Worker(EXAMINE, "examine", opener, inbox)
     opened = _awaited(inbox, limit)
     if isinstance(opened, OpenFailed):
-        found.problem = str(opened.error)
+        found.problem = opened.error
     elif not isinstance(opened, Opened):
         found.problem = f"no answer within {limit:g} s"
     else:
-        call = lane.submit("examine", _all(found, processes or Processes(), Inbox()))
+        found.libvirt_version = version_words(opened.libvirt_version)
+        worker.submit(EXAMINE, _looking(opened.libvirt_version, processes or Processes()))
         answer = _awaited(inbox, limit)
-        if not isinstance(answer, Call):
-            found.problem = f"connected, but calls are not answered within {limit:g} s: all of libvirtd's workers may be taken"
-        elif call.error is not None:
-            found.problem = str(call.error)
-        lane.retire()
+        if not isinstance(answer, Returned):
+            found.problem = f"connected, but a list of VMs is not answered within {limit:g} s: all of libvirtd's workers may be taken"
+        elif answer.error is not None:
+            found.problem = str(answer.error)
+        else:
+            _describe(found, answer.result, opened.libvirt_version, _Details(opener, limit))
+        worker.retire()
     return found
 
 
-def _awaited(inbox: Inbox, seconds: float) -> Any:  # noqa: ANN401, whatever comes
+def _awaited(inbox: Inbox, seconds: float) -> Message | None:
     """The next message, or None; in short waits, so that Ctrl-C is heard."""
     until, message = time.monotonic() + seconds, None
     while message is None and (now := time.monotonic()) < until:
@@ -95,41 +114,75 @@ def _awaited(inbox: Inbox, seconds: float) -> Any:  # noqa: ANN401, whatever com
     return message
 
 
-def _all(found: Examined, processes: Processes, events: Inbox) -> Job:
-    def job(connection: Connection) -> None:
+def _looking(version: int, processes: Processes) -> Query:
+    def query(connection: Connection) -> _Looked:
         begin = time.monotonic()
-        listed = list_vms(connection)
-        found.seconds = time.monotonic() - begin
-        found.libvirt_version, found.hypervisor_version = versions(connection)
-        found.event_kinds = register(connection, events)
-        looked = look(listed.vms, processes.states)(connection)
-        known = domains(connection, listed.vms)
-        for uuid, domain in known.items():
-            vm = listed.vms[uuid]
-            storage, lacks = _described(uuid, domain)
-            found.vms.append(
-                ExaminedVm(
-                    uuid,
-                    printable(vm.name),
-                    domain.ID() >= 0,
-                    looked.occupied.get(uuid, 0.0),
-                    looked.processes.get(uuid, ""),
-                    storage,
-                    lacks_statistics_period=lacks,
-                )
-            )
+        listed = list_vms(stats_groups(version))(connection)
+        seconds = time.monotonic() - begin
+        kinds = register(connection, Inbox())
+        health = check_health(listed.vms, processes.states)(connection)
+        running = frozenset(uuid for uuid, domain in domains(connection, listed.vms).items() if domain.ID() >= 0)
+        return _Looked(listed, seconds, running, health, kinds)
 
-    return job
+    return query
 
 
-def _described(uuid: str, domain: Any) -> tuple[tuple[str, ...], bool]:  # noqa: ANN401, libvirt's virDomain
-    """Where the VM's disks lie, and whether its balloon has no statistics period; nothing where the XML can't be had."""
+class _Details:
+    """The slow questions, by a connection of their own; what has not come at the deadline is missing."""
+
+    def __init__(self, opener: Opener, seconds: float) -> None:
+        """Begin to connect."""
+        self._inbox = Inbox()
+        self._worker = Worker(DETAILS, "details", opener, self._inbox)
+        self._until = time.monotonic() + seconds
+
+    def ask(self, uuids: list[str]) -> tuple[dict[str, str], str]:
+        """The XML of these VMs as far as it can be had, and the hypervisor's version, "" where it is not known."""
+        xml: dict[str, str] = {}
+        hypervisor = ""
+        while (message := _awaited(self._inbox, self._until - time.monotonic())) is not None:
+            match message:
+                case Opened():
+                    self._worker.submit(EXAMINE, read_xml(uuids, self._until))
+                    self._worker.submit(DETAILS, versions)
+                case Progress(uuid=uuid, value=text):
+                    xml[uuid] = text
+                case Returned(call=call, result=result) if call == DETAILS:
+                    hypervisor = result[1] if result else ""
+                    break
+                case OpenFailed():
+                    break
+                case _:
+                    pass
+        self._worker.retire()
+        return xml, hypervisor
+
+
+def _describe(found: Examined, looked: _Looked, version: int, details: _Details) -> None:
+    found.seconds, found.event_kinds = looked.seconds, looked.event_kinds
+    vms = [
+        ExaminedVm(
+            uuid,
+            printable(vm.name),
+            uuid in looked.running,
+            looked.health.occupied.get(uuid, 0.0),
+            looked.health.processes.get(uuid, ""),
+        )
+        for uuid, vm in looked.listed.vms.items()
+    ]
+    waits = may_wait(LibvirtCall.XML, version)
+    xml, found.hypervisor_version = details.ask([vm.uuid for vm in vms if not (waits and (vm.stuck or vm.occupied_seconds))])
+    found.vms = [_with_xml(vm, xml.get(vm.uuid, "")) for vm in vms]
+
+
+def _with_xml(vm: ExaminedVm, xml: str) -> ExaminedVm:
+    """The VM with where its disks lie, and whether its balloon has no statistics period; as it is where the XML can't be had."""
     try:
-        xml = domain.XMLDesc(0)
-        disks = inventory(uuid, "", xml).disks
-    except (libvirt.libvirtError, UnicodeDecodeError, IndescribableError):
-        return (), False
-    return tuple(disk.source for disk in disks if disk.source), lacks_statistics_period(xml)
+        disks = inventory(vm.uuid, "", xml).disks
+    except IndescribableError:
+        return vm
+    storage = tuple(disk.source for disk in disks if disk.source)
+    return replace(vm, storage=storage, lacks_statistics_period=lacks_statistics_period(xml))
 
 
 def lacks_statistics_period(xml: str) -> bool:

@@ -1,4 +1,4 @@
-"""QEMU's own word on how its migrations stand, for those who allow it.
+"""QEMU's own status of its migrations, where the settings allow it.
 
 Libvirt tells a read-only client that a migration has completed, and nothing when it has not: a cancelled and a failed one look the
 same. QEMU's ``MIGRATION`` event tells them apart, but libvirt hands it on only to a connection that may write. Nothing is ever
@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from contextlib import suppress
 from typing import Any, Final
 
 import libvirt
 
-from virtflow.producer.hypervisor.mailbox import Happened, Inbox
+from virtflow.producer.hypervisor.mailbox import Inbox
+from virtflow.producer.types import HypervisorEvent
 from virtflow.schemas.jobs import Kind
 
 EVENT: Final = "MIGRATION"
@@ -25,22 +27,23 @@ _LOGGER: Final = logging.getLogger(__name__)
 
 
 class QemuStatus:
-    """The listening connection beside the read-only one; opened anew with it."""
+    """The listening connection beside the read-only one; opened again with it. ``listen`` runs in a worker's thread, hence the lock."""
 
     def __init__(self, uri: str, inbox: Inbox) -> None:
         """Nothing is opened before ``listen``."""
         self._uri = uri
         self._inbox = inbox
+        self._lock = threading.Lock()
         self._connection: Any = None
 
     def listen(self) -> None:
-        """Opens the connection and registers; where that is not allowed it is said, and all else goes on."""
-        self.close()
+        """Opens the connection and registers; where that is not allowed a warning says so, and everything else goes on."""
         try:
             import libvirt_qemu
 
-            self._connection = libvirt.open(self._uri)
-            libvirt_qemu.qemuMonitorEventRegister(self._connection, None, EVENT, self._put, None, 0)
+            connection = libvirt.open(self._uri)
+            self._replace(connection)
+            libvirt_qemu.qemuMonitorEventRegister(connection, None, EVENT, self._put, None, 0)
         except (libvirt.libvirtError, ImportError) as error:
             _LOGGER.warning(
                 "QEMU's migration status can't be listened to: %s; a migration that fails or is cancelled is shown as incomplete", error
@@ -49,7 +52,11 @@ class QemuStatus:
 
     def close(self) -> None:
         """Lets go of the connection."""
-        connection, self._connection = self._connection, None
+        self._replace(None)
+
+    def _replace(self, new: Any) -> None:  # noqa: ANN401, the binding has no types
+        with self._lock:
+            connection, self._connection = self._connection, new
         if connection is not None:
             with suppress(libvirt.libvirtError):
                 connection.close()
@@ -58,7 +65,7 @@ class QemuStatus:
         """The callback: connection, domain, event, seconds, microseconds, details as JSON, opaque."""
         _, domain, _, seconds, micros, details, _ = arguments
         at = seconds + micros / 1e6 if seconds >= 0 and micros >= 0 else time.time()
-        self._inbox.put(Happened(domain.UUIDString(), domain.name(), Kind.STATUS.value, (status_of(details),), at))
+        self._inbox.put(HypervisorEvent(domain.UUIDString(), domain.name(), Kind.STATUS.value, (status_of(details),), at))
 
 
 def status_of(details: str | None) -> str:

@@ -6,6 +6,7 @@ Where the table is hidden (a container, ``hidepid``) or a process can't be read,
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,25 +26,32 @@ class _Process(NamedTuple):
 
 
 class Processes:
-    """The QEMU processes of this host by their VM's UUID."""
+    """The QEMU processes of this host by their VM's UUID. Workers' threads read it, one at a time."""
 
     def __init__(self, root: Path = Path("/proc")) -> None:
         """``root`` is the process table."""
         self._root = root
+        self._lock = threading.Lock()
         self._known: dict[str, _Process] = {}
         self._next_scan = float("-inf")
 
     def states(self, uuids: Iterable[str]) -> dict[str, str]:
         """The state of each VM's main thread as one letter; VMs of which nothing can be read are missing."""
         wanted = list(uuids)
+        with self._lock:
+            found = self._states(wanted)
+        if waiting := [uuid for uuid, state in found.items() if state == WAITING]:
+            time.sleep(AGAIN_SECONDS)
+            with self._lock:
+                found |= {uuid: self._state(uuid) or WAITING for uuid in waiting}
+        return found
+
+    def _states(self, wanted: list[str]) -> dict[str, str]:
         found = {uuid: state for uuid in wanted if (state := self._state(uuid))}
         missing = [uuid for uuid in wanted if uuid not in found]
         if missing and time.monotonic() >= self._next_scan:
             self._scan()
             found |= {uuid: state for uuid in missing if (state := self._state(uuid))}
-        if waiting := [uuid for uuid, state in found.items() if state == WAITING]:
-            time.sleep(AGAIN_SECONDS)
-            found |= {uuid: self._state(uuid) or WAITING for uuid in waiting}
         return found
 
     def pid(self, uuid: str) -> int | None:

@@ -1,24 +1,23 @@
-"""The calls to libvirt that sampling makes, each a job for a lane: they run in the lane's thread and return plain values."""
+"""The calls to libvirt that sampling makes, each a query for a worker: they run in the worker's thread and return plain values.
+
+A query that asks one VM after another is a generator: what it yields arrives one by one, so that nothing is lost when a later VM hangs.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Final
 
 import libvirt
-from msgspec import Struct
 
-from virtflow.producer.hung_calls.breaker_types import Looked
-from virtflow.producer.records.merge import Answer, Vm, of_info, of_vcpus
+from virtflow.producer.hypervisor.call_safety import StatsGroups
+from virtflow.producer.records.merge import of_info, of_vcpus
 from virtflow.producer.records.node_health import version_words
+from virtflow.producer.types import Answer, HealthCheck, Listed, Polled, Vm
 from virtflow.schemas.jobs import JobType
 from virtflow.schemas.text import REPLACEMENT
 
-SAFE_GROUPS: Final = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_INTERFACE
-MONITOR_GROUPS: Final = (
-    libvirt.VIR_DOMAIN_STATS_CPU_TOTAL | libvirt.VIR_DOMAIN_STATS_BALLOON | libvirt.VIR_DOMAIN_STATS_VCPU | libvirt.VIR_DOMAIN_STATS_BLOCK
-)
 FEW: Final = 8
 """VMs up to which a look-up of each is cheaper than a list of all."""
 NOWAIT: Final = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
@@ -26,12 +25,6 @@ NOWAIT: Final = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
 Domain = Any
 Connection = Any
 """libvirt's ``virDomain`` and ``virConnect``; the binding has no types."""
-
-
-class Listed(Struct, frozen=True, gc=False):
-    """Every VM of the host by its UUID, in libvirt's order."""
-
-    vms: dict[str, Vm]
 
 
 def _listed(records: Iterable[tuple[Domain, dict[str, object]]]) -> Listed:
@@ -65,53 +58,61 @@ def name_of(domain: Domain) -> str:
         return REPLACEMENT
 
 
-def list_vms(connection: Connection) -> Listed:
-    """Every VM with the groups that never wait. One VM that makes libvirt fail costs none of the others."""
-    try:
-        return _listed(connection.getAllDomainStats(SAFE_GROUPS, NOWAIT))
-    except libvirt.libvirtError:
-        if not connection.isAlive():
-            raise
-        return _listed(_one_by_one(connection, connection.listAllDomains()))
+def list_vms(groups: StatsGroups) -> Callable[[Connection], Listed]:
+    """A query for every VM with the groups that never wait. One VM that makes libvirt fail costs none of the others."""
 
-
-def _one_by_one(connection: Connection, domains: Iterable[Domain]) -> Iterable[tuple[Domain, dict[str, object]]]:
-    found: list[tuple[Domain, dict[str, object]]] = []
-    for domain in domains:
+    def query(connection: Connection) -> Listed:
         try:
-            found += connection.domainListGetStats([domain], SAFE_GROUPS, NOWAIT)
+            return _listed(connection.getAllDomainStats(groups.safe, NOWAIT))
+        except libvirt.libvirtError:
+            if not connection.isAlive():
+                raise
+            return _listed(_one_by_one(connection, groups.safe))
+
+    return query
+
+
+def _one_by_one(connection: Connection, groups: int) -> Iterable[tuple[Domain, dict[str, object]]]:
+    found: list[tuple[Domain, dict[str, object]]] = []
+    for domain in connection.listAllDomains():
+        try:
+            found += connection.domainListGetStats([domain], groups, NOWAIT)
         except libvirt.libvirtError:
             if not connection.isAlive():
                 raise
     return found
 
 
-def ask_everyone(connection: Connection) -> Listed:
-    """Every VM with all groups in one call, which is what a round costs while all is well: may never return."""
-    return _listed(connection.getAllDomainStats(SAFE_GROUPS | MONITOR_GROUPS, NOWAIT))
+def ask_everyone(groups: StatsGroups) -> Callable[[Connection], Listed]:
+    """A query for every VM with all groups in one call, which is what a round costs while all is well: may never return."""
+
+    def query(connection: Connection) -> Listed:
+        return _listed(connection.getAllDomainStats(groups.everything, NOWAIT))
+
+    return query
 
 
-def ask_monitors(uuids: tuple[str, ...]) -> Callable[[Connection], dict[str, dict[str, object]]]:
-    """A job that asks these VMs, in this order, for the groups that ask their QEMU: may never return."""
+def ask_monitors(uuids: tuple[str, ...], groups: StatsGroups) -> Callable[[Connection], dict[str, dict[str, object]]]:
+    """A query that asks these VMs, in this order, for the groups that may wait: may never return."""
 
-    def job(connection: Connection) -> dict[str, dict[str, object]]:
+    def query(connection: Connection) -> dict[str, dict[str, object]]:
         known = domains(connection, uuids)
         chosen = [known[uuid] for uuid in uuids if uuid in known]
-        records = connection.domainListGetStats(chosen, MONITOR_GROUPS, NOWAIT) if chosen else []
+        records = connection.domainListGetStats(chosen, groups.monitor, NOWAIT) if chosen else []
         return {domain.UUIDString(): data for domain, data in records}
 
-    return job
+    return query
 
 
-def look(uuids: Collection[str], states: Callable[[list[str]], dict[str, str]]) -> Callable[[Connection], Looked]:
-    """A job that looks at VMs without waiting for one: who is occupied for how long, and what ``states`` says of the processes."""
+def check_health(uuids: Collection[str], states: Callable[[list[str]], dict[str, str]]) -> Callable[[Connection], HealthCheck]:
+    """A health check, which never waits: which VMs are occupied for how long, and what ``states`` says of their processes."""
 
-    def job(connection: Connection) -> Looked:
+    def query(connection: Connection) -> HealthCheck:
         known = domains(connection, uuids)
         occupied = {uuid: _occupied_seconds(connection, domain) for uuid, domain in known.items()}
-        return Looked(occupied, states([uuid for uuid, domain in known.items() if domain.ID() >= 0]))
+        return HealthCheck(occupied, states([uuid for uuid, domain in known.items() if domain.ID() >= 0]))
 
-    return job
+    return query
 
 
 def _occupied_seconds(connection: Connection, domain: Domain) -> float:
@@ -127,28 +128,29 @@ def _occupied_seconds(connection: Connection, domain: Domain) -> float:
     return max(milliseconds, 1) / 1000 if state == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED else 0.0
 
 
-def fill(uuids: Collection[str], found: dict[str, Answer], until: float) -> Callable[[Connection], None]:
-    """A job that asks for what never waits of these VMs and puts it into ``found`` as it comes; stops at ``until``.
+def fill(uuids: Collection[str], until: float) -> Callable[[Connection], Iterator[tuple[str, Answer]]]:
+    """A streamed query for what never waits of these VMs; stops at ``until`` (monotonic seconds).
 
     First the VMs' CPU time and memory, then their vCPUs: where time is short, each VM has the more important half.
     """
 
-    def job(connection: Connection) -> None:
-        known = domains(connection, uuids)
+    def query(connection: Connection) -> Iterator[tuple[str, Answer]]:
+        known, found = domains(connection, uuids), dict[str, Answer]()
         for uuid, domain in known.items():
             began, started = time.monotonic(), time.time()
             if began > until:
                 return
             if (info := _tried(connection, domain.info)) is not None:
                 found[uuid] = Answer(of_info(info, running=domain.ID() >= 0), began, started)
-        for uuid, domain in known.items():
+                yield uuid, found[uuid]
+        for uuid, before in found.items():
             if time.monotonic() > until:
                 return
-            before = found.get(uuid)
-            if before is not None and domain.ID() >= 0 and (vcpus := _tried(connection, domain.vcpus)) is not None:
-                found[uuid] = Answer(before.data | of_vcpus(vcpus[0]), before.began, before.started)
+            domain = known[uuid]
+            if domain.ID() >= 0 and (vcpus := _tried(connection, domain.vcpus)) is not None:
+                yield uuid, Answer(before.data | of_vcpus(vcpus[0]), before.began, before.started)
 
-    return job
+    return query
 
 
 def _tried(connection: Connection, ask: Callable[[], Any]) -> Any:  # noqa: ANN401, the binding has no types
@@ -161,42 +163,37 @@ def _tried(connection: Connection, ask: Callable[[], Any]) -> Any:  # noqa: ANN4
         return None
 
 
-def read_descriptions(uuids: Collection[str], found: dict[str, str], until: float) -> Callable[[Connection], None]:
-    """A job that reads the XML of these VMs into ``found`` one by one, "" where it can't be had; stops at ``until``."""
+def read_xml(uuids: Collection[str], until: float) -> Callable[[Connection], Iterator[tuple[str, str]]]:
+    """A streamed query for the XML of these VMs in this order, "" where it can't be had; stops at ``until`` (monotonic seconds)."""
 
-    def job(connection: Connection) -> None:
-        for uuid, domain in domains(connection, uuids).items():
+    def query(connection: Connection) -> Iterator[tuple[str, str]]:
+        known = domains(connection, uuids)
+        for uuid in uuids:
             if time.monotonic() > until:
                 return
-            try:
-                found[uuid] = domain.XMLDesc(0)
-            except UnicodeDecodeError:
-                found[uuid] = ""
-            except libvirt.libvirtError:
-                if not connection.isAlive():
-                    raise
-                found[uuid] = ""
+            yield uuid, _xml(connection, known[uuid]) if uuid in known else ""
 
-    return job
+    return query
 
 
-class Polled(Struct, frozen=True, gc=False):
-    """What a poll of a VM's job brought: libvirt's statistics of it and their ``moment`` (Unix seconds); without a job the VM's state."""
-
-    name: str = ""
-    statistics: dict[str, Any] = {}
-    state: int = -1
-    reason: int = -1
-    moment: float = float("nan")
+def _xml(connection: Connection, domain: Domain) -> str:
+    try:
+        return str(domain.XMLDesc(0))
+    except UnicodeDecodeError:
+        return ""
+    except libvirt.libvirtError:
+        if not connection.isAlive():
+            raise
+        return ""
 
 
 def poll_job(uuid: str, *, known: bool) -> Callable[[Connection], Polled]:
-    """A job that asks for the statistics of a VM's job, and where a job is ``known`` but not there, for the VM's state.
+    """A query for the statistics of a VM's job, and where a job is ``known`` but not there, for the VM's state.
 
     The moment is the middle of that one question: looking up the VM before it may wait for a busy daemon, and numbers grow meanwhile.
     """
 
-    def job(connection: Connection) -> Polled:
+    def query(connection: Connection) -> Polled:
         domain = connection.lookupByUUIDString(uuid)
         asked = time.time()
         statistics = domain.jobStats()
@@ -204,11 +201,11 @@ def poll_job(uuid: str, *, known: bool) -> Callable[[Connection], Polled]:
         state, reason = domain.state() if known and statistics.get("type", 0) == JobType.NONE else (-1, -1)
         return Polled(domain.name(), statistics, state, reason, moment)
 
-    return job
+    return query
 
 
 def versions(connection: Connection) -> tuple[str, str]:
-    """The versions of libvirt and of the hypervisor; "" for one that is not told."""
+    """The versions of libvirt and of the hypervisor; "" for one that libvirt does not say."""
     found = []
     for ask in (connection.getLibVersion, connection.getVersion):
         try:
@@ -216,15 +213,3 @@ def versions(connection: Connection) -> tuple[str, str]:
         except libvirt.libvirtError:
             found.append("")
     return found[0], found[1]
-
-
-def versions_at(uri: str) -> tuple[str, str]:
-    """The same by a connection of its own: libvirt may take seconds to look at its QEMU the first time, and nothing waits for that."""
-    try:
-        connection = libvirt.openReadOnly(uri)
-        try:
-            return versions(connection)
-        finally:
-            connection.close()
-    except libvirt.libvirtError:
-        return "", ""

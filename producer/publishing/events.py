@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from virtflow.producer.hypervisor.mailbox import Happened
 from virtflow.producer.publishing.journal import Entry, Journal
 from virtflow.producer.records.node_health import Outgoing, added
 from virtflow.producer.records.vm_event import counted_as, vm_event
+from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.kafka import event_producer_settings, topic_name
 from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer
 from virtflow.runtime.settings import Settings
@@ -93,7 +93,7 @@ class EventPublisher:
 
     # -- the sampling thread
 
-    def offer(self, happened: Happened) -> None:
+    def offer(self, happened: HypervisorEvent) -> None:
         """Number the event and hand it to the sending thread; beyond a bound the newest is dropped, counted."""
         event = vm_event(happened, self._node, self._boot_id, self._sequence)
         self._sequence += 1

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from virtflow.producer.records.domain_xml import IndescribableError, inventory
-from virtflow.producer.records.merge import Vm
+from virtflow.producer.types import Vm
 from virtflow.schemas.records import VmInventory
 
 LEAST_PER_ROUND: Final = 16
+VHOST_USER: Final = "<interface type='vhostuser'"
+"""How libvirt writes the begin of a vhost-user NIC."""
 
 
 @dataclass(slots=True)
@@ -24,6 +26,7 @@ class _Known:
 
     due: float = float("-inf")
     devices: tuple[str, ...] | None = None
+    vhost_user: bool = False
 
 
 @dataclass(slots=True)
@@ -46,11 +49,17 @@ class Inventories:
         """The VM's inventory from its XML, or None when that can't be read; it is due again in a while."""
         known = self._known.setdefault(uuid, _Known())
         known.due = now + self.every_seconds * self.rng.uniform(0.5, 1.0)
+        known.vhost_user = VHOST_USER in xml
         try:
             return inventory(uuid, name, xml)
         except IndescribableError:
             self.drops["indescribable_vm"] += 1
             return None
+
+    @property
+    def vhost_user(self) -> bool:
+        """Whether a VM has a vhost-user NIC, as far as has been read."""
+        return any(known.vhost_user for known in self._known.values())
 
     def unread(self, uuid: str, now: float) -> None:
         """The XML could not be had: try again in a while."""

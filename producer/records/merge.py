@@ -1,7 +1,7 @@
-"""Which of libvirt's answers is shown of a VM in a round: pure, and ordered by when each call began.
+"""Which of libvirt's answers a round exports of a VM: pure, and ordered by when each call began.
 
-The safe call tells of every VM. A monitor answer is used once, in the round it arrives in. Where a VM has none, what never waits
-(``info``, ``vcpus``) fills in its CPU time, memory and vCPUs; a monitor answer that comes later is then older than what was shown,
+The safe call lists every VM. A monitor answer is used once, in the round it arrives in. Where a VM has none, calls that never wait
+(``info``, ``vcpus``) fill in its CPU time, memory and vCPUs; a monitor answer that comes later is then older than what was exported,
 and must not take those values back.
 """
 
@@ -11,10 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from msgspec import Struct
-
-from virtflow.producer.hung_calls.breaker_types import Verdict
 from virtflow.producer.records.vm_snapshot import Reading
+from virtflow.producer.types import Answer, Verdict, Vm
 from virtflow.schemas.states import SHUT_OFF
 
 CPU_TIME: Final = "cpu.time"
@@ -26,29 +24,14 @@ PROBED: Final = "monitor.probed"
 NEVER: Final = float("-inf")
 
 
-class Answer(Struct, frozen=True, gc=False):
-    """What one call said of one VM: ``began`` on the monotonic clock orders it, ``started`` is the same in Unix seconds."""
-
-    data: dict[str, object]
-    began: float
-    started: float
-
-
-class Vm(Struct, frozen=True, gc=False):
-    """A VM as the safe call lists it."""
-
-    uuid: str
-    name: str
-    data: dict[str, object]
-
-
 _FINE: Final[dict[str, object]] = {PROBED: 1, RESPONSIVE: 1}
-_SAFE: Final = ("state.", "net.")
+_STATE: Final = ("state.",)
+_SAFE: Final = (*_STATE, "net.")
 
 
 @dataclass(slots=True)
-class Shown:
-    """Of which calls the newest values shown of each VM are; VMs that are gone are forgotten."""
+class Exported:
+    """When the calls began (monotonic seconds) whose values each VM exported last; VMs that are gone are forgotten."""
 
     monitor: dict[str, float] = field(default_factory=dict)
     fill: dict[str, float] = field(default_factory=dict)
@@ -60,11 +43,11 @@ class Shown:
                 del known[uuid]
 
     def usable(self, uuid: str, answer: Answer | None) -> bool:
-        """Whether a monitor answer is newer than the one shown."""
+        """Whether a monitor answer is newer than the one exported."""
         return answer is not None and answer.began > self.monitor.get(uuid, NEVER)
 
     def needs_fill(self, vm: Vm, answer: Answer | None) -> bool:
-        """Whether what never waits has to be asked for: without a monitor answer, or with one older than the fill that was shown."""
+        """Whether the calls that never wait have to be made: without a monitor answer, or with one older than the fill that was exported."""
         if answer is None or not self.usable(vm.uuid, answer):
             return True
         if vm.data.get(STATE) == SHUT_OFF:
@@ -72,9 +55,9 @@ class Shown:
         return CPU_TIME not in answer.data or answer.began <= self.fill.get(vm.uuid, NEVER)
 
 
-def monitor_groups(data: dict[str, object]) -> dict[str, object]:
-    """What a call for all groups said, without the safe ones: those of another round, which has asked for them itself, are newer."""
-    return {key: value for key, value in data.items() if not key.startswith(_SAFE)}
+def monitor_groups(data: dict[str, object], *, interfaces: bool = False) -> dict[str, object]:
+    """What a late call for all groups said, without the safe ones, which the round has asked for again; ``interfaces`` are none of these."""
+    return {key: value for key, value in data.items() if not key.startswith(_STATE if interfaces else _SAFE)}
 
 
 def newest(answers: Mapping[str, Answer], more: Mapping[str, Answer]) -> dict[str, Answer]:
@@ -88,28 +71,28 @@ def newest(answers: Mapping[str, Answer], more: Mapping[str, Answer]) -> dict[st
     return found
 
 
-def reading(vm: Vm, answer: Answer | None, fill: Answer | None, verdict: Verdict, shown: Shown) -> Reading:
-    """The VM's reading of this round; ``shown`` learns what is shown now."""
-    data, monitor, told = vm.data, None, _told(vm, verdict)
-    if answer is not None and shown.usable(vm.uuid, answer):
+def reading(vm: Vm, answer: Answer | None, fill: Answer | None, verdict: Verdict, exported: Exported) -> Reading:
+    """The VM's reading of this round; ``exported`` learns what it exports."""
+    data, monitor, own = vm.data, None, _own(vm, verdict)
+    if answer is not None and exported.usable(vm.uuid, answer):
         monitor = answer
-        shown.monitor[vm.uuid] = answer.began
+        exported.monitor[vm.uuid] = answer.began
     if monitor is not None and monitor.data is data:
-        data.update(told)  # one call brought it all, for this round alone: a copy of every VM's data would be a tenth of the round's price
+        data.update(own)  # one call brought it all, for this round alone: a copy of every VM's data would be a tenth of the round's price
     elif monitor is not None:
-        data = data | (_without_times(monitor.data) if shown.fill.get(vm.uuid, NEVER) >= monitor.began else monitor.data) | told
+        data = data | (_without_times(monitor.data) if exported.fill.get(vm.uuid, NEVER) >= monitor.began else monitor.data) | own
     else:
-        data = data | told
+        data = data | own
     if fill is not None:
         data = data | fill.data
-        shown.fill[vm.uuid] = fill.began
+        exported.fill[vm.uuid] = fill.began
     if monitor is None or not answered(monitor.data):
         return Reading(vm.uuid, vm.name, data)
     return Reading(vm.uuid, vm.name, data, monitor.started)
 
 
-def _told(vm: Vm, verdict: Verdict) -> dict[str, object]:
-    """The producer's own word of a VM's monitor; nothing of a VM that is shut off, which has none."""
+def _own(vm: Vm, verdict: Verdict) -> dict[str, object]:
+    """What the producer itself found out about the VM's monitor; nothing of a VM that is shut off, which has none."""
     if vm.data.get(STATE) == SHUT_OFF:
         return {}
     if verdict.responsive:
@@ -128,7 +111,7 @@ def answered(data: dict[str, object]) -> bool:
 
 
 def _without_times(data: dict[str, object]) -> dict[str, object]:
-    """An older answer without the counters that a fill has shown newer values of."""
+    """An older answer without the counters of which a fill has exported newer values."""
     return {key: value for key, value in data.items() if key != CPU_TIME and not (key.startswith("vcpu.") and key.endswith(".time"))}
 
 

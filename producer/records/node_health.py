@@ -22,22 +22,20 @@ THOUSAND: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """Calls lost in VMs that do not answer, their cap, and what became of the VMs; outcomes count since the producer started."""
+class HungCalls:
+    """Hung calls, their limit, and what became of the VMs; outcomes count since the producer started."""
 
-    hung_calls: int = 0
-    cap: int = 0
+    count: int = 0
+    limit: int = 0
     vms_skipped: int = 0
     vms_not_probed: int = 0
     probes: Mapping[str, int] = field(default_factory=dict)
     calls: Mapping[str, int] = field(default_factory=dict)
-    elsewhere: int = 0
-    """Of the captured calls, those of the process that asks the guests' agents."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuestHealth:
-    """How the process that asks the guests' agents is doing; all absent where there is none. Outcomes count since the producer started."""
+    """The state of the guest-agent helper process; all absent where there is none. Outcomes count since the producer started."""
 
     up: int = ABSENT_LONG
     calls: Mapping[str, int] = field(default_factory=dict)
@@ -49,8 +47,8 @@ class GuestHealth:
     periods_set: int = ABSENT_LONG
 
 
-@dataclass(slots=True)
-class Counts:
+@dataclass(frozen=True, slots=True)
+class Counters:
     """What the producer has counted since it started, and the newest durations by tier."""
 
     rounds: int = 0
@@ -59,8 +57,8 @@ class Counts:
     reconnects: int = 0
     unknown_fields: int = 0
     drops: Mapping[str, int] = field(default_factory=dict)
-    sampling_seconds: dict[str, float] = field(default_factory=dict)
-    lost: Lost = field(default_factory=Lost)
+    sampling_seconds: Mapping[str, float] = field(default_factory=dict)
+    hung_calls: HungCalls = field(default_factory=HungCalls)
     jobs: int = 0
     job_polls: Mapping[str, int] = field(default_factory=dict)
     guest: GuestHealth = field(default_factory=GuestHealth)
@@ -68,7 +66,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """The versions on the node in words; "" where libvirt has not told."""
+    """The versions on the node in words; "" where libvirt has not said."""
 
     own: str
     libvirt: str = ""
@@ -77,7 +75,7 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """What the way out knows: rounds that wait, what it had to drop, by reason, events taken, by kind, and the events' journal."""
+    """What the publishers report: rounds that wait, drops by reason, events by kind, and the events' journal."""
 
     spooled_rounds: int = 0
     drops: Mapping[str, int] = field(default_factory=dict)
@@ -86,7 +84,7 @@ class Outgoing:
     journal_bytes: int = ABSENT_LONG
 
 
-def node_health(up: bool, vms: Iterable[VmSnapshot], counts: Counts, versions: Versions, outgoing: Outgoing) -> NodeHealth:  # noqa: FBT001, up is the field's name
+def node_health(up: bool, vms: Iterable[VmSnapshot], counts: Counters, versions: Versions, outgoing: Outgoing) -> NodeHealth:  # noqa: FBT001, up is the field's name
     """The health record; ``up`` says whether libvirt answered in this round."""
     states = Counter(state_word(vm.state_state) for vm in vms if vm.state_state != ABSENT_LONG)
     return NodeHealth(
@@ -100,12 +98,12 @@ def node_health(up: bool, vms: Iterable[VmSnapshot], counts: Counts, versions: V
         unknown_fields_total=counts.unknown_fields,
         drops_total=added(counts.drops, outgoing.drops),
         spooled_rounds=outgoing.spooled_rounds,
-        hung_calls=counts.lost.hung_calls,
-        hung_calls_limit=counts.lost.cap,
-        vms_skipped=counts.lost.vms_skipped,
-        vms_not_probed=counts.lost.vms_not_probed,
-        probes_total=dict(counts.lost.probes),
-        monitor_calls_total=dict(counts.lost.calls),
+        hung_calls=counts.hung_calls.count,
+        hung_calls_limit=counts.hung_calls.limit,
+        vms_skipped=counts.hung_calls.vms_skipped,
+        vms_not_probed=counts.hung_calls.vms_not_probed,
+        probes_total=dict(counts.hung_calls.probes),
+        monitor_calls_total=dict(counts.hung_calls.calls),
         guest_process_up=counts.guest.up,
         guest_process_restarts_total=dict(counts.guest.restarts),
         guest_calls_total=dict(counts.guest.calls),
@@ -161,5 +159,5 @@ def _resident(statm: bytes) -> int:
 
 @cache
 def _own_statm() -> int:
-    """The file, opened once: to open it anew each time would cost a calm round a twentieth."""
+    """The file, opened once: opening it each time would cost a twentieth of an uneventful round."""
     return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)

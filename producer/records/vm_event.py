@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from virtflow.producer.hypervisor.mailbox import Happened
+from virtflow.producer.types import HypervisorEvent
 from virtflow.schemas.catalogue.types import ABSENT_LONG, LONG_MAX
 from virtflow.schemas.jobs import Kind, lifecycle_word
 from virtflow.schemas.records import VmEvent
@@ -24,7 +24,7 @@ Details = tuple[object, ...]
 Fields = dict[str, Any]
 
 
-def vm_event(happened: Happened, node: str, boot_id: str, sequence: int) -> VmEvent:
+def vm_event(happened: HypervisorEvent, node: str, boot_id: str, sequence: int) -> VmEvent:
     """The record of what happened; an argument that is missing or of another type than expected is absent in it.
 
     An event of a kind that is not known by name keeps its kind and nothing else.

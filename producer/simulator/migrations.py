@@ -14,8 +14,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from virtflow.producer.hypervisor.mailbox import Happened
 from virtflow.producer.simulator.fleet import SimulatedVm, vm_at
+from virtflow.producer.types import HypervisorEvent
 from virtflow.schemas import states
 from virtflow.schemas.jobs import (
     RESUMED_MIGRATED,
@@ -148,9 +148,9 @@ def _with(vm: SimulatedVm, state: int, reason: int) -> SimulatedVm:
 # -- events
 
 
-def happenings(seed: int, known: tuple[Traveller, ...], since: float, until: float) -> list[tuple[str, Happened]]:
+def happenings(seed: int, known: tuple[Traveller, ...], since: float, until: float) -> list[tuple[str, HypervisorEvent]]:
     """What happened to the travellers after ``since`` up to ``until``, in time's order: the node that tells, and the event."""
-    found: list[tuple[str, Happened]] = []
+    found: list[tuple[str, HypervisorEvent]] = []
     for one in known:
         began, _ = one.tour(since)
         while began <= until:
@@ -159,15 +159,15 @@ def happenings(seed: int, known: tuple[Traveller, ...], since: float, until: flo
     return sorted(found, key=lambda item: item[1].time)
 
 
-def _leg(seed: int, one: Traveller, began: float) -> Iterator[tuple[str, Happened]]:
+def _leg(seed: int, one: Traveller, began: float) -> Iterator[tuple[str, HypervisorEvent]]:
     """All events of the leg that began at a time."""
     _, leg = one.tour(began + 1)
     vm = vm_at(seed, TRAVELLERS, one.slot, began, began)
     source, destination = one.nodes[leg.source], one.nodes[leg.destination]
     start = began + REST_SECONDS
 
-    def event(node: str, after: float, what: str, *detail: object) -> tuple[str, Happened]:
-        return node, Happened(vm.uuid, vm.name, what, detail, start + after)
+    def event(node: str, after: float, what: str, *detail: object) -> tuple[str, HypervisorEvent]:
+        return node, HypervisorEvent(vm.uuid, vm.name, what, detail, start + after)
 
     yield event(destination, 0.1, Kind.LIFECYCLE, Lifecycle.STARTED.value, STARTED_MIGRATED)
     for second in range(1, int(MOVE_SECONDS)):

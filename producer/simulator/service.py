@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from virtflow.producer.publishing.split import messages
-from virtflow.producer.records.node_health import Counts, Outgoing, Versions, node_health
+from virtflow.producer.records.node_health import Counters, Outgoing, Versions, node_health
 from virtflow.producer.records.vm_event import vm_event
 from virtflow.producer.records.vm_snapshot import Reading, Tally, vm_snapshot
 from virtflow.producer.simulator.agent import guest_at
@@ -76,7 +76,6 @@ class SimulatedNode:
         self._fleet = fleet
         self._name = name
         self._boot_id = boot_id
-        self._counts = Counts()
         self._tally = Tally()
         self._inventory_sent: dict[str, float] = {}
         self._travellers = fleet.travellers()
@@ -89,16 +88,18 @@ class SimulatedNode:
         if self._fleet.guests:
             snapshots = [replace(one, guest=[guest_at(vm, seconds)]) for one, vm in zip(snapshots, vms, strict=True)]
         self._inventory_sent = {vm.uuid: self._inventory_sent[vm.uuid] for vm in vms}
-        self._counts.rounds = sequence + 1
-        self._counts.unknown_fields = self._tally.unknown_fields
-        self._counts.sampling_seconds = {"safe": 0.002 * len(vms), "monitor": 0.01 * len(vms)}
+        counters = Counters(
+            rounds=sequence + 1,
+            unknown_fields=self._tally.unknown_fields,
+            sampling_seconds={"safe": 0.002 * len(vms), "monitor": 0.01 * len(vms)},
+        )
         return NodeSnapshot(
             node=self._name,
             boot_id=self._boot_id,
             sequence=sequence,
             collected=seconds,
             interval=self._fleet.interval_seconds,
-            health=node_health(True, snapshots, self._counts, Versions(version(), "simulated", "simulated"), Outgoing()),  # noqa: FBT003, up
+            health=node_health(True, snapshots, counters, Versions(version(), "simulated", "simulated"), Outgoing()),  # noqa: FBT003, up
             vms=snapshots,
         )
 

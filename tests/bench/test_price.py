@@ -13,12 +13,13 @@ import libvirt
 import pytest
 
 from tests.support.lab import Lab, Node, await_true
-from virtflow.producer.hypervisor.queries import MONITOR_GROUPS, NOWAIT, SAFE_GROUPS
+from virtflow.producer.hypervisor.call_safety import stats_groups
+from virtflow.producer.hypervisor.queries import NOWAIT
 from virtflow.producer.publishing.split import messages
-from virtflow.producer.records.node_health import Outgoing
 from virtflow.producer.records.vm_snapshot import Reading
-from virtflow.producer.sampler import Round, Sampler
-from virtflow.producer.service import Maker
+from virtflow.producer.sampler import Sampler
+from virtflow.producer.service import Beside, SnapshotBuilder
+from virtflow.producer.source import Round
 from virtflow.runtime.settings import Libvirt, Producer, Settings
 from virtflow.schemas.avro.codec import Codec
 
@@ -65,16 +66,21 @@ def daemon_seconds(node: Node) -> float:
 def test_two_tiers_cost_what_one_bulk_call_costs(node: Node) -> None:
     """The way of a sample from libvirt to its message: with virtflow's rounds, and with one bulk call in their place."""
     settings = Settings(libvirt=Libvirt(uri=node.socket_uri), producer=Producer(interval_seconds=10.0))
-    source, maker, codec = Sampler(settings), Maker(settings), Codec()
+    source, builder, codec = Sampler(settings), SnapshotBuilder(settings), Codec()
     connection = libvirt.openReadOnly(node.socket_uri)
 
     def bulk() -> Round:
-        records = connection.getAllDomainStats(SAFE_GROUPS | MONITOR_GROUPS, NOWAIT)
+        records = connection.getAllDomainStats(stats_groups(0).everything, NOWAIT)
         now = time.time()
         return Round(now, up=True, readings=tuple(Reading(domain.UUIDString(), domain.name(), data, now) for domain, data in records))
 
     def encoded(sample: Callable[[], Round]) -> Callable[[], object]:
-        return lambda: messages(maker.node_snapshot(sample(), source, Outgoing()), codec.encode)
+        def send() -> object:
+            snapshot = builder.node_snapshot(sample(), Beside())
+            source.learn(snapshot.vms)
+            return messages(snapshot, codec.encode)
+
+        return send
 
     ours, plain = encoded(source.round), encoded(bulk)
     await_true(

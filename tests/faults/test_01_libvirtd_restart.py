@@ -12,8 +12,8 @@ from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
 from tests.support.lab_release import releases
 from tests.support.lab_tap import Tap
 from tests.support.long import length
-from virtflow.producer.hypervisor.mailbox import Happened, Message
 from virtflow.producer.sampler import Sampler
+from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.settings import Libvirt, Producer, Settings
 from virtflow.schemas.records import NodeSnapshot
 
@@ -46,21 +46,17 @@ def test_a_good_snapshot_comes_within_two_intervals_of_every_restart(lab: Lab, g
 
 
 class Listening(Sampler):
-    """The producer's sampler, which also notes the events it was told."""
+    """The producer's sampler, which also keeps the events it announced."""
 
     def __init__(self, settings: Settings) -> None:
         """Begin to connect."""
-        self.told: list[tuple[str, str, tuple[object, ...]]] = []
-        super().__init__(settings)
+        self.announced: list[HypervisorEvent] = []
+        super().__init__(settings, self.announced.append)
 
     def has_connected(self, times: int) -> bool:
         """Whether it is connected, for at least the given time."""
-        return self._safe.connects >= times and self._safe.lane is not None
-
-    def _handle(self, message: Message) -> None:
-        if isinstance(message, Happened):
-            self.told.append((message.uuid, message.what, message.detail))
-        super()._handle(message)
+        safe = self._sampling._safe
+        return safe.connects >= times and safe.worker is not None
 
 
 def test_each_event_comes_once_after_all_restarts(lab: Lab) -> None:
@@ -85,7 +81,9 @@ def test_each_event_comes_once_after_all_restarts(lab: Lab) -> None:
         node.virsh("resume", guest.uuid)
         node.destroy(guest)
         await_true(
-            lambda: any(uuid == guest.uuid and detail[0] == STOPPED for uuid, _, detail in sampler.told),
+            lambda: any(
+                event.uuid == guest.uuid and event.detail[0] == STOPPED for event in list(sampler.announced) if event.what == "lifecycle"
+            ),
             HANGING_SECONDS,
             "the VM's end is told",
         )
@@ -93,7 +91,7 @@ def test_each_event_comes_once_after_all_restarts(lab: Lab) -> None:
         stopping.set()
         thread.join()
         assert sampler.close(5.0)
-    told = [(what, detail) for uuid, what, detail in sampler.told if uuid == guest.uuid and what == "lifecycle"]
+    told = [(event.what, event.detail) for event in sampler.announced if event.uuid == guest.uuid and event.what == "lifecycle"]
     assert sorted(told) == sorted(set(told))
     assert {detail[0] for _, detail in told} >= {STARTED, RESUMED, STOPPED}
 

@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.lab_process import await_true
 from virtflow.producer.agent.supervisor import GuestAgents
+from virtflow.producer.hung_calls.budget import CallBudget
 from virtflow.runtime.settings import Guest, Libvirt, Settings
 from virtflow.schemas.guest import GuestReason
 
@@ -44,7 +45,7 @@ def settings(uri: str, **guest: object) -> Settings:
 
 @contextmanager
 def running(settings: Settings) -> Iterator[GuestAgents]:
-    guests = GuestAgents(settings, random.Random(1))  # noqa: S311, a test's
+    guests = GuestAgents(settings, CallBudget(3), random.Random(1))  # noqa: S311, a test's
     guests.start()
     try:
         yield guests
@@ -141,8 +142,9 @@ def test_a_daemon_that_is_not_there_is_tried_again(tmp_path: Path) -> None:
 PARENT = """
 import sys, threading
 from virtflow.producer.agent.supervisor import GuestAgents
+from virtflow.producer.hung_calls.budget import CallBudget
 from virtflow.runtime.settings import Guest, Libvirt, Settings
-guests = GuestAgents(Settings(libvirt=Libvirt(uri=sys.argv[1]), guest=Guest(enabled=True)))
+guests = GuestAgents(Settings(libvirt=Libvirt(uri=sys.argv[1]), guest=Guest(enabled=True)), CallBudget(3))
 guests.start()
 while not guests.health().up:
     threading.Event().wait(0.01)
@@ -162,19 +164,6 @@ def test_it_ends_with_the_producer(uri: str, stopped: bool) -> None:  # noqa: FB
             os.kill(process, signal.SIGSTOP)
         parent.kill()
     await_true(lambda: not exists(process), WAIT_SECONDS, "it is gone")
-
-
-def test_what_the_producer_tells_costs_no_turn(uri: str) -> None:
-    """It comes from another thread, all the time; the calls that follow from it are made, none is waited for in vain."""
-    with running(settings(uri)) as guests:
-        await_process(guests)
-
-        def answered() -> bool:
-            guests.host_lost(0)
-            return guests.health().calls.get("answered", 0) >= 20
-
-        await_true(answered, WAIT_SECONDS, "twenty calls are answered")
-        assert set(guests.health().calls) == {"answered"}
 
 
 def test_killed_twenty_times_it_leaves_nothing_behind(uri: str) -> None:

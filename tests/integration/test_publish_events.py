@@ -16,9 +16,9 @@ from tests.support.broker import Broker
 from tests.support.lab_process import await_true
 from tests.support.record_tap import RecordTap
 from tests.support.topic_writer import TopicWriter
-from virtflow.producer.hypervisor.mailbox import Happened
 from virtflow.producer.publishing import events as publish_events
 from virtflow.producer.publishing.events import MEMORY_EVENTS, WINDOW, EventPublisher
+from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.settings import Kafka, Producer, Settings, Topics
 from virtflow.schemas.records import VmEvent
 from virtflow.schemas.topics import EVENTS, Cleanup, Topic
@@ -30,9 +30,9 @@ LATENCY_SECONDS = 0.5
 Make = Callable[..., EventPublisher]
 
 
-def happened(number: int, kind: str = "balloon_change") -> Happened:
+def happened(number: int, kind: str = "balloon_change") -> HypervisorEvent:
     details: tuple[object, ...] = ({"type": 2, "time_elapsed": number},) if kind == "job" else (number,)
-    return Happened(UUIDS[number % 3], "vm", kind, details, time.time())
+    return HypervisorEvent(UUIDS[number % 3], "vm", kind, details, time.time())
 
 
 def topic_of(writer: TopicWriter) -> Topic:

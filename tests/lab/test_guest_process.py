@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.lab import Guest, GuestSpec, Lab, Node, await_true
 from tests.support.lab_pipeline import VIRTFLOW
+from virtflow.producer.hung_calls.budget import CallBudget
 from virtflow.producer.records.node_health import Outgoing
 from virtflow.producer.sampler import Sampler
 from virtflow.producer.service import guest_agents, rounds
@@ -54,10 +55,11 @@ class Asking:
 
     def __enter__(self) -> Self:
         """Begin."""
-        found = guest_agents(self.settings)
+        budget = CallBudget(self.settings.producer.hung_calls_max)
+        found = guest_agents(self.settings, budget)
         assert found is not None
         self.guests = found
-        self._source = Sampler(self.settings, elsewhere=found)
+        self._source = Sampler(self.settings, budget=budget)
         self._stop = Stop()
         self._thread = threading.Thread(target=rounds, args=(self.settings, self._source, self._stop, self, found), daemon=True)
         self._thread.start()

@@ -14,9 +14,10 @@ import pytest
 from tests.support.lab import Guest, Lab, Node, await_true
 from tests.support.lab_release import releases
 from tests.support.stuck_vms import CAP, HANGING_SECONDS, TWO_ROUNDS, flagged, uuids_of, with_monitor
+from virtflow.producer.hypervisor.connection import Opener
 from virtflow.producer.hypervisor.qemu_processes import Processes
 from virtflow.producer.records.node_health import Outgoing
-from virtflow.producer.sampler import Sampler
+from virtflow.producer.sampler import Host, Sampler
 from virtflow.producer.service import rounds
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Libvirt, Producer, Settings
@@ -33,9 +34,8 @@ class Sampling:
     def __init__(self, node: Node, hidden: Path | None = None) -> None:
         """Nothing runs yet."""
         settings = Settings(libvirt=Libvirt(uri=node.socket_uri), producer=Producer(interval_seconds=INTERVAL, hung_calls_max=CAP))
-        self._source = Sampler(settings)
-        if hidden is not None:
-            self._source._monitor._processes = Processes(hidden)
+        host = None if hidden is None else Host(Opener(settings.libvirt), Processes(hidden))
+        self._source = Sampler(settings, host=host)
         self._stop = Stop()
         self._thread = threading.Thread(target=rounds, args=(settings, self._source, self._stop, self), daemon=True)
         self.snapshots: list[NodeSnapshot] = []

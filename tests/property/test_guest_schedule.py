@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from virtflow.producer.agent.backoff import Restarts
 from virtflow.producer.agent.domain_xml import Look
 from virtflow.producer.agent.ipc import AGENT, Answered, Ask, Command, Happened, Listed, Up
-from virtflow.producer.agent.poll_cycle import Down, HostLost, Limits, Ticked
+from virtflow.producer.agent.poll_cycle import Down, Limits, Ticked
 from virtflow.producer.agent.scheduler import Schedule
+from virtflow.producer.hung_calls.budget import CallBudget, Kind, Lease
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import GuestSample
 
@@ -38,17 +39,19 @@ class Host:
     """VMs that answer as they are told to, or not at all; every bound is checked at every call that is asked for."""
 
     limits: Limits
+    limit: int = 3
     now: float = 0.0
     mute: set[str] = field(default_factory=set)
     reason: dict[str, GuestReason | None] = field(default_factory=dict)
     out: dict[int, Ask] = field(default_factory=dict)
     made: deque[float] = field(default_factory=deque)
     asked: dict[str, list[tuple[float, Command]]] = field(default_factory=dict)
-    host_lost: int = 0
+    foreign: list[Lease] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Nothing is up yet."""
-        self.schedule = Schedule(self.limits, lambda *_: True, random.Random(1))  # noqa: S311, a test's
+        self.budget = CallBudget(self.limit)
+        self.schedule = Schedule(self.limits, lambda *_: True, random.Random(1), self.budget)  # noqa: S311, a test's
 
     def up(self) -> None:
         self.out.clear()
@@ -59,8 +62,11 @@ class Host:
         self._take(self.schedule.observe(Down(struck), self.now))
 
     def lose(self, calls: int) -> None:
-        self.host_lost = calls
-        self._take(self.schedule.observe(HostLost(calls), self.now))
+        """So many calls of the producer's own hang."""
+        for lease in self.foreign:
+            lease.release()
+        self.foreign = [self.budget.adopt(Kind.MONITOR, f"other-{number}") for number in range(calls)]
+        self._take(self.schedule.observe(Ticked(), self.now))
 
     def happen(self, uuid: str, what: str, event: int) -> None:
         self._take(self.schedule.observe(Happened(uuid, what, event), self.now))
@@ -84,7 +90,8 @@ class Host:
             self.asked.setdefault(ask.uuid, []).append((self.now, ask.command))
         calls = [ask for ask in self.out.values() if ask.command is not Command.LIST]
         if any(ask.command is not Command.LIST for ask in asks):
-            assert len(calls) + self.host_lost <= self.limits.outstanding
+            assert len(calls) + len(self.foreign) <= max(1, self.limit - 1)
+            assert self.budget.outstanding <= max(1, self.limit - 1)
         assert len(calls) <= self.limits.in_flight
         while self.made and self.made[0] <= self.now - MINUTE:
             self.made.popleft()
@@ -109,7 +116,6 @@ LIMITS = st.builds(
     timeout=st.just(2.0),
     per_minute=st.integers(1, 200),
     in_flight=st.integers(1, 4),
-    cap=st.integers(1, 6),
     agent=st.booleans(),
     period=st.booleans(),
 )
@@ -147,10 +153,10 @@ def befall(host: Host, what: str, number: int) -> None:
 
 
 @settings(deadline=None, max_examples=200)
-@given(LIMITS, st.lists(MISHAPS, max_size=40))
-def test_the_bounds_hold(limits: Limits, mishaps: list[tuple[str, int]]) -> None:
+@given(LIMITS, st.integers(1, 6), st.lists(MISHAPS, max_size=40))
+def test_the_bounds_hold(limits: Limits, limit: int, mishaps: list[tuple[str, int]]) -> None:
     """One call a VM, a few a host, never above what the cap leaves, never above the minute's budget, whatever happens."""
-    host = Host(limits)
+    host = Host(limits, limit)
     host.up()
     for what, number in mishaps:
         befall(host, what, number)
@@ -160,7 +166,7 @@ def test_the_bounds_hold(limits: Limits, mishaps: list[tuple[str, int]]) -> None
 @given(st.lists(MISHAPS, max_size=30), st.integers(1, 4))
 def test_who_behaves_is_known_within_two_cycles(mishaps: list[tuple[str, int]], in_flight: int) -> None:
     """Whatever was before, unless libvirt was lost in its calls: then it is left alone."""
-    host = Host(Limits(CYCLE, 2.0, 10_000, in_flight, 3))
+    host = Host(Limits(CYCLE, 2.0, 10_000, in_flight))
     host.up()
     for what, number in mishaps:
         if (what, number) != ("down", 1):
@@ -180,7 +186,7 @@ def test_who_behaves_is_known_within_two_cycles(mishaps: list[tuple[str, int]], 
 @given(st.sets(NUMBERS, max_size=VMS - 1), st.integers(2, 4))
 def test_who_does_not_answer_costs_nobody_else(silent: set[int], in_flight: int) -> None:
     """The others are asked every cycle, however many time out."""
-    host = Host(Limits(CYCLE, 2.0, 10_000, in_flight, 6))
+    host = Host(Limits(CYCLE, 2.0, 10_000, in_flight), 6)
     for number in silent:
         host.reason[UUIDS[number]] = GuestReason.TIMEOUT
     host.up()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from virtflow.producer.hypervisor.mailbox import Happened
 from virtflow.producer.records.vm_event import vm_event
+from virtflow.producer.types import HypervisorEvent
 from virtflow.schemas.records import VmEvent
 
 RECORDING = Path(__file__).parents[1] / "golden" / "data" / "lab-recording.jsonl"
@@ -29,13 +29,13 @@ def recorded_events(uuid: str = "") -> list[VmEvent]:
     return events
 
 
-def _happened(entry: dict[str, object]) -> Happened | None:
+def _happened(entry: dict[str, object]) -> HypervisorEvent | None:
     data = entry["data"]
     if not isinstance(data, dict):
         return None
     uuid, name, at = str(entry["uuid"]), str(entry["vm"]), float(str(entry["t"]))
     if entry["kind"] == "event":
-        return Happened(uuid, name, str(data["event"]), tuple(data["args"]), at)
+        return HypervisorEvent(uuid, name, str(data["event"]), tuple(data["args"]), at)
     if entry["kind"] == "job":
-        return Happened(uuid, name, "job", (data,), at)
+        return HypervisorEvent(uuid, name, "job", (data,), at)
     return None

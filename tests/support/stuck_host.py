@@ -1,8 +1,8 @@
-"""A host with VMs that hang, as libvirt was measured to behave, without libvirt: for driving the captives through random interleavings.
+"""A host with VMs that hang, as libvirt was measured to behave, without libvirt: for driving the breaker through random interleavings.
 
-A call asks its VMs one after another. One whose job lock another call holds is passed by; one that is frozen holds the call until it
-thaws. A look tells who is occupied since when, and the processes' states where they can be seen. A daemon that hangs loses all
-connections, and opens none before it goes on; the calls stay in it.
+A call asks its VMs one after another. One whose job lock another call holds is skipped; in one that is frozen the call hangs until it
+thaws. A health check reports which VMs are occupied since when, and the processes' states where they can be seen. A daemon that hangs
+loses all connections, and opens none before it goes on; the calls stay in it.
 """
 
 from __future__ import annotations
@@ -10,32 +10,34 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from virtflow.producer.hung_calls.breaker import Captives
+from virtflow.producer.hung_calls.breaker import Breaker
 from virtflow.producer.hung_calls.breaker_types import (
     Abandon,
     Action,
     Answered,
     Ask,
+    BudgetChanged,
+    CheckHealth,
+    ConnectionChanged,
+    EventSeen,
     Failed,
+    HungElsewhere,
     Limits,
-    Look,
-    Looked,
-    Moved,
     Observation,
-    Openings,
     Reconnected,
     RoundBegan,
-    Started,
     Ticked,
 )
+from virtflow.producer.hung_calls.budget import CallBudget, Kind, Lease
+from virtflow.producer.types import HealthCheck
 
 INTERVAL = 1.0
-PATIENCE = 0.2
+STALL_TIMEOUT = 0.2
 STEP = 0.01
 MONITOR_SECONDS = 0.6
 OPENING_SECONDS = 2.5
 """After which an opening counts as hanging."""
-LINKS = ("safe", "own", "poll")
+CONNECTIONS = ("safe", "own", "poll")
 
 
 @dataclass(eq=False)
@@ -53,18 +55,18 @@ class CallInVm:
 class StuckHost:
     """VMs, a daemon and one producer at a time. ``honest``: controlInfo tells; ``visible``: the process table can be read."""
 
-    def __init__(self, vms: int, cap: int, *, honest: bool = True, visible: bool = True, seed: int = 0) -> None:
+    def __init__(self, vms: int, limit: int, *, honest: bool = True, visible: bool = True, seed: int = 0) -> None:
         """All VMs answer and nothing has been asked."""
         self.uuids = tuple(f"vm-{number:03d}" for number in range(vms))
-        self.cap, self.honest, self.visible = cap, honest, visible
+        self.limit, self.honest, self.visible = limit, honest, visible
         self.now = 0.0
         self.frozen: set[str] = set()
         self.holders: dict[str, tuple[CallInVm, float]] = {}
         self.calls: list[CallInVm] = []
         self.run = 0
-        self.most_captured = 0
-        self.most_lost = 0
-        """The producer's own count, without an opening that it may make beyond the cap."""
+        self.most_occupied = 0
+        self.most_outstanding = 0
+        """The budget's own count, without an opening that may be made beyond the limit."""
         self.hung = False
         self.answered_at: dict[str, float] = {}
         self._rng = random.Random(seed)  # noqa: S311, a test's
@@ -77,16 +79,21 @@ class StuckHost:
         """A new run of the producer: the one before was killed, and its calls stay in the daemon."""
         self.run += 1
         self._inbox.clear()
-        self.lanes = set() if self.hung else set(LINKS)
-        self._openings: list[tuple[str, float]] = []
+        self.connections = set() if self.hung else set(CONNECTIONS)
+        self._openings: list[tuple[str, float, Lease]] = []
         self._beyond = False
-        self._wanted: Ask | None = None
-        self.captives = Captives(Limits(self.cap, PATIENCE, 2 * INTERVAL, 8 * INTERVAL), random.Random(1))  # noqa: S311, a test's
+        self._version = 0
+        self._polled: dict[CallInVm, Lease] = {}
+        self.budget = CallBudget(self.limit)
+        limits = Limits(STALL_TIMEOUT, 2 * INTERVAL, 8 * INTERVAL)
+        self.breaker = Breaker(limits, self.budget, random.Random(1))  # noqa: S311, a test's
+        if "own" in self.connections:
+            self.tell(ConnectionChanged(ready=True))
 
     def round(self) -> None:
         """One round of the producer, in small steps of time."""
         end = self.now + INTERVAL
-        if "safe" in self.lanes:
+        if "safe" in self.connections:
             self.tell(RoundBegan(self.uuids, self.now + MONITOR_SECONDS))
         while self.now < end:
             self.step()
@@ -101,86 +108,89 @@ class StuckHost:
         self._inbox = [item for item in self._inbox if item[0] > self.now]
         for _, observation in due:
             self.tell(observation)
-        if self.now >= self.captives.due:
+        if self.budget.version != self._version:
+            self.tell(BudgetChanged())
+        if self.now >= self.breaker.due:
             self.tell(Ticked())
 
     def tell(self, observation: Observation) -> None:
         """The producer observes, and does what it decides."""
-        for action in self.captives.observe(observation, self.now):
+        actions = self.breaker.observe(observation, self.now)
+        self._version = self.budget.version
+        for action in actions:
             self._do(action)
 
     def _do(self, action: Action) -> None:
         match action:
-            case Ask():
-                self._wanted = action
-                self._submit()
-            case Look(uuids):
-                if "safe" in self.lanes:
-                    self._inbox.append((self.now + self._rng.uniform(0, 0.05), self._look(uuids or self.uuids)))
+            case Ask(number, uuids, everyone):
+                assert "own" in self.connections
+                self.calls.append(CallInVm(number, self.run, list(self.uuids if everyone else uuids)))
+            case CheckHealth(uuids):
+                if "safe" in self.connections:
+                    self._inbox.append((self.now + self._rng.uniform(0, 0.05), self._check(uuids or self.uuids)))
             case Abandon():
-                self.lanes.discard("own")
+                self.connections.discard("own")
+                self.tell(ConnectionChanged(ready=False))
+            case _:
+                pass
 
-    def _submit(self) -> None:
-        """What is to be asked is asked once there is a connection for it."""
-        ask = self._wanted
-        if ask is not None and "own" in self.lanes:
-            self._wanted = None
-            self.calls.append(CallInVm(ask.call, self.run, list(self.uuids if ask.everyone else ask.uuids)))
-            self.tell(Started(ask.call))
-
-    def _look(self, uuids: tuple[str, ...]) -> Looked:
+    def _check(self, uuids: tuple[str, ...]) -> HealthCheck:
         held = {uuid: max(self.now - self.holders[uuid][1], 0.001) if uuid in self.holders and self.honest else 0.0 for uuid in uuids}
-        return Looked(held, {uuid: "T" if uuid in self.frozen else "S" for uuid in uuids} if self.visible else {})
+        return HealthCheck(held, {uuid: "T" if uuid in self.frozen else "S" for uuid in uuids} if self.visible else {})
 
     def reconnect(self) -> None:
-        """The producer's connection is a new one; its looks are gone."""
-        self._inbox = [item for item in self._inbox if not isinstance(item[1], Looked)]
-        self._wanted = self._wanted if "own" in self.lanes else None
+        """The producer's connection is a new one; its health checks are gone."""
+        self._inbox = [item for item in self._inbox if not isinstance(item[1], HealthCheck)]
         self.tell(Reconnected())
 
     def _connect(self) -> None:
-        """Connections that are missing are opened, as far as the cap allows; nothing comes of it while the daemon hangs."""
+        """Connections that are missing are opened, as far as the budget allows; nothing comes of it while the daemon hangs."""
         if not self.hung and self._openings:
-            opened = {link for link, _ in self._openings} - self.lanes
+            opened = {name for name, _, _ in self._openings} - self.connections
+            for _, _, opening in self._openings:
+                opening.release()
             self._openings.clear()
-            self.lanes |= opened
+            self.connections |= opened
             self._beyond = False
-            self._tell_openings()
             if "safe" in opened:
                 self.reconnect()
-            self._submit()
-        for link in LINKS:
-            mine = [began for name, began in self._openings if name == link]
-            if link in self.lanes or len(mine) == len(LINKS) or (mine and self.now - mine[-1] < OPENING_SECONDS):
-                continue
-            allowed = self._tell_openings()
-            if allowed or (link == "safe" and not mine):
-                self._beyond = self._beyond or not allowed
-                self._openings.append((link, self.now))
-        self._tell_openings()
-        self.most_lost = max(self.most_lost, self.captives.slots.lost - self._beyond)
+            if "own" in opened:
+                self.tell(ConnectionChanged(ready=True))
+        self._open()
+        self.most_outstanding = max(self.most_outstanding, self.budget.outstanding - self._beyond)
 
-    def _tell_openings(self) -> bool:
-        out = [link for link, began in self._openings if self.now - began < OPENING_SECONDS]
-        own = out.count("own")
-        found = Openings(own, len(out) - own, len(self._openings) - len(out))
-        if found != self.captives.slots.openings:
-            self.tell(found)
-        return self.captives.may_open()
+    def _open(self) -> None:
+        for _, began, opening in self._openings:
+            if self.now - began >= OPENING_SECONDS and not opening.hung:
+                opening.abandon()
+        for name in CONNECTIONS:
+            mine = [began for other, began, _ in self._openings if other == name]
+            if name in self.connections or len(mine) == len(CONNECTIONS) or (mine and self.now - mine[-1] < OPENING_SECONDS):
+                continue
+            lease = self.budget.acquire(Kind.OPENING)
+            if lease is None and name == "safe" and not mine:
+                lease, self._beyond = self.budget.acquire_essential(Kind.OPENING), True
+            if lease is not None:
+                self._openings.append((name, self.now, lease))
 
     def poll(self, uuid: str) -> None:
-        """The VM's job is polled, if that may be: a frozen one keeps the call."""
-        if "poll" not in self.lanes or not self.captives.may_poll(uuid, vouched=False):
+        """The VM's job is polled, if that may be: in a frozen one the call hangs."""
+        if "poll" not in self.connections or not self.breaker.may_ask(uuid, healthy=False):
+            return
+        lease = self.budget.acquire(Kind.JOB, uuid)
+        if lease is None:
             return
         if uuid in self.frozen and uuid not in self.holders:
             call = CallInVm(0, 0, [], inside=uuid)
+            self._polled[call] = lease
             self.calls.append(call)
             self.holders[uuid] = (call, self.now)
             self._count()
-            self.captives.poll_lost(uuid, self.now)
-            self.lanes.discard("poll")
+            lease.abandon()
+            self.tell(HungElsewhere(uuid))
+            self.connections.discard("poll")
         else:
-            self.captives.poll_returned(uuid)
+            lease.release()
 
     # -- the daemon
 
@@ -205,12 +215,14 @@ class StuckHost:
                 call.full.add(uuid)
                 self.answered_at[uuid] = self.now
         self.calls.remove(call)
+        if (lease := self._polled.pop(call, None)) is not None:
+            lease.release()
         if call.run == self.run:
             answer = Answered(call.number, frozenset(call.full), frozenset(call.partial))
             self._inbox.append((self.now + self._rng.uniform(0, 0.05), answer))
 
     def _count(self) -> None:
-        self.most_captured = max(self.most_captured, len(self.holders))
+        self.most_occupied = max(self.most_occupied, len(self.holders))
 
     # -- what befalls it
 
@@ -225,9 +237,13 @@ class StuckHost:
     def hang(self) -> None:
         """The daemon stops: all connections are lost, and with them our calls, which stay in it."""
         self.hung = True
-        self.lanes.clear()
+        self.connections.clear()
         self._inbox.clear()
+        self.tell(ConnectionChanged(ready=False))
         self.reconnect()
+        for lease in self._polled.values():
+            lease.leave_behind()
+        self._polled.clear()
         for call in self.calls:
             if call.run == self.run:
                 call.run = 0
@@ -239,4 +255,4 @@ class StuckHost:
 
     def event(self, uuid: str) -> None:
         """An event announces something of the VM."""
-        self.tell(Moved(uuid))
+        self.tell(EventSeen(uuid))

@@ -51,8 +51,8 @@ def test_a_libvirt_that_does_not_answer_is_all_there_is_to_say(problem: str, fix
         (replace(HEALTHY, event_kinds=0), "events", "no kind of event"),
         (
             with_vm(occupied_seconds=90.0),
-            "captured calls",
-            "1: held in VMs that do not answer, by whichever client; 19 of libvirtd's 20 workers",
+            "hung calls",
+            "1: in VMs that do not answer, of any client; 19 of libvirtd's 20 workers",
         ),
         (with_vm(occupied_seconds=90.0), "VM", "web-1: a call has been held in it for 90 s; look at its storage: /srv/a.img"),
         (with_vm(process="D"), "VM", "waits for storage"),

@@ -1,85 +1,129 @@
-"""When a link has something to do again: never in the past, or the sampling thread would spin while libvirt hangs."""
+"""When a connection has something to do again: never in the past, or the sampling thread would spin while libvirt hangs."""
 
 from __future__ import annotations
 
 import random
-from pathlib import Path
+from itertools import pairwise
 
 import pytest
 
-from virtflow.producer.hypervisor.connection import OPENINGS, Lane, Link, start_event_loop
-from virtflow.producer.hypervisor.mailbox import Inbox, OpenFailed
+from virtflow.producer.hung_calls.budget import CallBudget, Kind
+from virtflow.producer.hypervisor.messages import Open, Retire
+from virtflow.producer.hypervisor.reconnecting import OPENINGS, Outbox, ReconnectingConnection
 from virtflow.runtime.settings import Libvirt
 
-SECONDS = 30.0
+TIMEOUT = 10.0
 
 
-def link(tmp_path: Path, timeout: float = 10.0) -> Link:
-    """A link to a socket that is not there: each opening fails by itself, and is not told to the link unless the test does."""
-    start_event_loop()
-    config = Libvirt(uri=f"qemu:///system?socket={tmp_path}/none", connect_timeout_seconds=timeout)
-    return Link("safe", config, Inbox(), 10.0, rng=random.Random(1))  # noqa: S311, jitter
+class Stage:
+    """A connection whose openings end when the test says so."""
+
+    def __init__(self, limit: int = 6, *, essential: bool = False) -> None:
+        """Nothing has begun."""
+        self.outbox, self.budget = Outbox(), CallBudget(limit)
+        config = Libvirt(connect_timeout_seconds=TIMEOUT)
+        rng = random.Random(1)  # noqa: S311, jitter
+        self.connection = ReconnectingConnection("safe", config, self.outbox, self.budget, 10.0, rng, essential)
+        self.opening: list[int] = []
+        self.retired: list[int] = []
+
+    def at(self, now: float) -> None:
+        """Time has come to ``now``."""
+        self.connection.tick(now)
+        for action in self.outbox.take():
+            if isinstance(action, Open):
+                self.opening.append(action.worker)
+            elif isinstance(action, Retire):
+                self.retired.append(action.worker)
+
+    def failed(self, now: float) -> None:
+        """The oldest opening fails."""
+        self.connection.failed(self.opening.pop(0), "refused", now)
 
 
-def failed_opening(found: Link, now: float) -> Lane:
-    message = found.inbox.take(now + 1e9)
-    assert isinstance(message, OpenFailed)
-    found.failed(message.lane, message.error, now)
-    return message.lane
-
-
-def test_a_failed_opening_is_followed_by_a_growing_pause(tmp_path: Path) -> None:
-    found, now, pauses = link(tmp_path), 0.0, []
+def test_a_failed_opening_is_followed_by_a_growing_pause() -> None:
+    stage, now, pauses = Stage(), 0.0, []
     for _ in range(8):
-        found.tend(now)
-        failed_opening(found, now)
-        found.tend(now)
-        assert found.due > now
-        pauses.append(found.due - now)
-        now = found.due
+        stage.at(now)
+        stage.failed(now)
+        stage.at(now)
+        assert stage.connection.due > now
+        assert stage.opening == []
+        pauses.append(stage.connection.due - now)
+        now = stage.connection.due
     assert pauses[0] < 0.3
     assert max(pauses) <= 10.0
+    assert all(longer > shorter * 0.9 for shorter, longer in pairwise(pauses))
     assert pauses[6] > pauses[0] * 8
 
 
-def test_openings_that_hang_are_given_up_and_bounded(tmp_path: Path) -> None:
-    """The lanes are taken as they begin; what becomes of them the link has not heard yet."""
-    found = link(tmp_path)
-    begun = 0.0
+def test_openings_that_hang_are_given_up_and_bounded() -> None:
+    stage = Stage()
     for count in range(1, OPENINGS + 1):
-        found.tend(begun)
-        assert len(found._openings) == count
-        began = found._openings[-1].began
-        found.tend(began + 9.0)
-        assert len(found._openings) == count, "it has its time"
-        begun = began + 10.1
-        if count < OPENINGS:
-            assert found.due == pytest.approx(began + 10.0)
-    found.tend(begun + 1000.0)
-    assert len(found._openings) == OPENINGS
-    assert found.due == float("inf"), "nothing to do until one comes back"
+        begun = (count - 1) * TIMEOUT
+        stage.at(begun)
+        assert len(stage.opening) == count
+        stage.at(begun + TIMEOUT - 0.1)
+        assert len(stage.opening) == count, "it has its time"
+        assert stage.connection.due == pytest.approx(begun + TIMEOUT)
+        assert stage.budget.hung == count - 1
+    stage.at(1000.0)
+    assert (len(stage.opening), stage.budget.hung) == (OPENINGS, OPENINGS)
+    assert stage.connection.due == float("inf"), "nothing to do until one comes back"
+    assert stage.connection.error == "no answer within 10 s"
 
 
-def test_a_pause_after_a_failure_holds_while_another_opening_hangs(tmp_path: Path) -> None:
-    found = link(tmp_path)
-    found.tend(0.0)
-    late = found._openings[0].began + 11.0
-    found.tend(late)
-    failed_opening(found, late + 5.0)
-    assert len(found._openings) == 1
-    assert found.due > late + 5.0
+def test_an_opening_that_was_given_up_is_used_when_it_succeeds_first() -> None:
+    """The other one is sent away, and both leases are free again."""
+    stage = Stage()
+    stage.at(0.0)
+    stage.at(TIMEOUT)
+    first, second = stage.opening
+    assert stage.connection.opened(first, 9_000_000)
+    assert not stage.connection.opened(second, 9_000_000)
+    stage.at(TIMEOUT + 1)
+    assert (stage.retired, stage.budget.outstanding, stage.connection.connects) == ([second], 0, 1)
+    assert stage.connection.worker is not None
+    assert stage.connection.worker.libvirt_version == 9_000_000
+    assert stage.connection.due == float("inf")
 
 
-def test_an_opening_that_is_not_allowed_waits_for_whatever_happens_next(tmp_path: Path) -> None:
-    """It is begun as soon as it may be; meanwhile nothing is due, and the one that hangs is said once to be given up."""
-    found, allowed = link(tmp_path), [True]
-    found.allowed = lambda: allowed[0]
-    found.tend(0.0)
-    late = found._openings[0].began + 11.0
-    assert (found.opening, found.hanging(late - 2.0), found.hanging(late)) == (1, 0, 1)
-    allowed[0] = False
-    found.tend(late)
-    assert (found.opening, found.error, found.due) == (1, "no answer within 10 s", float("inf"))
-    allowed[0] = True
-    found.tend(late)
-    assert found.opening == 2
+def test_a_pause_after_a_failure_holds_while_another_opening_hangs() -> None:
+    stage = Stage()
+    stage.at(0.0)
+    stage.at(TIMEOUT + 1.0)
+    stage.failed(TIMEOUT + 5.0)
+    assert stage.connection.opening == 1
+    assert stage.connection.due > TIMEOUT + 5.0
+
+
+def test_an_opening_without_a_lease_waits_for_whatever_happens_next() -> None:
+    """It is begun as soon as there is room; meanwhile nothing is due."""
+    stage = Stage(limit=1)
+    lease = stage.budget.acquire(Kind.MONITOR)
+    assert lease is not None
+    stage.at(0.0)
+    assert (stage.opening, stage.connection.due) == ([], float("inf"))
+    lease.release()
+    stage.at(1.0)
+    assert len(stage.opening) == 1
+
+
+def test_one_opening_of_the_essential_connection_is_made_without_room() -> None:
+    stage = Stage(limit=1, essential=True)
+    assert stage.budget.acquire(Kind.MONITOR) is not None
+    stage.at(0.0)
+    stage.at(TIMEOUT + 1.0)
+    assert (len(stage.opening), stage.budget.outstanding) == (1, 2)
+
+
+def test_a_worker_that_is_left_to_its_call_is_replaced_at_once_and_is_no_reconnect() -> None:
+    stage = Stage()
+    stage.at(0.0)
+    stage.connection.opened(stage.opening[0], 9_000_000)
+    assert stage.connection.worker is not None
+    stage.connection.leave(stage.connection.worker, 5.0)
+    stage.at(5.0)
+    assert (stage.retired, len(stage.opening)) == ([stage.opening[0]], 2)
+    stage.connection.opened(stage.opening[1], 9_000_000)
+    assert stage.connection.connects == 1

@@ -10,15 +10,17 @@ import pytest
 
 from virtflow.producer.agent.domain_xml import Look
 from virtflow.producer.agent.ipc import AGENT, Answered, Ask, Command, Happened, Listed, Up
-from virtflow.producer.agent.poll_cycle import AGENT_CONNECTED, STARTED, Down, HostLost, Limits, Ticked
+from virtflow.producer.agent.poll_cycle import AGENT_CONNECTED, STARTED, Down, Limits, Ticked
 from virtflow.producer.agent.scheduler import Schedule
 from virtflow.producer.agent.selection import allowed, asks, wanted
+from virtflow.producer.hung_calls.budget import CallBudget, Kind
 from virtflow.runtime.settings import Guest
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import GuestAddress, GuestInterface, GuestSample
 
 A, B = "vm-a", "vm-b"
-LIMITS = Limits(cycle=60.0, timeout=2.0, per_minute=1000, in_flight=2, cap=3)
+LIMITS = Limits(cycle=60.0, timeout=2.0, per_minute=1000, in_flight=2)
+CAP = 3
 UP = Up(list(Command))
 CONNECTED = Look("connected", balloon=True, period_seconds=10)
 ADDRESS = GuestSample(
@@ -35,7 +37,8 @@ class Stage:
 
     def __init__(self, limits: Limits = LIMITS, uuids: Iterable[str] = (A,)) -> None:
         """Libvirt is there and has listed the VMs; each may have its first turn."""
-        self.schedule = Schedule(limits, lambda *_: True, random.Random(1))  # noqa: S311, a test's
+        self.budget = CallBudget(CAP)
+        self.schedule = Schedule(limits, lambda *_: True, random.Random(1), self.budget)  # noqa: S311, a test's
         self.now = 0.0
         (listed,) = self.schedule.observe(UP, self.now)
         self.asked = self.answer(listed, vms=[Listed(uuid, uuid, running=True) for uuid in uuids])
@@ -189,16 +192,40 @@ def test_a_call_that_does_not_come_back_is_lost_and_counts_against_the_cap() -> 
     assert stage.turn(30.0)[0] is Command.LOOK
 
 
-def test_nothing_is_asked_while_the_cap_is_taken() -> None:
-    """By calls of the producer's own, or of a process that died; one is left to the producer."""
+def test_nothing_is_asked_while_calls_hang_up_to_the_limit() -> None:
+    """Calls of the producer's own, or of a process that died; one is left to the producer."""
     stage = Stage()
-    stage.schedule.observe(HostLost(2), stage.now)
+    hung = [stage.budget.adopt(Kind.MONITOR, vm) for vm in ("other", "another")]
     assert stage.after(15.0) == []
-    assert len(stage.schedule.observe(HostLost(0), stage.now)) == 1
+    for lease in hung:
+        lease.release()
+    assert len(stage.schedule.observe(Ticked(), stage.now)) == 1
     stage.schedule.observe(Down(struck=False), stage.now)
-    assert stage.schedule.lost == 1
+    assert (stage.schedule.lost, stage.budget.hung) == (1, 1)
     stage.after(LIMITS.left(Command.LOOK))
-    assert stage.schedule.lost == 0
+    assert (stage.schedule.lost, stage.budget.outstanding) == (0, 0)
+
+
+def test_a_turn_waits_while_other_calls_are_under_way() -> None:
+    """They are expected to return: nothing is given up for them."""
+    stage = Stage()
+    leases = [stage.budget.acquire(Kind.MONITOR) for _ in range(2)]
+    assert stage.after(15.0) == []
+    for lease in leases:
+        assert lease is not None
+        lease.release()
+    assert [ask.command for ask in stage.after(0.5)] == [Command.LOOK]
+    assert stage.budget.outstanding == 1
+
+
+def test_a_vm_in_which_a_call_hangs_is_not_asked() -> None:
+    """Its turn ends, and it is told as busy."""
+    stage = Stage()
+    stage.budget.adopt(Kind.XML, A)
+    assert stage.after(15.0) == []
+    told = stage.told()
+    assert told is not None
+    assert told.reason == GuestReason.BUSY
 
 
 def test_an_agent_that_appears_is_asked_soon_and_not_too_often() -> None:

@@ -6,7 +6,7 @@ import itertools
 import random
 
 from virtflow.producer.records.inventory_cache import Inventories, per_round
-from virtflow.producer.records.merge import Vm
+from virtflow.producer.types import Vm
 
 VMS = {str(number): Vm(str(number), "a", {}) for number in range(100)}
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from virtflow.producer.hung_calls.job_discovery import JobDiscovery
-from virtflow.producer.records.merge import Vm
+from virtflow.producer.types import Vm
 from virtflow.schemas.states import BLOCKED, PAUSED, RUNNING, SHUT_OFF
 
 

@@ -1,17 +1,18 @@
-"""Which VMs' jobs are polled when, and what is told of them; libvirt's part is played by hand."""
+"""Which VMs' jobs are polled when, and what is announced of them; libvirt's part is played by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import libvirt
 import pytest
 
+from virtflow.producer.hung_calls.budget import CallBudget, Kind
 from virtflow.producer.hung_calls.job_poller import GRACE_POLLS, NEVER, Jobs
-from virtflow.producer.hypervisor.connection import Lane, Link
-from virtflow.producer.hypervisor.mailbox import Call, Happened, Inbox
-from virtflow.producer.hypervisor.queries import Polled, poll_job
+from virtflow.producer.hypervisor.messages import Retire, Returned, Submit
+from virtflow.producer.hypervisor.queries import poll_job
+from virtflow.producer.hypervisor.reconnecting import Outbox, ReconnectingConnection
+from virtflow.producer.types import HypervisorEvent, Polled
 from virtflow.runtime.settings import Libvirt
 
 A, B = "01c4627c-7455-4be4-b014-9523f6d7e739", "00000000-0000-4000-8000-000000000001"
@@ -20,53 +21,16 @@ NONE = {"type": 0}
 MOMENT = 1_795_476_000.0
 
 
-class Cap:
-    """A cap that allows what the test says."""
+class Vms:
+    """Which VMs may be asked, as the test says."""
 
     def __init__(self) -> None:
         """Everything may be asked."""
         self.refused: set[str] = set()
         self.unknown: set[str] = set()
-        self.out: list[str] = []
-        self.lost_calls: list[str] = []
 
-    def may_poll(self, uuid: str, *, vouched: bool) -> bool:
-        allowed = uuid not in self.refused and not (vouched and uuid in self.unknown)
-        if allowed:
-            self.out.append(uuid)
-        return allowed
-
-    def returned(self, uuid: str) -> None:
-        self.out.remove(uuid)
-
-    def lost(self, uuid: str) -> None:
-        self.out.remove(uuid)
-        self.lost_calls.append(uuid)
-
-
-class HandLane(Lane):
-    """A lane whose calls come back when the test says so."""
-
-    def __init__(self) -> None:
-        """Opened, and idle."""
-        self.name = "job"
-        self.submitted: list[Call] = []
-        self.opened, self.retired, self.standing = True, False, True
-
-    def submit(self, purpose: str, job: Callable[[Any], Any]) -> Call:
-        del job
-        call = Call(self, purpose, MOMENT, self.now)
-        self.submitted.append(call)
-        return call
-
-    now = 0.0
-
-    def retire(self) -> None:
-        self.retired = True
-
-    @property
-    def alive(self) -> bool:
-        return self.standing
+    def may_ask(self, uuid: str, *, healthy: bool) -> bool:
+        return uuid not in self.refused and not (healthy and uuid in self.unknown)
 
 
 class Refused(libvirt.libvirtError):  # type: ignore[misc]
@@ -82,28 +46,53 @@ class Refused(libvirt.libvirtError):  # type: ignore[misc]
 
 
 class Stage:
-    """Jobs with a cap and a lane, and everything they told."""
+    """Jobs with a connection whose calls return when the test says so, and everything they announced."""
 
     def __init__(self) -> None:
         """Connected."""
-        self.cap, self.lane, self.told = Cap(), HandLane(), list[Happened]()
-        link = Link("job", Libvirt(), Inbox(), 10.0)
-        link.lane = self.lane
-        self.jobs = Jobs(link, self.cap, self.told.append, every=1.0, patience=5.0)
+        self.vms, self.budget, self.announced = Vms(), CallBudget(3), list[HypervisorEvent]()
+        self.hung: list[tuple[Kind, str]] = []
+        self.outbox = Outbox()
+        connection = ReconnectingConnection("job", Libvirt(), self.outbox, self.budget, 10.0)
+        connection.tick(0.0)
+        connection.opened(1, 9_000_000)
+        self.outbox.take()
+        self.submitted: list[Submit] = []
+        self.retired = False
+
+        def hung(kind: Kind, uuid: str, now: float) -> None:
+            del now
+            self.hung.append((kind, uuid))
+
+        self.jobs = Jobs(connection, self.vms, self.budget, self.announced.append, hung, every=1.0, stall_timeout=5.0)
+
+    @property
+    def out(self) -> list[str]:
+        """The VM that is being polled."""
+        poll = self.jobs._poll
+        return [] if poll is None else [poll.uuid]
 
     def at(self, now: float) -> None:
         """Time has come to ``now``."""
-        self.lane.now = now
-        self.jobs.tend(now)
+        self.jobs.tick(now)
+        actions = self.outbox.take()
+        self.submitted += [action for action in actions if isinstance(action, Submit)]
+        self.retired = self.retired or any(isinstance(action, Retire) for action in actions)
 
-    def answer(self, now: float, statistics: Mapping[str, object] | None = None, code: int = 0, state: tuple[int, int] = (1, 1)) -> None:
-        """The poll comes back with statistics, or with an error of libvirt's."""
-        call = self.lane.submitted[-1]
-        call.ended = True
-        if code:
-            call.error = Refused(code)
-        else:
-            call.result = Polled("web-1", dict(statistics or {}), *state, moment=MOMENT + now)
+    def answer(
+        self,
+        now: float,
+        statistics: Mapping[str, object] | None = None,
+        code: int = 0,
+        state: tuple[int, int] = (1, 1),
+        *,
+        alive: bool = True,
+    ) -> None:
+        """The newest poll comes back with statistics, or with an error of libvirt's."""
+        number = self.submitted[-1].call
+        result, error = (None, Refused(code)) if code else (Polled("web-1", dict(statistics or {}), *state, moment=MOMENT + now), None)
+        call = self.outbox.returned(Returned(number, now, MOMENT, 0.1, result, error, alive))
+        assert call is not None
         self.jobs.take(call, now)
 
 
@@ -112,8 +101,8 @@ def stage() -> Stage:
     return Stage()
 
 
-def iteration(uuid: str = A) -> Happened:
-    return Happened(uuid, "web-1", "migration_iteration", (1,), MOMENT)
+def iteration(uuid: str = A) -> HypervisorEvent:
+    return HypervisorEvent(uuid, "web-1", "migration_iteration", (1,), MOMENT)
 
 
 def test_an_event_that_only_a_job_makes_begins_the_polls(stage: Stage) -> None:
@@ -122,20 +111,20 @@ def test_an_event_that_only_a_job_makes_begins_the_polls(stage: Stage) -> None:
     for second in range(3):
         stage.at(second * 1.2)
         stage.answer(second * 1.2 + 0.1, OUT)
-    assert [(event.uuid, event.what, event.detail[0]) for event in stage.told] == [(A, "job", OUT)] * 3
-    assert [event.time for event in stage.told] == [MOMENT + second * 1.2 + 0.1 for second in range(3)]
+    assert [(event.uuid, event.what, event.detail[0]) for event in stage.announced] == [(A, "job", OUT)] * 3
+    assert [event.time for event in stage.announced] == [MOMENT + second * 1.2 + 0.1 for second in range(3)]
     assert stage.jobs.running == 1
-    stage.jobs.happened(Happened(A, "web-1", "job_completed", ({},)), 2.5)
+    stage.jobs.happened(HypervisorEvent(A, "web-1", "job_completed", ({},)), 2.5)
     stage.at(10.0)
-    assert len(stage.lane.submitted) == 3
-    assert (stage.jobs.running, stage.jobs.due, stage.cap.out) == (0, NEVER, [])
+    assert len(stage.submitted) == 3
+    assert (stage.jobs.running, stage.jobs.due, stage.out) == (0, NEVER, [])
 
 
 @pytest.mark.parametrize("event", [("lifecycle", (5, 3)), ("balloon_change", (1,)), ("agent_lifecycle", (1, 1)), ("lifecycle", (4, 0))])
 def test_other_events_begin_none(stage: Stage, event: tuple[str, tuple[int, ...]]) -> None:
-    stage.jobs.happened(Happened(A, "web-1", *event), 0.0)
+    stage.jobs.happened(HypervisorEvent(A, "web-1", *event), 0.0)
     stage.at(1.0)
-    assert stage.lane.submitted == []
+    assert stage.submitted == []
 
 
 def test_a_job_that_is_gone_without_a_word_is_told_after_a_grace(stage: Stage) -> None:
@@ -143,14 +132,14 @@ def test_a_job_that_is_gone_without_a_word_is_told_after_a_grace(stage: Stage) -
     stage.jobs.happened(iteration(), 0.0)
     stage.at(0.0)
     stage.answer(0.1, OUT)
-    stage.jobs.happened(Happened(A, "web-1", "migration_status", ("cancelled",)), 0.5)
+    stage.jobs.happened(HypervisorEvent(A, "web-1", "migration_status", ("cancelled",)), 0.5)
     for poll in range(1, GRACE_POLLS + 1):
         stage.at(float(poll) + 0.2)
         stage.answer(float(poll) + 0.2, NONE, state=(1, 6))
-    assert stage.told[-1].what == "job_gone"
-    assert stage.told[-1].detail == (1, 6, "cancelled")
+    assert stage.announced[-1].what == "job_gone"
+    assert stage.announced[-1].detail == (1, 6, "cancelled")
     stage.at(100.0)
-    assert len(stage.lane.submitted) == 1 + GRACE_POLLS
+    assert len(stage.submitted) == 1 + GRACE_POLLS
 
 
 @pytest.mark.parametrize(("kind", "word"), [(4, "failed"), (5, "cancelled")])
@@ -161,75 +150,87 @@ def test_the_jobs_own_type_says_how_it_ended(stage: Stage, kind: int, word: str)
     for poll in range(1, GRACE_POLLS + 1):
         stage.at(float(poll) + 0.2)
         stage.answer(float(poll) + 0.2, code=libvirt.VIR_ERR_NO_DOMAIN)
-    assert stage.told[-1].detail == (-1, -1, word)
+    assert stage.announced[-1].detail == (-1, -1, word)
 
 
 def test_a_save_that_was_too_quick_to_be_seen_is_not_told(stage: Stage) -> None:
     """Suspended for a save: polled, nothing found, forgotten."""
-    stage.jobs.happened(Happened(A, "web-1", "lifecycle", (3, 0)), 0.0)
+    stage.jobs.happened(HypervisorEvent(A, "web-1", "lifecycle", (3, 0)), 0.0)
     for poll in range(GRACE_POLLS):
         stage.at(float(poll))
         stage.answer(float(poll), NONE)
-    assert stage.told == []
+    assert stage.announced == []
     assert stage.jobs.due == NEVER
 
 
 def test_running_jobs_are_found_at_the_start(stage: Stage) -> None:
     """Each VM is asked once, as soon as its monitor is known to answer; only one that has a job is asked again."""
-    stage.cap.unknown = {B}
+    stage.vms.unknown = {B}
     stage.jobs.look([A, B])
     stage.at(0.0)
     stage.answer(0.1, NONE)
     stage.at(0.2)
-    assert len(stage.lane.submitted) == 1
-    stage.cap.unknown = set()
+    assert len(stage.submitted) == 1
+    stage.vms.unknown = set()
     stage.at(0.3)
     stage.answer(0.4, OUT)
-    assert [event.uuid for event in stage.told] == [B]
+    assert [event.uuid for event in stage.announced] == [B]
     stage.at(0.5)
     stage.at(1.4)
-    assert len(stage.lane.submitted) == 3
+    assert len(stage.submitted) == 3
 
 
-def test_the_cap_is_obeyed(stage: Stage) -> None:
+def test_vms_that_may_not_be_asked_are_skipped(stage: Stage) -> None:
     """A VM that may not be asked is put off, and another takes its turn."""
-    stage.cap.refused = {A}
+    stage.vms.refused = {A}
     stage.jobs.happened(iteration(A), 0.0)
     stage.jobs.happened(iteration(B), 0.0)
     stage.at(0.0)
-    assert stage.cap.out == [B]
+    assert stage.out == [B]
     stage.answer(0.1, OUT)
     stage.at(0.2)
-    assert stage.cap.out == []
+    assert stage.out == []
     assert stage.jobs.polls == {"skipped": 1, "answered": 1}
-    stage.cap.refused = set()
+    stage.vms.refused = set()
     stage.at(1.15)
-    assert stage.cap.out == [B]
+    assert stage.out == [B]
     stage.answer(1.2, OUT)
     stage.at(1.25)
-    assert stage.cap.out == [A]
+    assert stage.out == [A]
 
 
-def test_a_poll_that_does_not_come_back_is_left_alone(stage: Stage) -> None:
-    """With its lane, counted against the cap; when it comes back after all nobody listens."""
+def test_a_poll_that_hangs_is_left_alone(stage: Stage) -> None:
+    """With its worker, counted in the budget until it returns; what it says then is ignored."""
     stage.jobs.happened(iteration(), 0.0)
     stage.at(0.0)
     stage.at(4.9)
-    assert stage.cap.lost_calls == []
+    assert stage.hung == []
     stage.at(5.1)
-    assert (stage.cap.lost_calls, stage.lane.retired, stage.jobs.polls) == ([A], True, {"captured": 1})
+    assert (stage.hung, stage.retired, stage.jobs.polls) == ([(Kind.JOB, A)], True, {"hung": 1})
+    assert (stage.budget.hung, stage.budget.hung_vms()) == (1, frozenset({A}))
     stage.answer(60.0, OUT)
-    assert stage.told == []
+    assert (stage.announced, stage.budget.outstanding) == ([], 0)
+
+
+def test_without_a_lease_no_poll_is_made(stage: Stage) -> None:
+    leases = [stage.budget.acquire(Kind.MONITOR) for _ in range(3)]
+    stage.jobs.happened(iteration(), 0.0)
+    stage.at(0.0)
+    assert (stage.submitted, stage.jobs.polls) == ([], {"skipped": 1})
+    for lease in leases:
+        assert lease is not None
+        lease.release()
+    stage.at(1.1)
+    assert stage.out == [A]
 
 
 def test_a_lost_connection_is_tried_again_without_haste(stage: Stage) -> None:
     """The job stays watched; the next poll waits for a connection, and asking when costs no time."""
     stage.jobs.happened(iteration(), 0.0)
     stage.at(0.0)
-    stage.lane.standing = False
-    stage.answer(0.1, code=libvirt.VIR_ERR_INTERNAL_ERROR)
+    stage.answer(0.1, code=libvirt.VIR_ERR_INTERNAL_ERROR, alive=False)
     assert stage.jobs.polls == {"failed": 1}
-    assert stage.jobs.link.lane is None
+    assert stage.jobs.connection.worker is None
     assert stage.jobs.due >= 1.1
 
 
@@ -238,7 +239,7 @@ def test_a_refused_poll_is_tried_again(stage: Stage) -> None:
     stage.at(0.0)
     stage.answer(0.1, code=libvirt.VIR_ERR_OPERATION_TIMEOUT)
     stage.at(1.2)
-    assert len(stage.lane.submitted) == 2
+    assert len(stage.submitted) == 2
 
 
 class SlowDaemon:

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from virtflow.producer.hung_calls.breaker_types import Verdict
-from virtflow.producer.records.merge import Answer, Shown, Vm, answered, newest, of_info, of_vcpus, reading
+from virtflow.producer.records.merge import Exported, answered, newest, of_info, of_vcpus, reading
+from virtflow.producer.types import Answer, Verdict, Vm
 
 UUID = "96d39f50-15c8-409f-9a7f-d2f9b5cba981"
 FINE = Verdict(responsive=True, probed=True)
@@ -24,14 +24,14 @@ def fill(began: float, cpu_time: int) -> Answer:
 
 
 def test_a_monitor_answer_in_time_needs_no_fill() -> None:
-    shown = Shown()
+    shown = Exported()
     assert not shown.needs_fill(RUNNING, monitor(1, 10))
     found = reading(RUNNING, monitor(1, 10), None, FINE, shown)
     assert (found.data["cpu.time"], found.monitor_collected) == (10, 1001)
 
 
 def test_without_an_answer_the_fill_shows() -> None:
-    shown = Shown()
+    shown = Exported()
     assert shown.needs_fill(RUNNING, None)
     found = reading(RUNNING, None, fill(1, 10), FINE, shown)
     assert found.data["cpu.time"] == 10
@@ -39,7 +39,7 @@ def test_without_an_answer_the_fill_shows() -> None:
 
 
 def test_a_late_answer_is_shown_once_and_takes_no_time_back() -> None:
-    shown = Shown()
+    shown = Exported()
     reading(RUNNING, None, fill(5, 50), FINE, shown)
     late = monitor(4, 40)
     assert shown.needs_fill(RUNNING, late)
@@ -51,7 +51,7 @@ def test_a_late_answer_is_shown_once_and_takes_no_time_back() -> None:
 
 
 def test_a_late_answer_without_a_new_fill_shows_no_older_times() -> None:
-    shown = Shown()
+    shown = Exported()
     reading(RUNNING, None, fill(5, 50), FINE, shown)
     found = reading(RUNNING, monitor(4, 40), None, FINE, shown)
     assert "cpu.time" not in found.data
@@ -60,14 +60,14 @@ def test_a_late_answer_without_a_new_fill_shows_no_older_times() -> None:
 
 
 def test_an_answer_older_than_the_one_shown_is_dropped() -> None:
-    shown = Shown()
+    shown = Exported()
     reading(RUNNING, monitor(5, 50), None, FINE, shown)
     assert not shown.usable(UUID, monitor(4, 40))
     assert "cpu.time" not in reading(RUNNING, monitor(4, 40), None, FINE, shown).data
 
 
 def test_a_vm_that_went_is_forgotten() -> None:
-    shown = Shown()
+    shown = Exported()
     reading(RUNNING, monitor(5, 50), fill(6, 60), FINE, shown)
     shown.keep({})
     assert (shown.monitor, shown.fill) == ({}, {})
@@ -83,8 +83,8 @@ def test_only_a_call_that_held_the_job_lock_proves_life(data: dict[str, object],
 
 def test_a_vm_that_is_shut_off_is_not_asked_again_for_its_cpu_time() -> None:
     off = Vm(UUID, "a", {"state.state": 5})
-    assert not Shown().needs_fill(off, Answer({"balloon.current": 1}, 1, 1))
-    assert Shown().needs_fill(off, None)
+    assert not Exported().needs_fill(off, Answer({"balloon.current": 1}, 1, 1))
+    assert Exported().needs_fill(off, None)
 
 
 def test_the_fill_has_the_bulk_call_s_keys() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from virtflow.producer.records.vm_snapshot import Reading
 from virtflow.producer.replay import Recording, write
-from virtflow.producer.sampler import Round
+from virtflow.producer.source import Round
 from virtflow.schemas.errors import EnvironmentProblemError
 
 UUID = "96d39f50-15c8-409f-9a7f-d2f9b5cba981"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.recorded_events import MIGRATED, recorded_events
-from virtflow.producer.hypervisor.mailbox import Happened
 from virtflow.producer.records.vm_event import counted_as, job_statistics, vm_event
+from virtflow.producer.types import HypervisorEvent
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.jobs import detail_word, lifecycle_word
 from virtflow.schemas.records import VmEvent
@@ -58,7 +58,7 @@ def fields(event: VmEvent) -> dict[str, object]:
 @pytest.mark.parametrize(("kind", "details", "expected"), KINDS)
 def test_each_kind_of_callback(kind: str, details: tuple[Any, ...], expected: dict[str, Any]) -> None:
     """Only what the callback said is in the record, in base units."""
-    event = vm_event(Happened(MIGRATED, "web-1", kind, details, 1795476250.5), "node1", "b00t", 7)
+    event = vm_event(HypervisorEvent(MIGRATED, "web-1", kind, details, 1795476250.5), "node1", "b00t", 7)
     assert (event.uuid, event.name, event.node, event.boot_id, event.sequence, event.kind) == (MIGRATED, "web-1", "node1", "b00t", 7, kind)
     assert fields(event) == {name: value for name, value in expected.items() if value != ""}
     codec = Codec()
@@ -68,7 +68,7 @@ def test_each_kind_of_callback(kind: str, details: tuple[Any, ...], expected: di
 @given(st.sampled_from([kind for kind, _, _ in KINDS]), st.lists(st.one_of(st.none(), st.integers(), st.text(), st.floats()), max_size=5))
 def test_no_arguments_whatever_break_it(kind: str, details: list[object]) -> None:
     """A newer libvirt may hand over what it likes."""
-    event = vm_event(Happened(MIGRATED, "\ud800\n" * 500, kind, tuple(details), 1795476250.5), "node1", "b00t", 0)
+    event = vm_event(HypervisorEvent(MIGRATED, "\ud800\n" * 500, kind, tuple(details), 1795476250.5), "node1", "b00t", 0)
     codec = Codec()
     assert codec.decode(codec.encode(event), VmEvent) == event
 

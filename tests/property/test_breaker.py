@@ -1,4 +1,4 @@
-"""The captives under random interleavings: never above the cap, nobody lost for ever, nothing wrong shown."""
+"""The breaker under random interleavings: never above the limit, no VM skipped indefinitely, nothing wrong exported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.stuck_host import INTERVAL, StuckHost
-from virtflow.producer.hung_calls.breaker_types import Host, Verdict
+from virtflow.producer.hung_calls.breaker_types import State
+from virtflow.producer.types import Verdict
 
 VMS = 12
 NUMBERS = st.integers(0, VMS - 1)
@@ -50,22 +51,22 @@ def settle(host: StuckHost) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(MISHAPS, max_size=60), st.integers(1, 6), st.booleans(), st.booleans())
-def test_hung_calls_stay_within_the_cap(mishaps: list[tuple[str, int]], cap: int, honest: bool, visible: bool) -> None:  # noqa: FBT001
+def test_hung_calls_stay_within_the_limit(mishaps: list[tuple[str, int]], limit: int, honest: bool, visible: bool) -> None:  # noqa: FBT001
     """Whatever happens, and over restarts as long as libvirt tells who is occupied."""
-    host = StuckHost(VMS, cap, honest=honest, visible=visible)
+    host = StuckHost(VMS, limit, honest=honest, visible=visible)
     for what, number in mishaps:
         if what in {"restart", "hang"} and not honest:
             continue
         befall(host, what, number)
-    assert host.most_captured <= cap
-    assert host.most_lost <= cap
+    assert host.most_occupied <= limit
+    assert host.most_outstanding <= limit
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(MISHAPS, max_size=60), st.integers(1, 6), st.booleans(), st.booleans())
-def test_nobody_is_skipped_for_ever(mishaps: list[tuple[str, int]], cap: int, honest: bool, visible: bool) -> None:  # noqa: FBT001
+def test_nobody_is_skipped_indefinitely(mishaps: list[tuple[str, int]], limit: int, honest: bool, visible: bool) -> None:  # noqa: FBT001
     """Once all VMs answer, all are trusted again, and a round costs one call."""
-    host = StuckHost(VMS, cap, honest=honest, visible=visible)
+    host = StuckHost(VMS, limit, honest=honest, visible=visible)
     for what, number in mishaps:
         befall(host, what, number)
     host.resume()
@@ -73,35 +74,35 @@ def test_nobody_is_skipped_for_ever(mishaps: list[tuple[str, int]], cap: int, ho
         host.thaw(uuid)
     for _ in range(3 if honest or visible else 40):
         host.round()
-    assert host.captives.verdicts() == dict.fromkeys(host.uuids, FINE)
-    assert host.captives.host is Host.CALM
-    before = host.captives.calls["answered"]
+    assert host.breaker.verdicts() == dict.fromkeys(host.uuids, FINE)
+    assert host.breaker.state is State.CLOSED
+    before = host.breaker.calls["answered"]
     host.round()
-    assert host.captives.calls["answered"] == before + 1
+    assert host.breaker.calls["answered"] == before + 1
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.sets(NUMBERS, max_size=VMS), st.booleans(), st.integers(2, 6))
-def test_the_process_table_names_all_at_the_price_of_one_call(stuck: set[int], honest: bool, cap: int) -> None:  # noqa: FBT001
+def test_the_process_table_names_all_at_the_price_of_one_call(stuck: set[int], honest: bool, limit: int) -> None:  # noqa: FBT001
     """However many freeze at once: one call is lost, all of them are flagged and the others answer within two rounds."""
-    host = StuckHost(VMS, cap, honest=honest)
+    host = StuckHost(VMS, limit, honest=honest)
     host.round()
     for number in stuck:
         host.freeze(host.uuids[number])
     begin = host.now
     host.round()
     host.round()
-    verdicts = host.captives.verdicts()
+    verdicts = host.breaker.verdicts()
     assert {uuid for uuid, verdict in verdicts.items() if verdict.responsive is False} == host.frozen
     assert all(host.answered_at[uuid] > begin + INTERVAL for uuid in host.uuids if uuid not in host.frozen)
-    assert host.most_captured == min(1, len(stuck))
+    assert host.most_occupied == min(1, len(stuck))
 
 
 @pytest.mark.parametrize("honest", [True, False])
-@pytest.mark.parametrize(("stuck", "cap"), [(0, 2), (1, 3), (2, 5), (4, 7)])
-def test_without_the_process_table_each_costs_a_call_and_the_others_go_on(honest: bool, stuck: int, cap: int) -> None:  # noqa: FBT001
+@pytest.mark.parametrize(("stuck", "limit"), [(0, 2), (1, 3), (2, 5), (4, 7)])
+def test_without_the_process_table_each_costs_a_call_and_the_others_go_on(honest: bool, stuck: int, limit: int) -> None:  # noqa: FBT001
     """Where only libvirt names them, or where not even libvirt does: then a call more, because the first one names nobody."""
-    host = StuckHost(40, cap, honest=honest, visible=False)
+    host = StuckHost(40, limit, honest=honest, visible=False)
     host.round()
     for uuid in host.uuids[7 : 7 + stuck]:
         host.freeze(uuid)
@@ -109,11 +110,11 @@ def test_without_the_process_table_each_costs_a_call_and_the_others_go_on(honest
         host.round()
     begin = host.now
     host.round()
-    verdicts = host.captives.verdicts()
+    verdicts = host.breaker.verdicts()
     live = {uuid for uuid in host.uuids if uuid not in host.frozen and host.answered_at[uuid] > begin}
     assert {uuid for uuid, verdict in verdicts.items() if verdict.responsive is False} == host.frozen
     assert live == set(host.uuids) - host.frozen
-    assert host.most_captured == stuck
+    assert host.most_occupied == stuck
 
 
 def test_more_than_can_be_told_apart_are_flagged_as_not_probed() -> None:
@@ -124,11 +125,11 @@ def test_more_than_can_be_told_apart_are_flagged_as_not_probed() -> None:
         host.freeze(host.uuids[number])
     for _ in range(4):
         host.round()
-    verdicts = host.captives.verdicts()
+    verdicts = host.breaker.verdicts()
     assert {uuid for uuid, verdict in verdicts.items() if verdict.responsive is False} == {"vm-005", "vm-015"}
     assert {uuid for uuid, verdict in verdicts.items() if verdict.responsive} == set(host.uuids[:15]) - {"vm-005"}
     assert all(not verdicts[uuid].probed for uuid in host.uuids[16:])
-    assert host.most_captured == 2
+    assert host.most_occupied == 2
 
 
 @pytest.mark.parametrize("stuck", [(5, 15, 25), (0, 1, 7)], ids=["some answered before", "nobody did"])
@@ -140,52 +141,52 @@ def test_the_last_call_is_spent_only_while_nobody_would_lose_by_it(stuck: tuple[
         host.freeze(host.uuids[number])
     for _ in range(40):
         host.round()
-    served = {uuid for uuid, verdict in host.captives.verdicts().items() if verdict.responsive}
+    served = {uuid for uuid, verdict in host.breaker.verdicts().items() if verdict.responsive}
     assert served == (set(host.uuids[:15]) - {"vm-005"} if stuck[0] else {"vm-002"})
-    assert host.most_captured == 2
+    assert host.most_occupied == 2
     for number in stuck[1:]:
         host.thaw(host.uuids[number])
     host.round()
     host.round()
-    assert {uuid for uuid, verdict in host.captives.verdicts().items() if not verdict.responsive} == host.frozen, "one came back"
+    assert {uuid for uuid, verdict in host.breaker.verdicts().items() if not verdict.responsive} == host.frozen, "one came back"
 
 
-@pytest.mark.parametrize("cap", range(1, 7))
-def test_openings_that_hang_count_and_end_with_the_hang(cap: int) -> None:
+@pytest.mark.parametrize("limit", range(1, 7))
+def test_openings_that_hang_count_and_end_with_the_hang(limit: int) -> None:
     """Beside them nothing else is begun; once the daemon goes on all VMs are asked again."""
-    host = StuckHost(VMS, cap)
+    host = StuckHost(VMS, limit)
     host.round()
     host.hang()
     for _ in range(20):
         host.round()
-    assert host.captives.slots.lost == host.most_lost == min(cap, 9)
-    assert host.captives.host is Host.STARTING
+    assert host.budget.hung == host.most_outstanding == min(limit, 9)
+    assert host.breaker.state is State.STARTING
     host.resume()
     host.round()
     host.round()
-    assert (host.captives.slots.lost, host.captives.host) == (0, Host.CALM)
-    assert host.captives.verdicts() == dict.fromkeys(host.uuids, FINE)
+    assert (host.budget.hung, host.breaker.state) == (0, State.CLOSED)
+    assert host.breaker.verdicts() == dict.fromkeys(host.uuids, FINE)
 
 
 def test_the_safe_connection_is_opened_at_the_cap_as_well() -> None:
-    """Otherwise nothing would ever see the VMs recover whose calls make up the cap."""
+    """Otherwise nothing would ever see the VMs recover whose calls make up the limit."""
     host = StuckHost(VMS, 2)
     host.round()
     for uuid in host.uuids[:2]:
         host.freeze(uuid)
         host.poll(uuid)
         host.round()
-    assert host.captives.host is Host.SILENT
+    assert host.breaker.state is State.OPEN
     host.hang()
     for _ in range(5):
         host.round()
-    assert (host.captives.slots.lost, host.most_lost) == (3, 2)
+    assert (host.budget.hung, host.most_outstanding) == (3, 2)
     host.resume()
     for uuid in host.uuids[:2]:
         host.thaw(uuid)
     for _ in range(3):
         host.round()
-    assert host.captives.verdicts() == dict.fromkeys(host.uuids, FINE)
+    assert host.breaker.verdicts() == dict.fromkeys(host.uuids, FINE)
 
 
 def test_two_thousand_vms_of_which_none_answers() -> None:
@@ -194,8 +195,8 @@ def test_two_thousand_vms_of_which_none_answers() -> None:
         host.freeze(uuid)
     for _ in range(3):
         host.round()
-    assert host.most_captured == 0, "the look at the start names them all"
-    assert {verdict.responsive for verdict in host.captives.verdicts().values()} == {False}
+    assert host.most_occupied == 0, "the look at the start names them all"
+    assert {verdict.responsive for verdict in host.breaker.verdicts().values()} == {False}
 
 
 @pytest.mark.parametrize("visible", [True, False])
@@ -209,4 +210,4 @@ def test_ten_restarts_while_vms_are_stuck(visible: bool) -> None:  # noqa: FBT00
         host.round()
         settle(host)
         host.start()
-    assert host.most_captured <= 3
+    assert host.most_occupied <= 3

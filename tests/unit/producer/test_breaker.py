@@ -1,0 +1,266 @@
+"""The tables of the breaker, row by row."""
+
+from __future__ import annotations
+
+import random
+from typing import get_args
+
+import pytest
+
+from virtflow.producer.hung_calls.breaker import Breaker
+from virtflow.producer.hung_calls.breaker_types import (
+    PLANS,
+    TABLE,
+    Abandon,
+    Action,
+    Answered,
+    Ask,
+    BudgetChanged,
+    CheckHealth,
+    Choice,
+    ConnectionChanged,
+    EventSeen,
+    Failed,
+    HungElsewhere,
+    Limits,
+    Observation,
+    Reconnected,
+    Recovered,
+    RoundBegan,
+    State,
+    Ticked,
+)
+from virtflow.producer.hung_calls.budget import CallBudget, Kind
+from virtflow.producer.types import HealthCheck, Verdict
+
+VMS = tuple("abcdefgh")
+WITHOUT_ROW = {HungElsewhere, Reconnected}
+LIMITS = Limits(stall_timeout=1.0, first_pause=2.0, longest_pause=60.0)
+
+
+def starting(limit: int = 3, *, ready: bool = True) -> Breaker:
+    """A host that nothing is known of."""
+    breaker = Breaker(LIMITS, CallBudget(limit), random.Random(1))  # noqa: S311, jitter
+    breaker.observe(ConnectionChanged(ready), 0.0)
+    return breaker
+
+
+def closed(limit: int = 3) -> Breaker:
+    """A host whose health has been checked, in its first round, with its first call under way since 0.1."""
+    breaker = starting(limit)
+    assert breaker.observe(RoundBegan(VMS, 8.0), 0.0) == [CheckHealth()]
+    assert breaker.observe(HealthCheck(dict.fromkeys(VMS, 0.0)), 0.1) == [Ask(1, VMS, everyone=True)]
+    return breaker
+
+
+def asked(actions: list[Action]) -> list[str]:
+    """The VMs that are asked."""
+    return [uuid for action in actions if isinstance(action, Ask) for uuid in action.uuids]
+
+
+def held(uuid: str, seconds: float) -> dict[str, float]:
+    return {**dict.fromkeys(VMS, 0.0), uuid: seconds}
+
+
+def test_the_table_has_a_row_for_every_state_and_observation() -> None:
+    kinds = set(get_args(Observation)) - WITHOUT_ROW
+    assert set(TABLE) == set(PLANS) == set(State)
+    assert all(set(row) == kinds for row in TABLE.values())
+    assert {choice for plan in PLANS.values() for choice in plan} == set(Choice)
+
+
+def test_while_all_is_well_a_round_is_one_call() -> None:
+    breaker = closed()
+    assert breaker.observe(Answered(1, frozenset(VMS)), 0.5) == []
+    assert breaker.settled
+    assert breaker.state is State.CLOSED
+    assert breaker.observe(RoundBegan(VMS, 18.0), 10.0) == [Ask(2, VMS, everyone=True)]
+
+
+def test_a_call_in_one_vm_for_too_long_hangs_and_the_others_are_asked_again() -> None:
+    breaker = closed()
+    assert breaker.observe(Ticked(), 1.0) == []
+    assert breaker.observe(Ticked(), 1.2) == [CheckHealth()]
+    actions = breaker.observe(HealthCheck(held("d", 1.1)), 1.2)
+    assert actions == [Abandon(1, "d")]
+    assert not breaker.settled
+    assert breaker.observe(ConnectionChanged(ready=True), 1.3) == [Ask(2, ("a", "b", "c", "e", "f", "g", "h"))]
+    assert breaker.verdicts()["d"] == Verdict(responsive=False, probed=True)
+    assert breaker.budget.hung == 1
+
+
+def test_a_slow_call_that_makes_progress_is_left_to_itself() -> None:
+    """A thousand VMs take longer than a round: whoever is occupied is so for a moment only."""
+    breaker = closed()
+    for second in range(2, 30):
+        breaker.observe(Ticked(), float(second))
+        assert breaker.observe(HealthCheck(held(VMS[second % 8], 0.01)), float(second)) == []
+    breaker.observe(Answered(1, frozenset(VMS)), 30.0)
+    assert breaker.budget.hung == 0
+
+
+def test_nothing_is_asked_before_there_is_a_connection() -> None:
+    """The round waits for it, and the call begins with it."""
+    breaker = starting(ready=False)
+    breaker.observe(RoundBegan(VMS, 8.0), 0.0)
+    assert breaker.observe(HealthCheck(dict.fromkeys(VMS, 0.0)), 0.1) == []
+    assert (breaker.settled, breaker.due, breaker.budget.outstanding) == (False, float("inf"), 0)
+    assert breaker.observe(ConnectionChanged(ready=True), 5.0) == [Ask(1, VMS, everyone=True)]
+    assert breaker.due == 6.0, "it has the whole stall timeout"
+
+
+def test_a_vm_in_which_another_client_s_call_hangs_is_skipped() -> None:
+    """Our call has skipped it, so its answer is partial; a health check says why."""
+    breaker = closed()
+    others = frozenset(VMS) - {"c"}
+    assert breaker.observe(Answered(1, others, frozenset("c")), 0.5) == [CheckHealth(("c",))]
+    assert breaker.observe(HealthCheck({"c": 30.0}), 0.6) == []
+    assert breaker.verdicts()["c"].responsive is False
+    assert breaker.budget.hung == 0
+
+
+def test_a_vm_that_a_job_holds_for_a_moment_is_asked_once_more_in_the_round() -> None:
+    breaker = closed()
+    breaker.observe(Answered(1, frozenset(VMS) - {"c"}, frozenset("c")), 0.5)
+    assert breaker.observe(HealthCheck({"c": 0.02}), 0.6) == [Ask(2, ("c",))]
+    assert breaker.observe(Answered(2, frozenset(), frozenset("c")), 0.7) == [CheckHealth(("c",))]
+    assert breaker.observe(HealthCheck({"c": 0.0}), 0.8) == []
+    assert breaker.state is State.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("occupied", "hung", "state"),
+    [(0, 0, State.CLOSED), (1, 1, State.PROBING), (2, 2, State.DEGRADED), (3, 3, State.OPEN), (5, 5, State.OPEN)],
+)
+def test_what_an_earlier_run_left_behind_counts(occupied: int, hung: int, state: State) -> None:
+    breaker = starting(3)
+    breaker.observe(RoundBegan(VMS, 8.0), 0.0)
+    checked = {uuid: 500.0 if place < occupied else 0.0 for place, uuid in enumerate(VMS)}
+    actions = breaker.observe(HealthCheck(checked), 0.1)
+    assert (breaker.budget.hung, breaker.state) == (hung, state)
+    assert not set(asked(actions)) & set(VMS[:occupied])
+    assert bool(asked(actions)) is (state is not State.OPEN)
+
+
+def test_what_was_left_behind_ends_with_the_vm_s_recovery() -> None:
+    breaker = starting(1)
+    breaker.observe(RoundBegan(VMS, 8.0), 0.0)
+    assert breaker.observe(HealthCheck(held("a", 500.0)), 0.1) == []
+    assert breaker.observe(RoundBegan(VMS, 18.0), 10.0) == [CheckHealth()]
+    assert breaker.observe(HealthCheck(dict.fromkeys(VMS, 0.0)), 10.1) == [Ask(1, VMS[1:])]
+
+
+def test_a_late_result_clears_its_culprit_but_nobody_who_got_stuck_since() -> None:
+    breaker = closed()
+    breaker.observe(Ticked(), 1.2)
+    breaker.observe(HealthCheck(held("d", 1.1), {"b": "T"}), 1.3)
+    breaker.observe(Answered(1, frozenset(VMS)), 60.0)
+    verdicts = breaker.verdicts()
+    assert (verdicts["d"].responsive, verdicts["b"].responsive, breaker.budget.hung) == (True, False, 0)
+
+
+def test_an_event_is_worth_a_health_check() -> None:
+    breaker = closed()
+    assert breaker.observe(EventSeen("d"), 0.2) == []
+    breaker.observe(Ticked(), 1.2)
+    breaker.observe(HealthCheck(held("d", 1.1)), 1.2)
+    assert breaker.observe(EventSeen("d"), 3.0) == [CheckHealth()]
+    assert breaker.observe(EventSeen("gone"), 3.0) == []
+
+
+def test_a_vm_that_makes_libvirt_fail_costs_only_itself() -> None:
+    breaker = closed()
+    actions = breaker.observe(Failed(1, lost=False), 0.2)
+    done: list[str] = []
+    now = 0.2
+    while actions:
+        (ask,) = actions
+        assert isinstance(ask, Ask)
+        done += ask.uuids
+        now += 0.01
+        bad = "c" in ask.uuids
+        actions = breaker.observe(Failed(ask.call, lost=False) if bad else Answered(ask.call, frozenset(ask.uuids)), now)
+    assert done == list(VMS)
+    assert [uuid for uuid, verdict in breaker.verdicts().items() if not verdict.responsive] == ["c"]
+
+
+def test_a_lost_connection_ends_the_round_s_asking() -> None:
+    breaker = closed()
+    assert breaker.observe(Failed(1, lost=True), 0.2) == []
+    assert breaker.observe(Reconnected(), 0.3) == []
+    assert breaker.observe(RoundBegan(VMS, 18.0), 10.0) == [CheckHealth()]
+
+
+def test_vms_that_vanish_are_forgotten() -> None:
+    breaker = closed()
+    breaker.observe(Ticked(), 1.2)
+    breaker.observe(HealthCheck(held("d", 1.1)), 1.2)
+    breaker.observe(RoundBegan(("a", "b"), 18.0), 10.0)
+    assert set(breaker.verdicts()) == {"a", "b"}
+    assert breaker.budget.hung == 1, "the call is still in there"
+
+
+def test_calls_of_another_kind_go_into_vms_that_are_not_skipped() -> None:
+    """One that hangs makes its VM skipped, until a health check finds it free and a call is answered."""
+    breaker = closed(limit=2)
+    assert not breaker.may_ask("a", healthy=True), "nothing is known of it yet"
+    assert breaker.may_ask("a", healthy=False)
+    breaker.observe(Answered(1, frozenset(VMS)), 0.5)
+    assert breaker.may_ask("b", healthy=True)
+    lease = breaker.budget.acquire(Kind.JOB, "b")
+    assert lease is not None
+    lease.abandon()
+    breaker.observe(HungElsewhere("b"), 1.0)
+    assert (breaker.budget.hung, breaker.verdicts()["b"].responsive) == (1, False)
+    assert not breaker.may_ask("b", healthy=False)
+    assert breaker.suspects("b")
+    assert not breaker.suspects("a")
+    assert breaker.observe(RoundBegan(VMS, 18.0), 10.0) == [CheckHealth()]
+    assert set(asked(breaker.observe(HealthCheck(dict.fromkeys(VMS, 0.0)), 10.1))) == set(VMS) - {"b"}
+
+
+def test_hung_calls_of_others_leave_less_room() -> None:
+    """Openings that hang, for example: what is left decides the state."""
+    breaker = closed(limit=3)
+    breaker.observe(Answered(1, frozenset(VMS)), 0.5)
+    leases = [breaker.budget.acquire(Kind.OPENING) for _ in range(3)]
+    states = [breaker.state]
+    for lease in leases:
+        assert lease is not None
+        lease.abandon()
+        breaker.observe(BudgetChanged(), 5.0)
+        states.append(breaker.state)
+    assert states == [State.CLOSED, State.PROBING, State.DEGRADED, State.OPEN]
+    for lease in leases:
+        assert lease is not None
+        lease.release()
+    assert (breaker.budget.hung, breaker.state) == (0, State.CLOSED)
+
+
+def test_a_call_waits_for_a_lease_and_begins_with_it() -> None:
+    breaker = starting(limit=1)
+    opening = breaker.budget.acquire(Kind.OPENING)
+    assert opening is not None
+    breaker.observe(RoundBegan(VMS, 8.0), 0.0)
+    assert breaker.observe(HealthCheck(dict.fromkeys(VMS, 0.0)), 0.1) == []
+    assert not breaker.settled
+    opening.release()
+    assert breaker.observe(BudgetChanged(), 0.3) == [Ask(1, VMS, everyone=True)]
+    assert breaker.budget.acquire(Kind.JOB, "a") is None
+
+
+def test_a_recovery_says_since_when_the_vm_was_skipped() -> None:
+    breaker = closed()
+    breaker.observe(Ticked(), 1.2)
+    breaker.observe(HealthCheck(held("d", 1.1)), 1.2)
+    actions = breaker.observe(Answered(1, frozenset(VMS)), 60.0)
+    assert [action for action in actions if isinstance(action, Recovered)] == [Recovered("d", 1.2)]
+
+
+def test_a_vm_that_is_new_in_an_answer_is_known_healthy_at_once() -> None:
+    """It was started after the round's VMs were listed."""
+    breaker = closed()
+    breaker.observe(Answered(1, frozenset({*VMS, "new"})), 0.5)
+    assert breaker.may_ask("new", healthy=True)
+    breaker.observe(RoundBegan(VMS, 18.0), 10.0)
+    assert not breaker.may_ask("new", healthy=True)
