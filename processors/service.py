@@ -51,7 +51,10 @@ class StreamBrokenError(InputError):
 
 
 def run(settings: Settings, stop: Stop) -> None:
-    """Processes until ``stop`` is set; raises ``InputError`` where it can't go on, with all that was acknowledged handled."""
+    """Processes until ``stop`` is set; raises ``InputError`` where it can't go on, with all that was acknowledged handled.
+
+    The process ends soon after this returns, also where a client's thread still waits for a broker that does not answer.
+    """
     threading.excepthook = _unless_cancelled
     last = threading.Timer(LAST_SECONDS, _end)
     last.daemon = True
@@ -59,7 +62,7 @@ def run(settings: Settings, stop: Stop) -> None:
     try:
         asyncio.run(Service(settings, stop).run())
     finally:
-        last.cancel()
+        stop.set()  # the interpreter waits for every thread: the timer, which is no such thread, ends one that never returns
 
 
 class Service:
