@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 
-from virtflow.history.maintenance.rollup_job import between
+from virtflow.history.maintenance.kept import between
 from virtflow.history.query.range import uuids_of
 from virtflow.history.storage.delta import Store, translated
 from virtflow.history.storage.table_schemas import DAILY, HOURLY, SAMPLES

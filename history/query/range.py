@@ -11,8 +11,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from virtflow.history.maintenance.rollup import HOUR_SECONDS, SPEAKS_BY, arriving, periods_of, without
-from virtflow.history.maintenance.rollup_job import between
+from virtflow.history.maintenance.authority import OWNERSHIP, judge, without
+from virtflow.history.maintenance.kept import between
+from virtflow.history.maintenance.rollup import HOUR_SECONDS, periods_of
 from virtflow.history.query.resolution import RAW, Tier, step_for, tier_for
 from virtflow.history.query.sql import Query
 from virtflow.history.storage.delta import Store, translated
@@ -103,15 +104,17 @@ def _raw(store: Store, column: Column, uuids: list[str], asked: Range, step: flo
     with translated(str(store)):
         dataset = store.open(SAMPLES).dataset()
         samples = dataset.to_table(columns=list(columns), filter=wanted & (pc.field("kind") == column.kind))
+        starts = None
         if len(samples.column("node").unique()) > 1:
-            speaks = dataset.to_table(columns=list(SPEAKS_BY), filter=wanted & (pc.field("kind") == "vm"))
-            samples = without(samples, arriving(speaks))
+            vms = dataset.to_table(columns=list(OWNERSHIP), filter=wanted & (pc.field("kind") == "vm"))
+            judged = judge(vms)
+            samples, starts = without(samples, vms.take(pa.array(judged.muted))), judged.starts
     order = [(name, "ascending") for name in ("uuid", "device", "time")]
     if not step:
         points = samples.filter(samples.column(column.name).is_valid()).select([*KEY, column.name])
         points = points.set_column(len(KEY), column.name, points.column(column.name).cast(column.number))
         return points.rename_columns([*KEY, "value"]).sort_by(order)
-    points = periods_of(column, samples, step)
+    points = periods_of(column, samples, step, starts)
     return points.filter(pc.greater_equal(points.column("time"), between_start(asked.start, step))).sort_by(order)
 
 

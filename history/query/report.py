@@ -13,8 +13,8 @@ from typing import Final
 
 import pyarrow as pa
 
+from virtflow.history.maintenance.kept import Tell
 from virtflow.history.maintenance.rollup import DAY_SECONDS
-from virtflow.history.maintenance.rollup_job import Tell
 from virtflow.history.query.range import AskedError
 from virtflow.history.query.resolution import DAYS, HOURS
 from virtflow.history.query.sql import Query

@@ -13,8 +13,8 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from virtflow.history.maintenance.kept import Kept
 from virtflow.history.maintenance.rollup import days_of
-from virtflow.history.maintenance.rollup_job import Kept
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import DAILY, HOURLY, SAMPLES, TIME
 from virtflow.runtime.settings import History
