@@ -119,7 +119,12 @@ def without(samples: pa.Table, muted: pa.Table) -> pa.Table:
     if not muted.num_rows:
         return samples
     keys = ["uuid", "node", "boot_id", "sequence"]
-    return samples.join(muted.select(keys), keys, join_type="left anti").select(samples.schema.names)
+    places = np.flatnonzero(pc.is_in(samples.column("uuid"), muted.column("uuid").unique()).to_numpy())
+    gone = set(zip(*(muted.column(name).to_pylist() for name in keys), strict=True))
+    of_vms = samples.select(keys).take(pa.array(places))
+    kept = np.ones(samples.num_rows, bool)
+    kept[places] = [key not in gone for key in zip(*(of_vms.column(name).to_pylist() for name in keys), strict=True)]
+    return samples.filter(pa.array(kept))
 
 
 def holds_for(interval_seconds: Numbers) -> Numbers:
@@ -209,7 +214,7 @@ def _counts(said: _Words, ran_before: Numbers) -> Numbers:
         place = np.maximum.accumulate(np.where(which, places, -1))
         return np.maximum(place, 0), place >= first
 
-    ran_at, ran = newest(said.worth == _RUNNING)
+    ran_at, ran = newest((said.worth == _RUNNING) & (said.row >= 0))
     ran_slot = np.where(ran, said.slot[ran_at], ran_before[said.vm])
     best, ran_holds = np.full(len(places), _LAPSED), np.zeros(len(places), bool)
     for slot in range(int(said.slot.max()) + 1):

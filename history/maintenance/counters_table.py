@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from virtflow.history.maintenance.authority import NEVER, codes_of, micros
 from virtflow.history.maintenance.kept import Kept, buckets, day_of, is_compact
 from virtflow.history.maintenance.rollup import HOUR_SECONDS
 from virtflow.history.storage.delta import File, Opened, Store
@@ -47,18 +49,17 @@ class CountersTable:
                 found.setdefault(int(file.first // HOUR_SECONDS) - 1, []).append(file)
         return found
 
-    def before(self, kind: str, hour: int, uuids: pa.Array) -> pa.Table | None:
-        """The newest rows before an hour of VMs of one kind; None where there are none."""
+    def before(self, hour: int, uuids: pa.Array) -> pa.Table | None:
+        """The newest rows before an hour of these VMs, of all kinds; None where there are none."""
         hours = self.hours()
-        near = self._rows(hours.get(hour - 1, []), kind, uuids)
-        missing = uuids.filter(pc.invert(pc.is_in(uuids, near.column("uuid").combine_chunks())))
-        if not len(missing):
-            return near
-        start = hour // 24 * 24
-        of_day = [file for at in range(start, hour - 1) for file in hours.get(at, [])]
-        far = newest(self._rows(of_day + self._whole_day_before(day_of(hour)), kind, missing))
-        both = pa.concat_tables([near, far])
-        return both if both.num_rows else None
+        found = self._rows(hours.get(hour - 1, []), uuids)
+        missing = uuids.filter(pc.invert(pc.is_in(uuids, found.column("uuid").combine_chunks())))
+        if len(missing):
+            start = hour // 24 * 24
+            of_day = [file for at in range(start, hour - 1) for file in hours.get(at, [])]
+            far = self._newest_of(of_day + self._whole_day_before(day_of(hour)), pc.field("uuid").isin(missing))
+            found = pa.concat_tables([found, *far])
+        return found if found.num_rows else None
 
     def replace(self, hour: int, parts: Sequence[pa.Table], rolling: int, *, compare: bool) -> set[str]:
         """Puts an hour's rows in the place of the ones before; says of which VMs they are others than before, where asked to."""
@@ -102,7 +103,8 @@ class CountersTable:
         """Makes a day's file; says whether it is another one than before."""
         hours = [files for hour, files in sorted(self.hours().items()) if day_of(hour) == day]
         sources = [*self._whole_day_before(day), *(file for files in hours for file in files)]
-        parts = list(self._newest_of(sources))
+        conditions = buckets(sum(file.rows for file in sources))
+        parts = [part for condition in conditions for part in self._newest_of(sources, condition)]
         rows = sum(part.num_rows for part in parts)
         before = pa.concat_tables([self.opened.only(old).to_table()]) if old else None
         if before is not None and before.num_rows == rows and not _different(before, pa.concat_tables(parts)):
@@ -112,15 +114,15 @@ class CountersTable:
             self._kept.commit([self.opened.write_file(day, [ordered], compact=True)], old)
         return True
 
-    def _newest_of(self, sources: list[File]) -> Iterator[pa.Table]:
-        """The newest rows of each VM and kind in files, a portion of VMs after the other."""
-        for bucket in buckets(sum(file.rows for file in sources)):
-            keys = self.opened.only(sources).to_table(columns=["kind", "uuid", "time"], filter=bucket)
-            last = keys.group_by(["kind", "uuid"]).aggregate([("time", "max")]).rename_columns(["kind", "uuid", "time"])
-            for moment in last.column("time").unique().to_pylist():
-                files = [file for file in sources if file.first <= moment.timestamp() <= file.last]
-                rows = self.opened.only(files).to_table(filter=bucket & (pc.field("time") == pa.scalar(moment, last.column("time").type)))
-                yield rows.join(last, ["kind", "uuid", "time"], join_type="left semi").select(COUNTERS.schema.names)
+    def _newest_of(self, sources: list[File], wanted: Any) -> Iterator[pa.Table]:  # noqa: ANN401, an Arrow expression
+        """The newest rows of each of the VMs in files: which those are is known before any is read."""
+        if not sources:
+            return
+        keys = newest(self.opened.only(sources).to_table(columns=["uuid", "time"], filter=wanted))
+        for moment in keys.column("time").unique():
+            uuids = keys.filter(pc.equal(keys.column("time"), moment)).column("uuid").unique()
+            files = [file for file in sources if file.first <= moment.as_py().timestamp() <= file.last]
+            yield self.opened.only(files).to_table(filter=pc.field("uuid").isin(uuids) & (pc.field("time") == moment))
 
     def _whole_day_before(self, day: str) -> list[File]:
         """The file of the newest whole day before a day."""
@@ -128,19 +130,19 @@ class CountersTable:
         newest_day = max((file.day for file in files), default="")
         return [file for file in files if file.day == newest_day]
 
-    def _rows(self, files: list[File], kind: str, uuids: pa.Array) -> pa.Table:
-        if not files:
-            return COUNTERS.schema.empty_table()
-        wanted: Any = (pc.field("kind") == kind) & pc.field("uuid").isin(uuids)
-        return self.opened.only(files).to_table(filter=wanted)
+    def _rows(self, files: list[File], uuids: pa.Array) -> pa.Table:
+        return self.opened.only(files).to_table(filter=pc.field("uuid").isin(uuids)) if files else COUNTERS.schema.empty_table()
 
 
 def newest(rows: pa.Table) -> pa.Table:
-    """Of rows of one kind those of each VM's last hour."""
+    """Those rows of each VM that are of its last hour."""
     if not rows.num_rows:
         return rows
-    last = rows.group_by("uuid").aggregate([("time", "max")]).rename_columns(["uuid", "time"])
-    return rows.join(last, ["uuid", "time"], join_type="left semi").select(rows.schema.names)
+    vm, _ = codes_of(rows.column("uuid"))
+    time = micros(rows.column("time"))
+    last = np.full(int(vm.max()) + 1, NEVER)
+    np.maximum.at(last, vm, time)
+    return rows.filter(pa.array(time == last[vm]))
 
 
 def _different(one: pa.Table, other: pa.Table) -> set[str]:

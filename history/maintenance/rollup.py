@@ -15,7 +15,7 @@ import pyarrow as pa
 from virtflow.history.maintenance.authority import MICROSECONDS
 from virtflow.history.maintenance.rows import Groups, Numbers, Rows, Values, growth, stands_for
 from virtflow.history.storage.table_schemas import HOURLY, TIME, Column, columns_of
-from virtflow.schemas.catalogue.types import Rollup, Tier
+from virtflow.schemas.catalogue.types import Rollup
 
 HOUR_SECONDS: Final = 3_600
 DAY_SECONDS: Final = 86_400
@@ -85,6 +85,7 @@ def _rolled(column: Column, rows: Rows, cut: _Cut) -> dict[str, pa.Array]:
         f"{name}_avg": filled(_average(values, cut.seconds, groups)[mine]),
         f"{name}_min": filled(groups.least(values)[mine]),
         f"{name}_max": filled(groups.most(values)[mine]),
+        f"{name}_known_seconds": filled(cut.sum(np.where(values.there, cut.seconds, 0.0))),
     }
 
 
@@ -124,13 +125,12 @@ def days_of(kind: str, hours: pa.Table) -> pa.Table:
         "samples": pa.array(groups.sum(rows.values("samples").numbers)),
         "monitor_samples": pa.array(groups.sum(rows.values("monitor_samples").numbers)),
     }
-    weights = {}
-    for tier, prefix in ((Tier.SAFE, ""), (Tier.MONITOR, "monitor_")):
-        weights[tier] = rows.values(f"{prefix}covered_seconds").numbers
-        columns |= _covered(prefix, groups.sum(weights[tier]), DAY_SECONDS)
+    for prefix in ("", "monitor_"):
+        columns |= _covered(prefix, groups.sum(rows.values(f"{prefix}covered_seconds").numbers), DAY_SECONDS)
     for column in columns_of(kind):
+        known = rows.values(f"{column.name}_known_seconds").numbers if column.rollup is Rollup.SPREAD else rows.interval
         for name, _ in column.rolled():
-            columns[name] = _of_day(name.removeprefix(column.name), rows.values(name), groups, weights[column.tier])
+            columns[name] = _of_day(name.removeprefix(column.name), rows.values(name), groups, known)
     return _complete(columns)
 
 

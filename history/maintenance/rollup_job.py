@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from virtflow.history.maintenance.authority import HOLDS_SECONDS, MICROSECONDS, OWNERSHIP, Judgement, holds_for, judge, micros, without
+from virtflow.history.maintenance.authority import MICROSECONDS, OWNERSHIP, Judgement, holds_for, judge, micros, without
 from virtflow.history.maintenance.counters import counters_after, processes_of
 from virtflow.history.maintenance.counters_table import CountersTable
 from virtflow.history.maintenance.kept import Kept, Tell, at_version, between, buckets, day_of, is_compact, overlaps
@@ -54,6 +54,7 @@ class Rolling:
     def __init__(self, store: Store, settings: History, tell: Tell) -> None:
         """Opens the tables; hours of days older than ``raw_days`` are left as they are, their samples may be gone."""
         self._samples = store.open(SAMPLES)
+        self._files = self._samples.files()
         self._counters = CountersTable(store)
         self._hourly_kept = Kept(store.make(HOURLY))
         self._daily_kept = Kept(store.make(DAILY))
@@ -81,6 +82,7 @@ class Rolling:
         while left:
             hour = min(left)
             self._tell("hours", len(done), len(done) + len(left))
+            self._counters.close_days({day_of(at) for at in done}, day_of(hour))
             left |= self._roll(hour, left, due.version + 1, interrupted=interrupted)
             left.discard(hour)
             done.add(hour)
@@ -99,7 +101,6 @@ class Rolling:
 
         Where an earlier run was cut off it can't be told any more what changed: then all VMs' next hours follow.
         """
-        self._counters.close_days({day_of(at) for at in left if at < hour}, day_of(hour))
         later = [at for at in self._counters.hours() if at > hour and at not in left]
         made = self._rolled(hour)
         changed = self._counters.replace(hour, made.counters, mark, compare=bool(later))
@@ -111,36 +112,35 @@ class Rolling:
 
     def _rolled(self, hour: int) -> _Rolled:
         """An hour's rows, a portion of the VMs after the other."""
-        made = _Rolled([], [], set())
-        within = between("time", hour * HOUR_SECONDS, (hour + 1) * HOUR_SECONDS)
-        files = [file for file in self._samples.files() if overlaps(file, hour, hour)]
+        made, within = _Rolled([], [], set()), range(hour, hour + 1)
+        files = [file for file in self._files if overlaps(file, hour, hour)]
         for bucket in buckets(sum(file.rows for file in files)):
-            vms = self._read(within & (pc.field("kind") == "vm") & bucket, sequence_of_columns("vm"))
+            vms = self._read(within, (pc.field("kind") == "vm") & bucket, sequence_of_columns("vm"))
             if not vms.num_rows:
                 continue
             made.uuids.update(vms.column("uuid").unique().to_pylist())
-            before = self._before("vm", hour, vms)
-            judged = self._judged(hour, vms, before)
-            processes = processes_of(before, judged.starts)
-            self._add(made, "vm", (hour, vms, before, processes), judged.muted)
+            before = _by_kind(self._counters.before(hour, vms.column("uuid").unique()))
+            judged = self._judged(hour, vms, before["vm"])
+            processes = processes_of(before["vm"], judged.starts)
             muted = vms.take(pa.array(judged.muted))
             for kind in KINDS.values():
-                if kind != "vm":
-                    samples = without(self._read(within & (pc.field("kind") == kind) & bucket, sequence_of_columns(kind)), muted)
-                    self._add(made, kind, (hour, samples, self._before(kind, hour, samples), processes), judged.muted[:0])
+                of_vms = kind == "vm"
+                wanted = (pc.field("kind") == kind) & bucket
+                samples = vms if of_vms else without(self._read(within, wanted, sequence_of_columns(kind)), muted)
+                self._add(made, kind, (hour, samples, before[kind], processes), judged.muted if of_vms else judged.muted[:0])
         return made
 
     def _add(self, made: _Rolled, kind: str, found: tuple[int, pa.Table, pa.Table | None, pa.Table], muted: Numbers) -> None:
-        """Rolls up the samples of one kind; those at the places ``muted`` do not count."""
+        """Rolls up the samples of one kind; those at the places ``muted`` do not count. What stood before goes on, sampled or not."""
         hour, samples, before, processes = found
-        if not samples.num_rows:
+        if not samples.num_rows and before is None:
             return
         rows = Rows(samples, before, processes)
         mutes = np.zeros(rows.table.num_rows, bool)
         mutes[rows.table.num_rows - samples.num_rows + muted] = True
         oldest = hour * HOUR_SECONDS - self._forget_seconds
         made.counters.append(counters_after(kind, rows, mutes[rows.order], oldest))
-        if len(muted):
+        if len(muted) and samples.num_rows:
             samples = samples.filter(pa.array(~np.isin(np.arange(samples.num_rows), muted)))
             rows = Rows(samples, before, processes)
         if samples.num_rows:
@@ -151,9 +151,8 @@ class Rolling:
         judged = judge(samples, before)
         if not judged.unsettled:
             return judged
-        end = (hour + 1) * HOUR_SECONDS
-        later = between("time", end, end + 2 * HOLDS_SECONDS) & (pc.field("kind") == "vm")
-        return judge(samples, before, self._read(later & pc.field("uuid").isin(list(judged.unsettled)), OWNERSHIP))
+        wanted = (pc.field("kind") == "vm") & pc.field("uuid").isin(list(judged.unsettled))
+        return judge(samples, before, self._read(range(hour + 1, hour + 2), wanted, OWNERSHIP))
 
     def _settles(self, hour: int, first: float) -> bool:
         """Whether samples from ``first`` on, in ``hour``, may show that a process that is new in the hour before is none."""
@@ -172,21 +171,20 @@ class Rolling:
 
     def _new_files(self) -> list[File]:
         """Files with new rows since the mark; all of them where the log no longer reaches back to it."""
-        files = [file for file in self._samples.files() if not is_compact(file)]
+        files = [file for file in self._files if not is_compact(file)]
         if self._mark is None:
-            return self._samples.files()
+            return self._files
         try:
             before = {file.path for file in at_version(self._store, self._samples, self._mark - 1)}
         except StorageError:
             return files
         return [file for file in files if file.path not in before]
 
-    def _read(self, wanted: Any, columns: Sequence[str]) -> pa.Table:  # noqa: ANN401, an Arrow expression
-        return self._samples.dataset().to_table(columns=list(columns), filter=wanted)
-
-    def _before(self, kind: str, hour: int, samples: pa.Table) -> pa.Table | None:
-        """Where the counters of these samples stood before the hour."""
-        return self._counters.before(kind, hour, samples.column("uuid").unique()) if samples.num_rows else None
+    def _read(self, hours: range, wanted: Any, columns: Sequence[str]) -> pa.Table:  # noqa: ANN401, an Arrow expression
+        """Samples of hours."""
+        files = [file for file in self._files if overlaps(file, hours.start, hours.stop - 1)]
+        within = between("time", hours.start * HOUR_SECONDS, hours.stop * HOUR_SECONDS)
+        return self._samples.only(files).to_table(columns=list(columns), filter=within & wanted)
 
     def _roll_day(self, day: int) -> None:
         within = between("time", day * DAY_SECONDS, (day + 1) * DAY_SECONDS)
@@ -197,3 +195,11 @@ class Rolling:
                 hours = self._hourly.dataset().to_table(filter=within & (pc.field("kind") == kind) & bucket)
                 parts.append(days_of(kind, hours))
         self._daily_kept.replace(day * 24, day * 24 + 23, [part for part in parts if part.num_rows])
+
+
+def _by_kind(rows: pa.Table | None) -> dict[str, pa.Table | None]:
+    """Rows of ``counters`` by their kind, None where there are none."""
+    if rows is None:
+        return dict.fromkeys(KINDS.values())
+    parts = {kind: rows.filter(pc.equal(rows.column("kind"), kind)) for kind in KINDS.values()}
+    return {kind: part if part.num_rows else None for kind, part in parts.items()}

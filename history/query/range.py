@@ -135,23 +135,26 @@ def _rolled(store: Store, column: Column, tier: Tier, asked_for: tuple[list[str]
     names = [name.removeprefix(f"{column.name}_") for name in sources]
     rows = rows.rename_columns([*KEY, "samples", "coverage", *names])
     rows = rows.set_column(5, "coverage", pc.divide(rows.column("coverage"), float(step)))
+    if "rate" in names:
+        rates = pc.multiply(rows.column("rate"), tier.seconds / step)
+        rows = rows.set_column(rows.schema.get_field_index("rate"), "rate", rates)
     return rows if step == tier.seconds else _together(rows, step, names)
 
 
 def _together(rows: pa.Table, step: float, names: list[str]) -> pa.Table:
-    """Rows by longer steps: averages weigh by samples, increases and minutes add up."""
+    """Rows by longer steps: averages weigh by the time they are known for, increases and minutes add up."""
     span = int(step * 1_000_000)
     micros = rows.column("time").cast(pa.int64())
     rows = rows.set_column(0, "time", pc.multiply(pc.divide(micros, span), span).cast(TIME))
     how = {"avg": "sum", "min": "min", "max": "max", "last": "last"}
     if "avg" in names:
-        weighed = pc.multiply(rows.column("avg"), pc.cast(rows.column("samples"), pa.float64()))
+        weighed = pc.multiply(rows.column("avg"), rows.column("known_seconds"))
         rows = rows.set_column(rows.schema.get_field_index("avg"), "avg", weighed)
     chosen = [("name", "last"), ("samples", "sum"), ("coverage", "sum"), *((name, how.get(name, "sum")) for name in names)]
     joined = rows.group_by(["uuid", "device", "time"], use_threads=False).aggregate(chosen)
     joined = joined.rename_columns([name.removesuffix(f"_{dict(chosen).get(name.rpartition('_')[0], '')}") for name in joined.schema.names])
     if "avg" in names:
-        average = pc.divide(joined.column("avg"), pc.cast(joined.column("samples"), pa.float64()))
+        average = pc.divide(joined.column("avg"), joined.column("known_seconds"))
         joined = joined.set_column(joined.schema.get_field_index("avg"), "avg", average)
     return joined.select([*KEY, "samples", "coverage", *names])
 

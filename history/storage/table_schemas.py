@@ -77,7 +77,8 @@ class Column:
         """Names and types of its columns in ``hourly`` and ``daily``."""
         match self.rollup:
             case Rollup.SPREAD:
-                return ((f"{self.name}_avg", pa.float64()), (f"{self.name}_min", self.number), (f"{self.name}_max", self.number))
+                extremes = ((f"{self.name}_min", self.number), (f"{self.name}_max", self.number))
+                return ((f"{self.name}_avg", pa.float64()), *extremes, (f"{self.name}_known_seconds", pa.float64()))
             case Rollup.INCREASE:
                 rate = ((f"{self.name}_rate", pa.float64()),) if self.rated else ()
                 return ((f"{self.name}_increase", pa.float64()), *rate, (f"{self.name}_last", self.number))

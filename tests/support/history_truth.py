@@ -135,11 +135,10 @@ def weights(samples: list[Seen]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Which metrics there are: how each is rolled up, which are the guest's own, and which come from the monitor."""
+    """Which metrics there are: how each is rolled up, and which are the guest's own."""
 
     rolled: dict[str, str]
     of_guest: frozenset[str]
-    monitor: frozenset[str]
 
 
 Row = dict[str, Any]
@@ -193,19 +192,20 @@ def _hour(series: Series, samples: list[Seen], metrics: Metrics) -> Row:
     for metric in {metric for each in samples for metric in each.told[series] if metrics.rolled.get(metric) == "spread"}:
         values = [(each.told[series][metric], s) for each, s in zip(samples, stands, strict=True) if metric in each.told[series]]
         row[f"{metric}_avg"] = sum(value * seconds for value, seconds in values) / sum(seconds for _, seconds in values)
+        row[f"{metric}_known_seconds"] = sum(seconds for _, seconds in values)
         row[f"{metric}_min"], row[f"{metric}_max"] = min(v for v, _ in values), max(v for v, _ in values)
     return row
 
 
-def days(of_hours: dict[tuple[str, str, int], Row], metrics: Metrics) -> dict[tuple[str, str, int], Row]:
+def days(of_hours: dict[tuple[str, str, int], Row]) -> dict[tuple[str, str, int], Row]:
     """The days of those hours."""
     by_day: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
     for (kind, device, start), row in sorted(of_hours.items()):
         by_day[kind, device, start // DAY * DAY].append(row)
-    return {key: _day(rows, metrics) for key, rows in by_day.items()}
+    return {key: _day(rows) for key, rows in by_day.items()}
 
 
-def _day(rows: list[Row], metrics: Metrics) -> Row:
+def _day(rows: list[Row]) -> Row:
     day: Row = {
         "node": rows[-1]["node"],
         "nodes": max(len({row["node"] for row in rows}), *(row["nodes"] for row in rows)),
@@ -214,7 +214,7 @@ def _day(rows: list[Row], metrics: Metrics) -> Row:
     for name in {name for row in rows for name in row}:
         having = [row for row in rows if name in row]
         metric, _, what = name.rpartition("_")
-        if name in {"samples", "covered_seconds", "monitor_samples", "monitor_covered_seconds"} or what in {"increase", "minutes"}:
+        if name in {"samples", "covered_seconds", "monitor_samples", "monitor_covered_seconds"} or what in {"increase", "minutes", "seconds"}:
             day[name] = sum(row[name] for row in having)
         elif what == "rate":
             day[name] = sum(row[name] for row in having) * 3_600 / 86_400
@@ -223,7 +223,6 @@ def _day(rows: list[Row], metrics: Metrics) -> Row:
         elif what in {"min", "max"}:
             day[name] = min(row[name] for row in having) if what == "min" else max(row[name] for row in having)
         elif what == "avg":
-            covered = "monitor_covered_seconds" if metric in metrics.monitor else "covered_seconds"
-            weight = sum(row[covered] for row in having)
-            day[name] = sum(row[name] * row[covered] for row in having) / weight if weight else sum(r[name] for r in having) / len(having)
+            known = f"{metric}_known_seconds"
+            day[name] = sum(row[name] * row[known] for row in having) / sum(row[known] for row in having)
     return day
