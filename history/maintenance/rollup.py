@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from virtflow.history.maintenance.authority import MICROSECONDS
+from virtflow.history.maintenance.authority import MICROSECONDS, holds_for
 from virtflow.history.maintenance.rows import Groups, Numbers, Rows, Values, growth, stands_for
 from virtflow.history.storage.table_schemas import HOURLY, TIME, Column, columns_of
 from virtflow.schemas.catalogue.types import Rollup
@@ -90,16 +90,23 @@ def _rolled(column: Column, rows: Rows, cut: _Cut) -> dict[str, pa.Array]:
 
 
 def _grown(column: Column, rows: Rows, values: Values, cut: _Cut) -> dict[str, Numbers]:
-    """The growth of a counter in each period; where it is asked for also by the second, of what fell into the period itself."""
+    """The growth of a counter in each period; where it is asked for also by the second.
+
+    Growth across a gap is spread over the gap, and what fell before the period is no rate of it. It is never more than was possible: it is
+    by the period's length, or by the time that it took where that is longer.
+    """
     found = growth(rows, values, rows.times(column.name), of_guest=column.of_guest)
     # Sums of whole numbers go beyond 64 bits where a counter near its end begins anew; as doubles they are exact up to 2^53.
     grown = found.grown.astype(np.float64)
     if not column.rated:
         return {"increase": cut.sum(grown)}
     span = int(cut.period_seconds * MICROSECONDS)
-    since = np.maximum(found.since, rows.time // span * span)
-    whole = np.maximum(rows.time - found.since, 1)
-    return {"increase": cut.sum(grown), "rate": cut.sum(grown * ((rows.time - since) / whole)) / cut.period_seconds}
+    took = rows.time - found.since
+    since = np.where(took > holds_for(rows.interval), np.maximum(found.since, rows.time // span * span), found.since)
+    within = grown * ((rows.time - since) / np.maximum(took, 1))
+    reach = cut.groups.most(Values(rows.time, values.there)) - cut.groups.least(Values(since, values.there))
+    seconds = np.where(cut.groups.sum(values.there.astype(np.int64)) > 0, reach, 0)[cut.mine] / MICROSECONDS
+    return {"increase": cut.sum(grown), "rate": cut.sum(within) / np.maximum(seconds, cut.period_seconds)}
 
 
 def _average(values: Values, weights: Numbers, groups: Groups) -> Numbers:

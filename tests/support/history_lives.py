@@ -8,11 +8,18 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from tests.support.history_truth import SECOND, Metrics, Seen
+from virtflow.history.maintenance.authority import judge, without
+from virtflow.history.maintenance.kept import Kept as Upkept
+from virtflow.history.maintenance.rollup import days_of, hours_of
 from virtflow.history.maintenance.run import maintain
 from virtflow.history.storage.delta import Store
-from virtflow.history.storage.table_schemas import COLUMNS, SAMPLES
+from virtflow.history.storage.table_schemas import COLUMNS, DAILY, HOURLY, KINDS, SAMPLES
 from virtflow.history.writer.dedup import Sequences
+from virtflow.history.writer.sample_rows import sample_rows
 from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.settings import History
 from virtflow.schemas.fields import BlockMetrics, NetworkMetrics, VcpuMetrics
@@ -234,3 +241,21 @@ _EVENTS: Final = (
     ("run", "off", "undefined", "paused", "silent_monitor", "gap", "reboot", "restart", "replug", "migrate"),
     (30, 5, 2, 5, 8, 10, 5, 5, 8, 12),
 )
+
+
+def rolled_at_once(records: Sequence[VmMetrics]) -> tuple[list[pa.Table], list[pa.Table]]:
+    """The hourly and daily rows of samples, kind by kind, worked out in one go, however many hours they are of."""
+    rows = sample_rows(records)
+    parts = {kind: rows.filter(pc.equal(rows.column("kind"), kind)) for kind in KINDS.values()}
+    judged = judge(parts["vm"])
+    muted = parts["vm"].take(pa.array(judged.muted))
+    hours = [hours_of(kind, without(part, muted), None, judged.starts) for kind, part in parts.items()]
+    return hours, [days_of(kind, of_kind) for kind, of_kind in zip(parts, hours, strict=True)]
+
+
+def store_rolled(store: Store, records: Sequence[VmMetrics]) -> None:
+    """Puts the roll-ups of samples into a history, as upkeep would have left them, without the samples."""
+    for table, parts in zip((HOURLY, DAILY), rolled_at_once(records), strict=True):
+        kept, rows = Upkept(store.make(table)), pa.concat_tables(parts)
+        days = rows.column("day").unique()
+        kept.commit([kept.opened.write_file(str(day), [rows.filter(pc.equal(rows.column("day"), day))]) for day in days], [])

@@ -162,14 +162,25 @@ def hours(samples: list[Seen], metrics: Metrics) -> dict[tuple[str, str, int], R
 
 
 def _add_growth(found: dict[tuple[str, str, int], Row], grown: Iterable[tuple[Seen, float, int]], series: Series, metric: str) -> None:
+    by_hour: dict[int, list[tuple[Seen, float, int]]] = defaultdict(list)
     for each, growth, since in grown:
-        start = each.at // HOUR * HOUR
+        by_hour[each.at // HOUR * HOUR].append((each, growth, since))
+    for start, of_hour in by_hour.items():
         row = found[*series, start]
-        row[f"{metric}_increase"] = row.get(f"{metric}_increase", 0) + growth
+        row[f"{metric}_increase"] = sum(growth for _, growth, _ in of_hour)
+        row[f"{metric}_last"] = of_hour[-1][0].told[series][metric]
         if metric == "vm_cpu_seconds_total":
-            within = (each.at - max(since, start)) / (each.at - since) if each.at > since else 0
-            row[f"{metric}_rate"] = row.get(f"{metric}_rate", 0) + growth * within / 3_600
-        row[f"{metric}_last"] = each.told[series][metric]
+            row[f"{metric}_rate"] = _rate(start, of_hour)
+
+
+def _rate(start: int, grown: list[tuple[Seen, float, int]]) -> float:
+    """By the second, with what fell before the hour left out where it grew across a gap."""
+    whole, begins = 0.0, []
+    for each, growth, since in grown:
+        begin = max(since, start) if each.at - since > each.holds else since
+        begins.append(begin)
+        whole += growth * (each.at - begin) / (each.at - since) if each.at > since else 0
+    return whole / max(3_600, (max(each.at for each, _, _ in grown) - min(begins)) / SECOND)
 
 
 def _hour(series: Series, samples: list[Seen], metrics: Metrics) -> Row:
