@@ -7,7 +7,7 @@ The rule is that of ``schemas.ownership``, applied to every sample of an hour. I
 - Of nodes that all say gone or incoming, the one where the VM ran last counts while its word holds.
 - "Shut off (migrated)" is what a migration leaves behind: it never counts once the VM has run elsewhere.
 
-A VM has a new process on a node when it counts there for the first time, or again after its word there had lapsed, and counted
+A VM has a new process on a node when it counts there for the first time, or again after its word there had lapsed, and ran
 elsewhere meanwhile. Its hypervisor's counters began at 0 then. Where another node goes on saying that the VM runs there, two VMs share
 a UUID: the second one's past is unknown and it is no new process.
 """
@@ -83,7 +83,8 @@ class _Words:
 def judge(samples: pa.Table, before: pa.Table | None = None, after: pa.Table | None = None) -> Judgement:
     """Which of the samples of kind vm count, and which processes are new.
 
-    ``samples`` and ``after`` (what came after the hour) have the columns ``OWNERSHIP``; ``before`` are rows of ``counters`` of kind vm.
+    ``samples`` and ``after`` (what came after the hour) have the columns ``OWNERSHIP``; ``before`` are rows of ``counters`` of kind vm, None
+    where what was before is not looked at: then who is gone or incoming at first does not count when the VM is seen to run in time.
     """
     shared = _shared(samples, before)
     if not len(shared):
@@ -98,8 +99,10 @@ def judge(samples: pa.Table, before: pa.Table | None = None, after: pa.Table | N
     said = _said(everything, vm, slot)
     ran = _ran(tables["before"], vm, slot)
     counts = _counts(said, _ran_before(ran, int(vm.max()) + 1))
+    if before is None:
+        counts &= ~_soon_runs(said)
     own = said.row >= 0
-    counted = _with_last(said.chosen(own & counts), tables["before"], vm, slot)
+    counted = _joined(_with_last(said.chosen(own & counts), tables["before"], vm, slot), ran)
     running = _joined(said.chosen(said.worth == _RUNNING), ran)
     new, unsettled = _new_processes(counted, running)
     of_new = pairs[np.searchsorted(pairs, new.vm * len(names)) + new.slot] % len(names)
@@ -227,6 +230,18 @@ def _counts(said: _Words, ran_before: Numbers) -> Numbers:
     return np.asarray((said.worth == best) & ((said.worth > _GONE_OR_INCOMING) | unless_elsewhere))
 
 
+def _soon_runs(said: _Words) -> Numbers:
+    """Which words of gone and incoming VMs, the first of the VM, are followed in time by one that it runs."""
+    running = said.worth == _RUNNING
+    places = np.arange(len(running))
+    following = np.minimum.accumulate(np.where(running, places, len(places))[::-1])[::-1]
+    at = np.minimum(following, len(places) - 1)
+    soon = (following < len(places)) & (said.vm[at] == said.vm) & (said.time[at] - said.time <= said.holds)
+    ran = np.maximum.accumulate(np.where(running, places, -1))
+    known = (ran >= 0) & (said.vm[np.maximum(ran, 0)] == said.vm)
+    return np.asarray((said.worth <= _GONE_OR_INCOMING) & soon & ~known)
+
+
 def _with_last(counted: _Words, before: pa.Table, vm: Numbers, slot: Numbers) -> _Words:
     """The samples that count, and the last ones that did before the hour."""
     if "last_time" not in before.schema.names:
@@ -244,16 +259,11 @@ def _joined(one: _Words, other: _Words) -> _Words:
 
 def _new_processes(counted: _Words, running: _Words) -> tuple[_Words, list[int]]:
     """The samples that a new process begins with, and the VMs of which that is not settled yet."""
-    moved = np.zeros(len(counted.vm), bool)
-    moved[1:] = (counted.vm[1:] == counted.vm[:-1]) & (counted.slot[1:] != counted.slot[:-1])
-    by_node = np.lexsort((counted.time, counted.slot, counted.vm))
-    vm, slot, time = counted.vm[by_node], counted.slot[by_node], counted.time[by_node]
-    again = np.ones(len(by_node), bool)
-    same = (vm[1:] == vm[:-1]) & (slot[1:] == slot[:-1])
-    again[1:] = ~same | (time[1:] - time[:-1] > counted.holds[by_node][1:])
-    lapsed = np.zeros(len(by_node), bool)
-    lapsed[by_node] = again
-    candidates = np.flatnonzero(moved & lapsed & (counted.row >= 0))
+    last = _last_there(counted)
+    lapsed = (last == NEVER) | (counted.time - np.maximum(last, 0) > counted.holds)
+    ran = np.append(-1, np.maximum.accumulate(np.where(counted.worth == _RUNNING, np.arange(len(last)), -1))[:-1])
+    elsewhere = (ran >= 0) & (counted.vm[ran] == counted.vm) & (counted.slot[ran] != counted.slot) & (counted.time[ran] > last)
+    candidates = np.flatnonzero(elsewhere & lapsed & (counted.row >= 0))
     if not len(candidates):
         return counted.chosen(candidates), []
     shared = [_goes_on_elsewhere(running, *(int(getattr(counted, n)[at]) for n in ("vm", "slot", "time", "holds"))) for at in candidates]
@@ -261,6 +271,18 @@ def _new_processes(counted: _Words, running: _Words) -> tuple[_Words, list[int]]
     # Two spans later nothing can show any more that another node went on.
     end = counted.time.max(initial=NEVER)
     return new, np.unique(new.vm[new.time + 2 * _longest(running, new) > end]).tolist()
+
+
+def _last_there(counted: _Words) -> Numbers:
+    """When each sample's node counted last before it."""
+    by_node = np.lexsort((counted.time, counted.slot, counted.vm))
+    vm, slot, time = counted.vm[by_node], counted.slot[by_node], counted.time[by_node]
+    before = np.full(len(time), NEVER)
+    same = (vm[1:] == vm[:-1]) & (slot[1:] == slot[:-1])
+    before[1:][same] = time[:-1][same]
+    last = np.empty_like(before)
+    last[by_node] = before
+    return last
 
 
 def _longest(running: _Words, new: _Words) -> Numbers:

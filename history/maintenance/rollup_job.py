@@ -24,7 +24,7 @@ from virtflow.history.maintenance.kept import Kept, Tell, at_version, between, b
 from virtflow.history.maintenance.rollup import DAY_SECONDS, HOUR_SECONDS, days_of, hours_from, sequence_of_columns
 from virtflow.history.maintenance.rows import Numbers, Rows
 from virtflow.history.storage.delta import File, StorageError, Store
-from virtflow.history.storage.table_schemas import DAILY, HOURLY, KINDS, SAMPLES, TIME
+from virtflow.history.storage.table_schemas import COUNTERS, DAILY, HOURLY, KINDS, SAMPLES, TIME
 from virtflow.runtime.settings import History
 
 ROLLED: Final = "virtflow/rolled-up"
@@ -148,6 +148,7 @@ class Rolling:
 
     def _judged(self, hour: int, samples: pa.Table, before: pa.Table | None) -> Judgement:
         """Which samples count; where that depends on it, by what came after the hour too."""
+        before = COUNTERS.schema.empty_table() if before is None else before
         judged = judge(samples, before)
         if not judged.unsettled:
             return judged

@@ -8,13 +8,16 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tests.support.history_truth import SECOND, Metrics, Seen
 from virtflow.history.maintenance.authority import judge, without
+from virtflow.history.maintenance.counters import counters_after, processes_of
 from virtflow.history.maintenance.kept import Kept as Upkept
 from virtflow.history.maintenance.rollup import days_of, hours_of
+from virtflow.history.maintenance.rows import Rows
 from virtflow.history.maintenance.run import maintain
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import COLUMNS, DAILY, HOURLY, KINDS, SAMPLES
@@ -251,6 +254,12 @@ def rolled_at_once(records: Sequence[VmMetrics]) -> tuple[list[pa.Table], list[p
     muted = parts["vm"].take(pa.array(judged.muted))
     hours = [hours_of(kind, without(part, muted), None, judged.starts) for kind, part in parts.items()]
     return hours, [days_of(kind, of_kind) for kind, of_kind in zip(parts, hours, strict=True)]
+
+
+def counters_of(samples: pa.Table, before: pa.Table | None = None) -> pa.Table:
+    """Where the counters of kind vm stand after samples that all count."""
+    rows = Rows(samples, before, processes_of(before, judge(samples, before).starts))
+    return counters_after("vm", rows, np.zeros(len(rows.order), bool), 0.0)
 
 
 def store_rolled(store: Store, records: Sequence[VmMetrics]) -> None:

@@ -74,13 +74,15 @@ def processes(everything: Iterable[Seen], kept: list[Seen]) -> list[int | None]:
     running = sorted((each for each in everything if each.worth == 2), key=lambda sample: sample.at)
     last: dict[str, int] = {}
     began: dict[str, int | None] = {}
+    ran: Seen | None = None
     found = []
-    for number, each in enumerate(kept):
-        moved = number > 0 and kept[number - 1].node != each.node
+    for each in kept:
+        moved = ran is not None and ran.node != each.node and ran.at > last.get(each.node, -1)
         lapsed = each.node not in last or each.at - last[each.node] > each.holds
         if moved and lapsed and not _goes_on_elsewhere(running, each):
             began[each.node] = each.at
         last[each.node] = each.at
+        ran = each if each.worth == 2 else ran
         found.append(began.get(each.node))
     return found
 
