@@ -107,8 +107,9 @@ class Compaction:
         """What is too old of a table."""
         days = [(day, files) for day, files in _by_day(opened.files()) if day < self._oldest(name)]
         if name == COUNTERS.name:
-            # The newest of them is what the first hours of the days after go on from.
-            days = days[:-1]
+            # The newest of them that has all VMs known by its end is what the days after go on from.
+            whole = max((day for day, files in days if any(map(is_compact, files))), default="")
+            days = [(day, files) for day, files in days if day < whole]
         if name != INVENTORY_ROWS.name:
             return [Step("expire", opened.table, day, files) for day, files in days]
         described = self._described() if days else {}
