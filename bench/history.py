@@ -28,8 +28,8 @@ from tests.support.command import virtflow
 from tests.support.history import Writer, fleet_samples, produce, writing
 from tools.documents import table
 from virtflow.history.maintenance.compaction import Step, compact_day, kind_columns
+from virtflow.history.maintenance.kept import Kept, is_compact
 from virtflow.history.maintenance.rollup import hours_of
-from virtflow.history.maintenance.rollup_job import Kept, is_compact
 from virtflow.history.query.range import Range, series
 from virtflow.history.query.report import Report, report
 from virtflow.history.storage.delta import Store

@@ -176,7 +176,7 @@ def where(settings: Settings, *, moment: float, vm: str, as_json: bool) -> None:
         rows = [(p.uuid, p.name or "-", p.node, p.state, p.reason or "-", _utc(p.time), p.source) for p in places]
         print_table(("UUID", "NAME", "NODE", "STATE", "REASON", "SEEN", "SOURCE"), rows)
     if not places:
-        click.echo(f"nothing is known of {vm} at {_utc(moment)}", err=True)
+        click.echo(f"unknown: nothing is known of {vm} at {_utc(moment)}", err=True)
         click.get_current_context().exit(1)
 
 

@@ -99,6 +99,9 @@ def _text_times(rows: Any) -> Any:  # noqa: ANN401, an Arrow table
 
     for index, field in enumerate(rows.schema):
         if pa.types.is_timestamp(field.type):
-            text = pc.strftime(rows.column(index).cast(pa.timestamp("ms", tz="UTC")), format="%Y-%m-%dT%H:%M:%SZ")
+            times = rows.column(index)
+            whole = pc.all(pc.equal(times, pc.floor_temporal(times, unit="second"))).as_py() in {True, None}
+            # What strftime prints as seconds has as many digits as the type: none where every time is whole.
+            text = pc.strftime(times.cast(pa.timestamp("s", tz="UTC")) if whole else times, format="%Y-%m-%dT%H:%M:%SZ")
             rows = rows.set_column(index, field.name, text)
     return rows

@@ -16,10 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from virtflow.history.maintenance.rollup import HOUR_SECONDS, distinct, series_of
-from virtflow.history.maintenance.rollup_job import ROLLED, Kept, Tell, at_version, buckets, is_compact
+from virtflow.history.maintenance.kept import Kept, Tell, at_version, buckets, is_compact
+from virtflow.history.maintenance.rollup import HOUR_SECONDS
+from virtflow.history.maintenance.rollup_job import ROLLED
+from virtflow.history.maintenance.rows import distinct, series_of
 from virtflow.history.storage.delta import BY_KIND, File, Opened, StorageError, Store, translated
-from virtflow.history.storage.table_schemas import DAILY, EVENT_ROWS, HOURLY, KINDS, MIGRATION_ROWS, SAMPLES, TABLES, Table, columns_of
+from virtflow.history.storage.table_schemas import COUNTERS, DAILY, EVENT_ROWS, HOURLY, INVENTORY_ROWS, KINDS, SAMPLES, TABLES, Table, columns_of
 from virtflow.history.writer.arrow import DAY_SECONDS
 from virtflow.runtime.settings import History
 
@@ -38,7 +40,7 @@ FILE_ROWS: Final = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do to one table: ``compact`` files of a day, ``expire`` a day, or ``vacuum``."""
+    """One thing to do to one table: ``compact`` files of a day, ``expire`` a day, ``forget`` what no longer holds of it, or ``vacuum``."""
 
     action: str
     table: Table
@@ -69,7 +71,7 @@ class Compaction:
         steps: list[Step] = []
         for name, kept in self._kept.items():
             table = kept.opened.table
-            expired = [Step("expire", table, day, files) for day, files in _by_day(kept.opened.files()) if day < self._oldest(name)]
+            expired = self._expired(name, kept.opened)
             gone = {step.day for step in expired}
             days = [(day, files) for day, files in _by_day(self._settled(kept.opened)) if day not in gone]
             steps += expired
@@ -86,6 +88,8 @@ class Compaction:
             match step.action:
                 case "expire":
                     kept.commit([], step.files)
+                case "forget":
+                    forget(kept, step, self._described())
                 case "compact":
                     compact_day(kept, step)
                 case "vacuum":
@@ -93,15 +97,41 @@ class Compaction:
         self._tell("steps", len(steps), len(steps))
 
     def _oldest(self, name: str) -> str:
-        """The oldest day that a table keeps. Inventory stays: a row holds until its VM's next one, however old it is."""
+        """The oldest day that a table keeps."""
         settings = self._settings
         days = {SAMPLES.name: settings.raw_days, HOURLY.name: settings.hourly_days, EVENT_ROWS.name: settings.events_days}
-        days |= {DAILY.name: settings.daily_days, MIGRATION_ROWS.name: settings.daily_days}
-        return _day(self._now - days[name] * DAY_SECONDS) if name in days else ""
+        days |= {COUNTERS.name: settings.raw_days + 1}
+        return _day(self._now - days.get(name, settings.daily_days) * DAY_SECONDS)
+
+    def _expired(self, name: str, opened: Opened) -> list[Step]:
+        """What is too old of a table."""
+        days = [(day, files) for day, files in _by_day(opened.files()) if day < self._oldest(name)]
+        if name == COUNTERS.name:
+            # The newest of them that has all VMs known by its end is what the days after go on from.
+            whole = max((day for day, files in days if any(map(is_compact, files))), default="")
+            days = [(day, files) for day, files in days if day < whole]
+        if name != INVENTORY_ROWS.name:
+            return [Step("expire", opened.table, day, files) for day, files in days]
+        described = self._described() if days else {}
+        return [Step("forget", opened.table, day, files) for day, files in days if dispensable(opened, files, described).num_rows]
+
+    def _described(self) -> dict[str, Any]:
+        """Of VMs that some day of ``daily`` is kept of: when the row of the inventory that holds at the oldest day was written."""
+        if DAILY.name not in self._kept:
+            return {}
+        oldest = pa.scalar(self._oldest(INVENTORY_ROWS.name)).cast(pa.date32())
+        vms = self._kept[DAILY.name].opened.dataset().to_table(columns=["uuid"], filter=pc.field("kind") == "vm").column("uuid").unique()
+        told = self._kept[INVENTORY_ROWS.name].opened.dataset()
+        rows = told.to_table(columns=["uuid", "time"], filter=(pc.field("day") < oldest) & pc.field("uuid").isin(vms))
+        last = rows.group_by("uuid").aggregate([("time", "max")])
+        return dict(zip(last.column("uuid").to_pylist(), last.column("time_max").to_pylist(), strict=True))
 
     def _settled(self, opened: Opened) -> list[File]:
         """Files that may be compacted: of samples those that are rolled up, since the others still have to be found by their names."""
         files = opened.files()
+        if opened.table is COUNTERS:
+            # Each hour is one file already, and is found by it.
+            return []
         if opened.table is not SAMPLES:
             return files
         hourly = self._kept.get(HOURLY.name)
@@ -155,6 +185,24 @@ def compact_day(kept: Kept, step: Step) -> None:
             if first is not None:
                 added.append(opened.write_file(step.day, chain([first], filled), compact=True, names=names))
     kept.commit(added, step.files, changes=False)
+
+
+def dispensable(opened: Opened, files: tuple[File, ...], described: dict[str, Any]) -> pa.Table:
+    """The rows of the inventory in files that are too old, without those that still hold."""
+    rows = opened.only(list(files)).to_table()
+    return rows.filter(pa.array([described.get(uuid) != time for uuid, time in _keys(rows)], pa.bool_()))
+
+
+def forget(kept: Kept, step: Step, described: dict[str, Any]) -> None:
+    """Leaves of a day of the inventory that is too old only the rows that still hold."""
+    rows = kept.opened.only(list(step.files)).to_table()
+    held = rows.filter(pa.array([described.get(uuid) == time for uuid, time in _keys(rows)], pa.bool_()))
+    added = [kept.opened.write_file(step.day, [_tidy(held, step.table)], compact=True)] if held.num_rows else []
+    kept.commit(added, step.files)
+
+
+def _keys(rows: pa.Table) -> Iterator[tuple[str, Any]]:
+    return zip(rows.column("uuid").to_pylist(), rows.column("time").to_pylist(), strict=True)
 
 
 def kind_columns(table: Table, kind: str) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from virtflow.history.maintenance.compaction import Compaction
-from virtflow.history.maintenance.rollup_job import Rolling, Tell, day_of
+from virtflow.history.maintenance.kept import Tell, day_of
+from virtflow.history.maintenance.rollup_job import Rolling
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.runtime.settings import History
@@ -16,7 +17,7 @@ def maintain(settings: History, tell: Tell, *, dry_run: bool = False) -> list[st
     """
     store = Store(settings)
     store.open(SAMPLES)
-    rolling = Rolling(store, settings.raw_days, tell)
+    rolling = Rolling(store, settings, tell)
     due = rolling.due()
     said = [f"hourly: roll up {day_of(hour)} {hour % 24:02d}:00" for hour in due.hours]
     if not dry_run:

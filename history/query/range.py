@@ -11,8 +11,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from virtflow.history.maintenance.rollup import HOUR_SECONDS, SPEAKS_BY, arriving, periods_of, without
-from virtflow.history.maintenance.rollup_job import between
+from virtflow.history.maintenance.authority import OWNERSHIP, judge, without
+from virtflow.history.maintenance.kept import between
+from virtflow.history.maintenance.rollup import HOUR_SECONDS, periods_of
 from virtflow.history.query.resolution import RAW, Tier, step_for, tier_for
 from virtflow.history.query.sql import Query
 from virtflow.history.storage.delta import Store, translated
@@ -103,15 +104,17 @@ def _raw(store: Store, column: Column, uuids: list[str], asked: Range, step: flo
     with translated(str(store)):
         dataset = store.open(SAMPLES).dataset()
         samples = dataset.to_table(columns=list(columns), filter=wanted & (pc.field("kind") == column.kind))
+        starts = None
         if len(samples.column("node").unique()) > 1:
-            speaks = dataset.to_table(columns=list(SPEAKS_BY), filter=wanted & (pc.field("kind") == "vm"))
-            samples = without(samples, arriving(speaks))
+            vms = dataset.to_table(columns=list(OWNERSHIP), filter=wanted & (pc.field("kind") == "vm"))
+            judged = judge(vms)
+            samples, starts = without(samples, vms.take(pa.array(judged.muted))), judged.starts
     order = [(name, "ascending") for name in ("uuid", "device", "time")]
     if not step:
         points = samples.filter(samples.column(column.name).is_valid()).select([*KEY, column.name])
         points = points.set_column(len(KEY), column.name, points.column(column.name).cast(column.number))
         return points.rename_columns([*KEY, "value"]).sort_by(order)
-    points = periods_of(column, samples, step)
+    points = periods_of(column, samples, step, starts)
     return points.filter(pc.greater_equal(points.column("time"), between_start(asked.start, step))).sort_by(order)
 
 
@@ -132,23 +135,26 @@ def _rolled(store: Store, column: Column, tier: Tier, asked_for: tuple[list[str]
     names = [name.removeprefix(f"{column.name}_") for name in sources]
     rows = rows.rename_columns([*KEY, "samples", "coverage", *names])
     rows = rows.set_column(5, "coverage", pc.divide(rows.column("coverage"), float(step)))
+    if "rate" in names:
+        rates = pc.multiply(rows.column("rate"), tier.seconds / step)
+        rows = rows.set_column(rows.schema.get_field_index("rate"), "rate", rates)
     return rows if step == tier.seconds else _together(rows, step, names)
 
 
 def _together(rows: pa.Table, step: float, names: list[str]) -> pa.Table:
-    """Rows by longer steps: averages weigh by samples, increases and minutes add up."""
+    """Rows by longer steps: averages weigh by the time they are known for, increases and minutes add up."""
     span = int(step * 1_000_000)
     micros = rows.column("time").cast(pa.int64())
     rows = rows.set_column(0, "time", pc.multiply(pc.divide(micros, span), span).cast(TIME))
     how = {"avg": "sum", "min": "min", "max": "max", "last": "last"}
     if "avg" in names:
-        weighed = pc.multiply(rows.column("avg"), pc.cast(rows.column("samples"), pa.float64()))
+        weighed = pc.multiply(rows.column("avg"), rows.column("known_seconds"))
         rows = rows.set_column(rows.schema.get_field_index("avg"), "avg", weighed)
     chosen = [("name", "last"), ("samples", "sum"), ("coverage", "sum"), *((name, how.get(name, "sum")) for name in names)]
     joined = rows.group_by(["uuid", "device", "time"], use_threads=False).aggregate(chosen)
     joined = joined.rename_columns([name.removesuffix(f"_{dict(chosen).get(name.rpartition('_')[0], '')}") for name in joined.schema.names])
     if "avg" in names:
-        average = pc.divide(joined.column("avg"), pc.cast(joined.column("samples"), pa.float64()))
+        average = pc.divide(joined.column("avg"), joined.column("known_seconds"))
         joined = joined.set_column(joined.schema.get_field_index("avg"), "avg", average)
     return joined.select([*KEY, "samples", "coverage", *names])
 

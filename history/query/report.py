@@ -1,7 +1,8 @@
 """Monthly reports: who used what, and how full it is. From ``hourly``, or from ``daily`` where the month's hours are gone.
 
-Whose a VM's hour is, is what the inventory said at the end of that hour: a bill of March uses March's owner. Peaks are those of the
-group as a whole: the hour in which all its VMs together used most.
+Whose a VM's hour is, is what the inventory said at that time: a bill of March uses March's owner, and an hour in which the owner changes
+is split by time. Owners are told apart by their ids, and shown by their names. Peaks are those of the group as a whole: the hour in
+which all its VMs together used most. What each column means is on the page docs/history.md.
 """
 
 from __future__ import annotations
@@ -13,32 +14,55 @@ from typing import Final
 
 import pyarrow as pa
 
+from virtflow.history.maintenance.kept import Tell
 from virtflow.history.maintenance.rollup import DAY_SECONDS
-from virtflow.history.maintenance.rollup_job import Tell
+from virtflow.history.query.lives import lives_in
 from virtflow.history.query.range import AskedError
 from virtflow.history.query.resolution import DAYS, HOURS
 from virtflow.history.query.sql import Query
 from virtflow.history.storage.delta import Store
+from virtflow.history.storage.table_schemas import INVENTORY_ROWS
 from virtflow.runtime.settings import History
 
-BY: Final = {"project": "project", "owner": "owner", "node": "node", "vm": "vm"}
+BY: Final = {"project": "project_id", "owner": "owner_id", "node": "node", "vm": "uuid"}
+"""What a row of a report is, and the column that tells one from another."""
 KINDS: Final = ("usage", "capacity")
 PORTION_SECONDS: Final = 4 * DAY_SECONDS
+_NAMES: Final[dict[str, tuple[str, ...]]] = {"project": ("project",), "owner": ("owner",), "node": (), "vm": ("name", "project", "node")}
+_MOST: Final = 2**63 - 1024
+"""The largest double that is a whole number of 64 bits."""
 
 _OWNERS: Final = """
-    owners AS (
-        SELECT uuid, time, coalesce(project, project_id, namespace, '') AS project, coalesce("user", user_id, '') AS owner
+    told AS (
+        SELECT uuid, time, sequence, coalesce(project_id, namespace, project, '') AS project_id,
+            coalesce(project, namespace, project_id, '') AS project, coalesce(user_id, "user", '') AS owner_id,
+            coalesce("user", user_id, '') AS owner
         FROM inventory
     ),
-    firsts AS (SELECT uuid, arg_min(project, time) AS project, arg_min(owner, time) AS owner FROM owners GROUP BY uuid)"""
+    changes AS (
+        SELECT * FROM told
+        QUALIFY (project_id, project, owner_id, owner)
+            IS DISTINCT FROM lag((project_id, project, owner_id, owner)) OVER (PARTITION BY uuid ORDER BY time, sequence)
+    ),
+    owners AS (
+        SELECT uuid, project_id, project, owner_id, owner,
+            CASE WHEN row_number() OVER spans = 1 THEN '-infinity'::TIMESTAMPTZ ELSE time END AS since,
+            coalesce(lead(time) OVER spans, 'infinity'::TIMESTAMPTZ) AS until
+        FROM changes WINDOW spans AS (PARTITION BY uuid ORDER BY time, sequence)
+    )"""
 
 _PERIODS: Final = """
     periods AS (
-        SELECT uuid, time, time + INTERVAL ({seconds} - 1) SECOND AS until, max(name) AS name, max(node) FILTER (kind = 'vm') AS node,
-            max(covered_seconds) AS covered,
+        SELECT uuid, time, time + INTERVAL {seconds} SECOND AS over, max(name) AS name, max(node) FILTER (kind = 'vm') AS node,
+            max(covered_seconds) FILTER (kind = 'vm') AS covered,
+            sum(vm_state_running_minutes + vm_state_blocked_minutes + vm_state_shutting_down_minutes) * 60 AS running,
+            sum(vm_state_paused_minutes + vm_state_suspended_minutes) * 60 AS paused,
+            sum(vm_state_shut_off_minutes + vm_state_crashed_minutes + vm_state_no_state_minutes) * 60 AS shut_off,
             sum(vm_cpu_seconds_total_increase) AS cpu,
+            sum(vm_cpu_seconds_total_rate) AS cores,
             sum(vm_vcpus_current_avg) AS vcpus,
             sum(vm_memory_balloon_current_bytes_avg) AS memory,
+            sum(vm_memory_balloon_current_bytes_known_seconds) AS memory_known,
             sum(vm_memory_rss_bytes_avg) AS resident,
             sum(vm_block_read_bytes_total_increase) AS block_read,
             sum(vm_block_write_bytes_total_increase) AS block_written,
@@ -50,40 +74,57 @@ _PERIODS: Final = """
         GROUP BY uuid, time
     ),
     owned AS (
-        SELECT periods.*, coalesce(owners.project, firsts.project, '') AS project, coalesce(owners.owner, firsts.owner, '') AS owner
-        FROM periods
-        ASOF LEFT JOIN owners ON periods.uuid = owners.uuid AND periods.until >= owners.time
-        LEFT JOIN firsts ON periods.uuid = firsts.uuid
+        SELECT periods.*, coalesce(project_id, '') AS project_id, coalesce(project, '') AS project, coalesce(owner_id, '') AS owner_id,
+            coalesce(owner, '') AS owner, coalesce(shut_off / nullif(covered, 0), 0) AS off,
+            coalesce(epoch(least(until, over) - greatest(since, time)) / {seconds}, 1) AS share
+        FROM periods LEFT JOIN owners ON periods.uuid = owners.uuid AND since < over AND until > time
     )"""
 
 _USAGE_PERIODS: Final = """
-        SELECT {key} AS {by}, {extra} time, count(*) AS vms, sum(covered) AS covered, sum(cpu) AS cpu, sum(memory * covered) AS memory,
-            sum(cpu / {seconds}) AS cores, sum(block_read) AS block_read, sum(block_written) AS block_written,
-            sum(received) AS received, sum(transmitted) AS transmitted
-        FROM owned GROUP BY ALL"""
+        SELECT {key}, {names_of_period} time, count(DISTINCT uuid) AS vms, sum(covered * share) AS covered, sum(running * share) AS running,
+            sum(paused * share) AS paused, sum(shut_off * share) AS shut_off, sum(cpu * share) AS cpu, sum(cores * share) AS cores,
+            sum(memory * memory_known * (1 - off) * share) AS memory, sum(memory * memory_known * off * share) AS memory_off,
+            sum(memory_known * share) AS memory_known, sum(block_read * share) AS block_read, sum(block_written * share) AS block_written,
+            sum(received * share) AS received, sum(transmitted * share) AS transmitted
+        FROM owned GROUP BY {key}, time"""
+
+_LIVED: Final = {
+    "project_id": "SELECT coalesce(project_id, '') AS project_id, {overlap} FROM lives LEFT JOIN owners USING (uuid) GROUP BY 1",
+    "owner_id": "SELECT coalesce(owner_id, '') AS owner_id, {overlap} FROM lives LEFT JOIN owners USING (uuid) GROUP BY 1",
+    "uuid": "SELECT uuid, epoch(ends - begins) AS lived FROM lives",
+    "node": "SELECT node, sum(epoch(ends - begins) * share) AS lived FROM lives JOIN places USING (uuid) GROUP BY node",
+}
+_OVERLAP: Final = "sum(greatest(epoch(least(coalesce(until, ends), ends) - greatest(coalesce(since, begins), begins)), 0)) AS lived"
 
 _USAGE: Final = """
-    SELECT {by}, {names} max(vms) AS vms, sum(covered) / 3600 AS vm_hours, sum(cpu) / 3600 AS cpu_hours,
-        sum(memory)::DOUBLE / 3600 / 1073741824 AS memory_gib_hours,
-        sum(block_read)::BIGINT AS block_read_bytes, sum(block_written)::BIGINT AS block_write_bytes,
-        sum(received)::BIGINT AS network_receive_bytes, sum(transmitted)::BIGINT AS network_transmit_bytes,
-        max(cores) AS cpu_cores_peak, quantile_cont(cores, 0.95) AS cpu_cores_p95,
-        sum(covered) / ({month} * max(vms)) AS coverage
-    FROM together GROUP BY {by} ORDER BY cpu_hours DESC NULLS LAST, {by}"""
+    SELECT {key}, {names} max(vms) AS vms, any_value(lived) / 3600 AS lived_hours, sum(covered) / 3600 AS covered_hours,
+        least(sum(covered) / any_value(lived), 1) AS coverage,
+        sum(running) / 3600 AS running_hours, sum(paused) / 3600 AS paused_hours, sum(shut_off) / 3600 AS shut_off_hours,
+        sum(cpu) / 3600 AS cpu_hours, sum(memory) / 3600 / 1073741824 AS memory_gib_hours,
+        sum(memory_off) / 3600 / 1073741824 AS shut_off_memory_gib_hours, least(sum(memory_known) / sum(covered), 1) AS memory_coverage,
+        {bytes},
+        max(cores) AS cpu_cores_peak, quantile_cont(cores, 0.95) AS cpu_cores_p95
+    FROM together LEFT JOIN lived USING ({key}) GROUP BY {key} ORDER BY cpu_hours DESC NULLS LAST, {key}"""
+_BYTES: Final = {
+    "block_read": "block_read_bytes",
+    "block_written": "block_write_bytes",
+    "received": "network_receive_bytes",
+    "transmitted": "network_transmit_bytes",
+}
 
 _CAPACITY_PERIODS: Final = """
-        SELECT {key} AS {by}, {extra} time, count(*) AS vms, sum(vcpus) AS vcpus, sum(memory) AS memory, sum(resident) AS resident,
-            sum(cpu / {seconds}) AS cores, sum(disk) AS disk, sum(allocated) AS allocated
-        FROM owned GROUP BY ALL"""
+        SELECT {key}, {names_of_period} time, count(DISTINCT uuid) AS vms, sum(vcpus * share) AS vcpus, sum(memory * share) AS memory,
+            sum(resident * share) AS resident, sum(cores * share) AS cores, sum(disk * share) AS disk, sum(allocated * share) AS allocated
+        FROM owned GROUP BY {key}, time"""
 
 _CAPACITY: Final = """
-    SELECT {by}, {names} max(vms) AS vms, avg(vcpus) AS vcpus_avg, max(vcpus) AS vcpus_peak,
+    SELECT {key}, {names} max(vms) AS vms, avg(vcpus) AS vcpus_avg, max(vcpus) AS vcpus_peak,
         avg(cores) AS cpu_cores_avg, max(cores) AS cpu_cores_peak, quantile_cont(cores, 0.95) AS cpu_cores_p95,
         avg(memory) / 1073741824 AS memory_gib_avg, max(memory) / 1073741824 AS memory_gib_peak,
         max(resident) / 1073741824 AS resident_gib_peak, quantile_cont(resident, 0.95) / 1073741824 AS resident_gib_p95,
         arg_max(disk, time)::DOUBLE / 1073741824 AS disk_gib_last, arg_max(allocated, time)::DOUBLE / 1073741824 AS allocated_gib_last,
         (arg_max(allocated, time) - arg_min(allocated, time))::DOUBLE / 1073741824 AS allocated_gib_growth
-    FROM together GROUP BY {by} ORDER BY vcpus_avg DESC NULLS LAST, {by}"""
+    FROM together GROUP BY {key} ORDER BY vcpus_avg DESC NULLS LAST, {key}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +140,11 @@ def report(store: Store, settings: History, asked: Report, tell: Tell = lambda *
     """The report's rows, largest first; ``tell`` is told of progress. Raises ``AskedError`` for a month that is none, ``QueryError`` beyond the limits."""
     start, end = month_bounds(asked.month)
     tier = HOURS if start >= time.time() - settings.hourly_days * DAY_SECONDS else DAYS
-    by_vm = asked.by == "vm"
-    words = {
-        "by": "uuid" if by_vm else asked.by,
-        "key": "uuid" if by_vm else asked.by,
-        "extra": "max(name) AS name, max(project) AS project, max(node) AS node," if by_vm else "",
-        "names": "arg_max(name, time) AS name, arg_max(project, time) AS project, arg_max(node, time) AS node," if by_vm else "",
-        "seconds": tier.seconds,
-        "table": tier.table.name,
-        "month": end - start,
-    }
+    words = _words(asked.by) | {"seconds": str(tier.seconds), "table": tier.table.name}
+    owners = "WITH " + _OWNERS.format(**words)
     of_periods, of_all = (_USAGE_PERIODS, _USAGE) if asked.kind == "usage" else (_CAPACITY_PERIODS, _CAPACITY)
-    sql = "WITH " + ",".join(part.format(**words) for part in (_OWNERS, _PERIODS)) + of_periods.format(**words)
-    with Query(store, settings, [tier.table.name, "inventory"]) as query:
+    sql = f"{owners}, {_PERIODS.format(**words)} {of_periods.format(**words)}"
+    with _asking(store, settings, tier.table.name) as query:
         # A few days at a time: what an hour needs is in that hour, and memory stays bounded however long the month.
         bounds = range(start, end, PORTION_SECONDS)
         parts = []
@@ -119,7 +152,32 @@ def report(store: Store, settings: History, asked: Report, tell: Tell = lambda *
             tell("days", done * PORTION_SECONDS // DAY_SECONDS, (end - start) // DAY_SECONDS)
             parts.append(query.run(sql, [at * 1_000_000, min(at + PORTION_SECONDS, end) * 1_000_000]))
         query.add("together", pa.concat_tables(parts))
+        if asked.kind == "usage":
+            lives, places = lives_in(store, query, tier.table.name, (start, end))
+            query.add("lives", lives)
+            query.add("places", places)
+            query.add("lived", query.run(f"{owners} {_LIVED[words['key']].format(overlap=_OVERLAP)}"))
         return query.run(of_all.format(**words))
+
+
+def _words(by: str) -> dict[str, str]:
+    """The words of the queries that depend on what a row is."""
+    whole = (f"least(sum({name}), {_MOST})::BIGINT AS {column}" for name, column in _BYTES.items())
+    return {
+        "key": BY[by],
+        "names_of_period": "".join(f"arg_max({name}, share) AS {name}, " for name in _NAMES[by]),
+        "names": "".join(f"arg_max({name}, time) AS {name}, " for name in _NAMES[by]),
+        "bytes": ", ".join(whole),
+    }
+
+
+def _asking(store: Store, settings: History, table: str) -> Query:
+    """A connection to a roll-up and to the inventory, empty where there is none."""
+    told = store.exists(INVENTORY_ROWS)
+    query = Query(store, settings, [table, INVENTORY_ROWS.name] if told else [table])
+    if not told:
+        query.add(INVENTORY_ROWS.name, INVENTORY_ROWS.schema.empty_table())
+    return query
 
 
 def month_bounds(month: str) -> tuple[int, int]:

@@ -35,7 +35,7 @@ class Query:
         """Opens the tables ``names``, all that exist when empty; raises ``EnvironmentProblemError`` where one can't be opened."""
         self._settings = settings
         self._connection = duckdb.connect(":memory:")
-        wanted = set(names) or {table.name for table in TABLES if store.exists(table)}
+        wanted = set(names) or {table.name for table in TABLES if not table.internal and store.exists(table)}
         self.names: Final = frozenset(wanted)
         """The tables that can be asked."""
         for table in TABLES:

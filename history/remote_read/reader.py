@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from virtflow.history.maintenance.rollup import DAY_SECONDS, HOUR_SECONDS, SPEAKS_BY, arriving, without
-from virtflow.history.maintenance.rollup_job import between
+from virtflow.history.maintenance.authority import OWNERSHIP, not_authoritative, without
+from virtflow.history.maintenance.kept import between
+from virtflow.history.maintenance.rollup import DAY_SECONDS, HOUR_SECONDS
 from virtflow.history.query.resolution import DAYS, HOURS, RAW, Tier
 from virtflow.history.remote_read.resample import STALE, Sight, counter, gauge
 from virtflow.history.remote_read.wire import Asked, Match, Matcher, ProtocolError, Series
@@ -138,7 +139,7 @@ class Reader:
             return rows
         of_vm = between("time", *_seconds(rows.column("time"))) & (pc.field("kind") == "vm") & pc.field("uuid").isin(shared)
         del wanted
-        return without(rows, arriving(self._rows(SAMPLES, SPEAKS_BY, of_vm)))
+        return without(rows, not_authoritative(self._rows(SAMPLES, OWNERSHIP, of_vm)))
 
     def _slices(self, name: str, rows: pa.Table) -> Iterator[Slice]:
         """Where each series' rows are: they change with VM, device, name, and for info metrics with what is told."""

@@ -28,7 +28,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
 from virtflow.history.storage.options import SCHEMES, address, storage_options
-from virtflow.history.storage.table_schemas import COLUMNS, LAYOUT_VERSION, SAMPLES, Table
+from virtflow.history.storage.table_schemas import COLUMNS, COUNTERS, LAYOUT_VERSION, SAMPLES, Table
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import EnvironmentProblemError, InputError
 
@@ -43,7 +43,11 @@ _CONFIGURATION: Final = {
     "delta.deletedFileRetentionDuration": "interval 1 days",
 }
 _STATISTICS: Final = ("time", "uuid", "kind")
-BY_KIND: Final = frozenset({"kind", COLUMNS[0].name}), frozenset({"kind", COLUMNS[0].rolled()[0][0]})
+BY_KIND: Final = (
+    frozenset({"kind", COLUMNS[0].name}),
+    frozenset({"kind", COLUMNS[0].rolled()[0][0]}),
+    frozenset({"kind", COUNTERS.schema.names[-1]}),
+)
 """What tells a table of VMs and their devices, raw or rolled up."""
 
 

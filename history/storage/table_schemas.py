@@ -3,7 +3,8 @@
 ``samples`` holds one row per VM and sample (``kind`` vm) and one per device of it (``vcpu``, ``network``, ``block``, with the
 device's name or number in ``device``); a column is named after its metric and is null where the metric is absent or not of that
 kind. Flat columns compress by difference, which lists of devices within a row do not, every tool reads them, and one row
-still means one commit. ``hourly`` and ``daily`` have a row per VM or device and period.
+still means one commit. ``hourly`` and ``daily`` have a row per VM or device and period. ``counters`` is the upkeep's own: where the
+counters of each VM or device and node stood after an hour.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ SECONDS: Final = pa.decimal128(18, 6)
 """Seconds of a sample, to the microsecond: stored as whole numbers they compress by difference, and every reader knows them, which is
 not so of the encodings that do the same for doubles."""
 KINDS: Final[dict[Scope, str]] = {Scope.VM: "vm", Scope.VCPU: "vcpu", Scope.NETWORK: "network", Scope.BLOCK: "block"}
+RATED: Final = frozenset({"vm_cpu_seconds_total"})
+"""Counters of which a period also keeps the rate: reports tell their peaks."""
 VCPU_STATES: Final = ("offline", "running", "blocked")
 """Source: libvirt's ``virVcpuState``."""
 
@@ -61,6 +64,11 @@ class Column:
         return pa.float64() if self.type == SECONDS else self.type
 
     @property
+    def rated(self) -> bool:
+        """Whether a period keeps its rate too."""
+        return self.name in RATED
+
+    @property
     def states(self) -> tuple[str, ...]:
         """The words for its states, by number."""
         return STATES if self.name == "vm_state" else VCPU_STATES
@@ -69,9 +77,11 @@ class Column:
         """Names and types of its columns in ``hourly`` and ``daily``."""
         match self.rollup:
             case Rollup.SPREAD:
-                return ((f"{self.name}_avg", pa.float64()), (f"{self.name}_min", self.number), (f"{self.name}_max", self.number))
+                extremes = ((f"{self.name}_min", self.number), (f"{self.name}_max", self.number))
+                return ((f"{self.name}_avg", pa.float64()), *extremes, (f"{self.name}_known_seconds", pa.float64()))
             case Rollup.INCREASE:
-                return ((f"{self.name}_increase", self.number), (f"{self.name}_last", self.number))
+                rate = ((f"{self.name}_rate", pa.float64()),) if self.rated else ()
+                return ((f"{self.name}_increase", pa.float64()), *rate, (f"{self.name}_last", self.number))
             case Rollup.STATES:
                 minutes = tuple((f"{self.name}_{word}_minutes", pa.float64()) for word in self.states)
                 return (*minutes, (f"{self.name}_last", self.number))
@@ -124,13 +134,39 @@ _ROLLED: Final = pa.schema(
         *_SAMPLE_KEY,
         ("first_time", TIME),
         ("last_time", TIME),
+        ("nodes", pa.int64()),
         ("samples", pa.int64()),
         ("monitor_samples", pa.int64()),
         ("covered_seconds", pa.float64()),
         ("coverage", pa.float64()),
+        ("monitor_covered_seconds", pa.float64()),
+        ("monitor_coverage", pa.float64()),
         *(named for column in COLUMNS for named in column.rolled()),
     ]
 )
+
+_COUNTERS: Final = pa.schema(
+    [
+        *(field for field in _SAMPLE_KEY if field[0] != "name"),
+        ("last_time", TIME),
+        ("claim_time", TIME),
+        ("vm_state", pa.int64()),
+        ("vm_state_reason", pa.int64()),
+        ("interval_seconds", pa.float64()),
+        ("ran_time", TIME),
+        ("ran_seconds", pa.float64()),
+        ("since", TIME),
+        *(
+            named
+            for column in COLUMNS
+            if column.rollup is Rollup.INCREASE
+            for named in ((column.name, column.number), (f"{column.name}_time", TIME))
+        ),
+    ]
+)
+"""``time`` is the end of the hour. ``last_time`` is the last sample's that counted, ``claim_time`` the last one's at all, with its state
+and interval; ``ran_time`` the last one's that said the VM runs, with its interval; ``since`` the first one's of the process, null where
+the process is the first one known. A counter's ``_time`` is null where it was read at ``last_time``."""
 
 
 def _of_record(record: type[Struct], moment: str = "") -> pa.Schema:
@@ -147,13 +183,17 @@ _INVENTORY: Final = _of_record(VmInventory, "collected")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table: its columns, what order its files are sorted in, and the topic it is written from (None: made of another table)."""
+    """One table: its columns, what order its files are sorted in, and the topic it is written from (None: made of another table).
+
+    ``internal`` tables are the upkeep's own: no query sees them.
+    """
 
     name: str
     schema: pa.Schema
     about: str
     order: tuple[str, ...]
     topic: Topic | None = None
+    internal: bool = False
 
 
 SAMPLES: Final = Table(
@@ -172,7 +212,14 @@ INVENTORY_ROWS: Final = Table(
 )
 HOURLY: Final = Table("hourly", _ROLLED, "One row per VM or device and hour", ("kind", "uuid", "device", "time"))
 DAILY: Final = Table("daily", _ROLLED, "One row per VM or device and day", ("kind", "uuid", "device", "time"))
+COUNTERS: Final = Table(
+    "counters",
+    _COUNTERS,
+    "Where the counters of each VM or device and node stood after an hour",
+    ("kind", "uuid", "device", "node", "time"),
+    internal=True,
+)
 
-TABLES: Final = (SAMPLES, HOURLY, DAILY, EVENT_ROWS, MIGRATION_ROWS, INVENTORY_ROWS)
+TABLES: Final = (SAMPLES, HOURLY, DAILY, COUNTERS, EVENT_ROWS, MIGRATION_ROWS, INVENTORY_ROWS)
 WRITTEN: Final = tuple(table for table in TABLES if table.topic is not None)
 TABLE_OF: Final = {table.name: table for table in TABLES}

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from virtflow.history.maintenance.rollup_job import Tell
+from virtflow.history.maintenance.kept import Tell
 from virtflow.history.storage.delta import File, Opened, StorageError, Store
 from virtflow.history.storage.table_schemas import TABLES, Table
 from virtflow.schemas.errors import EnvironmentProblemError

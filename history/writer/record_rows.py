@@ -17,6 +17,12 @@ from virtflow.history.writer.arrow import array_of, days, times
 from virtflow.history.writer.sample_rows import sample_rows
 from virtflow.schemas.records import VmEvent, VmInventory, VmMetrics, VmMigration
 
+class ArrivedMigration(VmMigration, frozen=True, gc=False, kw_only=True):
+    """A migration of which no moment is known: heard of from its destination first. Its row has the time at which the broker got it."""
+
+    arrived: float
+
+
 Fields = dict[str, Sequence[Any]]
 Written = VmMetrics | VmEvent | VmMigration | VmInventory
 
@@ -25,7 +31,7 @@ def record_rows(table: Table, records: Sequence[Written]) -> pa.Table:
     """One row per record, at its moment; lists and maps as JSON."""
     if not records:
         return table.schema.empty_table()
-    fields = _fields(type(records[0]), records)
+    fields = _fields(VmMigration if table is MIGRATION_ROWS else type(records[0]), records)
     for name, values in fields.items():
         if isinstance(values[0], list | dict):
             fields[name] = [_json(value) for value in values]
@@ -46,14 +52,17 @@ def moment_of(record: Written) -> float:
         case VmEvent():
             return record.time
         case VmMigration():
-            moments = (record.updated_timestamp_seconds, record.ended_timestamp_seconds, record.started_timestamp_seconds)
-            return next((moment for moment in moments if not math.isnan(moment)), math.nan)
+            words = ("updated", "ended", "resumed", "paused", "started")
+            moments = [float(getattr(record, f"{word}_timestamp_seconds")) for word in words]
+            arrived = record.arrived if isinstance(record, ArrivedMigration) else math.nan
+            return next((moment for moment in moments if not math.isnan(moment)), arrived)
 
 
 def _fields(record: type[Struct], items: Sequence[Struct]) -> Fields:
     """The records' fields as columns."""
-    columns = zip(*map(msgspec.structs.astuple, items), strict=True)
-    return dict(zip(record.__struct_fields__, columns, strict=False)) if items else dict.fromkeys(record.__struct_fields__, ())
+    names = record.__struct_fields__
+    columns = zip(*(msgspec.structs.astuple(item)[: len(names)] for item in items), strict=True)
+    return dict(zip(names, columns, strict=True)) if items else dict.fromkeys(names, ())
 
 
 def _table(table: Table, fields: Fields, moments: Sequence[float]) -> pa.Table:

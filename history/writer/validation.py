@@ -7,9 +7,11 @@ import math
 import time
 from typing import Any, Final
 
+import msgspec
+
 from virtflow.history.storage.table_schemas import SAMPLES, WRITTEN, Table
 from virtflow.history.writer.arrow import DAY_SECONDS, Numbers
-from virtflow.history.writer.record_rows import moment_of
+from virtflow.history.writer.record_rows import ArrivedMigration, moment_of
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History
 from virtflow.schemas.avro.codec import Codec
@@ -50,6 +52,8 @@ class Intake:
         except UndecodableError as error:
             _LOG.warning("a record for %s is passed by: %s", table.name, error)
             return None, error.reason.value
+        if isinstance(record, VmMigration) and math.isnan(moment_of(record)):
+            record = ArrivedMigration(**msgspec.structs.asdict(record), arrived=arrived)
         reason = self._unfit(table, moment_of(record), arrived)
         if reason:
             _LOG.warning("a record for %s is passed by: %s: %s", table.name, reason, moment_of(record))

@@ -8,12 +8,15 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from tests.support.command import one_line_error, virtflow
+from tests.support.history_lives import Kept, record
+from tests.support.history_truth import SECOND, Seen
 from tests.support.history_years import DAY, HOUR, Hour, hours_of_vm, vm_uuid, write_years
 from virtflow.history.query.report import Report, report
 from virtflow.history.query.sql import Query, QueryError
@@ -186,3 +189,22 @@ def test_no_tables_is_one_line(tmp_path: Path) -> None:
     line = one_line_error(virtflow("history", "query", "--history", str(tmp_path), "SELECT 1 FROM samples"), 1)
     assert "samples" in line
     assert "history write" in one_line_error(virtflow("history", "compact", "--history", str(tmp_path)), 1)
+
+
+def test_times_with_microseconds_and_hostile_names_are_shown(tmp_path: Path) -> None:
+    """As every real history has them: in CSV each cell is what was stored, for samples and for roll-ups."""
+    name, at = 'a","b\n=1+1\u00e9', time.time() // 600 * 600 - 1_200 + 0.123456
+    kept = Kept(tmp_path)
+    told = {("vm", ""): {"vm_cpu_seconds_total": 1.5}}
+    seen = [Seen(round((at + 60 * number) * SECOND), "n", "run", number, 60.0, 1, 1, told=told) for number in range(3)]
+    kept.rolled([[record(vm_uuid(1), each, name) for each in seen]])
+    words = ("range", "vm_cpu_seconds_total", "--vm", vm_uuid(1), "--from", "1d", "--format", "csv")
+    raw = rows(ask(str(tmp_path), *words, "--step", "raw"))
+    assert [row["name"] for row in raw] == [name] * 3
+    moments = [datetime.fromisoformat(row["time"]).timestamp() for row in raw]
+    assert moments == pytest.approx([each.at / SECOND for each in seen], abs=1e-6)
+    assert {row["value"] for row in raw} == {"1.5"}
+    assert sum(float(row["increase"]) for row in rows(ask(str(tmp_path), *words, "--step", "60"))) == 0
+    (hour, *_) = rows(ask(str(tmp_path), "query", "--format", "csv", "SELECT time, first_time FROM hourly WHERE kind = 'vm' ORDER BY time"))
+    assert hour["time"].endswith("00:00Z")
+    assert datetime.fromisoformat(hour["first_time"]).timestamp() == pytest.approx(at, abs=1e-6)

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtflow.history.maintenance.rollup import hours_of, newest
+from tests.support.history_lives import counters_of
+from virtflow.history.maintenance.rollup import hours_of
 from virtflow.history.writer.dedup import Runs
 from virtflow.history.writer.sample_rows import sample_rows
 from virtflow.schemas.records import VmMetrics
@@ -65,12 +66,13 @@ def test_hours_add_up_to_the_truth(steps: list[tuple[str, int, int, int]]) -> No
     rows = rows.filter(pc.equal(rows.column("kind"), "vm"))
     at_once = hours_of("vm", rows)
     done: list[pa.Table] = []
+    before: pa.Table | None = None
     for hour in sorted(pc.floor_temporal(rows.column("time"), unit="hour").unique().to_pylist()):
         of_hour = rows.filter(
             pc.equal(pc.floor_temporal(rows.column("time"), unit="hour"), pa.scalar(hour, rows.schema.field("time").type))
         )
-        before = newest(pa.concat_tables(done)) if done else None
         done.append(hours_of("vm", of_hour, before))
+        before = counters_of(of_hour, before)
     column = "vm_guest_memory_swap_in_bytes_total_increase"
     for table in (at_once, pa.concat_tables(done)):
         sums = dict.fromkeys(UUIDS, 0)

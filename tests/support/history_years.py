@@ -13,11 +13,12 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from virtflow.history.maintenance.kept import Kept
 from virtflow.history.maintenance.rollup import days_of
-from virtflow.history.maintenance.rollup_job import Kept
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import DAILY, HOURLY, SAMPLES, TIME
 from virtflow.runtime.settings import History
+from virtflow.schemas.states import STATES
 
 HOUR: Final = 3_600
 DAY: Final = 86_400
@@ -66,20 +67,30 @@ def hourly_rows(number: int, hours: list[Hour]) -> pa.Table:
         "device": pa.repeat(pa.scalar(""), count),
         "name": pa.repeat(pa.scalar(f"vm-{number}"), count),
         "node": pa.repeat(pa.scalar(f"node-{number % 2}"), count),
+        "nodes": pa.repeat(pa.scalar(1), count),
         "samples": pa.repeat(pa.scalar(360), count),
         "monitor_samples": pa.repeat(pa.scalar(360), count),
         "covered_seconds": pa.repeat(pa.scalar(float(HOUR)), count),
         "coverage": pa.repeat(pa.scalar(1.0), count),
+        "monitor_covered_seconds": pa.repeat(pa.scalar(float(HOUR)), count),
+        "monitor_coverage": pa.repeat(pa.scalar(1.0), count),
         "vm_cpu_seconds_total_increase": pa.array([hour.cpu_seconds for hour in hours]),
+        "vm_cpu_seconds_total_rate": pa.array([hour.cpu_seconds / HOUR for hour in hours]),
         "vm_cpu_seconds_total_last": pa.array(totals),
         "vm_memory_rss_bytes_avg": pa.array([hour.resident_bytes for hour in hours]),
         "vm_memory_rss_bytes_min": pa.array([int(hour.resident_bytes * 0.9) for hour in hours]),
         "vm_memory_rss_bytes_max": pa.array([int(hour.resident_bytes * 1.1) for hour in hours]),
         "vm_vcpus_current_avg": pa.repeat(pa.scalar(2.0), count),
         "vm_memory_balloon_current_bytes_avg": pa.repeat(pa.scalar(2.0**32), count),
+        **dict.fromkeys((f"vm_state_{word}_minutes" for word in STATES), pa.repeat(pa.scalar(0.0), count)),
         "vm_state_running_minutes": pa.repeat(pa.scalar(60.0), count),
         "vm_state_last": pa.repeat(pa.scalar(1), count),
         "vm_state_reason_last": pa.repeat(pa.scalar(1), count),
+    }
+    columns |= {
+        f"{name.removesuffix('_avg')}_known_seconds": pa.repeat(pa.scalar(float(HOUR)), count)
+        for name in list(columns)
+        if name.endswith("_avg")
     }
     filled = [columns[field.name] if field.name in columns else pa.nulls(count, field.type) for field in HOURLY.schema]
     return pa.table(filled, schema=HOURLY.schema)

@@ -1,0 +1,270 @@
+"""Lives of VMs for the history: as records that a writer stores, and as samples that the truth is worked out from."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tests.support.history_truth import SECOND, Metrics, Seen
+from virtflow.history.maintenance.authority import judge, without
+from virtflow.history.maintenance.counters import counters_after, processes_of
+from virtflow.history.maintenance.kept import Kept as Upkept
+from virtflow.history.maintenance.rollup import days_of, hours_of
+from virtflow.history.maintenance.rows import Rows
+from virtflow.history.maintenance.run import maintain
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.table_schemas import COLUMNS, DAILY, HOURLY, KINDS, SAMPLES
+from virtflow.history.writer.dedup import Sequences
+from virtflow.history.writer.sample_rows import sample_rows
+from virtflow.history.writer.table_writer import TableWriter
+from virtflow.runtime.settings import History
+from virtflow.schemas.fields import BlockMetrics, NetworkMetrics, VcpuMetrics
+from virtflow.schemas.records import VmMetrics
+
+METRICS: Final = Metrics(
+    {column.name: column.rollup.value for column in COLUMNS},
+    frozenset(column.name for column in COLUMNS if column.of_guest),
+)
+FIELD: Final = {column.name: column.metric.field for column in COLUMNS}
+_DEVICES: Final[dict[str, tuple[str, type[Any], str]]] = {
+    "vcpu": ("vcpus", VcpuMetrics, "vcpu"),
+    "network": ("networks", NetworkMetrics, "device"),
+    "block": ("blocks", BlockMetrics, "device"),
+}
+
+
+def vm_uuid(number: int) -> str:
+    """The UUID of the VM of that number."""
+    return str(uuid.UUID(int=Random(number).getrandbits(128), version=4))  # noqa: S311, an identity, not a secret
+
+
+def record(vm: str, seen: Seen, name: str = "") -> VmMetrics:
+    """A sample as the processors publish it."""
+    at = seen.at / SECOND
+    devices: dict[str, list[Any]] = {}
+    for (kind, device), told in seen.told.items():
+        if kind != "vm":
+            field, of_kind, key = _DEVICES[kind]
+            made = of_kind(**{key: int(device) if kind == "vcpu" else device}, **{FIELD[metric]: value for metric, value in told.items()})
+            devices.setdefault(field, []).append(made)
+    own: dict[str, Any] = {FIELD[metric]: value for metric, value in seen.told.get(("vm", ""), {}).items()}
+    return VmMetrics(
+        uuid=vm,
+        name=name,
+        node=seen.node,
+        boot_id=seen.run,
+        sequence=seen.sequence,
+        collected=at,
+        interval=seen.interval,
+        **{"monitor_collected": at} if seen.monitored else {},
+        **{"state": seen.state, "state_reason": seen.reason, **own, **devices},
+    )
+
+
+class Kept:
+    """A history in a folder, written without a broker."""
+
+    def __init__(self, path: Path, **settings: Any) -> None:  # noqa: ANN401, settings of any kind
+        """Makes the table of samples."""
+        self.settings: Final = History(path=str(path), **{"raw_days": 36_500, "hourly_days": 36_500, "daily_days": 36_500, **settings})
+        self.store: Final = Store(self.settings)
+        self._samples = TableWriter(self.store.make(SAMPLES), Sequences())
+        self._offset = self._samples.begin(["p"], 0)["p"] or 0
+
+    def write(self, records: Iterable[VmMetrics]) -> None:
+        """Stores samples in one commit."""
+        for each in records:
+            self._samples.take("p", self._offset, each)
+            self._offset += 1
+        self._samples.commit()
+
+    def maintain(self) -> None:
+        """Rolls up and compacts."""
+        maintain(self.settings, lambda *_: None)
+
+    def rolled(self, commits: Iterable[Sequence[VmMetrics]]) -> None:
+        """Stores samples, with upkeep after each commit."""
+        for records in commits:
+            self.write(records)
+            self.maintain()
+
+
+class Life:
+    """A VM's life made of a seed: samples with all that goes wrong, in whole microseconds, and the commits they come in.
+
+    ``start`` is the beginning of the first hour; the life lasts ``hours``. Counters grow, fall at a reboot, and go on in a new process at a
+    migration. Nodes' clocks are wrong by their own amounts.
+    """
+
+    def __init__(self, number: int, start: int, hours: int) -> None:
+        """Everything follows from ``number``."""
+        self.uuid: Final = vm_uuid(number)
+        self._dice: Final = Random(f"life {number}")  # noqa: S311, a life, not a secret
+        dice = self._dice
+        self._interval = float(dice.choice((60, 120, 300, 300, 600)))
+        self._end = start + hours * 3_600 * SECOND
+        self._at = start + dice.randrange(3 * 3_600 * SECOND)
+        self._skew = {node: dice.randrange(-20 * SECOND, 20 * SECOND) for node in "abc"}
+        self._sequence = dict.fromkeys("abc", 0)
+        self._runs = {node: f"run-{node}" for node in "abc"}
+        self._node, self._disks = dice.choice("abc"), {"vda", "vdb"}
+        self._counters: dict[tuple[str, str, str], float] = {}
+        self._memory = float(2**30 * dice.randrange(1, 64))
+        self.samples: Final[list[Seen]] = []
+        self._left_behind: set[str] = set()
+        self._double = dice.random() < 0.1
+        while self._at < self._end:
+            getattr(self, f"_{dice.choices(*_EVENTS)[0]}")(dice.randrange(1, 40))
+
+    def commits(self, count: int) -> list[list[VmMetrics]]:
+        """The samples in commits: most in order, some hours late, some repeated."""
+        dice = self._dice
+        found: list[list[VmMetrics]] = [[] for _ in range(count)]
+        ordered = sorted(self.samples, key=lambda sample: sample.at)
+        late_from = dice.randrange(count)
+        for number, each in enumerate(ordered):
+            place = number * count // max(1, len(ordered))
+            late = dice.random() < 0.02 or (place == late_from and dice.random() < 0.5)
+            made = record(self.uuid, each, f'"{self.uuid[:4]}", "\n=1+1')
+            found[min(count - 1, place + dice.randrange(count))  if late else place].append(made)
+            if dice.random() < 0.02:
+                found[min(count - 1, place + 1)].append(made)
+        return found
+
+    def _run(self, rounds: int, state: tuple[int, int] = (1, 1), *, monitored: bool = True) -> None:
+        for _ in range(rounds):
+            self._sample(self._node, state, monitored=monitored, grow=state[0] == 1)
+            for node in sorted(self._left_behind - {self._node}):
+                self._sample(node, (5, 4) if ord(node) % 2 else (5, 0), monitored=False, grow=False)
+            if self._double:
+                self._sample("c" if self._node != "c" else "a", (1, 1), monitored=True, grow=True)
+            self._at += round(self._interval * SECOND) + self._dice.randrange(-SECOND, SECOND)
+
+    def _off(self, rounds: int) -> None:
+        """Defined and shut off, then booted."""
+        self._run(rounds, (5, 1), monitored=True)
+        self._reboot(1)
+
+    def _undefined(self, rounds: int) -> None:
+        """Away, and with a new process after."""
+        self._gap(rounds * 3)
+        self._reboot(1)
+
+    def _paused(self, rounds: int) -> None:
+        self._run(rounds, self._dice.choice([(3, 1), (3, 12), (3, 2), (7, 0)]))
+
+    def _silent_monitor(self, rounds: int) -> None:
+        self._run(rounds, monitored=False)
+
+    def _gap(self, rounds: int) -> None:
+        """The hypervisor is silent; the VM goes on."""
+        for key in self._counters:
+            self._counters[key] += self._dice.randrange(0, 50_000)
+        self._at += round(rounds * self._interval * SECOND)
+
+    def _reboot(self, rounds: int) -> None:
+        for key in self._counters:
+            self._counters[key] = 0.0
+        self._run(min(rounds, 3))
+
+    def _restart(self, rounds: int) -> None:
+        """Another run of the producer, perhaps with another interval."""
+        self._runs[self._node] += "'"
+        self._interval = float(self._dice.choice((60, 300, 600)))
+        self._run(rounds)
+
+    def _replug(self, rounds: int) -> None:
+        """A disk goes or comes back; a new one counts from 0, one that was only not reported goes on."""
+        if "vdb" in self._disks:
+            self._disks.discard("vdb")
+        else:
+            self._disks.add("vdb")
+            if self._dice.random() < 0.5:
+                for key in self._counters:
+                    if key[1] == "vdb":
+                        self._counters[key] = float(self._dice.randrange(1_000))
+        self._run(rounds)
+
+    def _migrate(self, rounds: int) -> None:
+        """To another node: it arrives there, stands still for a moment, and leaves its definition or not."""
+        source = self._node
+        target = self._dice.choice([node for node in "abc" if node != source])
+        for _ in range(self._dice.randrange(4)):
+            self._sample(source, self._dice.choice([(1, 1), (3, 2)]), monitored=True, grow=True)
+            self._sample(target, (3, self._dice.choice([2, 11])), monitored=False, grow=False)
+            self._at += round(self._interval * SECOND)
+        if self._dice.random() < 0.3:
+            self._gap(rounds)
+        self._node = target
+        self._left_behind.discard(target)
+        if self._dice.random() < 0.5:
+            self._left_behind.add(source)
+        for key in self._counters:
+            if key[2] not in METRICS.of_guest and self._dice.random() < 0.95:
+                self._counters[key] = float(self._dice.randrange(10_000))
+        self._run(rounds)
+
+    def _sample(self, node: str, state: tuple[int, int], *, monitored: bool, grow: bool) -> None:
+        dice = self._dice
+        told: dict[tuple[str, str], dict[str, float]] = {("vm", ""): {}}
+        of_vm = told["vm", ""]
+        of_vm["vm_network_devices"] = 1
+        if monitored:
+            of_vm["vm_memory_balloon_current_bytes"] = self._memory
+            of_vm["vm_cpu_seconds_total"] = self._count("vm", "", "vm_cpu_seconds_total", grow) / 1_000
+            if dice.random() < 0.9:
+                of_vm["vm_memory_rss_bytes"] = float(dice.randrange(1, 2**40))
+                of_vm["vm_guest_memory_major_faults_total"] = self._count("vm", "", "vm_guest_memory_major_faults_total", grow)
+            told["vcpu", "0"] = {"vm_vcpu_seconds_total": self._count("vcpu", "0", "vm_vcpu_seconds_total", grow) / 1_000}
+        told["network", "v\u00e9th,0"] = {
+            "vm_network_receive_bytes_total": self._count("network", "v\u00e9th,0", "vm_network_receive_bytes_total", grow)
+        }
+        for disk in sorted(self._disks):
+            written = {"vm_block_write_bytes_total": self._count("block", disk, "vm_block_write_bytes_total", grow)} if monitored else {}
+            told["block", disk] = written
+        self._sequence[node] += 1
+        at = self._at + self._skew[node] + dice.randrange(SECOND)
+        told = {series: values for series, values in told.items() if series[0] == "vm" or state[0] != 5}
+        self.samples.append(Seen(at, node, self._runs[node], self._sequence[node], self._interval, *state, monitored, told))
+
+    def _count(self, kind: str, device: str, metric: str, grow: bool) -> float:  # noqa: FBT001, a counter's own
+        key = (kind, device, metric)
+        self._counters[key] = self._counters.get(key, float(self._dice.randrange(10**6))) + (self._dice.randrange(60_000) if grow else 0)
+        return self._counters[key]
+
+
+_EVENTS: Final = (
+    ("run", "off", "undefined", "paused", "silent_monitor", "gap", "reboot", "restart", "replug", "migrate"),
+    (30, 5, 2, 5, 8, 10, 5, 5, 8, 12),
+)
+
+
+def rolled_at_once(records: Sequence[VmMetrics]) -> tuple[list[pa.Table], list[pa.Table]]:
+    """The hourly and daily rows of samples, kind by kind, worked out in one go, however many hours they are of."""
+    rows = sample_rows(records)
+    parts = {kind: rows.filter(pc.equal(rows.column("kind"), kind)) for kind in KINDS.values()}
+    judged = judge(parts["vm"])
+    muted = parts["vm"].take(pa.array(judged.muted))
+    hours = [hours_of(kind, without(part, muted), None, judged.starts) for kind, part in parts.items()]
+    return hours, [days_of(kind, of_kind) for kind, of_kind in zip(parts, hours, strict=True)]
+
+
+def counters_of(samples: pa.Table, before: pa.Table | None = None) -> pa.Table:
+    """Where the counters of kind vm stand after samples that all count."""
+    rows = Rows(samples, before, processes_of(before, judge(samples, before).starts))
+    return counters_after("vm", rows, np.zeros(len(rows.order), bool), 0.0)
+
+
+def store_rolled(store: Store, records: Sequence[VmMetrics]) -> None:
+    """Puts the roll-ups of samples into a history, as upkeep would have left them, without the samples."""
+    for table, parts in zip((HOURLY, DAILY), rolled_at_once(records), strict=True):
+        kept, rows = Upkept(store.make(table)), pa.concat_tables(parts)
+        days = rows.column("day").unique()
+        kept.commit([kept.opened.write_file(str(day), [rows.filter(pc.equal(rows.column("day"), day))]) for day in days], [])

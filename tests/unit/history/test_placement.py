@@ -1,0 +1,52 @@
+"""Where a VM was: what is not known is not answered, from the samples or from the roll-ups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.history_lives import Kept, record, vm_uuid
+from tests.support.history_truth import SECOND, Seen
+from virtflow.history.maintenance.kept import Kept as Upkept
+from virtflow.history.query.placement import where
+from virtflow.history.storage.table_schemas import HOURLY, SAMPLES
+
+VM = vm_uuid(1)
+START = 1_790_000_000 // 3_600 * 3_600
+
+
+@pytest.fixture
+def moved(tmp_path: Path) -> Kept:
+    """A VM that ran on a from 10:00 to 50:00 of the first hour, then on b until 20:00 of the third, with the second hour whole."""
+    history = Kept(tmp_path)
+    spans = (("a", 600, 3_000), ("b", 3_000, 8_400))
+    seen = [
+        Seen(round((START + at + 0.123456) * SECOND), node, node, at, 60.0, 1, 1, told={("vm", ""): {}})
+        for node, first, last in spans
+        for at in range(first, last, 60)
+    ]
+    history.rolled([[record(VM, each, "web") for each in seen]])
+    return history
+
+
+QUESTIONS = [(0, ""), (599, ""), (700, "a"), (2_999, "a"), (3_001, "b"), (5_000, "b"), (8_400, "b"), (8_600, ""), (90_000, "")]
+
+
+@pytest.mark.parametrize(("at", "node"), QUESTIONS)
+def test_the_samples_answer(moved: Kept, at: float, node: str) -> None:
+    """Before the VM was, after it ended, and before it came to another node, nothing is made up."""
+    found = where(moved.store, moved.settings, "web", START + at)
+    assert [place.node for place in found] == ([node] if node else [])
+    assert {place.source for place in found} <= {"samples"}
+
+
+@pytest.mark.parametrize(("at", "node"), [(at, "" if at < 3_600 else node) for at, node in QUESTIONS])
+def test_without_samples_the_roll_up_answers_what_it_knows(moved: Kept, at: float, node: str) -> None:
+    """In the hour in which the VM moved it does not know; at the ends of its life it does."""
+    samples = Upkept(moved.store.open(SAMPLES))
+    samples.commit([], samples.opened.files())
+    assert samples.opened.dataset().count_rows() == 0
+    found = where(moved.store, moved.settings, VM, START + at)
+    assert [(place.node, place.state) for place in found] == ([(node, "running")] if node else [])
+    assert {place.source for place in found} <= {HOURLY.name}
