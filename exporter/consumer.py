@@ -23,7 +23,7 @@ from virtflow.runtime.kafka import client_settings, consumer_settings, topic_nam
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.codec import Codec
-from virtflow.schemas.errors import UndecodableError
+from virtflow.schemas.errors import RegistryUnavailableError, UndecodableError
 from virtflow.schemas.order import Freshness
 from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigration
 from virtflow.schemas.topics import INVENTORY, METRICS, MIGRATIONS, NODES, Cleanup, Topic
@@ -82,6 +82,14 @@ class Intake:
         if fresh is not Freshness.NEW:
             self._stale.inc()
 
+    def unresolved(self, message: Message) -> bool:
+        """Whether a message's schema is still to be fetched from the registry."""
+        return message.error() is None and self._codec.unresolved(message.value())
+
+    def resolve(self, message: Message) -> None:
+        """Fetches it; blocks, and raises ``RegistryUnavailableError`` where the registry does not answer."""
+        self._codec.resolve(message.value())
+
     def made_anew(self, topic: Topic) -> None:
         """A topic begins anew. Migrations are numbered from the first again there; all else has an order of its own."""
         if topic is MIGRATIONS:
@@ -110,7 +118,7 @@ class Feed:
         back = {name: settings.exporter.read_back_seconds if topic is METRICS else None for name, topic in rows.items()}
         self._brokers = settings.kafka.bootstrap_servers
         self._shard = shard_of(settings.exporter.shard)
-        self._problem = ""
+        self._problem = self._unresolved = ""
         self._rows = rows
         self.topics = tuple(topic.name for topic in rows.values())
         self._partitions = Partitions(
@@ -136,8 +144,8 @@ class Feed:
             return f"no answer from the brokers {self._brokers}"
         if self._missing_topics:
             return f"topics missing: {', '.join(self._missing_topics)}; `virtflow topics create` makes them"
-        if self._problem:
-            return self._problem
+        if self._problem or self._unresolved:
+            return self._problem or self._unresolved
         behind = sum(place.behind for place in self._places.values())
         if behind or self._held:
             return f"reading back, {behind} of {len(self._places)} partitions to go"
@@ -218,6 +226,8 @@ class Feed:
         """Takes the messages in slices."""
         taken = 0
         for message in messages:
+            if self._intake.unresolved(message):
+                await self._resolved(message)
             place = self._places.get((message.topic() or "", message.partition() or 0))
             problem = message.error()
             if problem is not None:
@@ -228,6 +238,20 @@ class Feed:
                 taken += 1
                 if taken % SLICE == 0:
                     await asyncio.sleep(0)
+
+    async def _resolved(self, message: Message) -> None:
+        """Waits until the registry has told a message's schema, or that there is none; what comes after it waits as well."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await loop.run_in_executor(self._thread, self._intake.resolve, message)
+            except RegistryUnavailableError as error:
+                self._unresolved = str(error)
+                LOGGER.warning("waiting: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                self._unresolved = ""
+                return
 
     def _passed(self, message: Message, place: Place) -> None:
         """Notes how far we are. Compacted topics have gaps by nature; in the others what is missing was deleted before we came."""

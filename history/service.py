@@ -64,14 +64,11 @@ class Service:
 
     def _work(self) -> None:
         """Waits until everything is there; then writes."""
-        ids = SchemaIds(self._settings.registry)
-        ids.start()
-        try:
-            consume = self._built(Codec(ids.ids, ids.fetch))
-            if consume is not None:
-                self._write(consume)
-        finally:
-            ids.stop()
+        ids = SchemaIds(self._settings)
+        ids.connect()
+        consume = self._built(Codec(fetch=ids.fetch))
+        if consume is not None:
+            self._write(consume)
 
     def _write(self, consume: Consume) -> None:
         upkeep = Upkeep(self._settings, self._metrics)

@@ -147,6 +147,20 @@ class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     url: Annotated[str, _row("URL of a Confluent-compatible schema registry; without it messages carry the schema's fingerprint.")] = ""
     timeout_seconds: Annotated[Seconds, _row("How long the registry may take to answer.", ge=0.1, le=60)] = 5.0
+    subjects: Annotated[
+        Literal["topic", "record"],
+        _row("Subject of a schema: TOPIC-value, which stock tools look for, or the record's full name (virtflow.VmMetrics)."),
+    ] = "topic"
+    cache_file: Annotated[
+        str,
+        _row(
+            "File that keeps the ids and schemas the registry has told, for starts without it; "
+            "registry.json in the service's state directory when empty, where systemd gives it one."
+        ),
+    ] = ""
+    username: Annotated[str, _row("User of the registry (HTTP basic authentication).")] = ""
+    password_file: Annotated[str, _row("File that holds the registry's password and nothing else.")] = ""
+    tls_ca_file: Annotated[str, _row("CA certificates the registry is checked against; the system's when empty.")] = ""
 
 
 class Processors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -24,7 +24,7 @@ from virtflow.history.writer.table_writer import TableWriter
 from virtflow.history.writer.validation import Intake
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History
-from virtflow.schemas.errors import InputError
+from virtflow.schemas.errors import InputError, RegistryUnavailableError
 from virtflow.schemas.topics import METRICS
 
 _LOG: Final = logging.getLogger("virtflow.history.writer.consumer")
@@ -68,6 +68,7 @@ class Consume:
         self._retry_at, self._pause = 0.0, 0.0
         self._failing = ""
         self._committing = float("inf")
+        self._held: list[Message] = []
 
     def count_into(self, metrics: OwnMetrics) -> None:
         """Says where to count; before anything is taken."""
@@ -104,7 +105,7 @@ class Consume:
 
     def _turn(self) -> None:
         taken: Counter[str] = Counter()
-        for message in self._consumer.consume(BATCH, READ_SECONDS):
+        for message in self._resolved(self._consumer.consume(BATCH, READ_SECONDS)):
             if error := message.error():
                 if error.fatal():
                     raise InputError(f"the consumer group does not have us any more: {error.str()}")
@@ -121,6 +122,24 @@ class Consume:
         if self._due(now):
             self._commit_all()
         self._waiting.set(sum(writer.waiting for writer in self._writers.values()))
+
+    def _resolved(self, messages: list[Message]) -> list[Message]:
+        """The messages, once their schemas are known, or known to be unknown; while the registry does not answer they are held back."""
+        held = self._held + messages
+        if not held or (self._held and time.monotonic() < self._retry_at):
+            self._held = held
+            return []
+        try:
+            for message in held:
+                self._intake.codec.resolve(message.value())
+        except RegistryUnavailableError as error:
+            self._held = held
+            self._fail(str(error))
+            return []
+        if self._held:
+            self._held = []
+            self._mended()
+        return held
 
     def _due(self, now: float) -> bool:
         if now < self._retry_at:
@@ -161,16 +180,20 @@ class Consume:
                 self._commit(writer)
             except FencedError as error:
                 self._start_over(writer, str(error))
-            except StorageError as error:
+            except (StorageError, RegistryUnavailableError) as error:
                 self._fail(str(error))
                 return
             finally:
                 self._committing = float("inf")
         self._oldest, self._waiting_bytes = float("inf"), 0
-        if self._failing:
-            _LOG.warning("storing again")
-            self._failing, self._pause = "", 0.0
-            self._consumer.resume(self._consumer.assignment())
+        if self._failing and not self._held:
+            self._mended()
+
+    def _mended(self) -> None:
+        """Reading goes on."""
+        _LOG.warning("storing again")
+        self._failing, self._pause, self._retry_at = "", 0.0, 0.0
+        self._consumer.resume(self._consumer.assignment())
 
     def _commit(self, writer: TableWriter) -> None:
         rows = writer.commit()
@@ -238,6 +261,8 @@ class Consume:
             name = self._names.part(partition.topic, partition.partition)
             self._writers[self._names.table(partition.topic).name].forget(name)
             self._ours.pop((partition.topic, partition.partition), None)
+        gone = {(partition.topic, partition.partition) for partition in partitions}
+        self._held = [message for message in self._held if (message.topic(), message.partition()) not in gone]
         consumer.incremental_unassign(partitions)
         self._parts.set(len(self._ours))
         _LOG.info("%d partitions less, %d in all", len(partitions), len(self._ours))
