@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from aiohttp import web
 
-from virtflow.history.remote_read.reader import LimitError, Reader
+from virtflow.history.remote_read.reader import LimitError, Reader, UnknownLabelError
 from virtflow.history.remote_read.wire import Answer, ProtocolError, ReadRequest, Series, chunk_frames, read_request, samples_answer
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import SAMPLES
@@ -24,6 +25,7 @@ READ: Final = "POST /api/v1/read"
 SAMPLES_TYPE: Final = "application/x-protobuf"
 CHUNKS_TYPE: Final = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse"
 QUERIES_AT_ONCE: Final = 2
+WRITE_BYTES: Final = 1 << 20
 
 _LOG: Final = logging.getLogger("virtflow.history.remote_read.server")
 
@@ -46,6 +48,7 @@ class Remote:
         self.metrics = OwnMetrics("history-serve")
         self._queries = self.metrics.counter("virtflow_history_serve_queries_total")
         self._samples = self.metrics.counter("virtflow_history_serve_samples_total")
+        self._unknown = self.metrics.counter("virtflow_history_serve_unknown_labels_total")
         self._spent = self.metrics.counter("virtflow_history_serve_seconds_total")
 
     async def read(self, request: web.Request) -> web.StreamResponse:
@@ -56,6 +59,9 @@ class Remote:
             asked = read_request(await request.read())
             work = loop.run_in_executor(self._threads, self._results, asked)
             results = await asyncio.wait_for(work, self._seconds)
+        except UnknownLabelError as error:
+            self._unknown.inc()
+            return self._refused(400, str(error))
         except (ProtocolError, LimitError) as error:
             return self._refused(400, str(error))
         except TimeoutError:
@@ -83,15 +89,28 @@ class Remote:
             return web.Response(body=body, headers={"Content-Type": SAMPLES_TYPE, "Content-Encoding": "snappy"})
         response = web.StreamResponse(headers={"Content-Type": CHUNKS_TYPE})
         await response.prepare(request)
-        frames = chunk_frames(results)
-        while (frame := await loop.run_in_executor(self._threads, next, frames, None)) is not None:
-            await response.write(frame)
+        pieces = _gathered(chunk_frames(results))
+        while (piece := await loop.run_in_executor(self._threads, next, pieces, None)) is not None:
+            await response.write(piece)
         await response.write_eof()
         return response
 
     def close(self) -> None:
         """Lets the threads go."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _gathered(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """Frames joined to pieces that are worth a write."""
+    waiting, size = [], 0
+    for frame in frames:
+        waiting.append(frame)
+        size += len(frame)
+        if size >= WRITE_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
 
 
 async def _serve(remote: Remote, settings: Settings, stop: Stop) -> None:

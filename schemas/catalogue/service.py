@@ -159,6 +159,13 @@ PIPELINE_METRICS: Final = (
     ),
     _pipeline("history_upkeep_runs_total", _C, "", "Runs of roll-up, compaction and cleaning, by outcome.", "history", ("outcome",)),
     _pipeline("history_serve_queries_total", _C, "", "Queries of remote_read, by outcome.", "history-serve", ("outcome",)),
+    _pipeline(
+        "history_serve_unknown_labels_total",
+        _C,
+        "",
+        "Queries of remote_read for a label that no series of the history has.",
+        "history-serve",
+    ),
     _pipeline("history_serve_samples_total", _C, "", "Samples returned by remote_read.", "history-serve"),
     _pipeline("history_serve_seconds_total", _C, "seconds", "Time spent answering remote_read.", "history-serve"),
     _pipeline("web_requests_total", _C, "", "HTTP requests answered, by status.", "all", ("status",)),

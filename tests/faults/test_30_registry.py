@@ -16,6 +16,7 @@ from tests.support.exporter_process import ExporterProcess
 from tests.support.history import Writer, fleet_samples, key_of, stored_keys
 from tests.support.processors import Bus, Processors, eventually, snapshot
 from tests.support.schema_registry import SchemaRegistry
+from tests.support.started import Started
 from virtflow.schemas.avro.codec import CONFLUENT_MAGIC, Codec
 from virtflow.schemas.avro.schema import schema_of
 from virtflow.schemas.records import NodeHealth, NodeSnapshot, NodeStatus, VmMetrics
@@ -45,10 +46,11 @@ def port() -> int:
     return free_ports(1)[0]
 
 
-class Service:
+class Service(Started):
     """A command that publishes, with a registry at ``port``; its state is kept in ``folder``."""
 
     def __init__(self, bus: Bus, folder: Path, port: int, *words: str) -> None:
+        """Nothing runs before ``start``."""
         more = {
             "VIRTFLOW_REGISTRY_URL": f"http://127.0.0.1:{port}",
             "VIRTFLOW_REGISTRY_TIMEOUT_SECONDS": "1",
@@ -57,19 +59,23 @@ class Service:
             "STATE_DIRECTORY": str(folder),
         }
         self.log = folder / "service.log"
+        self._command = [*DIES_WITH_US, str(PROGRAM), *words]
+        self._environment = environment(bus.environment() | more)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it; whether it publishes is seen in its topic."""
         with self.log.open("ab") as log:
-            command = [*DIES_WITH_US, str(PROGRAM), *words]
-            self._process = subprocess.Popen(command, env=environment(bus.environment() | more), stdout=log, stderr=log)
+            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
 
     def says(self, words: str) -> bool:
         return words in self.log.read_text()
 
-    def __enter__(self) -> Service:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        assert self._process.wait(20.0) == 0
+    def close(self) -> None:
+        """Ends it with TERM; fails where it does not end well."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            assert self._process.wait(20.0) == 0
 
 
 PRODUCERS = {"producer": ("producer", "--connect", "test:///default"), "simulate": ("simulate", "--nodes", "1", "--vms", "2")}

@@ -103,8 +103,10 @@ def test_every_service_runs_with_it_and_stock_tools_read_every_topic(broker: Bro
         for command in (["producer", "--connect", "test:///default"], ["simulate", "--nodes", "2", "--vms", "2"])
     ]
     with ExitStack() as stack:
-        for each in (*publishing, Processors(bus, tmp_path, registry_url=registry.url), writing(history)):
+        for each in publishing:
             stack.enter_context(each)
+        stack.enter_context(Processors(bus, tmp_path, registry_url=registry.url))
+        stack.enter_context(writing(history))
         exporter = stack.enter_context(ExporterProcess(tmp_path, broker.address, bus.prefix, {"REGISTRY_URL": registry.url}))
         exporter.wait_until(lambda: exporter.value("virtflow_exporter_vms") == 6, 60.0, "shows the VMs, those that migrate included")
         exporter.wait_until(lambda: exporter.value("virtflow_exporter_nodes") == 3, 60.0, "shows all nodes")
