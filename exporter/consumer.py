@@ -129,6 +129,7 @@ class Feed:
         self._behind = metrics.gauge("virtflow_exporter_lag_messages")
         self._skipped = metrics.counter("virtflow_exporter_skipped_records_total")
         self._places: dict[Key, Place] = {}
+        self._gaps: dict[Key, list[tuple[int, int]]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feed")
         self._missing_topics: tuple[str, ...] = tuple(rows)
         # Samples come last: whose they are, and which of two nodes' ones count, is known by then.
@@ -231,13 +232,15 @@ class Feed:
             place = self._places.get((message.topic() or "", message.partition() or 0))
             problem = message.error()
             if problem is not None:
-                self._notice(problem, place)
+                self._notice(problem, place, message.offset() or 0)
             elif place is not None:
                 self._intake.take(message, behind=place.behind)
                 self._passed(message, place)
                 taken += 1
                 if taken % SLICE == 0:
                     await asyncio.sleep(0)
+        if self._gaps:
+            await self._judge_gaps()
 
     async def _resolved(self, message: Message) -> None:
         """Waits until the registry has told a message's schema, or that there is none; what comes after it waits as well."""
@@ -254,20 +257,38 @@ class Feed:
                 return
 
     def _passed(self, message: Message, place: Place) -> None:
-        """Notes how far we are. Compacted topics have gaps by nature; in the others what is missing was deleted before we came."""
+        """Notes how far we are. A gap may be a loss, but in compacted topics, which have gaps by nature."""
+        topic, expected = self._rows[message.topic() or ""], place.next
         skipped = place.passed(message.offset() or 0)
-        topic = self._rows[message.topic() or ""]
         if skipped < 0:
             LOGGER.warning("%s [%s] was made anew: it is read from offset %s", topic.name, message.partition(), message.offset())
         elif skipped > 0 and topic.cleanup is Cleanup.DELETE:
-            self._skipped.labels(topic=topic.name).inc(skipped)
-            LOGGER.warning("%s [%s]: %d records were deleted before they were taken", topic.name, message.partition(), skipped)
+            self._gaps.setdefault((message.topic() or "", message.partition() or 0), []).append((expected, expected + skipped))
 
-    def _notice(self, problem: KafkaError, place: Place | None) -> None:
+    async def _judge_gaps(self) -> None:
+        """Counts what was deleted before it was taken: that lies below the partition's first offset, asked for after the gap was seen.
+
+        Transactions and mirrored topics leave gaps in which nothing was.
+        """
+        gaps = {key: found for key, found in self._gaps.items() if key in self._places}
+        try:
+            lows = await asyncio.get_running_loop().run_in_executor(self._thread, self._partitions.lows, list(gaps))
+        except KafkaException as error:
+            LOGGER.warning("whether records are gone is asked again: %s", _words(error))
+            return
+        self._gaps.clear()
+        for (name, partition), found in gaps.items():
+            lost = sum(max(0, min(lows[name, partition], end) - start) for start, end in found)
+            if lost:
+                topic = self._rows[name].name
+                self._skipped.labels(topic=topic).inc(lost)
+                LOGGER.warning("%s [%d]: %d records were deleted before they were taken", topic, partition, lost)
+
+    def _notice(self, problem: KafkaError, place: Place | None, offset: int) -> None:
         """What the client says instead of a message."""
         if problem.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001, the client's own name
             if place is not None:
-                place.behind = False
+                place.ended(offset)
         else:
             LOGGER.warning("the brokers %s: %s", self._brokers, problem.str())
 

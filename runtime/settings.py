@@ -242,6 +242,9 @@ class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     s3_region: Annotated[str, _row("Region of the bucket.")] = "us-east-1"
     s3_access_key_file: Annotated[str, _row("File that holds the access key and nothing else; the environment's when empty.")] = ""
     s3_secret_key_file: Annotated[str, _row("File that holds the secret key and nothing else; the environment's when empty.")] = ""
+    s3_instance_credentials: Annotated[
+        bool, _row("Take the keys that the machine's own metadata service gives, where no other ones are set.")
+    ] = False
     storage: Annotated[dict[str, str], _row("Further settings of the object store, passed through as they are.")] = field(
         default_factory=dict
     )

@@ -28,7 +28,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
 from virtflow.history.storage.options import SCHEMES, address, storage_options
-from virtflow.history.storage.table_schemas import COLUMNS, LAYOUT_VERSION, SAMPLES, Table
+from virtflow.history.storage.table_schemas import COLUMNS, LAYOUT_VERSION, SAMPLES, TABLES, Table
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import EnvironmentProblemError, InputError
 
@@ -53,6 +53,10 @@ class StorageError(InputError):
 
 class FencedError(InputError):
     """Somebody else has committed under the same name meanwhile: what was to be committed is void."""
+
+
+class NewerTableError(EnvironmentProblemError):
+    """A table of a layout or protocol that this program does not know: waiting does not help."""
 
 
 class DamagedTableError(InputError):
@@ -92,6 +96,14 @@ class Store:
         """The table's own address."""
         return f"{self.uri}/{table.name}"
 
+    def tables(self) -> list[Table]:
+        """The tables that have been made; raises ``EnvironmentProblemError`` where there is none, as at a wrong address."""
+        found = [table for table in TABLES if self.exists(table)]
+        if not found:
+            fix = "set history.path (--history) to where `virtflow history write` writes"
+            raise EnvironmentProblemError(thing="history", value=self.uri, why="no table is there", fix=fix)
+        return found
+
     def exists(self, table: Table) -> bool:
         """Whether the table has been made."""
         with translated(self.table_uri(table)):
@@ -118,7 +130,7 @@ class Store:
     def make(self, table: Table) -> Opened:
         """The table, made where it is missing, with all columns of the catalogue: those it lacks are added, the old files read on."""
         uri = self.table_uri(table)
-        with translated(uri):
+        with translated(uri), _made(uri):
             DeltaTable.create(
                 uri,
                 table.schema,
@@ -238,14 +250,23 @@ class Opened:
         ]
         actions += added
         transactions = [Transaction(name, number) for name, number in numbers.items()]
-        with translated(self._store.table_uri(self.table)):
-            self.delta.create_write_transaction(
-                actions,
-                "append",
-                self.delta.schema(),
-                ["day"],
-                commit_properties=CommitProperties(app_transactions=transactions, max_commit_retries=20),
-            )
+        before = {name: self.number(name) for name in numbers}
+        uri = self._store.table_uri(self.table)
+        with translated(uri):
+            try:
+                self.delta.create_write_transaction(
+                    actions,
+                    "append",
+                    self.delta.schema(),
+                    ["day"],
+                    commit_properties=CommitProperties(app_transactions=transactions, max_commit_retries=20),
+                )
+            except CommitFailedError as error:
+                # Two reasons, one error: whether somebody else has moved a name is what tells them apart.
+                self.refresh()
+                if any(self.number(name) != number for name, number in before.items()):
+                    raise FencedError(f"{uri}: another writer has committed meanwhile") from error
+                raise
 
     def discard(self, added: Sequence[AddAction]) -> None:
         """Removes files that will not be committed; what can't be removed is vacuumed one day."""
@@ -339,16 +360,23 @@ def translated(uri: str) -> Iterator[None]:
     try:
         yield
     except CommitFailedError as error:
-        if "oncurrent transaction" in str(error):
-            raise FencedError(f"{uri}: another writer has committed meanwhile") from error
         raise StorageError(f"{uri}: not committed: {_short(error)}") from error
     except DeltaProtocolError as error:
         fix = "upgrade virtflow, or set history.path to another place"
-        raise EnvironmentProblemError(thing="history table", value=uri, why=f"made by a newer program: {_short(error)}", fix=fix) from error
+        raise NewerTableError(thing="history table", value=uri, why=f"made by a newer program: {_short(error)}", fix=fix) from error
     except TableNotFoundError:
         raise
     except (DeltaError, OSError, pa.ArrowException) as error:
         raise StorageError(f"{uri}: {_short(error)}") from error
+
+
+@contextmanager
+def _made(uri: str) -> Iterator[None]:
+    """A folder that can't be made, which the library takes for a table that is not there."""
+    try:
+        yield
+    except TableNotFoundError as error:
+        raise StorageError(f"{uri}: can't be made: {_short(error)}") from error
 
 
 def _short(error: BaseException) -> str:
@@ -359,4 +387,4 @@ def _refuse_newer(uri: str, opened: DeltaTable) -> None:
     layout = opened.metadata().configuration.get(LAYOUT_KEY, str(LAYOUT_VERSION))
     if not layout.isdecimal() or int(layout) > LAYOUT_VERSION:
         why = f"its layout is {layout}, this program knows up to {LAYOUT_VERSION}"
-        raise EnvironmentProblemError(thing="history table", value=uri, why=why, fix="upgrade virtflow")
+        raise NewerTableError(thing="history table", value=uri, why=why, fix="upgrade virtflow")

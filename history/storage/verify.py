@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from virtflow.history.maintenance.rollup_job import Tell
 from virtflow.history.storage.delta import File, Opened, StorageError, Store
-from virtflow.history.storage.table_schemas import TABLES, Table
+from virtflow.history.storage.table_schemas import Table
 from virtflow.schemas.errors import EnvironmentProblemError
 
 LOG: Final = "_delta_log"
@@ -31,9 +31,7 @@ class Damage:
 def verify(store: Store, tell: Tell) -> list[Damage]:
     """All damage of all tables; nothing is changed."""
     found: list[Damage] = []
-    for table in TABLES:
-        if not store.exists(table):
-            continue
+    for table in store.tables():
         found += _log(store, table)
         try:
             opened = store.open(table)

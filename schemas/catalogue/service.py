@@ -157,6 +157,7 @@ PIPELINE_METRICS: Final = (
         "history",
         ("table",),
     ),
+    _pipeline("history_lag_messages", _G, "", "Records that are not taken yet, by table.", "history", ("table",)),
     _pipeline("history_upkeep_runs_total", _C, "", "Runs of roll-up, compaction and cleaning, by outcome.", "history", ("outcome",)),
     _pipeline("history_serve_queries_total", _C, "", "Queries of remote_read, by outcome.", "history-serve", ("outcome",)),
     _pipeline(
