@@ -248,6 +248,13 @@ class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     storage: Annotated[dict[str, str], _row("Further settings of the object store, passed through as they are.")] = field(
         default_factory=dict
     )
+    sync: Annotated[
+        Literal["commit", "never"],
+        _row(
+            "Where path is a folder: force files and commits to the disk before they count, or leave that to the system, so that "
+            "a power cut may cost the last commits, which the writer reads again while Kafka has them."
+        ),
+    ] = "commit"
     group: Annotated[str, Meta(description="Consumer group of the writers.", min_length=1)] = "virtflow-history"
     instance: Annotated[
         str, _row("Name of this writer in its group, unique and kept over restarts: it then takes over at once after a crash.")

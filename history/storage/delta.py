@@ -27,12 +27,15 @@ from deltalake.schema import Schema as DeltaSchema
 from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
+from virtflow.history.storage.durable import sync_commits, sync_file
 from virtflow.history.storage.options import SCHEMES, address, storage_options
 from virtflow.history.storage.table_schemas import COLUMNS, LAYOUT_VERSION, SAMPLES, TABLES, Table
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import EnvironmentProblemError, InputError
 
 LAYOUT_KEY: Final = "virtflow.layout"
+ACTIONS_KEY: Final = "virtflow.actions"
+"""How many files and names a commit changes: a log entry that was cut off at the end of a line is still JSON."""
 ROW_GROUP_ROWS: Final = 32_768
 ROLLED_GROUP_ROWS: Final = 8_192
 """A month of one VM touches a group of each of its days: small ones are read sooner."""
@@ -82,6 +85,8 @@ class Store:
         """Opens nothing yet; raises ``SettingError`` where the address can't be one or a file with a secret can't be read."""
         self.uri: Final = address(settings.path)
         self.options: Final = storage_options(settings)
+        self.durable: Final = self.local and settings.sync == "commit"
+        """Whether files and commits are forced to the disk."""
 
     def __str__(self) -> str:
         """The address."""
@@ -236,6 +241,8 @@ class Opened:
                     for group in row_groups(part.select(schema.names)):
                         writer.write_table(group, row_group_size=ROW_GROUP_ROWS if self.table is SAMPLES else ROLLED_GROUP_ROWS)
             size = self._files.get_file_info(path).size
+            if self._store.durable:
+                sync_file(self._store.table_uri(self.table), path)
         return AddAction(path, size, {"day": day}, int(time.time() * 1000), not compact, seen.text())
 
     def commit(self, added: Iterable[AddAction], numbers: Mapping[str, int], removed: Iterable[File] = (), *, changes: bool = True) -> None:
@@ -259,7 +266,9 @@ class Opened:
                     "append",
                     self.delta.schema(),
                     ["day"],
-                    commit_properties=CommitProperties(app_transactions=transactions, max_commit_retries=20),
+                    commit_properties=CommitProperties(
+                        custom_metadata={ACTIONS_KEY: str(len(actions) + len(transactions))}, app_transactions=transactions, max_commit_retries=20
+                    ),
                 )
             except CommitFailedError as error:
                 # Two reasons, one error: whether somebody else has moved a name is what tells them apart.
@@ -267,6 +276,10 @@ class Opened:
                 if any(self.number(name) != number for name, number in before.items()):
                     raise FencedError(f"{uri}: another writer has committed meanwhile") from error
                 raise
+            if self._store.durable:
+                first = self.version + 1
+                self.refresh()
+                sync_commits(uri, range(first, self.version + 1))
 
     def discard(self, added: Sequence[AddAction]) -> None:
         """Removes files that will not be committed; what can't be removed is vacuumed one day."""
