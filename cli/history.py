@@ -58,13 +58,14 @@ def compact(settings: Settings, *, dry_run: bool, as_json: bool) -> None:
 
 
 @history.command("serve")
-@settings_switches("history.path", "history.serve_listen", *LOG)
+@settings_switches("history.path", "history.serve_listen", "history.serve_prometheus", "history.tenant_header", *LOG)
 def serve_remote_read(settings: Settings) -> None:
-    """Answer a Prometheus' remote_read from the tables, so that its dashboards reach back years. Loopback by default.
+    """Answer a Prometheus' remote_read, and PromQL as Grafana asks it, from the tables: years back. Loopback by default.
 
     \b
     Examples:
       virtflow history serve --history /srv/virtflow/history
+      virtflow history serve --tenant-header X-Project
       virtflow history serve --listen 127.0.0.1:9180 --config /etc/virtflow/virtflow.toml
     """  # noqa: D301, click's own mark for lines that are kept
     serve("virtflow.history.remote_read.server", "history", settings)

@@ -287,6 +287,26 @@ class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = field(default_factory=dict)
     serve_series: Annotated[int, _row("Series one remote_read query may touch.", ge=1, le=10000000)] = 20_000
     serve_samples: Annotated[int, _row("Samples one remote_read query may return.", ge=1, le=1000000000)] = 20_000_000
+    serve_prometheus: Annotated[
+        str,
+        _row(
+            "Program of a Prometheus that evaluates PromQL for `history serve`, started when the first query comes; nothing evaluates it when empty.",
+            "--prometheus",
+        ),
+    ] = "prometheus"
+    tenant_header: Annotated[
+        str,
+        _row(
+            "HTTP header of `history serve` that names the project whose VMs a request may see; whoever can reach the server can send it, so a proxy in front must set it.",
+            "--tenant-header",
+        ),
+    ] = ""
+    tenant_tokens_file: Annotated[
+        str,
+        _row(
+            "File of lines `TOKEN PROJECT` for `history serve`: a request with `Authorization: Bearer TOKEN` sees the VMs of that project, all others are refused."
+        ),
+    ] = ""
     serve_days: Annotated[int, _row("Longest range of one remote_read query.", ge=1, le=36500)] = 3660
 
 

@@ -99,6 +99,23 @@ class Reader:
             raise LimitError(f"{samples} samples, at most {self._settings.serve_samples} are returned (history.serve_samples)")
         return sorted(found, key=lambda series: series.labels)
 
+    def values(self, label: str, start: float, end: float) -> list[str]:
+        """The values that a label of VMs had between two times (Unix seconds), sorted; [] for one that is no column of VMs'."""
+        table, columns = self._asked_for(label)
+        if not columns or not self._store.exists(table):
+            return []
+        within = None if table is INVENTORY_ROWS else between("time", start, end)
+        rows = self._rows(table, columns, within)
+        return sorted({str(value) for name in columns for value in rows.column(name).unique().to_pylist() if value})
+
+    def _asked_for(self, label: str) -> tuple[Table, list[str]]:
+        """Table and columns that hold a label's values; the inventory has what changes rarely, the roll-ups and samples the devices."""
+        if label in {"uuid", "name", *INVENTORY_LABELS}:
+            return INVENTORY_ROWS, [label]
+        if label in {"device", "vcpu"}:
+            return HOURS.table, ["device"]
+        return INVENTORY_ROWS, []
+
     def _within_limits(self, sight: Sight) -> None:
         days = (sight.end - sight.start) / 1000 / DAY_SECONDS
         if days > self._settings.serve_days:

@@ -29,7 +29,9 @@ from pyarrow import fs
 
 from virtflow.history.storage.durable import sync_commits, sync_file
 from virtflow.history.storage.options import SCHEMES, address, storage_options
-from virtflow.history.storage.table_schemas import COLUMNS, LAYOUT_VERSION, SAMPLES, TABLES, Table
+from virtflow.history.storage.scope import COLUMNS as OWNER_COLUMNS
+from virtflow.history.storage.scope import Owned, condition, owned_by
+from virtflow.history.storage.table_schemas import COLUMNS, INVENTORY_ROWS, LAYOUT_VERSION, SAMPLES, TABLES, Table
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import EnvironmentProblemError, InputError
 
@@ -81,12 +83,34 @@ class File:
 class Store:
     """All tables at one address."""
 
-    def __init__(self, settings: History) -> None:
-        """Opens nothing yet; raises ``SettingError`` where the address can't be one or a file with a secret can't be read."""
+    def __init__(self, settings: History, tenant: str = "") -> None:
+        """Opens nothing yet. With ``tenant`` its tables have the rows of that project alone, whoever reads them.
+
+        Raises ``SettingError`` where the address can't be one or a file with a secret can't be read.
+        """
         self.uri: Final = address(settings.path)
         self.options: Final = storage_options(settings)
         self.durable: Final = self.local and settings.sync == "commit"
         """Whether files and commits are forced to the disk."""
+
+        self._tenant = tenant
+        self._owned: tuple[int, list[Owned]] | None = None
+
+    def scope(self, table: Table) -> Any:  # noqa: ANN401, an Arrow expression
+        """The condition on rows that may be seen of a table; None where all may."""
+        return condition(table, self._of_tenant()) if self._tenant else None
+
+    def _of_tenant(self) -> list[Owned]:
+        """What is the tenant's now, asked again when the inventory has changed."""
+        if not self.exists(INVENTORY_ROWS):
+            return []
+        uri = self.table_uri(INVENTORY_ROWS)
+        with translated(uri):
+            delta = DeltaTable(uri, storage_options=self.options or None)
+            if self._owned is None or self._owned[0] != delta.version():
+                dataset = delta.to_pyarrow_dataset(filesystem=self.filesystem(INVENTORY_ROWS), schema=INVENTORY_ROWS.schema)
+                self._owned = delta.version(), owned_by(self._tenant, dataset.to_table(columns=list(OWNER_COLUMNS)))
+        return self._owned[1]
 
     def __str__(self) -> str:
         """The address."""
@@ -203,9 +227,11 @@ class Opened:
         return [_file(action) for action in actions]
 
     def dataset(self) -> Any:  # noqa: ANN401, pyarrow is untyped
-        """The table's rows as an Arrow dataset."""
+        """The table's rows as an Arrow dataset; of a tenant's store the tenant's rows alone."""
         with translated(self._store.table_uri(self.table)):
-            return self.delta.to_pyarrow_dataset(filesystem=self._files, schema=self.table.schema)
+            rows = self.delta.to_pyarrow_dataset(filesystem=self._files, schema=self.table.schema)
+        scope = self._store.scope(self.table)
+        return rows if scope is None else rows.filter(scope)
 
     def only(self, files: Sequence[File]) -> Any:  # noqa: ANN401, pyarrow is untyped
         """Some files' rows as an Arrow dataset; the day comes from the path."""
@@ -267,7 +293,9 @@ class Opened:
                     self.delta.schema(),
                     ["day"],
                     commit_properties=CommitProperties(
-                        custom_metadata={ACTIONS_KEY: str(len(actions) + len(transactions))}, app_transactions=transactions, max_commit_retries=20
+                        custom_metadata={ACTIONS_KEY: str(len(actions) + len(transactions))},
+                        app_transactions=transactions,
+                        max_commit_retries=20,
                     ),
                 )
             except CommitFailedError as error:
