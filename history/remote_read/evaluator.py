@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from virtflow.history.remote_read.tenants import OWN_HEADER, Tenants
+from virtflow.history.remote_read.tenants import OWN_SCHEME, Tenants
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import InputError
 
@@ -187,7 +187,7 @@ class Evaluators:
             "url": self._read_url,
             "read_recent": True,
             "remote_timeout": f"{round(self._settings.query_seconds * 1000)}ms",
-            "headers": {OWN_HEADER: self._tenants.own(tenant)},
+            "authorization": {"type": OWN_SCHEME, "credentials": self._tenants.own(tenant)},
         }
         return {"global": {"scrape_interval": "1m"}, "remote_read": [read]}
 

@@ -27,9 +27,11 @@ LAST: dict[str, Any] = {"time": str(AT)}
 
 
 @pytest.fixture(scope="module")
-def history(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[VmInventory]]:
+def history(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[VmInventory], set[str]]:
+    """Where it is, the inventories, and the UUIDs of the VMs that live at ``AT``."""
     path = tmp_path_factory.mktemp("promql") / "history"
-    return path, write_tenants(path, START)[1]
+    samples, inventories = write_tenants(path, START)
+    return path, inventories, {sample.uuid for sample in samples if AT - 60.0 < sample.collected <= AT}
 
 
 class Served:
@@ -85,7 +87,7 @@ def serving(history: Path, folder: Path, *words: str, env: dict[str, str] | None
 
 @pytest.fixture(scope="module", params=["debian", "current"])
 def served(
-    request: pytest.FixtureRequest, history: tuple[Path, list[VmInventory]], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, history: tuple[Path, list[VmInventory], set[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
     program = "prometheus" if request.param == "debian" else str(current_prometheus())
     with serving(history[0], tmp_path_factory.mktemp("served"), "--prometheus", program) as running:
@@ -126,7 +128,7 @@ def test_metadata_is_the_catalogues(served: Served) -> None:
     assert "goVersion" in served.get("status/buildinfo")[1]["data"]
 
 
-def test_without_an_engine_it_says_what_to_do(history: tuple[Path, list[VmInventory]], tmp_path: Path) -> None:
+def test_without_an_engine_it_says_what_to_do(history: tuple[Path, list[VmInventory], set[str]], tmp_path: Path) -> None:
     with serving(history[0], tmp_path, "--prometheus", "/nosuch/prometheus") as running:
         status, answer = running.get("query", query="up")
         assert status == 503
@@ -134,8 +136,8 @@ def test_without_an_engine_it_says_what_to_do(history: tuple[Path, list[VmInvent
         assert running.get("label/__name__/values")[0] == 200
 
 
-def test_a_tenant_sees_its_vms_and_nobody_elses(history: tuple[Path, list[VmInventory]], tmp_path: Path) -> None:
-    path, inventories = history
+def test_a_tenant_sees_its_vms_and_nobody_elses(history: tuple[Path, list[VmInventory], set[str]], tmp_path: Path) -> None:
+    path, inventories, alive = history
     tokens = tmp_path / "tokens"
     first, second = tenants_of(inventories)[:2]
     tokens.write_text(f"# who may see what\nsecret-1 {first}\n")
@@ -144,7 +146,7 @@ def test_a_tenant_sees_its_vms_and_nobody_elses(history: tuple[Path, list[VmInve
     with serving(path, tmp_path, "--tenant-header", "X-Project", env=env) as running:
         for tenant in (first, second):
             headers = {"X-Project": tenant}
-            assert running.vms(headers) == {uuid for uuid, owner in now.items() if owner == tenant}
+            assert running.vms(headers) == {uuid for uuid, owner in now.items() if owner == tenant and uuid in alive}
             seen = running.get("label/uuid/values", headers)[1]["data"]
             assert set(seen) == {i.uuid for i in inventories if (i.project_id or i.project) == tenant}
         assert running.vms({"Authorization": "Bearer secret-1"}) == running.vms({"X-Project": first})
@@ -152,8 +154,9 @@ def test_a_tenant_sees_its_vms_and_nobody_elses(history: tuple[Path, list[VmInve
             {},
             {"Authorization": "Bearer nosuch"},
             {"X-Project": ""},
-            {"X-Virtflow-Evaluator": f"0 {first}"},
-            {"X-Virtflow-Evaluator": first},
+            {"Authorization": f"Virtflow {'0' * 64}.cHJvamVjdA=="},
+            {"Authorization": "Virtflow "},
+            {"Authorization": "Virtflow .cHJvamVjdA=="},
             {"X-Project": second, "Authorization": "Bearer secret-1"},
         ):
             for route in ("query", "query_range", "series", "labels", "label/uuid/values", "metadata", "status/buildinfo"):

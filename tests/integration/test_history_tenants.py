@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.history_tenants import ROUNDS, owner_of, tenants_of, write_tenants
+from tests.support.long import length
 from virtflow.history.query.sql import Query, QueryError
 from virtflow.history.remote_read.labels import NAMES
 from virtflow.history.remote_read.reader import LimitError, Reader, UnknownLabelError
@@ -20,8 +21,8 @@ from virtflow.runtime.settings import Exporter, History, Settings
 START = float(int(time.time()) // 3_600 * 3_600 - 3 * 3_600)
 END = START + ROUNDS * 60
 KNOWN = ("samples", "hourly", "daily", "inventory", "vms", "vcpus", "networks", "blocks")
-READS = 8_000
-SELECTS = 2_000
+READS = length(800, 8_000)
+SELECTS = length(200, 2_000)
 
 
 class Written:
