@@ -197,6 +197,11 @@ class Opened:
         self._files = store.filesystem(table)
 
     @property
+    def files_of_storage(self) -> fs.FileSystem:
+        """The table's files for Arrow, by their paths below it."""
+        return self._files
+
+    @property
     def version(self) -> int:
         """The version it stands at."""
         return self.delta.version()

@@ -7,6 +7,7 @@ nobody's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -47,8 +48,27 @@ def owned_by(tenant: str, inventory: pa.Table) -> list[Owned]:
     return found
 
 
-def condition(table: Table, owned: list[Owned]) -> Any:  # noqa: ANN401, an Arrow expression
+def touched(table: Table, owned: Sequence[Owned]) -> Any:  # noqa: ANN401, an Arrow expression
+    """The rows of a table that tell anything of what is owned, those of a roll-up's period that it shares included."""
+    always = [each.uuid for each in owned if each.start is None and each.end is None]
+    wanted = pc.field("uuid").isin(pa.array(always, pa.string()))
+    period = PERIOD_SECONDS.get(table.name, 0) * _MICROSECONDS
+    for each in owned:
+        if each.start is None and each.end is None:
+            continue
+        part = pc.field("uuid") == each.uuid
+        if each.start is not None:
+            part &= pc.field("time") > _moment(each.start - max(period, 1))
+        if each.end is not None:
+            part &= pc.field("time") < _moment(each.end)
+        wanted |= part
+    return wanted
+
+
+def condition(table: Table, owned: Sequence[Owned]) -> Any:  # noqa: ANN401, an Arrow expression
     """The rows of a table that are the tenant's."""
+    if "uuid" not in table.schema.names:
+        return pc.scalar(value=False)
     always = [each.uuid for each in owned if each.start is None and each.end is None]
     wanted = pc.field("uuid").isin(pa.array(always, pa.string()))
     period = PERIOD_SECONDS.get(table.name, 0) * _MICROSECONDS

@@ -172,7 +172,23 @@ INVENTORY_ROWS: Final = Table(
 )
 HOURLY: Final = Table("hourly", _ROLLED, "One row per VM or device and hour", ("kind", "uuid", "device", "time"))
 DAILY: Final = Table("daily", _ROLLED, "One row per VM or device and day", ("kind", "uuid", "device", "time"))
+FORGOTTEN: Final = Table(
+    "forgotten",
+    pa.schema(
+        [
+            _DAY,
+            ("time", TIME),
+            ("kind", pa.string()),
+            ("subject_sha256", pa.string()),
+            ("rows", pa.int64()),
+            ("rows_by_table", pa.string()),
+            ("user", pa.string()),
+        ]
+    ),
+    "What `history forget` took out: SHA-256 of KIND:NAME as it was given, and how many rows of each table",
+    ("time",),
+)
 
-TABLES: Final = (SAMPLES, HOURLY, DAILY, EVENT_ROWS, MIGRATION_ROWS, INVENTORY_ROWS)
+TABLES: Final = (SAMPLES, HOURLY, DAILY, EVENT_ROWS, MIGRATION_ROWS, INVENTORY_ROWS, FORGOTTEN)
 WRITTEN: Final = tuple(table for table in TABLES if table.topic is not None)
 TABLE_OF: Final = {table.name: table for table in TABLES}
