@@ -95,9 +95,9 @@ def verify(settings: Settings, *, as_json: bool) -> int:
 
 
 @history.command("forget")
-@click.option("--vm", "vms", multiple=True, metavar="NAME|UUID", help="A VM, by name or UUID: all of it.")
-@click.option("--project", default="", metavar="ID", help="A project, by its id: its VMs, in the time in which they were its own.")
-@click.option("--dry-run", is_flag=True, help="Only say how many rows of each table that is.")
+@click.option("--vm", "vms", multiple=True, metavar="NAME|UUID", help="The VM, by name or UUID.")
+@click.option("--project", default="", metavar="ID", help="A project, by its id (its name where the platform has none).")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_switch
 @settings_switches("history.path", *LOG)

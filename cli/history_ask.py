@@ -65,7 +65,7 @@ class Duration(click.ParamType):
 
 @click.command("query")
 @click.argument("sql")
-@click.option("--project", default="", metavar="ID", help="Only the VMs of this project, by its id (its name where the platform has none).")
+@click.option("--project", default="", metavar="ID", help="A project, by its id (its name where the platform has none).")
 @format_switch
 @output_switch
 @settings_switches("history.path", "history.query_seconds", "history.query_memory_bytes", *LOG)

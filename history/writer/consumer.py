@@ -83,6 +83,8 @@ class Consume:
         self._failures = metrics.counter("virtflow_history_commit_failures_total")
         self._fenced = metrics.counter("virtflow_history_fenced_partitions_total")
         self._missing = metrics.counter("virtflow_history_missing_records_total")
+        for table in WRITTEN:
+            self._missing.labels(table=table.name)  # from the start, so that its first increase is seen as one
         self._waiting = metrics.gauge("virtflow_history_waiting_records")
         self._parts = metrics.gauge("virtflow_history_partitions")
         self._lag = metrics.gauge("virtflow_history_lag_seconds")
