@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -58,13 +59,14 @@ def compact(settings: Settings, *, dry_run: bool, as_json: bool) -> None:
 
 
 @history.command("serve")
-@settings_switches("history.path", "history.serve_listen", *LOG)
+@settings_switches("history.path", "history.serve_listen", "history.serve_prometheus", "history.tenant_header", *LOG)
 def serve_remote_read(settings: Settings) -> None:
-    """Answer a Prometheus' remote_read from the tables, so that its dashboards reach back years. Loopback by default.
+    """Answer a Prometheus' remote_read, and PromQL as Grafana asks it, from the tables: years back. Loopback by default.
 
     \b
     Examples:
       virtflow history serve --history /srv/virtflow/history
+      virtflow history serve --tenant-header X-Project
       virtflow history serve --listen 127.0.0.1:9180 --config /etc/virtflow/virtflow.toml
     """  # noqa: D301, click's own mark for lines that are kept
     serve("virtflow.history.remote_read.server", "history", settings)
@@ -90,6 +92,43 @@ def verify(settings: Settings, *, as_json: bool) -> int:
     else:
         click.echo("\n".join(f"{each.table}/{each.file}: {each.why}; {each.fix}" for each in damage) or "everything can be read")
     return int(bool(damage))
+
+
+@history.command("forget")
+@click.option("--vm", "vms", multiple=True, metavar="NAME|UUID", help="The VM, by name or UUID.")
+@click.option("--project", default="", metavar="ID", help="A project, by its id (its name where the platform has none).")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_switch
+@settings_switches("history.path", *LOG)
+def forget(settings: Settings, *, as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:  # noqa: ANN401, click's values
+    """Take VMs or a project out of every table for good, delete the files that held them, and search all that are left.
+
+    Readers that began before lose their files. Records that are still in Kafka come again where a writer reads them again.
+
+    \b
+    Examples:
+      virtflow history forget --vm web-1 --dry-run
+      virtflow history forget --project 5f2d1c0e8a644e8f9a550d6f6f0a1b2c --yes
+    """  # noqa: D301, click's own mark for lines that are kept
+    if bool(given["vms"]) == bool(given["project"]):
+        raise click.UsageError("name VMs with --vm, or a project with --project")
+    log.setup(settings.log.level, settings.log.format)
+    module = part("virtflow.history.maintenance.forget", "history")
+    store = part("virtflow.history.storage.delta", "history").Store(settings.history)
+    subjects = module.vms(store, settings.history, given["vms"]) if given["vms"] else [module.project(store, given["project"])]
+    found = {subject.name: module.counted(store, subject) for subject in subjects}
+    if not dry_run:
+        if not yes:
+            click.confirm(f"{_counted(found)}\nforget them for good?", abort=True, err=True)
+        with Progress() as progress:
+            found = {subject.name: module.forget(store, settings.history, subject, progress) for subject in subjects}
+    click.echo(json.dumps(found, indent=2) if as_json else _counted(found))
+
+
+def _counted(found: dict[str, dict[str, int]]) -> str:
+    rows = {name: ", ".join(f"{table} {count}" for table, count in tables.items()) for name, tables in found.items()}
+    return "\n".join(f"{name}: {text or 'nothing'}" for name, text in rows.items())
 
 
 for command in (query, over_time, report, where):

@@ -65,10 +65,11 @@ class Duration(click.ParamType):
 
 @click.command("query")
 @click.argument("sql")
+@click.option("--project", default="", metavar="ID", help="A project, by its id (its name where the platform has none).")
 @format_switch
 @output_switch
 @settings_switches("history.path", "history.query_seconds", "history.query_memory_bytes", *LOG)
-def query(settings: Settings, *, sql: str, form: str, output: Path | None) -> None:
+def query(settings: Settings, *, sql: str, project: str, form: str, output: Path | None) -> None:
     """Ask the tables one SELECT: samples, hourly, daily, events, migrations, inventory, and the views vms, vcpus, networks, blocks.
 
     \b
@@ -76,7 +77,7 @@ def query(settings: Settings, *, sql: str, form: str, output: Path | None) -> No
       virtflow history query "SELECT node, count(DISTINCT uuid) FROM hourly WHERE day = '2026-03-01' GROUP BY node"
       virtflow history query --format csv "DESCRIBE hourly"
     """  # noqa: D301, click's own mark for lines that are kept
-    store = part("virtflow.history.storage.delta", "history").Store(settings.history)
+    store = part("virtflow.history.storage.delta", "history").Store(settings.history, project)
     module = part("virtflow.history.query.sql", "history")
     limit = round(settings.history.query_seconds)
     with Progress() as progress, progress.passing("asking", limit), module.Query(store, settings.history) as connection:

@@ -17,7 +17,7 @@ from virtflow.cli.parts import part
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
 from virtflow.runtime.registry import SchemaIds
 from virtflow.runtime.settings import Settings
-from virtflow.schemas.errors import UndecodableError
+from virtflow.schemas.errors import Reason, RegistryUnavailableError, UndecodableError
 from virtflow.schemas.records import RECORDS, NodeSnapshot, Record, VmMigration
 from virtflow.schemas.topics import TOPICS, Topic
 
@@ -112,7 +112,7 @@ def reading(settings: Settings, topic: Topic, start: float = float("-inf")) -> A
 
 def reading_codec(settings: Settings) -> Codec:
     """A codec that asks the schema registry for what it does not know, where one is configured."""
-    ids = SchemaIds(settings.registry)
+    ids = SchemaIds(settings)
     ids.connect()
     codec: Codec = part("virtflow.schemas.avro.codec", "exporter").Codec(fetch=ids.fetch)
     return codec
@@ -146,6 +146,8 @@ def _decoded(codec: Codec, topic: Topic, message: Message) -> Record | Undecodab
         return codec.decode(value, _TYPES[topic.record])
     except UndecodableError as error:
         return error
+    except RegistryUnavailableError as error:
+        return UndecodableError(Reason.UNKNOWN_SCHEMA, str(error))
 
 
 def _headers(message: Message) -> dict[str, str]:

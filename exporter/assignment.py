@@ -7,7 +7,7 @@ thread; what they return is taken over by whoever asked. Source of the client's 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -34,6 +34,11 @@ class Place:
     next: int
     goal: int
     behind: bool
+
+    def ended(self, offset: int) -> None:
+        """Notes the partition's end, which may lie behind offsets that hold no record: the marks of transactions."""
+        self.next = max(self.next, offset)
+        self.behind = False
 
     def passed(self, offset: int) -> int:
         """Notes a message that was taken; how many before it were never seen, negative after a jump back."""
@@ -118,6 +123,10 @@ class Partitions:
             if high >= 0:
                 ends[key] = high
         return ends
+
+    def lows(self, keys: Iterable[Key]) -> dict[Key, int]:
+        """The first offsets that partitions still hold; raises ``KafkaException`` where the broker does not answer."""
+        return {key: self._consumer.get_watermark_offsets(TopicPartition(*key), ANSWER_SECONDS, cached=False)[0] for key in keys}
 
     def close(self) -> None:
         """Lets go of the broker."""

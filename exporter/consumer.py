@@ -23,7 +23,7 @@ from virtflow.runtime.kafka import client_settings, consumer_settings, topic_nam
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.codec import Codec
-from virtflow.schemas.errors import UndecodableError
+from virtflow.schemas.errors import RegistryUnavailableError, UndecodableError
 from virtflow.schemas.order import Freshness
 from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigration
 from virtflow.schemas.topics import INVENTORY, METRICS, MIGRATIONS, NODES, Cleanup, Topic
@@ -82,6 +82,14 @@ class Intake:
         if fresh is not Freshness.NEW:
             self._stale.inc()
 
+    def unresolved(self, message: Message) -> bool:
+        """Whether a message's schema is still to be fetched from the registry."""
+        return message.error() is None and self._codec.unresolved(message.value())
+
+    def resolve(self, message: Message) -> None:
+        """Fetches it; blocks, and raises ``RegistryUnavailableError`` where the registry does not answer."""
+        self._codec.resolve(message.value())
+
     def made_anew(self, topic: Topic) -> None:
         """A topic begins anew. Migrations are numbered from the first again there; all else has an order of its own."""
         if topic is MIGRATIONS:
@@ -110,7 +118,7 @@ class Feed:
         back = {name: settings.exporter.read_back_seconds if topic is METRICS else None for name, topic in rows.items()}
         self._brokers = settings.kafka.bootstrap_servers
         self._shard = shard_of(settings.exporter.shard)
-        self._problem = ""
+        self._problem = self._unresolved = ""
         self._rows = rows
         self.topics = tuple(topic.name for topic in rows.values())
         self._partitions = Partitions(
@@ -121,6 +129,7 @@ class Feed:
         self._behind = metrics.gauge("virtflow_exporter_lag_messages")
         self._skipped = metrics.counter("virtflow_exporter_skipped_records_total")
         self._places: dict[Key, Place] = {}
+        self._gaps: dict[Key, list[tuple[int, int]]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feed")
         self._missing_topics: tuple[str, ...] = tuple(rows)
         # Samples come last: whose they are, and which of two nodes' ones count, is known by then.
@@ -136,8 +145,8 @@ class Feed:
             return f"no answer from the brokers {self._brokers}"
         if self._missing_topics:
             return f"topics missing: {', '.join(self._missing_topics)}; `virtflow topics create` makes them"
-        if self._problem:
-            return self._problem
+        if self._problem or self._unresolved:
+            return self._problem or self._unresolved
         behind = sum(place.behind for place in self._places.values())
         if behind or self._held:
             return f"reading back, {behind} of {len(self._places)} partitions to go"
@@ -218,32 +227,68 @@ class Feed:
         """Takes the messages in slices."""
         taken = 0
         for message in messages:
+            if self._intake.unresolved(message):
+                await self._resolved(message)
             place = self._places.get((message.topic() or "", message.partition() or 0))
             problem = message.error()
             if problem is not None:
-                self._notice(problem, place)
+                self._notice(problem, place, message.offset() or 0)
             elif place is not None:
                 self._intake.take(message, behind=place.behind)
                 self._passed(message, place)
                 taken += 1
                 if taken % SLICE == 0:
                     await asyncio.sleep(0)
+        if self._gaps:
+            await self._judge_gaps()
+
+    async def _resolved(self, message: Message) -> None:
+        """Waits until the registry has told a message's schema, or that there is none; what comes after it waits as well."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await loop.run_in_executor(self._thread, self._intake.resolve, message)
+            except RegistryUnavailableError as error:
+                self._unresolved = str(error)
+                LOGGER.warning("waiting: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                self._unresolved = ""
+                return
 
     def _passed(self, message: Message, place: Place) -> None:
-        """Notes how far we are. Compacted topics have gaps by nature; in the others what is missing was deleted before we came."""
+        """Notes how far we are. A gap may be a loss, but in compacted topics, which have gaps by nature."""
+        topic, expected = self._rows[message.topic() or ""], place.next
         skipped = place.passed(message.offset() or 0)
-        topic = self._rows[message.topic() or ""]
         if skipped < 0:
             LOGGER.warning("%s [%s] was made anew: it is read from offset %s", topic.name, message.partition(), message.offset())
         elif skipped > 0 and topic.cleanup is Cleanup.DELETE:
-            self._skipped.labels(topic=topic.name).inc(skipped)
-            LOGGER.warning("%s [%s]: %d records were deleted before they were taken", topic.name, message.partition(), skipped)
+            self._gaps.setdefault((message.topic() or "", message.partition() or 0), []).append((expected, expected + skipped))
 
-    def _notice(self, problem: KafkaError, place: Place | None) -> None:
+    async def _judge_gaps(self) -> None:
+        """Counts what was deleted before it was taken: that lies below the partition's first offset, asked for after the gap was seen.
+
+        Transactions and mirrored topics leave gaps in which nothing was.
+        """
+        gaps = {key: found for key, found in self._gaps.items() if key in self._places}
+        try:
+            lows = await asyncio.get_running_loop().run_in_executor(self._thread, self._partitions.lows, list(gaps))
+        except KafkaException as error:
+            LOGGER.warning("whether records are gone is asked again: %s", _words(error))
+            return
+        self._gaps.clear()
+        for (name, partition), found in gaps.items():
+            lost = sum(max(0, min(lows[name, partition], end) - start) for start, end in found)
+            if lost:
+                topic = self._rows[name].name
+                self._skipped.labels(topic=topic).inc(lost)
+                LOGGER.warning("%s [%d]: %d records were deleted before they were taken", topic, partition, lost)
+
+    def _notice(self, problem: KafkaError, place: Place | None, offset: int) -> None:
         """What the client says instead of a message."""
         if problem.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001, the client's own name
             if place is not None:
-                place.behind = False
+                place.ended(offset)
         else:
             LOGGER.warning("the brokers %s: %s", self._brokers, problem.str())
 

@@ -145,7 +145,7 @@ def run(settings: Settings, stop: Stop) -> None:
     from virtflow.schemas.avro.codec import Codec
 
     exporter = Exporter(settings)
-    ids = SchemaIds(settings.registry)
+    ids = SchemaIds(settings)
     feed = Feed(settings, exporter.fleet, Codec(fetch=ids.fetch), exporter.metrics, SYSTEM)
     ids.connect()
     exporter.serve(stop, feed)

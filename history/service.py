@@ -9,7 +9,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaException
 
 from virtflow.history.maintenance.scheduler import Upkeep
-from virtflow.history.storage.delta import StorageError, Store
+from virtflow.history.storage.delta import NewerTableError, StorageError, Store
 from virtflow.history.writer.consumer import Consume
 from virtflow.history.writer.offsets import Names
 from virtflow.history.writer.validation import Intake
@@ -64,14 +64,11 @@ class Service:
 
     def _work(self) -> None:
         """Waits until everything is there; then writes."""
-        ids = SchemaIds(self._settings.registry)
-        ids.start()
-        try:
-            consume = self._built(Codec(ids.ids, ids.fetch))
-            if consume is not None:
-                self._write(consume)
-        finally:
-            ids.stop()
+        ids = SchemaIds(self._settings)
+        ids.connect()
+        consume = self._built(Codec(fetch=ids.fetch))
+        if consume is not None:
+            self._write(consume)
 
     def _write(self, consume: Consume) -> None:
         upkeep = Upkeep(self._settings, self._metrics)
@@ -84,18 +81,16 @@ class Service:
             consume.run(self._stop.is_set)
         finally:
             upkeep.stop()
-        _LOG.info("committed, stopped")
+        _LOG.info("stopped: %s", consume.left)
 
     def _built(self, codec: Codec) -> Consume | None:
         """The consumer with its tables open; None when it was time to stop before they were."""
         while not self._stop.is_set():
             try:
                 return self._build(codec)
-            except SettingError:
+            except (SettingError, NewerTableError):
                 raise
             except (StorageError, EnvironmentProblemError) as error:
-                if "newer" in str(error) or "layout" in str(error):
-                    raise
                 self._missing = str(error)
                 _LOG.warning("waiting: %s", error)
                 self._stop.wait(RETRY_SECONDS)
@@ -120,7 +115,7 @@ class Service:
 def _client(settings: Settings) -> dict[str, Any]:
     """The consumer's settings; a named member takes its partitions back after a crash without waiting for its own end."""
     instance = {"group.instance.id": settings.history.instance} if settings.history.instance else {}
-    return consumer_settings(settings, settings.history.group, GATHER_BYTES) | instance
+    return consumer_settings(settings, settings.history.group, GATHER_BYTES) | {"enable.partition.eof": True} | instance
 
 
 async def _watch() -> None:

@@ -21,9 +21,12 @@ from virtflow.processors.handlers import Outcome, migration_results, outcome_of,
 from virtflow.processors.metrics import Tally
 from virtflow.processors.migrations.state import Migrations
 from virtflow.schemas.avro.codec import Codec
-from virtflow.schemas.errors import InputError, UndecodableError
+from virtflow.schemas.errors import InputError, RegistryUnavailableError, UndecodableError
 
 _LOG: Final = logging.getLogger("virtflow.processors")
+
+REGISTRY_SECONDS: Final = 1.0
+"""How often a registry that does not answer is asked again."""
 
 Acknowledge = Callable[[], object]
 Step = Callable[[Message], Outcome]
@@ -66,6 +69,8 @@ class Pipeline:
         self._empty.set()
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Set when nothing can go on: the reason."""
+        self.waits_for = ""
+        """What keeps the next message from being taken: a schema registry that does not answer."""
         self._migrations: Migrations | None = None
         self._read_back: ReadBack | None = None
 
@@ -99,9 +104,11 @@ class Pipeline:
 
     async def _taken(self, message: Message, acknowledge: Acknowledge, step: Step, ready: ReadBack | None = None) -> None:
         await self._places.acquire()
-        if ready is not None:
+        if ready is not None or self._codec.unresolved(message.value):
             try:
-                await ready()
+                await self._schema_known(message)
+                if ready is not None:
+                    await ready()
             except asyncio.CancelledError:
                 self._places.release()
                 raise
@@ -148,6 +155,19 @@ class Pipeline:
         except TimeoutError:
             return False
         return True
+
+    async def _schema_known(self, message: Message) -> None:
+        """Returns once the schema that the message was written with is known, or known to be unknown; waits for a registry that is away."""
+        while not self._closed and self._codec.unresolved(message.value):
+            try:
+                await asyncio.to_thread(self._codec.resolve, message.value)
+            except RegistryUnavailableError as error:
+                self.waits_for = str(error)
+                _LOG.warning("waiting: %s", error)
+                await asyncio.sleep(REGISTRY_SECONDS)
+            else:
+                break
+        self.waits_for = ""
 
     async def _migrations_known(self) -> None:
         """Returns once they are; nothing awaits between this and the event's step, so they stay so."""

@@ -30,7 +30,7 @@ from virtflow.runtime.settings import Settings
 from virtflow.runtime.topic_admin import TopicAdmin
 from virtflow.runtime.web import Web, own_routes
 from virtflow.schemas.avro.codec import Codec
-from virtflow.schemas.errors import EnvironmentProblemError, InputError
+from virtflow.schemas.errors import EnvironmentProblemError, InputError, RegistryUnavailableError
 
 RETRY_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 3.0
@@ -75,28 +75,32 @@ class Service:
         self._stopped = asyncio.Event()
         self._missing = "the broker has not answered yet"
         self._metrics = OwnMetrics("processors")
+        self._pipeline: Pipeline | None = None
 
     async def run(self) -> None:
         """Serves its own pages from the start, so that waiting can be seen, and processes as soon as the topics are there."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_complain)
         self._stop.subscribe(lambda: _call(loop, self._stopped.set))
-        web = Web(self._settings.processors.listen, own_routes(self._metrics, lambda: self._missing), self._metrics)
+        web = Web(self._settings.processors.listen, own_routes(self._metrics, self._not_ready), self._metrics)
         await web.start()
         _LOG.info("own metrics at http://%s/metrics", web.address)
         watchdog = asyncio.create_task(_watch())
         try:
-            if await self._topics_are_there():
+            if await self._there(self._problem):
                 await self._process()
         finally:
             watchdog.cancel()
             notify("STOPPING=1")
             await web.stop()
 
-    async def _topics_are_there(self) -> bool:
-        """Waits for the broker and all topics; False when it was time to stop before that."""
+    def _not_ready(self) -> str:
+        return self._missing or (self._pipeline.waits_for if self._pipeline else "")
+
+    async def _there(self, look: Callable[[], str]) -> bool:
+        """Waits until ``look`` has no problem to tell; False when it was time to stop before that."""
         while not self._stopped.is_set():
-            problem = await asyncio.to_thread(self._problem)
+            problem = await asyncio.to_thread(look)
             if not problem:
                 return True
             self._missing = problem
@@ -115,11 +119,12 @@ class Service:
     async def _process(self) -> None:
         tally = Tally(self._metrics)
         settings = self._settings
-        ids = SchemaIds(settings.registry)
+        ids = SchemaIds(settings)
         delivery = Delivery(acknowledged_producer_settings(settings), partial(topic_name, settings), tally)
         window = Window(settings.processors.dead_letter_window, settings.processors.dead_letter_share)
         codec = Codec(ids.ids, ids.fetch)
         pipeline = Pipeline(codec, delivery, window, tally, settings.processors.in_flight)
+        self._pipeline = pipeline
         migrations = Migrations(settings.processors.migration_silence_seconds)
         pipeline.follow(migrations, partial(self._read_back, migrations, codec))
         with tempfile.TemporaryDirectory(prefix="virtflow-processors-") as folder:
@@ -128,7 +133,8 @@ class Service:
             ids.start()
             giving_up = asyncio.create_task(_give_up(pipeline))
             try:
-                await self._stream(app, pipeline)
+                if await self._there(lambda: ids.missing):
+                    await self._stream(app, pipeline)
             finally:
                 giving_up.cancel()
                 ids.stop()
@@ -138,7 +144,7 @@ class Service:
         """Makes the migrations known; waits for a broker that is away."""
         try:
             stored = await asyncio.to_thread(read_migrations, self._settings, codec)
-        except EnvironmentProblemError as error:
+        except (EnvironmentProblemError, RegistryUnavailableError) as error:
             _LOG.warning("waiting: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
             return

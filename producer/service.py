@@ -176,13 +176,11 @@ def run(settings: Settings, stop: Stop) -> None:
     from virtflow.producer.publishing.events import EventPublisher, WithEvents
     from virtflow.producer.publishing.snapshots import Publisher
     from virtflow.runtime.registry import SchemaIds
-    from virtflow.schemas.avro.encoder import Encoder
 
-    ids = SchemaIds(settings.registry)
+    ids = SchemaIds(settings)
     ids.start()
-    codec = Encoder(ids.ids)
-    publisher = Publisher(settings, codec=codec)
-    events = EventPublisher(settings, node_name(settings), codec=codec)
+    publisher = Publisher(settings, framed=ids.framed)
+    events = EventPublisher(settings, node_name(settings), framed=ids.framed)
     budget = CallBudget(settings.producer.hung_calls_max)
     guests = guest_agents(settings, budget)
     source = Sampler(settings, events.offer, budget)

@@ -165,6 +165,20 @@ class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     url: Annotated[str, _row("URL of a Confluent-compatible schema registry; without it messages carry the schema's fingerprint.")] = ""
     timeout_seconds: Annotated[Seconds, _row("How long the registry may take to answer.", ge=0.1, le=60)] = 5.0
+    subjects: Annotated[
+        Literal["topic", "record"],
+        _row("Subject of a schema: TOPIC-value, which stock tools look for, or the record's full name (virtflow.VmMetrics)."),
+    ] = "topic"
+    cache_file: Annotated[
+        str,
+        _row(
+            "File that keeps the ids and schemas the registry has told, for starts without it; "
+            "registry.json in the service's state directory when empty, where systemd gives it one."
+        ),
+    ] = ""
+    username: Annotated[str, _row("User of the registry (HTTP basic authentication).")] = ""
+    password_file: Annotated[str, _row("File that holds the registry's password and nothing else.")] = ""
+    tls_ca_file: Annotated[str, _row("CA certificates the registry is checked against; the system's when empty.")] = ""
 
 
 class Processors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -255,9 +269,19 @@ class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     s3_region: Annotated[str, _row("Region of the bucket.")] = "us-east-1"
     s3_access_key_file: Annotated[str, _row("File that holds the access key and nothing else; the environment's when empty.")] = ""
     s3_secret_key_file: Annotated[str, _row("File that holds the secret key and nothing else; the environment's when empty.")] = ""
+    s3_instance_credentials: Annotated[
+        bool, _row("Take the keys that the machine's own metadata service gives, where no other ones are set.")
+    ] = False
     storage: Annotated[dict[str, str], _row("Further settings of the object store, passed through as they are.")] = field(
         default_factory=dict
     )
+    sync: Annotated[
+        Literal["commit", "never"],
+        _row(
+            "Where path is a folder: force files and commits to the disk before they count, or leave that to the system, so that "
+            "a power cut may cost the last commits, which the writer reads again while Kafka has them."
+        ),
+    ] = "commit"
     group: Annotated[str, Meta(description="Consumer group of the writers.", min_length=1)] = "virtflow-history"
     instance: Annotated[
         str, _row("Name of this writer in its group, unique and kept over restarts: it then takes over at once after a crash.")
@@ -290,6 +314,26 @@ class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = field(default_factory=dict)
     serve_series: Annotated[int, _row("Series one remote_read query may touch.", ge=1, le=10000000)] = 20_000
     serve_samples: Annotated[int, _row("Samples one remote_read query may return.", ge=1, le=1000000000)] = 20_000_000
+    serve_prometheus: Annotated[
+        str,
+        _row(
+            "Program of a Prometheus that evaluates PromQL for `history serve`, started when the first query comes; nothing evaluates it when empty.",
+            "--prometheus",
+        ),
+    ] = "prometheus"
+    tenant_header: Annotated[
+        str,
+        _row(
+            "HTTP header of `history serve` that names the project whose VMs a request may see; whoever can reach the server can send it, so a proxy in front must set it.",
+            "--tenant-header",
+        ),
+    ] = ""
+    tenant_tokens_file: Annotated[
+        str,
+        _row(
+            "File of lines `TOKEN PROJECT` for `history serve`: a request with `Authorization: Bearer TOKEN` sees the VMs of that project, all others are refused."
+        ),
+    ] = ""
     serve_days: Annotated[int, _row("Longest range of one remote_read query.", ge=1, le=36500)] = 3660
 
 

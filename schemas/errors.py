@@ -36,6 +36,10 @@ class UndecodableError(InputError):
         self.detail = detail
 
 
+class RegistryUnavailableError(InputError):
+    """The schema registry gave no answer. What was asked is not known yet; it is no proof that it is unknown."""
+
+
 class SettingError(InputError):
     """A setting that can't be used: says where it came from, its key, its value, what is wrong and how to mend it."""
 

@@ -129,7 +129,8 @@ def write_scrape_config(folder: Path, ports: Ports, interval: float) -> Path:
         (target / name).write_text((source / name).read_text())
     text = (source / "prometheus.yml").read_text()
     scrape = f"{max(1, round(interval))}s"
-    for old, new in (("127.0.0.1:9177", f"{HOST}:{ports.exporter}"), ("127.0.0.1:9178", f"{HOST}:{ports.processors}"), ("15s", scrape)):
+    parts = {9177: ports.exporter, 9178: ports.processors, 9179: ports.history}
+    for old, new in (*((f"127.0.0.1:{default}", f"{HOST}:{port}") for default, port in parts.items()), ("15s", scrape)):
         text = text.replace(old, new)
     file = target / "prometheus.yml"
     file.write_text(text)

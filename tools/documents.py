@@ -112,7 +112,7 @@ def topics_page() -> str:
 
 TOPICS_TEXT: Final = """`virtflow topics create` makes them (`--dry-run` only says what it would do); nothing else creates topics. A prefix and the partition counts are
 settings. Records are Avro with the schemas of `schemas/avsc`, framed as Confluent's wire format (0x00 and the registry's id) when a schema registry
-is configured, else as Avro single-object encoding (0xC3 0x01 and the schema's fingerprint); readers accept both.
+is configured, else as Avro single-object encoding (0xC3 0x01 and the schema's fingerprint); readers accept both ([schema-registry.md](schema-registry.md)).
 
 Absent is -1 for integers, NaN for doubles and an empty string for strings: never 0. A schema file's default of a double is -1, since JSON knows no NaN: both mean
 absent. Times are Unix seconds, sizes bytes; only the samples inside `vm.snapshots` keep libvirt's own names and units."""

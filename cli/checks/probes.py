@@ -7,17 +7,14 @@ import http.client
 import logging
 import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 
 from virtflow.cli.checks.findings import Finding, bad, good, of_problem, of_setting
 from virtflow.cli.parts import part
 from virtflow.runtime.settings import Settings
-from virtflow.schemas.errors import EnvironmentProblemError, SettingError
+from virtflow.schemas.errors import EnvironmentProblemError, RegistryUnavailableError, SettingError
 
 BROKER_SECONDS: Final = 5.0
 """How long the broker may take to answer before it counts as away."""
@@ -141,29 +138,26 @@ def broker_and_topics(settings: Settings) -> Iterator[Finding]:
 
 
 def registry(settings: Settings) -> Iterator[Finding]:
-    """The schema registry, where one is configured."""
-    url = settings.registry.url
-    if not url:
+    """The schema registry, where one is configured: asked as the services ask it, with their credentials."""
+    if not settings.registry.url:
+        return
+    from virtflow.runtime.registry_client import RegistryClient
+
+    try:
+        client = RegistryClient(settings.registry)
+    except SettingError as error:
+        yield bad("registry", settings.registry.url, error.why, error.fix)
         return
     try:
-        import_module("confluent_kafka.schema_registry")
-    except ImportError as error:
+        client.subjects()
+        yield good("registry", client.url, "answers")
+    except RegistryUnavailableError as error:
         yield bad(
-            "packages", "virtflow[registry]", f"{error.name} is not installed, but registry.url is set", "pip install 'virtflow[registry]'"
+            "registry",
+            client.url,
+            str(error).removeprefix(client.name).strip(),
+            "start the registry, or mend registry.url; without it set no URL",
         )
-    fix = "start the registry, or mend registry.url; without it set no URL"
-    if not url.startswith(("http://", "https://")):
-        yield bad("registry", url, "no http or https URL", "write it as http://registry:8081")
-        return
-    try:
-        request = urllib.request.Request(f"{url.rstrip('/')}/subjects")  # noqa: S310, the scheme is checked above
-        with urllib.request.urlopen(request, timeout=settings.registry.timeout_seconds) as answer:  # noqa: S310
-            answer.read(1)
-        yield good("registry", url, "answers")
-    except urllib.error.HTTPError as error:
-        yield bad("registry", url, f"answers {error.code} {error.reason}", fix)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        yield bad("registry", url, _words(getattr(error, "reason", None) or error), fix)
 
 
 def port(listen: str, key: str) -> Iterator[Finding]:

@@ -132,7 +132,7 @@ def without(samples: pa.Table, muted: pa.Table) -> pa.Table:
 
 def holds_for(interval_seconds: Numbers) -> Numbers:
     """For how long, in microseconds, a node's word holds."""
-    return (np.minimum(HOLDS_INTERVALS * interval_seconds, HOLDS_SECONDS) * MICROSECONDS).astype(np.int64)
+    return np.asarray(np.minimum(HOLDS_INTERVALS * interval_seconds, HOLDS_SECONDS) * MICROSECONDS, np.int64)
 
 
 def micros(column: pa.ChunkedArray) -> Numbers:
@@ -287,7 +287,9 @@ def _last_there(counted: _Words) -> Numbers:
 
 def _longest(running: _Words, new: _Words) -> Numbers:
     """The longest time that a word of each new process's VM holds."""
-    return np.array([max(int(h), int(running.holds[running.vm == v].max(initial=0))) for v, h in zip(new.vm, new.holds, strict=True)], np.int64)
+    return np.array(
+        [max(int(h), int(running.holds[running.vm == v].max(initial=0))) for v, h in zip(new.vm, new.holds, strict=True)], np.int64
+    )
 
 
 def _goes_on_elsewhere(running: _Words, vm: int, slot: int, time: int, holds: int) -> bool:

@@ -21,7 +21,18 @@ from virtflow.history.maintenance.rollup import HOUR_SECONDS
 from virtflow.history.maintenance.rollup_job import ROLLED
 from virtflow.history.maintenance.rows import distinct, series_of
 from virtflow.history.storage.delta import BY_KIND, File, Opened, StorageError, Store, translated
-from virtflow.history.storage.table_schemas import COUNTERS, DAILY, EVENT_ROWS, HOURLY, INVENTORY_ROWS, KINDS, SAMPLES, TABLES, Table, columns_of
+from virtflow.history.storage.table_schemas import (
+    COUNTERS,
+    DAILY,
+    EVENT_ROWS,
+    HOURLY,
+    INVENTORY_ROWS,
+    KINDS,
+    SAMPLES,
+    TABLES,
+    Table,
+    columns_of,
+)
 from virtflow.history.writer.arrow import DAY_SECONDS
 from virtflow.runtime.settings import History
 

@@ -156,12 +156,13 @@ def growth(rows: Rows, values: Values, times: Numbers, *, of_guest: bool) -> Gro
     since[places[1:]] = np.where(goes_on[1:], time[:-1], time[1:])
     fresh = places[~goes_on & (start != NEVER) & rows.own[places]]
     if len(fresh):
-        _begin(Growth(grown, since), rows, values, times, fresh, of_guest=of_guest)
+        _begin(Growth(grown, since), rows, (values, times), fresh, of_guest=of_guest)
     return Growth(grown, since)
 
 
-def _begin(found: Growth, rows: Rows, values: Values, times: Numbers, fresh: Numbers, *, of_guest: bool) -> None:
-    """Puts in the growth of the first values of new processes."""
+def _begin(found: Growth, rows: Rows, measured: tuple[Values, Numbers], fresh: Numbers, *, of_guest: bool) -> None:
+    """Puts in the growth of the first values of new processes; ``measured`` are the values and their times."""
+    values, times = measured
     places = np.flatnonzero(values.there & np.isin(rows.series, rows.series[fresh]))
     places = places[np.lexsort((rows.node[places], times[places], rows.series[places]))]
     is_fresh = np.isin(places[1:], fresh) & (rows.series[places[1:]] == rows.series[places[:-1]])
@@ -190,7 +191,7 @@ def stands_for(rows: Rows, groups: Groups, period_seconds: float) -> Numbers:
     over = whole > period_seconds
     if over.any():
         seconds *= np.where(over, period_seconds / np.where(over, whole, 1.0), 1.0)[groups.of_rows]
-    return seconds
+    return np.asarray(seconds)
 
 
 def series_of(table: pa.Table) -> Numbers:

@@ -25,6 +25,8 @@ class Upkeep:
         """Nothing runs before ``start``."""
         self._settings = settings
         self._runs = metrics.counter("virtflow_history_upkeep_runs_total")
+        for outcome in ("done", "failed"):
+            self._runs.labels(outcome=outcome)  # from the start, so that its first increase is seen as one
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 

@@ -35,7 +35,7 @@ class Query:
         """Opens the tables ``names``, all that exist when empty; raises ``EnvironmentProblemError`` where one can't be opened."""
         self._settings = settings
         self._connection = duckdb.connect(":memory:")
-        wanted = set(names) or {table.name for table in TABLES if not table.internal and store.exists(table)}
+        wanted = set(names) or {table.name for table in store.tables() if not table.internal}
         self.names: Final = frozenset(wanted)
         """The tables that can be asked."""
         for table in TABLES:
@@ -67,7 +67,7 @@ class Query:
         """The answer to one SELECT; raises ``QueryError`` where it is none, takes too long, too much memory or too many rows."""
         _only_select(sql)
         given = list(parameters)
-        with self._within_time(), _told():
+        with self._within_time(), _told(), self._named():
             answer = self._connection.sql(sql, params=given) if given else self._connection.sql(sql)
             reader = answer.to_arrow_reader(BATCH_ROWS)
             return pa.Table.from_batches(self._bounded(reader), reader.schema)
@@ -75,6 +75,17 @@ class Query:
     def add(self, name: str, rows: pa.Table) -> None:
         """Lets rows that are in memory be asked under a name."""
         self._connection.register(name, rows)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """A name that is no table's: the database would guess at its own tables."""
+        try:
+            yield
+        except duckdb.CatalogException as error:
+            there = ", ".join(sorted(self.names))
+            raise QueryError(
+                f"{_first_line(error).partition(' Did you mean')[0]} The tables here are {there}, the views vms, vcpus, networks, blocks"
+            ) from error
 
     def _bounded(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows = 0

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -16,27 +15,36 @@ from virtflow.history.maintenance.authority import OWNERSHIP, not_authoritative,
 from virtflow.history.maintenance.kept import between
 from virtflow.history.maintenance.rollup import DAY_SECONDS, HOUR_SECONDS
 from virtflow.history.query.resolution import DAYS, HOURS, RAW, Tier
-from virtflow.history.remote_read.resample import STALE, Sight, counter, gauge
-from virtflow.history.remote_read.wire import Asked, Match, Matcher, ProtocolError, Series
+from virtflow.history.remote_read.labels import (
+    INFO,
+    NAMES,
+    STATE_INFO,
+    Labels,
+    Told,
+    all_satisfied,
+    exported_name,
+    foreign_labels,
+    labels_of,
+    matching,
+)
+from virtflow.history.remote_read.resample import Sight
+from virtflow.history.remote_read.series import NEVER, Rows, milliseconds, raw_series, rolled_series
+from virtflow.history.remote_read.wire import Asked, Match, Matcher, Series
 from virtflow.history.storage.delta import Store, translated
-from virtflow.history.storage.table_schemas import COLUMN_OF, COLUMNS, INVENTORY_ROWS, SAMPLES, Column
+from virtflow.history.storage.table_schemas import COLUMN_OF, INVENTORY_ROWS, SAMPLES, Table
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS
-from virtflow.schemas.catalogue.types import Rollup
 from virtflow.schemas.errors import InputError
 from virtflow.schemas.states import reason_word, state_word
 
-INFO, STATE_INFO, STATE, REASON = "vm_info", "vm_state_info", "vm_state", "vm_state_reason"
-NAMES: Final = (*(column.name for column in COLUMNS), INFO, STATE_INFO)
+STATE, REASON = "vm_state", "vm_state_reason"
 RAW_DAYS: Final = 2
 """Longer ranges with a step of an hour or more are answered from roll-ups."""
-STALE_INTERVALS: Final = 3
 STEPS: Final = 1_000_000
 """Prometheus itself answers at most 11,000 points a series; a subquery may look at more."""
-LABEL_LENGTH: Final = 256
-_UNSAFE: Final = re.compile("[\0\ud800-\udfff]")
+DAYS_FROM: Final = 62
+"""Ranges of so many days with a step of a day or more are answered from daily rows."""
 
-Labels = tuple[tuple[str, str], ...]
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -44,13 +52,17 @@ class LimitError(InputError):
     """A query beyond the limits; the text says which."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """One series' rows among sorted ones: from and to, its labels, and whether another series of the VM goes on after it."""
+class UnknownLabelError(InputError):
+    """A query for a label that no series of ours has: Prometheus shows the text as a warning beside its own samples."""
 
-    start: int
-    end: int
-    labels: Labels
+    def __init__(self, labels: Sequence[str]) -> None:
+        """``labels`` are their names."""
+        names = ", ".join(labels)
+        super().__init__(
+            f"no series of the history has the label {names}; where it is one of Prometheus' external_labels, or of its scrape, set "
+            "filter_external_labels: false in remote_read, or give it with history.serve_labels"
+        )
+        self.labels: Final = tuple(labels)
 
 
 class Reader:
@@ -59,32 +71,59 @@ class Reader:
     def __init__(self, store: Store, settings: Settings) -> None:
         """Opens nothing yet."""
         self._store = store
+        self._all = settings
         self._settings = settings.history
         self._labels = tuple(settings.exporter.vm_labels)
 
     def read(self, asked: Asked) -> list[Series]:
-        """The series of one query in the order of their labels; raises ``LimitError`` or ``StorageError``."""
+        """The series of one query in the order of their labels; raises ``LimitError``, ``UnknownLabelError`` or ``StorageError``."""
         sight = Sight.of(asked)
-        days = (sight.end - sight.start) / 1000 / DAY_SECONDS
-        if days > self._settings.serve_days:
-            raise LimitError(f"a range of {days:.0f} days, at most {self._settings.serve_days} are answered (history.serve_days)")
-        if sight.step > 0 and (sight.end - sight.start) // sight.step > STEPS:
-            raise LimitError(f"more than {STEPS} steps: ask for a longer step or a shorter range")
+        self._within_limits(sight)
         matches = matching(asked.matchers)
-        names = [name for name in NAMES if matches("__name__", COLUMN_OF[name].metric.name if name in COLUMN_OF else name)]
-        if not names or not _constant(self._settings.serve_labels, matches):
+        names = [name for name in NAMES if matches("__name__", exported_name(name))]
+        if not names:
             return []
-        found: list[Series] = []
+        if foreign := foreign_labels(self._all, asked.matchers):
+            raise UnknownLabelError(foreign)
+        if not all(matches(label, value) for label, value in self._settings.serve_labels.items()):
+            return []
         tier = tier_of(sight, time.time(), self._settings.raw_days, self._settings.hourly_days)
         uuids = self._uuids(asked.matchers, sight)
+        if uuids is not None and not uuids:
+            return []
+        found: list[Series] = []
         for name in names:
             of_name = self._of_metric(name, tier, sight, uuids)
-            found += [series for series in of_name if all(_matches(matcher, dict(series.labels)) for matcher in asked.matchers)]
+            found += [series for series in of_name if all_satisfied(asked.matchers, dict(series.labels))]
             if len(found) > self._settings.serve_series:
                 raise LimitError(f"more than {self._settings.serve_series} series; name VMs, or raise history.serve_series")
         if (samples := sum(len(series.times) for series in found)) > self._settings.serve_samples:
             raise LimitError(f"{samples} samples, at most {self._settings.serve_samples} are returned (history.serve_samples)")
         return sorted(found, key=lambda series: series.labels)
+
+    def values(self, label: str, start: float, end: float) -> list[str]:
+        """The values that a label of VMs had between two times (Unix seconds), sorted; [] for one that is no column of VMs'."""
+        table, columns = self._asked_for(label)
+        if not columns or not self._store.exists(table):
+            return []
+        within = None if table is INVENTORY_ROWS else between("time", start, end)
+        rows = self._rows(table, columns, within)
+        return sorted({str(value) for name in columns for value in rows.column(name).unique().to_pylist() if value})
+
+    def _asked_for(self, label: str) -> tuple[Table, list[str]]:
+        """Table and columns that hold a label's values; the inventory has what changes rarely, the roll-ups and samples the devices."""
+        if label in {"uuid", "name", *INVENTORY_LABELS}:
+            return INVENTORY_ROWS, [label]
+        if label in {"device", "vcpu"}:
+            return HOURS.table, ["device"]
+        return INVENTORY_ROWS, []
+
+    def _within_limits(self, sight: Sight) -> None:
+        days = (sight.end - sight.start) / 1000 / DAY_SECONDS
+        if days > self._settings.serve_days:
+            raise LimitError(f"a range of {days:.0f} days, at most {self._settings.serve_days} are answered (history.serve_days)")
+        if sight.step > 0 and (sight.end - sight.start) // sight.step > STEPS:
+            raise LimitError(f"more than {STEPS} steps: ask for a longer step or a shorter range")
 
     def _uuids(self, matchers: Sequence[Matcher], sight: Sight) -> list[str] | None:
         """The UUIDs that can match, so that only their rows are read; None for all."""
@@ -95,17 +134,26 @@ class Reader:
         if not named:
             return None
         matches = matching(named)
+        return sorted({uuid for uuid, name in self._named(sight) if matches("uuid", uuid) and matches("name", name or "")})
+
+    def _named(self, sight: Sight) -> set[tuple[str, str]]:
+        """UUIDs and names of all VMs in sight; of the samples only those that are not rolled up yet are looked at."""
+        start, end = sight.start / 1000 - DAY_SECONDS, sight.end / 1000 + HOUR_SECONDS
+        wanted: dict[Table, Any] = {INVENTORY_ROWS: None}
+        fresh = start
+        if self._store.exists(HOURS.table):
+            wanted[HOURS.table] = between("time", start, end) & (pc.field("kind") == "vm")
+            fresh = max([start, *(file.last for file in self._store.open(HOURS.table).files())])
+        if fresh < end:
+            wanted[SAMPLES] = between("time", fresh, end) & (pc.field("kind") == "vm")
         names: set[tuple[str, str]] = set()
-        for table in (HOURS.table, INVENTORY_ROWS):
+        for table, within in wanted.items():
             if self._store.exists(table):
-                within = (
-                    between("time", sight.start / 1000 - DAY_SECONDS, sight.end / 1000 + HOUR_SECONDS) if table is HOURS.table else None
-                )
                 rows = self._rows(table, ["uuid", "name"], within).group_by(["uuid", "name"]).aggregate([])
                 names.update(zip(rows.column("uuid").to_pylist(), rows.column("name").to_pylist(), strict=True))
-        return sorted({uuid for uuid, name in names if matches("uuid", uuid) and matches("name", name or "")})
+        return names
 
-    def _rows(self, table: Any, columns: Sequence[str], wanted: Any) -> pa.Table:  # noqa: ANN401, Arrow expressions
+    def _rows(self, table: Table, columns: Sequence[str], wanted: Any) -> pa.Table:  # noqa: ANN401, Arrow expressions
         with translated(str(self._store)):
             return self._store.open(table).dataset().to_table(columns=list(columns), filter=wanted)
 
@@ -114,87 +162,82 @@ class Reader:
         kind = COLUMN_OF[name].kind if name in COLUMN_OF else "vm"
         wanted = (pc.field("kind") == kind) & between("time", *_bounds(tier, sight))
         if uuids is not None:
-            wanted &= pc.field("uuid").isin(uuids)
+            wanted &= pc.field("uuid").isin(pa.array(uuids, pa.string()))
         if not self._store.exists(tier.table):
             return
         rows = self._rows(tier.table, ["time", "uuid", "device", "name", *_sources(name, tier)], wanted)
         if rows.num_rows > self._settings.serve_samples:
             raise LimitError(f"{rows.num_rows} rows, at most {self._settings.serve_samples} samples are returned (history.serve_samples)")
         if tier is RAW:
-            rows = self._speaking(rows, wanted)
+            rows = self._speaking(rows)
         rows = rows.sort_by([(key, "ascending") for key in ("uuid", "device", "time")])
-        make = _raw_series if tier is RAW else _rolled_series
-        for each in self._slices(name, rows):
-            if name == INFO and not {label for label, _ in each.labels}.intersection(INVENTORY_LABELS):
+        for found in self._label_sets(name, rows):
+            if name == INFO and not {label for label, _ in found.labels}.intersection(INVENTORY_LABELS):
                 continue  # nothing is known to be told
-            series = make(name, tier, sight, (rows.slice(each.start, each.end - each.start), rows, each))
+            series = raw_series(name, sight, found) if tier is RAW else rolled_series(name, tier, sight, found)
             if len(series.times):
                 yield series
 
-    def _speaking(self, rows: pa.Table, wanted: Any) -> pa.Table:  # noqa: ANN401, an Arrow expression
+    def _speaking(self, rows: pa.Table) -> pa.Table:
         """Without the samples of a node where the VM only arrives or is gone, as everywhere."""
         nodes = rows.group_by("uuid").aggregate([("node", "count_distinct")])
         shared = nodes.filter(pc.greater(nodes.column("node_count_distinct"), 1)).column("uuid")
         if not len(shared):
             return rows
         of_vm = between("time", *_seconds(rows.column("time"))) & (pc.field("kind") == "vm") & pc.field("uuid").isin(shared)
-        del wanted
         return without(rows, not_authoritative(self._rows(SAMPLES, OWNERSHIP, of_vm)))
 
-    def _slices(self, name: str, rows: pa.Table) -> Iterator[Slice]:
-        """Where each series' rows are: they change with VM, device, name, and for info metrics with what is told."""
+    def _label_sets(self, name: str, rows: pa.Table) -> Iterator[Rows]:
+        """The rows of each label set, which a VM may come back to: Prometheus refuses a label set that is there twice.
+
+        Labels change with VM, device, name, and for info metrics with what is told; ``rows`` are sorted by VM, device and time.
+        """
         if not rows.num_rows:
             return
-        told = self._told(name, rows)
-        keys = [rows.column(key).to_pylist() for key in ("uuid", "device", "name")]
-        same = np.ones(rows.num_rows, bool)
-        same[0] = False
-        numbers: dict[Labels, int] = {}
-        for key in (*keys, [numbers.setdefault(labels, len(numbers)) for labels in told]):
-            values = np.array(key, dtype=object)
-            same[1:] &= values[1:] == values[:-1]
-        starts = np.flatnonzero(~same)
-        for start, end in zip(starts, [*starts[1:], rows.num_rows], strict=True):
-            labels = self._labels_of(name, (keys[0][start], keys[1][start], keys[2][start]), told[start])
-            yield Slice(int(start), int(end), labels)
+        keys = [_coded(rows.column(key)) for key in ("uuid", "device", "name")]
+        codes, told = self._told(name, rows, keys[0])
+        changes = np.zeros(rows.num_rows - 1, bool)
+        for column in (*(key for key, _ in keys), codes):
+            changes |= column[1:] != column[:-1]
+        starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
+        ends = np.append(starts[1:], rows.num_rows)
+        goes_on = self._goes_on(rows, keys, ends)
+        sets: dict[Labels, list[tuple[int, int]]] = {}
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            uuid, device, vm = (words[column[start]] for column, words in keys)
+            sets.setdefault(labels_of(self._all, name, (uuid, device, vm), told[codes[start]]), []).append((start, end))
+        for labels, pieces in sets.items():
+            yield _one_per_moment(labels, rows, pieces, goes_on)
 
-    def _told(self, name: str, rows: pa.Table) -> list[Labels]:
-        """The labels beyond VM and device at each row."""
+    def _goes_on(self, rows: pa.Table, keys: Sequence[tuple[Numbers, list[Any]]], ends: Numbers) -> Numbers:
+        """For each row that ends a piece, when another one of the same VM and device goes on: see ``Rows``."""
+        goes_on = np.full(rows.num_rows, -1, np.int64)
+        times, (uuids, _), (devices, _) = milliseconds(rows), keys[0], keys[1]
+        goes_on[-1] = NEVER
+        last = ends[:-1] - 1
+        same = (uuids[last] == uuids[last + 1]) & (devices[last] == devices[last + 1])
+        goes_on[last] = np.where(same, times[last + 1], NEVER)
+        return goes_on
+
+    def _told(self, name: str, rows: pa.Table, uuids: tuple[Numbers, list[Any]]) -> tuple[Numbers, list[Labels]]:
+        """The labels beyond VM and device: a number for each row, and the labels by number."""
         if name == STATE_INFO:
-            state, reason = (rows.column(n).to_pylist() for n in rows.schema.names[-2:])
-            return [(("reason", _reason(s, r)), ("state", state_word(-1 if s is None else s))) for s, r in zip(state, reason, strict=True)]
+            return _states(rows)
         more = [label for label in self._labels if label != "name"]
         if name != INFO and not more:
-            return [()] * rows.num_rows
-        return self._inventory(rows, INVENTORY_LABELS if name == INFO else more)
+            return np.zeros(rows.num_rows, np.int64), [()]
+        told = self._inventory(uuids[1], INVENTORY_LABELS if name == INFO else more)
+        times = rows.column("time").cast(pa.int64()).to_numpy()
+        codes = np.empty(rows.num_rows, np.int64)
+        for start, end in pairwise([0, *(np.flatnonzero(np.diff(uuids[0])) + 1).tolist(), rows.num_rows]):
+            codes[start:end] = told.at(uuids[1][uuids[0][start]], times[start:end])
+        return codes, told.labels
 
-    def _inventory(self, rows: pa.Table, labels: Sequence[str]) -> list[Labels]:
-        """What the inventory said at each row's time, the VM's first word where it is earlier than that."""
+    def _inventory(self, uuids: Sequence[str], labels: Sequence[str]) -> Told:
         if not self._store.exists(INVENTORY_ROWS):
-            return [()] * rows.num_rows
-        table = self._rows(INVENTORY_ROWS, ["uuid", "time", *labels], pc.field("uuid").isin(rows.column("uuid").unique()))
-        words: dict[str, tuple[list[float], list[Labels]]] = {}
-        for row in table.sort_by("time").to_pylist():
-            moments, said = words.setdefault(row["uuid"], ([], []))
-            moments.append(row["time"].timestamp())
-            said.append(tuple((label, row[label]) for label in labels if row[label]))
-        found = []
-        times = rows.column("time").cast(pa.int64()).to_numpy() / 1e6
-        for uuid, at in zip(rows.column("uuid").to_pylist(), times, strict=True):
-            moments, said = words.get(uuid, ([], []))
-            found.append(said[max(0, int(np.searchsorted(moments, at, "right")) - 1)] if said else ())
-        return found
-
-    def _labels_of(self, name: str, key: tuple[str, str, str | None], told: Labels) -> Labels:
-        uuid, device, vm = key
-        labels = dict(self._settings.serve_labels) | {"__name__": name, "uuid": uuid, **dict(told)}
-        if "name" in self._labels:
-            labels["name"] = vm or ""
-        if name in COLUMN_OF and COLUMN_OF[name].metric.labels:
-            labels[COLUMN_OF[name].metric.labels[0]] = device
-        if name in COLUMN_OF and (variant := COLUMN_OF[name].metric.variant):
-            labels |= {"__name__": COLUMN_OF[name].metric.name, variant[0]: variant[1]}
-        return tuple(sorted((label, _UNSAFE.sub("\ufffd", value[:LABEL_LENGTH])) for label, value in labels.items() if value))
+            return Told(None, labels)
+        wanted = pc.field("uuid").isin(pa.array(uuids, pa.string()))
+        return Told(self._rows(INVENTORY_ROWS, ["uuid", "time", *labels], wanted), labels)
 
 
 def tier_of(sight: Sight, now: float, raw_days: int, hourly_days: int) -> Tier:
@@ -205,37 +248,42 @@ def tier_of(sight: Sight, now: float, raw_days: int, hourly_days: int) -> Tier:
     fits_days = coarse >= DAY_SECONDS and (not sight.window or sight.window >= 2 * DAY_SECONDS * 1000)
     if start >= now - raw_days * DAY_SECONDS and not (fits_hours and span > RAW_DAYS * DAY_SECONDS):
         return RAW
-    if start >= now - hourly_days * DAY_SECONDS and not (fits_days and span > 62 * DAY_SECONDS):
+    if start >= now - hourly_days * DAY_SECONDS and not (fits_days and span > DAYS_FROM * DAY_SECONDS):
         return HOURS
     return DAYS
 
 
-def matching(matchers: Sequence[Matcher]) -> Callable[[str, str], bool]:
-    """Says whether a label's value satisfies all matchers on it."""
-
-    def matches(label: str, value: str) -> bool:
-        return all(_matches(matcher, {label: value}) for matcher in matchers if matcher.name == label)
-
-    return matches
-
-
-def _matches(matcher: Matcher, labels: dict[str, str]) -> bool:
-    value = labels.get(matcher.name, "")
-    match matcher.how:
-        case Match.EQUAL:
-            return value == matcher.value
-        case Match.NOT_EQUAL:
-            return value != matcher.value
-    # Arrow's patterns are RE2's, as Prometheus' own are: the same language, and no pattern takes for ever.
-    try:
-        found = pc.match_substring_regex(pa.scalar(value), pattern=f"^(?s:{matcher.value})$").as_py()
-    except pa.ArrowInvalid as error:
-        raise ProtocolError(f"the pattern {matcher.value!r} can't be used here: {error}") from error
-    return bool(found) if matcher.how is Match.REGEX else not found
+def _one_per_moment(labels: Labels, rows: pa.Table, pieces: Sequence[tuple[int, int]], goes_on: Numbers) -> Rows:
+    """The pieces of one label set as one; of several rows of one moment the last."""
+    if len(pieces) == 1:
+        start, end = pieces[0]
+        found, on = rows.slice(start, end - start), goes_on[start:end]
+    else:
+        found = pa.concat_tables([rows.slice(start, end - start) for start, end in pieces])
+        on = np.concatenate([goes_on[start:end] for start, end in pieces])
+    times = milliseconds(found)
+    if np.all(times[1:] > times[:-1]):
+        return Rows(labels, found, on)
+    order = np.argsort(times, kind="stable")
+    order = order[np.append(times[order][1:] != times[order][:-1], True)]
+    return Rows(labels, found.take(pa.array(order)), on[order])
 
 
-def _constant(labels: dict[str, str], matches: Callable[[str, str], bool]) -> bool:
-    return all(matches(label, value) for label, value in labels.items())
+def _coded(column: pa.ChunkedArray) -> tuple[Numbers, list[Any]]:
+    """A column of words as numbers, and the words by number; null is a word like others."""
+    encoded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.chunk(0)
+    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64), encoded.dictionary.to_pylist()
+
+
+def _states(rows: pa.Table) -> tuple[Numbers, list[Labels]]:
+    """State and its reason at each row, which stand in the last two columns."""
+    absent = -1
+    state, reason = (pc.fill_null(rows.column(name).cast(pa.int64()), absent).to_numpy() for name in rows.schema.names[-2:])
+    pairs, codes = np.unique(np.stack([state, reason]), axis=1, return_inverse=True)
+    told: list[Labels] = [(("reason", reason_word(int(s), int(r))), ("state", state_word(int(s)))) for s, r in pairs.T]
+    return np.asarray(codes).reshape(-1), told
 
 
 def _sources(name: str, tier: Tier) -> list[str]:
@@ -253,74 +301,6 @@ def _bounds(tier: Tier, sight: Sight) -> tuple[float, float]:
     return sight.start / 1000 - max(tier.seconds, 1), sight.end / 1000 + 1
 
 
-def _raw_series(name: str, tier: Tier, sight: Sight, found: tuple[pa.Table, pa.Table, Slice]) -> Series:
-    """Samples as they came, and a mark where Prometheus would have put one: absent values, gaps, and where another series goes on."""
-    del tier
-    rows, everything, each = found
-    times = rows.column("time").cast(pa.int64()).to_numpy() // 1000
-    values = _numbers(rows.column(name)) if name in COLUMN_OF else np.ones(len(times))
-    live = np.round(_numbers(rows.column("interval_seconds")) * 1000 * STALE_INTERVALS)
-    after = np.append(times[1:], _next_time(everything, each))
-    ends = np.where(after - times > live, times + live, np.where(np.arange(len(times)) == len(times) - 1, after, -1))
-    marks = (ends > 0) & (ends <= sight.end) & ~np.isnan(values)
-    absent = np.isnan(values)
-    absent[1:] &= ~np.isnan(values[:-1])
-    absent[0:1] = False
-    kept = ~np.isnan(values)
-    moments = np.concatenate([times[kept], times[absent], ends[marks].astype(np.int64)])
-    sampled = np.concatenate([values[kept], np.full(int(absent.sum() + marks.sum()), STALE)])
-    order = np.argsort(moments, kind="stable")
-    moments, sampled = moments[order], sampled[order]
-    single = np.append(moments[1:] != moments[:-1], True) & (moments >= sight.start) & (moments <= sight.end)
-    return Series(each.labels, moments[single], sampled[single])
-
-
-def _next_time(rows: pa.Table, each: Slice) -> int:
-    """When another series of the same VM and device goes on, in milliseconds; far away where none does."""
-    if each.end < rows.num_rows:
-        same = all(rows.column(key)[each.end].as_py() == rows.column(key)[each.end - 1].as_py() for key in ("uuid", "device"))
-        if same:
-            return int(rows.column("time").cast(pa.int64())[each.end].as_py() // 1000)
-    return 1 << 52
-
-
-def _rolled_series(name: str, tier: Tier, sight: Sight, found: tuple[pa.Table, pa.Table, Slice]) -> Series:
-    """A roll-up at the moments that the expression looks at."""
-    rows, _, each = found
-    starts = rows.column("time").cast(pa.int64()).to_numpy() // 1000
-    period = tier.seconds * 1000
-    moments = sight.moments(starts, period)
-    column = COLUMN_OF.get(name)
-    if column is not None and column.rollup is Rollup.INCREASE:
-        grown, last = _numbers(rows.column(f"{name}_increase")), _numbers(rows.column(f"{name}_last"))
-        there = ~np.isnan(grown) & ~np.isnan(last)
-        if not there.any():
-            return Series(each.labels, np.array([], np.int64), np.array([]))
-        times, values = counter(starts[there], period, (grown[there], last[there]), moments)
-    else:
-        values = np.ones(len(starts)) if column is None else _numbers(rows.column(_gauge_column(column, sight)))
-        there = ~np.isnan(values)
-        times, values = gauge(starts[there], period, values[there], moments) if there.any() else (starts[:0], values[:0])
-    within = (times >= sight.start) & (times <= sight.end)
-    return Series(each.labels, times[within], values[within])
-
-
-def _gauge_column(column: Column, sight: Sight) -> str:
-    """Which of a gauge's columns answers: its extremes where the extreme of a window is asked for, else its average."""
-    if column.rollup is not Rollup.SPREAD:
-        return f"{column.name}_last"
-    ending = {"max_over_time": "max", "min_over_time": "min"}.get(sight.func, "avg")
-    return f"{column.name}_{ending}"
-
-
-def _numbers(column: pa.ChunkedArray) -> Numbers:
-    return np.asarray(pc.fill_null(column.cast(pa.float64()), float("nan")).to_numpy())
-
-
 def _seconds(times: pa.ChunkedArray) -> tuple[float, float]:
     bounds = pc.min_max(times).as_py()
     return bounds["min"].timestamp(), bounds["max"].timestamp() + 1
-
-
-def _reason(state: int | None, reason: int | None) -> str:
-    return reason_word(-1 if state is None else state, -1 if reason is None else reason)

@@ -1,15 +1,20 @@
-"""`virtflow history serve`: answers a Prometheus' remote_read from the tables. Loopback by default, bounded in every way."""
+"""`virtflow history serve`: answers a Prometheus' remote_read and its HTTP API from the tables. Loopback by default, bounded in every way."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from aiohttp import web
 
-from virtflow.history.remote_read.reader import LimitError, Reader
+from virtflow.history.remote_read.api import Api
+from virtflow.history.remote_read.evaluator import Evaluators
+from virtflow.history.remote_read.reader import LimitError, Reader, UnknownLabelError
+from virtflow.history.remote_read.tenants import NotAllowedError, Tenants
 from virtflow.history.remote_read.wire import Answer, ProtocolError, ReadRequest, Series, chunk_frames, read_request, samples_answer
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import SAMPLES
@@ -24,28 +29,34 @@ READ: Final = "POST /api/v1/read"
 SAMPLES_TYPE: Final = "application/x-protobuf"
 CHUNKS_TYPE: Final = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse"
 QUERIES_AT_ONCE: Final = 2
+WRITE_BYTES: Final = 1 << 20
+READERS: Final = 256
+"""Tenants whose readers are kept, with what they own."""
+TIDY_SECONDS: Final = 30.0
 
 _LOG: Final = logging.getLogger("virtflow.history.remote_read.server")
 
 
 def run(settings: Settings, stop: Stop) -> None:
     """Serves until ``stop`` is set; raises ``InputError`` where the tables or the address can't be had."""
-    store = Store(settings.history)
-    store.open(SAMPLES)
-    asyncio.run(_serve(Remote(settings, store), settings, stop))
+    Store(settings.history).open(SAMPLES)
+    asyncio.run(_serve(Remote(settings), settings, stop))
 
 
 class Remote:
     """The answers, worked out in a few threads, so that the server itself always answers."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
-        """Opens nothing yet."""
+    def __init__(self, settings: Settings) -> None:
+        """Opens nothing yet; raises ``SettingError`` where tenants' tokens can't be read."""
+        self._settings = settings
         self._seconds = settings.history.query_seconds
-        self._reader = Reader(store, settings)
+        self._readers: OrderedDict[str, Reader] = OrderedDict()
+        self.tenants = Tenants(settings.history)
         self._threads = ThreadPoolExecutor(QUERIES_AT_ONCE, thread_name_prefix="read")
         self.metrics = OwnMetrics("history-serve")
         self._queries = self.metrics.counter("virtflow_history_serve_queries_total")
         self._samples = self.metrics.counter("virtflow_history_serve_samples_total")
+        self._unknown = self.metrics.counter("virtflow_history_serve_unknown_labels_total")
         self._spent = self.metrics.counter("virtflow_history_serve_seconds_total")
 
     async def read(self, request: web.Request) -> web.StreamResponse:
@@ -53,9 +64,15 @@ class Remote:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
+            reader = self.reader(self.tenants.of(request.headers))
             asked = read_request(await request.read())
-            work = loop.run_in_executor(self._threads, self._results, asked)
+            work = loop.run_in_executor(self._threads, _results, reader, asked)
             results = await asyncio.wait_for(work, self._seconds)
+        except NotAllowedError as error:
+            return self._refused(401, str(error))
+        except UnknownLabelError as error:
+            self._unknown.inc()
+            return self._refused(400, str(error))
         except (ProtocolError, LimitError) as error:
             return self._refused(400, str(error))
         except TimeoutError:
@@ -68,8 +85,18 @@ class Remote:
         self._spent.inc(loop.time() - began)
         return response
 
-    def _results(self, asked: ReadRequest) -> list[list[Series]]:
-        return [self._reader.read(query) for query in asked.queries]
+    def reader(self, tenant: str) -> Reader:
+        """The reader of a tenant's rows, kept for the next time; of all rows where the server knows no tenants ("")."""
+        if tenant not in self._readers:
+            if len(self._readers) >= READERS:
+                self._readers.popitem(last=False)
+            self._readers[tenant] = Reader(Store(self._settings.history, tenant), self._settings)
+        self._readers.move_to_end(tenant)
+        return self._readers[tenant]
+
+    def api(self, evaluators: Evaluators) -> Api:
+        """The HTTP API beside remote_read."""
+        return Api(self._settings, self.tenants, evaluators, self.reader, self._threads)
 
     def _refused(self, status: int, why: str) -> web.Response:
         self._queries.labels(outcome="refused").inc()
@@ -83,15 +110,32 @@ class Remote:
             return web.Response(body=body, headers={"Content-Type": SAMPLES_TYPE, "Content-Encoding": "snappy"})
         response = web.StreamResponse(headers={"Content-Type": CHUNKS_TYPE})
         await response.prepare(request)
-        frames = chunk_frames(results)
-        while (frame := await loop.run_in_executor(self._threads, next, frames, None)) is not None:
-            await response.write(frame)
+        pieces = _gathered(chunk_frames(results))
+        while (piece := await loop.run_in_executor(self._threads, next, pieces, None)) is not None:
+            await response.write(piece)
         await response.write_eof()
         return response
 
     def close(self) -> None:
         """Lets the threads go."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _results(reader: Reader, asked: ReadRequest) -> list[list[Series]]:
+    return [reader.read(query) for query in asked.queries]
+
+
+def _gathered(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """Frames joined to pieces that are worth a write."""
+    waiting, size = [], 0
+    for frame in frames:
+        waiting.append(frame)
+        size += len(frame)
+        if size >= WRITE_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
 
 
 async def _serve(remote: Remote, settings: Settings, stop: Stop) -> None:
@@ -103,14 +147,25 @@ async def _serve(remote: Remote, settings: Settings, stop: Stop) -> None:
 
     stop.subscribe(end)
     limits = Limits(request_timeout_seconds=settings.history.query_seconds + 15.0)
-    routes = {**own_routes(remote.metrics, lambda: ""), READ: remote.read}
+    evaluators = Evaluators(settings.history, remote.tenants)
+    routes = {**own_routes(remote.metrics, lambda: ""), READ: remote.read, **remote.api(evaluators).routes()}
     server = Web(settings.history.serve_listen, routes, remote.metrics, limits)
     await server.start()
-    _LOG.info("remote_read at http://%s/api/v1/read from %s", server.address, settings.history.path)
+    evaluators.reading(server.address)
+    _LOG.info("remote_read and PromQL at http://%s from %s", server.address, settings.history.path)
+    tidying = asyncio.create_task(_tidy(evaluators))
     notify("READY=1")
     try:
         await stopped.wait()
     finally:
         notify("STOPPING=1")
+        tidying.cancel()
         await server.stop()
+        await evaluators.close()
         remote.close()
+
+
+async def _tidy(evaluators: Evaluators) -> None:
+    while True:
+        await asyncio.sleep(TIDY_SECONDS)
+        await evaluators.tidy()

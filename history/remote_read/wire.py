@@ -1,7 +1,7 @@
 """Prometheus' remote_read on the wire: requests in, answers as samples or as streamed chunks out.
 
-Written by hand, since it is a dozen fields: protobuf's varints and length-delimited fields, snappy's block format around them, and
-for streamed answers frames of a length, a CRC-32C and a message each.
+Requests come from anybody and are read by the protobuf library, within limits. Answers are written by hand, since that is measured: all samples
+of a series at once, in snappy's block format, or for streamed answers in frames of a length, a CRC-32C and a message each.
 Sources: Prometheus' ``prompb/remote.proto`` and ``prompb/types.proto``, and ``storage/remote/chunked.go``.
 """
 
@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
 import cramjam
 import crc32c
 import numpy as np
+from google.protobuf.message import DecodeError
 
+from virtflow.history.remote_read.messages import ReadRequestMessage
 from virtflow.history.remote_read.xor_chunks import chunks
 from virtflow.schemas.errors import InputError
 
 REQUEST_BYTES: Final = 1 << 20
-FRAME_BYTES: Final = 1 << 20
-"""A frame of a streamed answer is closed when it is so large."""
-VARINT_BYTES: Final = 10
+QUERIES: Final = 64
+"""Queries of one request; Prometheus asks one, or as many as the selectors of an expression."""
+MATCHERS: Final = 64
+"""Matchers of one query."""
+TEXT_CHARACTERS: Final = 16_384
+"""Of a matcher's name or value: a dashboard's variable with hundreds of names is a pattern of several thousand."""
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
@@ -96,18 +101,16 @@ class Series:
 
 
 def read_request(body: bytes) -> ReadRequest:
-    """The request in a body; raises ``ProtocolError`` where it is none."""
+    """The request in a body; raises ``ProtocolError`` where it is none, or holds more than anybody needs."""
+    message = ReadRequestMessage()
     try:
-        plain = bytes(cramjam.snappy.decompress_raw(_of_bounded_size(body)))
-    except (cramjam.DecompressionError, ValueError, OverflowError) as error:
-        raise ProtocolError(f"the body is not compressed with snappy: {error}") from error
-    queries, accepted = [], []
-    for number, value in _fields(plain):
-        if number == 1:
-            queries.append(_query(_bytes(value)))
-        elif number == 2:  # noqa: PLR2004, the field's number
-            accepted += [Answer(each) for each in _numbers(value) if each in {0, 1}]
-    return ReadRequest(tuple(queries), tuple(accepted) or (Answer.SAMPLES,))
+        message.ParseFromString(_plain(body))
+    except DecodeError as error:
+        raise ProtocolError(f"the body is no ReadRequest: {error}") from error
+    if len(message.queries) > QUERIES:
+        raise ProtocolError(f"{len(message.queries)} queries, at most {QUERIES} are taken at once")
+    accepted = tuple(Answer(each) for each in message.accepted_response_types if each in set(Answer))
+    return ReadRequest(tuple(_query(query) for query in message.queries), accepted or (Answer.SAMPLES,))
 
 
 def samples_answer(results: Iterable[Iterable[Series]]) -> bytes:
@@ -117,148 +120,59 @@ def samples_answer(results: Iterable[Iterable[Series]]) -> bytes:
 
 
 def chunk_frames(results: Iterable[Iterable[Series]]) -> Iterator[bytes]:
-    """The frames of a streamed answer: for each query its series in the order of their labels."""
+    """The frames of a streamed answer, one for each series, in the order of their labels within a query.
+
+    Of several series in a frame Prometheus from 2.55 on reads the first alone, and a second frame of the same series it takes for another
+    series, which makes the label set appear twice. So a frame is one whole series: 4 MB for a month of ten-second samples, of the 50 MB that
+    Prometheus takes (``chunked_read_limit``).
+    """
     for index, result in enumerate(results):
-        waiting, size = [], 0
         for series in result:
-            message = _part(1, _labels(series) + b"".join(_chunk(*chunk) for chunk in chunks(series.times, series.values)))
-            waiting.append(message)
-            size += len(message)
-            if size >= FRAME_BYTES:
-                yield _frame(b"".join(waiting), index)
-                waiting, size = [], 0
-        if waiting:
-            yield _frame(b"".join(waiting), index)
+            data = b"".join(_chunk(*chunk) for chunk in chunks(series.times, series.values))
+            yield _frame(_part(1, _labels(series) + data), index)
 
 
 def write_request(request: ReadRequest) -> bytes:
     """A request's body: what ``read_request`` reads."""
-    parts = []
+    message = ReadRequestMessage(accepted_response_types=list(request.accepted))
     for query in request.queries:
-        body = _number(1, query.start) + _number(2, query.end)
-        body += b"".join(_part(3, _number(1, m.how) + _part(2, m.name.encode()) + _part(3, m.value.encode())) for m in query.matchers)
+        told = message.queries.add(start_timestamp_ms=query.start, end_timestamp_ms=query.end)
+        for m in query.matchers:
+            told.matchers.add(type=m.how, name=m.name, value=m.value)
         if query.hints is not None:
             h = query.hints
-            body += _part(
-                4, _number(1, h.step) + _part(2, h.func.encode()) + _number(3, h.start) + _number(4, h.end) + _number(7, h.window)
-            )
-        parts.append(_part(1, body))
-    accepted = b"".join(_varint(each) for each in request.accepted)
-    return bytes(cramjam.snappy.compress_raw(b"".join(parts) + _part(2, accepted)))
+            told.hints.step_ms, told.hints.func, told.hints.range_ms = h.step, h.func, h.window
+            told.hints.start_ms, told.hints.end_ms = h.start, h.end
+    return bytes(cramjam.snappy.compress_raw(message.SerializeToString()))
 
 
-def _of_bounded_size(body: bytes) -> bytes:
-    """The body, unless it says that it becomes too large: snappy begins with the size."""
-    size, _ = _read_varint(body, 0)
-    if size > REQUEST_BYTES:
-        raise ProtocolError(f"a request of {size} bytes, at most {REQUEST_BYTES} are read")
-    return body
-
-
-def _query(data: bytes) -> Asked:
-    start = end = 0
-    matchers: list[Matcher] = []
-    hints = None
-    for number, value in _fields(data):
-        match number:
-            case 1:
-                start = _signed(value)
-            case 2:
-                end = _signed(value)
-            case 3:
-                matchers.append(_matcher(_bytes(value)))
-            case 4:
-                hints = _hints(_bytes(value))
-    return Asked(start, end, tuple(matchers), hints)
-
-
-def _matcher(data: bytes) -> Matcher:
-    found: dict[int, int | bytes] = dict(_fields(data))
-    how = found.get(1, 0)
-    if how not in set(Match):
-        raise ProtocolError(f"a matcher of type {how!r}")
-    return Matcher(Match(_signed(how)), _text(found.get(2, b"")), _text(found.get(3, b"")))
-
-
-@dataclass
-class _Raw:
-    """Hints while they are read."""
-
-    numbers: dict[int, int] = field(default_factory=dict)
-    func: str = ""
-
-
-def _hints(data: bytes) -> Hints:
-    raw = _Raw()
-    for number, value in _fields(data):
-        if number == 2:  # noqa: PLR2004, the field's number
-            raw.func = _text(value)
-        elif number in {1, 3, 4, 7}:
-            raw.numbers[number] = _signed(value)
-    step, start, end, window = (raw.numbers.get(number, 0) for number in (1, 3, 4, 7))
-    return Hints(step, raw.func, start, end, window)
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a message: number and value; raises ``ProtocolError`` where it is none."""
-    at = 0
-    while at < len(data):
-        key, at = _read_varint(data, at)
-        number, wire = key >> 3, key & 7
-        size = {1: 8, 5: 4}.get(wire)
-        if wire == 0:
-            value, at = _read_varint(data, at)
-            yield number, value
-            continue
-        if wire == 2:  # noqa: PLR2004, length-delimited
-            size, at = _read_varint(data, at)
-        if size is None or at + size > len(data):
-            raise ProtocolError("the body is no ReadRequest")
-        yield number, data[at : at + size]
-        at += size
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(VARINT_BYTES):
-        if at >= len(data):
-            break
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << (7 * shift)
-        if byte < 0x80:  # noqa: PLR2004, the last byte's mark
-            return value, at
-    raise ProtocolError("the body ends inside a number")
-
-
-def _signed(value: int | bytes) -> int:
-    if isinstance(value, bytes):
-        raise ProtocolError("bytes where a number belongs")
-    return value - (1 << 64) if value >= 1 << 63 else value
-
-
-def _bytes(value: int | bytes) -> bytes:
-    if isinstance(value, int):
-        raise ProtocolError("a number where bytes belong")
-    return value
-
-
-def _text(value: int | bytes) -> str:
+def _plain(body: bytes) -> bytes:
+    """The body without its compression, of which the first bytes say how much it becomes."""
     try:
-        return _bytes(value).decode()
-    except UnicodeDecodeError as error:
-        raise ProtocolError("a text that is no UTF-8") from error
+        size = int(cramjam.snappy.decompress_raw_len(body))
+        if size > REQUEST_BYTES:
+            raise ProtocolError(f"a request of {size} bytes, at most {REQUEST_BYTES} are read")
+        return bytes(cramjam.snappy.decompress_raw(body))
+    except (cramjam.DecompressionError, ValueError, OverflowError) as error:
+        raise ProtocolError(f"the body is not compressed with snappy: {error}") from error
 
 
-def _numbers(value: int | bytes) -> list[int]:
-    """A repeated number, packed or not."""
-    if isinstance(value, int):
-        return [value]
-    found, at = [], 0
-    while at < len(value):
-        number, at = _read_varint(value, at)
-        found.append(number)
-    return found
+def _query(query: Any) -> Asked:  # noqa: ANN401, the library's messages are untyped
+    if len(query.matchers) > MATCHERS:
+        raise ProtocolError(f"{len(query.matchers)} matchers, at most {MATCHERS} are taken")
+    hints = None
+    if query.HasField("hints"):
+        told = query.hints
+        hints = Hints(told.step_ms, told.func, told.start_ms, told.end_ms, told.range_ms)
+    return Asked(query.start_timestamp_ms, query.end_timestamp_ms, tuple(_matcher(each) for each in query.matchers), hints)
+
+
+def _matcher(matcher: Any) -> Matcher:  # noqa: ANN401, the library's messages are untyped
+    if matcher.type not in set(Match):
+        raise ProtocolError(f"a matcher of type {matcher.type}")
+    if max(len(matcher.name), len(matcher.value)) > TEXT_CHARACTERS:
+        raise ProtocolError(f"a matcher of more than {TEXT_CHARACTERS} characters")
+    return Matcher(Match(matcher.type), matcher.name, matcher.value)
 
 
 def _varint(value: int) -> bytes:

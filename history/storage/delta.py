@@ -27,12 +27,17 @@ from deltalake.schema import Schema as DeltaSchema
 from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
+from virtflow.history.storage.durable import sync_commits, sync_file
 from virtflow.history.storage.options import SCHEMES, address, storage_options
-from virtflow.history.storage.table_schemas import COLUMNS, COUNTERS, LAYOUT_VERSION, SAMPLES, Table
+from virtflow.history.storage.scope import COLUMNS as OWNER_COLUMNS
+from virtflow.history.storage.scope import Owned, condition, owned_by
+from virtflow.history.storage.table_schemas import COLUMNS, COUNTERS, INVENTORY_ROWS, LAYOUT_VERSION, SAMPLES, TABLES, Table
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import EnvironmentProblemError, InputError
 
 LAYOUT_KEY: Final = "virtflow.layout"
+ACTIONS_KEY: Final = "virtflow.actions"
+"""How many files and names a commit changes: a log entry that was cut off at the end of a line is still JSON."""
 ROW_GROUP_ROWS: Final = 32_768
 ROLLED_GROUP_ROWS: Final = 8_192
 """A month of one VM touches a group of each of its days: small ones are read sooner."""
@@ -59,6 +64,10 @@ class FencedError(InputError):
     """Somebody else has committed under the same name meanwhile: what was to be committed is void."""
 
 
+class NewerTableError(EnvironmentProblemError):
+    """A table of a layout or protocol that this program does not know: waiting does not help."""
+
+
 class DamagedTableError(InputError):
     """A table's log or one of its files can't be read; the text names it."""
 
@@ -78,10 +87,34 @@ class File:
 class Store:
     """All tables at one address."""
 
-    def __init__(self, settings: History) -> None:
-        """Opens nothing yet; raises ``SettingError`` where the address can't be one or a file with a secret can't be read."""
+    def __init__(self, settings: History, tenant: str = "") -> None:
+        """Opens nothing yet. With ``tenant`` its tables have the rows of that project alone, whoever reads them.
+
+        Raises ``SettingError`` where the address can't be one or a file with a secret can't be read.
+        """
         self.uri: Final = address(settings.path)
         self.options: Final = storage_options(settings)
+        self.durable: Final = self.local and settings.sync == "commit"
+        """Whether files and commits are forced to the disk."""
+
+        self._tenant = tenant
+        self._owned: tuple[int, list[Owned]] | None = None
+
+    def scope(self, table: Table) -> Any:  # noqa: ANN401, an Arrow expression
+        """The condition on rows that may be seen of a table; None where all may."""
+        return condition(table, self._of_tenant()) if self._tenant else None
+
+    def _of_tenant(self) -> list[Owned]:
+        """What is the tenant's now, asked again when the inventory has changed."""
+        if not self.exists(INVENTORY_ROWS):
+            return []
+        uri = self.table_uri(INVENTORY_ROWS)
+        with translated(uri):
+            delta = DeltaTable(uri, storage_options=self.options or None)
+            if self._owned is None or self._owned[0] != delta.version():
+                dataset = delta.to_pyarrow_dataset(filesystem=self.filesystem(INVENTORY_ROWS), schema=INVENTORY_ROWS.schema)
+                self._owned = delta.version(), owned_by(self._tenant, dataset.to_table(columns=list(OWNER_COLUMNS)))
+        return self._owned[1]
 
     def __str__(self) -> str:
         """The address."""
@@ -95,6 +128,14 @@ class Store:
     def table_uri(self, table: Table) -> str:
         """The table's own address."""
         return f"{self.uri}/{table.name}"
+
+    def tables(self) -> list[Table]:
+        """The tables that have been made; raises ``EnvironmentProblemError`` where there is none, as at a wrong address."""
+        found = [table for table in TABLES if self.exists(table)]
+        if not found:
+            fix = "set history.path (--history) to where `virtflow history write` writes"
+            raise EnvironmentProblemError(thing="history", value=self.uri, why="no table is there", fix=fix)
+        return found
 
     def exists(self, table: Table) -> bool:
         """Whether the table has been made."""
@@ -122,7 +163,7 @@ class Store:
     def make(self, table: Table) -> Opened:
         """The table, made where it is missing, with all columns of the catalogue: those it lacks are added, the old files read on."""
         uri = self.table_uri(table)
-        with translated(uri):
+        with translated(uri), _made(uri):
             DeltaTable.create(
                 uri,
                 table.schema,
@@ -160,6 +201,11 @@ class Opened:
         self._files = store.filesystem(table)
 
     @property
+    def files_of_storage(self) -> fs.FileSystem:
+        """The table's files for Arrow, by their paths below it."""
+        return self._files
+
+    @property
     def version(self) -> int:
         """The version it stands at."""
         return self.delta.version()
@@ -190,9 +236,11 @@ class Opened:
         return [_file(action) for action in actions]
 
     def dataset(self) -> Any:  # noqa: ANN401, pyarrow is untyped
-        """The table's rows as an Arrow dataset."""
+        """The table's rows as an Arrow dataset; of a tenant's store the tenant's rows alone."""
         with translated(self._store.table_uri(self.table)):
-            return self.delta.to_pyarrow_dataset(filesystem=self._files, schema=self.table.schema)
+            rows = self.delta.to_pyarrow_dataset(filesystem=self._files, schema=self.table.schema)
+        scope = self._store.scope(self.table)
+        return rows if scope is None else rows.filter(scope)
 
     def only(self, files: Sequence[File]) -> Any:  # noqa: ANN401, pyarrow is untyped
         """Some files' rows as an Arrow dataset; the day comes from the path."""
@@ -228,6 +276,8 @@ class Opened:
                     for group in row_groups(part.select(schema.names)):
                         writer.write_table(group, row_group_size=ROW_GROUP_ROWS if self.table is SAMPLES else ROLLED_GROUP_ROWS)
             size = self._files.get_file_info(path).size
+            if self._store.durable:
+                sync_file(self._store.table_uri(self.table), path)
         return AddAction(path, size, {"day": day}, int(time.time() * 1000), not compact, seen.text())
 
     def commit(self, added: Iterable[AddAction], numbers: Mapping[str, int], removed: Iterable[File] = (), *, changes: bool = True) -> None:
@@ -242,14 +292,31 @@ class Opened:
         ]
         actions += added
         transactions = [Transaction(name, number) for name, number in numbers.items()]
-        with translated(self._store.table_uri(self.table)):
-            self.delta.create_write_transaction(
-                actions,
-                "append",
-                self.delta.schema(),
-                ["day"],
-                commit_properties=CommitProperties(app_transactions=transactions, max_commit_retries=20),
-            )
+        before = {name: self.number(name) for name in numbers}
+        uri = self._store.table_uri(self.table)
+        with translated(uri):
+            try:
+                self.delta.create_write_transaction(
+                    actions,
+                    "append",
+                    self.delta.schema(),
+                    ["day"],
+                    commit_properties=CommitProperties(
+                        custom_metadata={ACTIONS_KEY: str(len(actions) + len(transactions))},
+                        app_transactions=transactions,
+                        max_commit_retries=20,
+                    ),
+                )
+            except CommitFailedError as error:
+                # Two reasons, one error: whether somebody else has moved a name is what tells them apart.
+                self.refresh()
+                if any(self.number(name) != number for name, number in before.items()):
+                    raise FencedError(f"{uri}: another writer has committed meanwhile") from error
+                raise
+            if self._store.durable:
+                first = self.version + 1
+                self.refresh()
+                sync_commits(uri, range(first, self.version + 1))
 
     def discard(self, added: Sequence[AddAction]) -> None:
         """Removes files that will not be committed; what can't be removed is vacuumed one day."""
@@ -343,16 +410,23 @@ def translated(uri: str) -> Iterator[None]:
     try:
         yield
     except CommitFailedError as error:
-        if "oncurrent transaction" in str(error):
-            raise FencedError(f"{uri}: another writer has committed meanwhile") from error
         raise StorageError(f"{uri}: not committed: {_short(error)}") from error
     except DeltaProtocolError as error:
         fix = "upgrade virtflow, or set history.path to another place"
-        raise EnvironmentProblemError(thing="history table", value=uri, why=f"made by a newer program: {_short(error)}", fix=fix) from error
+        raise NewerTableError(thing="history table", value=uri, why=f"made by a newer program: {_short(error)}", fix=fix) from error
     except TableNotFoundError:
         raise
     except (DeltaError, OSError, pa.ArrowException) as error:
         raise StorageError(f"{uri}: {_short(error)}") from error
+
+
+@contextmanager
+def _made(uri: str) -> Iterator[None]:
+    """A folder that can't be made, which the library takes for a table that is not there."""
+    try:
+        yield
+    except TableNotFoundError as error:
+        raise StorageError(f"{uri}: can't be made: {_short(error)}") from error
 
 
 def _short(error: BaseException) -> str:
@@ -363,4 +437,4 @@ def _refuse_newer(uri: str, opened: DeltaTable) -> None:
     layout = opened.metadata().configuration.get(LAYOUT_KEY, str(LAYOUT_VERSION))
     if not layout.isdecimal() or int(layout) > LAYOUT_VERSION:
         why = f"its layout is {layout}, this program knows up to {LAYOUT_VERSION}"
-        raise EnvironmentProblemError(thing="history table", value=uri, why=why, fix="upgrade virtflow")
+        raise NewerTableError(thing="history table", value=uri, why=why, fix="upgrade virtflow")

@@ -147,7 +147,7 @@ _ROLLED: Final = pa.schema(
 
 _COUNTERS: Final = pa.schema(
     [
-        *(field for field in _SAMPLE_KEY if field[0] != "name"),
+        *(field for field in _SAMPLE_KEY if str(field[0]) != "name"),
         ("last_time", TIME),
         ("claim_time", TIME),
         ("vm_state", pa.int64()),
@@ -219,7 +219,23 @@ COUNTERS: Final = Table(
     ("kind", "uuid", "device", "node", "time"),
     internal=True,
 )
+FORGOTTEN: Final = Table(
+    "forgotten",
+    pa.schema(
+        [
+            _DAY,
+            ("time", TIME),
+            ("kind", pa.string()),
+            ("subject_sha256", pa.string()),
+            ("rows", pa.int64()),
+            ("rows_by_table", pa.string()),
+            ("user", pa.string()),
+        ]
+    ),
+    "What `history forget` took out: SHA-256 of KIND:NAME as it was given, and how many rows of each table",
+    ("time",),
+)
 
-TABLES: Final = (SAMPLES, HOURLY, DAILY, COUNTERS, EVENT_ROWS, MIGRATION_ROWS, INVENTORY_ROWS)
+TABLES: Final = (SAMPLES, HOURLY, DAILY, COUNTERS, EVENT_ROWS, MIGRATION_ROWS, INVENTORY_ROWS, FORGOTTEN)
 WRITTEN: Final = tuple(table for table in TABLES if table.topic is not None)
 TABLE_OF: Final = {table.name: table for table in TABLES}

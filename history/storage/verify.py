@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from virtflow.history.maintenance.kept import Tell
-from virtflow.history.storage.delta import File, Opened, StorageError, Store
-from virtflow.history.storage.table_schemas import TABLES, Table
+from virtflow.history.storage.delta import ACTIONS_KEY, File, Opened, StorageError, Store
+from virtflow.history.storage.table_schemas import Table
 from virtflow.schemas.errors import EnvironmentProblemError
 
 LOG: Final = "_delta_log"
@@ -31,9 +31,7 @@ class Damage:
 def verify(store: Store, tell: Tell) -> list[Damage]:
     """All damage of all tables; nothing is changed."""
     found: list[Damage] = []
-    for table in TABLES:
-        if not store.exists(table):
-            continue
+    for table in store.tables():
         found += _log(store, table)
         try:
             opened = store.open(table)
@@ -49,22 +47,47 @@ def verify(store: Store, tell: Tell) -> list[Damage]:
 
 
 def _log(store: Store, table: Table) -> list[Damage]:
-    """Entries of the log that are no JSON lines, checkpoints that are no Parquet."""
+    """Entries of the log that are empty, cut off or missing, checkpoints that are no Parquet."""
     files = store.filesystem(table)
-    damaged = []
-    for entry in files.get_file_info(fs.FileSelector(LOG)):
-        name = entry.path.rpartition("/")[2]
-        try:
-            if name.endswith(".json") and name[:1].isdigit():
-                with files.open_input_stream(f"{LOG}/{name}") as stream:
-                    for line in bytes(stream.read()).splitlines():
-                        json.loads(line)
-            elif name.endswith(".parquet"):
-                with files.open_input_file(f"{LOG}/{name}") as stream:
-                    pq.read_table(stream)
-        except (ValueError, OSError, pa.ArrowException) as error:
-            damaged.append(Damage(table.name, f"{LOG}/{name}", _short(error), "restore it from a copy of the storage"))
-    return damaged
+    names = sorted(entry.path.rpartition("/")[2] for entry in files.get_file_info(fs.FileSelector(LOG)))
+    entries = [name for name in names if name.endswith(".json") and name[:1].isdigit()]
+    damaged = [(name, why) for name in names if (why := _entry(files, name))]
+    versions = [int(name.partition(".")[0]) for name in entries]
+    damaged += [(f"{v:020d}.json", "is missing") for v in range(versions[0], versions[-1] + 1) if v not in versions] if versions else []
+    return [Damage(table.name, f"{LOG}/{name}", why, _log_fix(name, entries)) for name, why in damaged]
+
+
+def _entry(files: fs.FileSystem, name: str) -> str:
+    """What is wrong with a file of the log."""
+    try:
+        if name.endswith(".json") and name[:1].isdigit():
+            with files.open_input_stream(f"{LOG}/{name}") as stream:
+                return _commit(bytes(stream.read()))
+        if name.endswith(".parquet"):
+            with files.open_input_file(f"{LOG}/{name}") as stream:
+                pq.read_table(stream)
+    except (ValueError, OSError, pa.ArrowException) as error:
+        return _short(error)
+    return ""
+
+
+def _commit(text: bytes) -> str:
+    """What is wrong with a commit: after a power cut it may be of length zero, full of zeros, or end anywhere."""
+    if not text.strip(b"\0\n"):
+        return "is empty, as a power cut leaves it: its rows are not in the table"
+    actions = [json.loads(line) for line in text.splitlines()]
+    info = next((action["commitInfo"] for action in actions if "commitInfo" in action), None)
+    if info is None:
+        return "is cut off: it does not say what made it"
+    told = info.get(ACTIONS_KEY)
+    there = sum(1 for action in actions if action.keys() & {"add", "remove", "txn"})
+    return "" if told is None or int(told) == there else f"is cut off: {there} of its {told} lines are there"
+
+
+def _log_fix(name: str, entries: list[str]) -> str:
+    if entries and name == entries[-1]:
+        return "stop the writer and delete this newest entry: the writer then reads its records again, as far as Kafka has them"
+    return "restore it from a copy of the storage"
 
 
 def _file(store: Store, opened: Opened, file: File) -> list[Damage]:

@@ -10,22 +10,21 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from virtflow.history.storage.delta import FencedError, StorageError, Store
 from virtflow.history.storage.table_schemas import SAMPLES, TABLE_OF, WRITTEN, Table
 from virtflow.history.writer.dedup import Sequences, filters
-from virtflow.history.writer.offsets import Names, start_at
+from virtflow.history.writer.offsets import ANSWER_SECONDS, Names, start_at
 from virtflow.history.writer.sample_batch import RawSamples
 from virtflow.history.writer.table_writer import TableWriter
 from virtflow.history.writer.validation import Intake
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History
-from virtflow.schemas.errors import InputError
-from virtflow.schemas.topics import METRICS
+from virtflow.schemas.errors import InputError, RegistryUnavailableError
 
 _LOG: Final = logging.getLogger("virtflow.history.writer.consumer")
 
@@ -33,6 +32,7 @@ BATCH: Final = 1_000
 READ_SECONDS: Final = 0.25
 RETRY_SECONDS: Final = (0.5, 30.0)
 """Pauses after a storage failure: the first, and the longest."""
+MEASURE_SECONDS: Final = 1.0
 SLOW_SECONDS: Final = 5.0
 """A commit that takes longer is told: the storage hangs, or is slow."""
 WAITING_BYTES: Final = 128 << 20
@@ -46,6 +46,8 @@ class Partition:
     table: Table
     name: str
     expected: int
+    gaps: list[tuple[int, int]] = field(default_factory=list)
+    """Offsets that did not come, from and up to, of which it is not known yet whether they held a record."""
 
 
 class Consume:
@@ -68,6 +70,11 @@ class Consume:
         self._retry_at, self._pause = 0.0, 0.0
         self._failing = ""
         self._committing = float("inf")
+        self._held: list[Message] = []
+        self._stored = 0
+        self._measured = float("-inf")
+        self.leads = False
+        """Whether this writer has the first partition of vm.metrics, and with it the upkeep of the tables; another thread asks."""
 
     def count_into(self, metrics: OwnMetrics) -> None:
         """Says where to count; before anything is taken."""
@@ -76,9 +83,12 @@ class Consume:
         self._failures = metrics.counter("virtflow_history_commit_failures_total")
         self._fenced = metrics.counter("virtflow_history_fenced_partitions_total")
         self._missing = metrics.counter("virtflow_history_missing_records_total")
+        for table in WRITTEN:
+            self._missing.labels(table=table.name)  # from the start, so that its first increase is seen as one
         self._waiting = metrics.gauge("virtflow_history_waiting_records")
         self._parts = metrics.gauge("virtflow_history_partitions")
         self._lag = metrics.gauge("virtflow_history_lag_seconds")
+        self._behind = metrics.gauge("virtflow_history_lag_messages")
 
     @property
     def failing(self) -> str:
@@ -88,9 +98,11 @@ class Consume:
         return self._failing
 
     @property
-    def leads(self) -> bool:
-        """Whether this writer has the first partition of vm.metrics, and with it the upkeep of the tables."""
-        return any(topic.endswith(METRICS.name) and partition == 0 for topic, partition in self._ours)
+    def left(self) -> str:
+        """What was stored by this run, and what waits at its end, for the log."""
+        waiting = sum(writer.waiting for writer in self._writers.values()) + len(self._held)
+        stored = f"{self._stored} rows committed" if self._stored else "nothing was taken, nothing committed"
+        return f"{stored}; {waiting} records not committed, they are read again: {self._failing}" if waiting else stored
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Until ``stopped``; then commits what waits and leaves the group."""
@@ -104,23 +116,66 @@ class Consume:
 
     def _turn(self) -> None:
         taken: Counter[str] = Counter()
-        for message in self._consumer.consume(BATCH, READ_SECONDS):
+        for message in self._resolved(self._consumer.consume(BATCH, READ_SECONDS)):
             if error := message.error():
-                if error.fatal():
-                    raise InputError(f"the consumer group does not have us any more: {error.str()}")
-                _LOG.warning("the broker says: %s", error.str())
+                self._told(error, message)
             elif ours := self._ours.get((message.topic() or "", message.partition() or 0)):
                 self._take(ours, message)
                 taken[ours.table.name] += 1
             # Else it was on its way when its partition was taken away.
         for name, count in taken.items():
             self._intake.taken(TABLE_OF[name], count)
+        self._judge_gaps()
         now = time.monotonic()
         if taken:
             self._oldest = min(self._oldest, now)
         if self._due(now):
             self._commit_all()
         self._waiting.set(sum(writer.waiting for writer in self._writers.values()))
+        if now - self._measured >= MEASURE_SECONDS:
+            self._measured = now
+            self._measure()
+
+    def _measure(self) -> None:
+        """Sets how many offsets are still to be read, as far as the client has heard of the partitions' ends."""
+        behind = dict.fromkeys(self._writers, 0)
+        for (topic, partition), ours in self._ours.items():
+            _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+            behind[ours.table.name] += max(0, end - max(0, ours.expected))
+        for name, messages in behind.items():
+            self._behind.labels(table=name).set(messages)
+
+    def _resolved(self, messages: list[Message]) -> list[Message]:
+        """The messages, once their schemas are known, or known to be unknown; while the registry does not answer they are held back."""
+        held = self._held + messages
+        if not held or (self._held and time.monotonic() < self._retry_at):
+            self._held = held
+            return []
+        try:
+            for message in held:
+                self._intake.codec.resolve(message.value())
+        except RegistryUnavailableError as error:
+            self._held = held
+            self._fail(str(error))
+            return []
+        if self._held:
+            self._held = []
+            self._mended()
+        return held
+
+    def _told(self, error: KafkaError, message: Message) -> None:
+        """What the client says in place of a message; the end of a partition may lie behind offsets that hold no record."""
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001, the client's own name
+            ours = self._ours.get((message.topic() or "", message.partition() or 0))
+            end = message.offset() or 0
+            if ours is not None and 0 <= ours.expected < end:
+                self._writers[ours.table.name].pass_to(ours.name, end)
+                self._skip(ours, end)
+                ours.expected = end
+            return
+        if error.fatal():
+            raise InputError(f"the consumer group does not have us any more: {error.str()}")
+        _LOG.warning("the broker says: %s", error.str())
 
     def _due(self, now: float) -> bool:
         if now < self._retry_at:
@@ -146,10 +201,28 @@ class Consume:
             self._intake.skipped(table, "repeated", 1)
 
     def _skip(self, ours: Partition, offset: int) -> None:
-        """The broker goes on at another offset: a compacted topic has gaps, any other has lost what was there."""
+        """Notes that the broker goes on at another offset, where that may be a loss: a compacted topic has gaps by nature."""
         kept = ours.table.topic is not None and ours.table.topic.retention_ms is not None
         if kept and offset > ours.expected >= 0:
-            self._miss(ours.table, ours.name, offset - ours.expected)
+            ours.gaps.append((ours.expected, offset))
+
+    def _judge_gaps(self) -> None:
+        """Counts what the broker deleted before it was taken. A gap alone is none: transactions and mirrored topics leave some.
+
+        What is deleted lies below the partition's first offset, which is asked for after the messages behind the gap have come.
+        """
+        for (topic, partition), ours in self._ours.items():
+            if not ours.gaps:
+                continue
+            try:
+                low, _ = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_SECONDS)
+            except KafkaException as error:
+                _LOG.warning("%s: whether messages are gone is asked again: %s", ours.name, error)
+                return
+            lost = sum(max(0, min(low, end) - start) for start, end in ours.gaps)
+            ours.gaps.clear()
+            if lost:
+                self._miss(ours.table, ours.name, lost)
 
     def _commit_all(self) -> None:
         """Commits every table that has something; what can't be stored now waits, and nothing more is read until it can."""
@@ -161,20 +234,25 @@ class Consume:
                 self._commit(writer)
             except FencedError as error:
                 self._start_over(writer, str(error))
-            except StorageError as error:
+            except (StorageError, RegistryUnavailableError) as error:
                 self._fail(str(error))
                 return
             finally:
                 self._committing = float("inf")
         self._oldest, self._waiting_bytes = float("inf"), 0
-        if self._failing:
-            _LOG.warning("storing again")
-            self._failing, self._pause = "", 0.0
-            self._consumer.resume(self._consumer.assignment())
+        if self._failing and not self._held:
+            self._mended()
+
+    def _mended(self) -> None:
+        """Reading goes on."""
+        _LOG.warning("storing again")
+        self._failing, self._pause, self._retry_at = "", 0.0, 0.0
+        self._consumer.resume(self._consumer.assignment())
 
     def _commit(self, writer: TableWriter) -> None:
         rows = writer.commit()
         name = writer.table.name
+        self._stored += rows
         self._rows.labels(table=name).inc(rows)
         self._commits.labels(table=name).inc()
         self._lag.labels(table=name).set(max(0.0, time.time() - self._arrived.get(name, time.time())))
@@ -224,8 +302,13 @@ class Consume:
                 consumer.incremental_assign(self._places(table, mine))
         if self._failing:
             consumer.pause(consumer.assignment())
-        self._parts.set(len(self._ours))
+        self._counted()
         _LOG.info("%d partitions more, %d in all", len(partitions), len(self._ours))
+
+    def _counted(self) -> None:
+        """Says what is ours now."""
+        self._parts.set(len(self._ours))
+        self.leads = any(ours.table is SAMPLES and partition == 0 for (_, partition), ours in self._ours.items())
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Commits once more, so that the next owner has less to read again; whatever fails here is read again by it."""
@@ -238,6 +321,8 @@ class Consume:
             name = self._names.part(partition.topic, partition.partition)
             self._writers[self._names.table(partition.topic).name].forget(name)
             self._ours.pop((partition.topic, partition.partition), None)
+        gone = {(partition.topic, partition.partition) for partition in partitions}
+        self._held = [message for message in self._held if (message.topic(), message.partition()) not in gone]
         consumer.incremental_unassign(partitions)
-        self._parts.set(len(self._ours))
+        self._counted()
         _LOG.info("%d partitions less, %d in all", len(partitions), len(self._ours))

@@ -17,6 +17,7 @@ from virtflow.history.writer.arrow import array_of, days, times
 from virtflow.history.writer.sample_rows import sample_rows
 from virtflow.schemas.records import VmEvent, VmInventory, VmMetrics, VmMigration
 
+
 class ArrivedMigration(VmMigration, frozen=True, gc=False, kw_only=True):
     """A migration of which no moment is known: heard of from its destination first. Its row has the time at which the broker got it."""
 

@@ -63,6 +63,10 @@ class TableWriter:
         self.waiting += 1
         return True
 
+    def pass_to(self, part: str, offset: int) -> None:
+        """Goes on from an offset before which nothing more comes: what lies between holds no record."""
+        self._next[part] = offset
+
     def forget(self, part: str) -> None:
         """Lets go of a partition: what waits of it is somebody else's."""
         self.waiting -= len(self._records.pop(part, ()))

@@ -24,7 +24,7 @@ from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.kafka import event_producer_settings, topic_name
 from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer
 from virtflow.runtime.settings import Settings
-from virtflow.schemas.avro.encoder import Encoder
+from virtflow.schemas.avro.encoder import Encoder, Framed, as_it_is
 from virtflow.schemas.jobs import Kind
 from virtflow.schemas.records import NodeSnapshot, VmEvent
 from virtflow.schemas.topics import EVENTS
@@ -59,12 +59,10 @@ class _Waiting:
 class EventPublisher:
     """The way of one node's events; ``offer`` may be called from one thread and never waits."""
 
-    def __init__(
-        self, settings: Settings, node: str, make: Callable[[dict[str, Any]], Any] = Producer, codec: Encoder | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, node: str, make: Callable[[dict[str, Any]], Any] = Producer, framed: Framed = as_it_is) -> None:
         """``node`` is its name in the records; ``make`` builds the client from librdkafka's settings, no broker needs to be there.
 
-        ``codec`` may know a registry's ids.
+        ``framed`` gives a message a registry's id; the journal holds fingerprints, which need no registry.
         """
         self._config = event_producer_settings(settings)
         self._topic = topic_name(settings, EVENTS)
@@ -73,7 +71,9 @@ class EventPublisher:
         self._journal = Journal(Path(settings.producer.journal_folder), settings.producer.journal_bytes)
         self._sync = settings.producer.journal_sync
         self._synced = time.monotonic()
-        self._codec = codec or Encoder()
+        self._codec = Encoder()
+        self._framed = framed
+        self._unframed = False
         self._node = node
         self._boot_id = os.urandom(8).hex()
         self._sequence = 0
@@ -183,6 +183,7 @@ class EventPublisher:
             self._synced = now
 
     def _send(self) -> None:
+        self._unframed = False
         if self._failed:
             return
         if not self._ready:
@@ -190,12 +191,16 @@ class EventPublisher:
             self._polls.clear()
         while self._ready and len(self._window) < WINDOW:
             entry = self._ready[0]
+            message = self._framed(entry.message)
+            self._unframed = message is None
+            if message is None:
+                return
             number = self._number = self._number + 1
             try:
                 if self._client is None:
                     self._client = self._make(self._config)
                 self._client.produce(
-                    self._topic, key=entry.key, value=entry.message, on_delivery=lambda error, _, n=number: self._delivered(error, n)
+                    self._topic, key=entry.key, value=message, on_delivery=lambda error, _, n=number: self._delivered(error, n)
                 )
             except BufferError:
                 return
@@ -225,9 +230,11 @@ class EventPublisher:
             self._failed.append(entry)
 
     def _settle(self) -> None:
-        """Once all reports are in, what failed is sent again, before what came after it."""
-        if not self._failed or self._window:
+        """Once all reports are in, what failed is sent again, before what came after it; what has no id yet waits."""
+        if self._window or not (self._failed or self._unframed):
             return
+        if self._unframed:
+            _LOGGER.warning("events wait for the schema registry's ids; they are kept in %s", self._journal.folder)
         self._ready.extendleft(reversed(self._failed))
         self._failed.clear()
         with self._changed:

@@ -20,7 +20,7 @@ from virtflow.producer.records.node_health import Outgoing
 from virtflow.runtime.kafka import snapshot_producer_settings, topic_name
 from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer
 from virtflow.runtime.settings import Settings
-from virtflow.schemas.avro.encoder import Encoder
+from virtflow.schemas.avro.encoder import Encoder, Framed, as_it_is
 from virtflow.schemas.records import NodeSnapshot
 from virtflow.schemas.topics import SNAPSHOTS
 
@@ -46,20 +46,23 @@ class _Round:
     messages: dict[int, bytes]
     open: int = 0
     errors: list[KafkaError] = field(default_factory=list)
+    unframed: bool = False
+    """Whether sending was put off because the schema registry has not told its ids yet."""
 
 
 class Publisher:
     """The sink of a producer: takes snapshots without waiting, sends them from a thread of its own."""
 
-    def __init__(self, settings: Settings, make: Callable[[dict[str, Any]], Any] = Producer, codec: Encoder | None = None) -> None:
-        """``make`` builds the client from librdkafka's settings; no broker needs to be there. ``codec`` may know a registry's ids."""
+    def __init__(self, settings: Settings, make: Callable[[dict[str, Any]], Any] = Producer, framed: Framed = as_it_is) -> None:
+        """``make`` builds the client from librdkafka's settings; no broker needs to be there. ``framed`` gives a message a registry's id."""
         self._config = snapshot_producer_settings(settings)
         self._config.setdefault("topic.metadata.propagation.max.ms", max(500, self._config["message.timeout.ms"] // 2))
         self._make = make
         self._topic = topic_name(settings, SNAPSHOTS)
         self._brokers = settings.kafka.bootstrap_servers
         self._size = settings.producer.ring_rounds
-        self._codec = codec or Encoder()
+        self._codec = Encoder()
+        self._framed = framed
         self._changed = threading.Condition()
         self._ring: deque[tuple[str, _Round]] = deque()
         self._current: tuple[str, _Round] | None = None
@@ -126,9 +129,13 @@ class Publisher:
                 sending.errors.append(error)
 
         for part, message in list(sending.messages.items()):
+            framed = self._framed(message)
+            if framed is None:
+                sending.unframed = True
+                break
             try:
                 self._producer.produce(
-                    self._topic, key=node, value=message, on_delivery=lambda error, _message, part=part: delivered(error, part)
+                    self._topic, key=node, value=framed, on_delivery=lambda error, _message, part=part: delivered(error, part)
                 )
             except KafkaException as error:
                 sending.errors.append(error.args[0])
@@ -140,7 +147,11 @@ class Publisher:
     def _settle(self, node: str, sent: _Round) -> None:
         """All delivery reports are in: the round is done, or what failed of it is tried again, unless newer rounds need its place."""
         errors, sent.errors = sent.errors, []
-        if errors:
+        waits, sent.unframed = sent.unframed, False
+        if waits:
+            self._trouble = "registry_unavailable"
+            _LOGGER.warning("rounds wait for the schema registry's ids; the newest %d are kept", self._size)
+        elif errors:
             self._note(errors[0])
             if errors[0].code() in _NEVER:
                 sent.messages.clear()
@@ -153,7 +164,7 @@ class Publisher:
             elif sent.messages:
                 self._ring.appendleft((node, sent))
             self._current = None
-            if errors and self._until is None:
+            if (errors or waits) and self._until is None:
                 self._changed.wait_for(lambda: self._until is not None, RETRY_SECONDS)
 
     def _count(self) -> None:

@@ -153,6 +153,7 @@ class _Out:
 
 FLUSH_SECONDS: Final = 5.0
 TELL_SECONDS: Final = 30.0
+WAIT_SECONDS: Final = 0.2
 
 
 def run(settings: Settings, stop: Stop) -> None:
@@ -162,11 +163,13 @@ def run(settings: Settings, stop: Stop) -> None:
     fleet = Fleet(
         wanted.nodes, wanted.vms, producer.interval_seconds, producer.inventory_seconds, wanted.seed, wanted.migrations, wanted.guests
     )
-    ids = SchemaIds(settings.registry)
+    ids = SchemaIds(settings)
     ids.start()
     out = _Out(settings)
     _LOG.info("%d nodes with %d VMs each, every %g s, seed %d", fleet.nodes, fleet.vms, fleet.interval_seconds, fleet.seed)
     try:
+        while ids.missing and not stop.wait(WAIT_SECONDS):
+            _LOG.warning("waiting: %s", ids.missing)
         _simulate(fleet, Encoder(ids.ids), out, stop)
     finally:
         out.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import fastavro
@@ -41,7 +42,10 @@ R = TypeVar("R", bound=Record)
 _GARBAGE: Final = (UnicodeDecodeError, IndexError, ValueError, OverflowError, MemoryError, TypeError, KeyError, AssertionError)
 
 Fetch = Callable[[int], Schema | None]
-"""Resolves a registry's id to a schema, or None where the registry does not know it."""
+"""Resolves a registry's id to a schema, or None where the registry does not know it.
+
+Raises ``RegistryUnavailableError`` where it does not answer: whether there is such a schema is not known then.
+"""
 
 
 class _Known:
@@ -73,7 +77,10 @@ class Codec(Encoder):
         self._fetch = fetch
 
     def decode(self, data: bytes | None, record: type[R]) -> R:
-        """The record in ``data``; raises ``UndecodableError`` with the reason when there is none."""
+        """The record in ``data``; raises ``UndecodableError`` with the reason when there is none.
+
+        Raises ``RegistryUnavailableError`` where only a registry that does not answer could tell: ask again later.
+        """
         known, start = self._writer_of(data or b"")
         if known.record_name != record.__name__:
             raise UndecodableError(Reason.WRONG_RECORD, f"a {known.record_name} where a {record.__name__} belongs")
@@ -96,6 +103,18 @@ class Codec(Encoder):
         """Name and schema of the record that a message holds, and where it begins, by the message's header; raises ``UndecodableError``."""
         known, start = self._writer_of(data)
         return known.record_name, known.schema, start
+
+    def unresolved(self, data: bytes | None) -> bool:
+        """Whether a message names a registry's id whose schema is still to be fetched."""
+        if not data or data[0] != CONFLUENT_MAGIC or len(data) < CONFLUENT_HEADER.size:
+            return False
+        return CONFLUENT_HEADER.unpack_from(data)[1] not in self._by_id
+
+    def resolve(self, data: bytes | None) -> None:
+        """Learns the schema that a message was written with, so that decoding it asks nobody; raises ``RegistryUnavailableError``."""
+        if data and self.unresolved(data):
+            with suppress(UndecodableError):
+                self._fetched(CONFLUENT_HEADER.unpack_from(data)[1])
 
     def _writer_of(self, data: bytes) -> tuple[_Known, int]:
         """The schema a message was written with, and where its body starts."""

@@ -8,7 +8,7 @@ Sources: the Avro specification ("Single-object encoding") and Confluent's wire 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from virtflow.schemas.avro.writers_generated import FINGERPRINTS, WRITERS
@@ -20,6 +20,28 @@ CONFLUENT_HEADER: Final = struct.Struct(">BI")
 SINGLE_OBJECT_SIZE: Final = 10
 
 _HEADERS: Final = {kind: SINGLE_OBJECT_MAGIC + fingerprint for kind, fingerprint in FINGERPRINTS.items()}
+_NAMES: Final = {header: kind.__name__ for kind, header in _HEADERS.items()}
+
+Framed = Callable[[bytes], bytes | None]
+"""Makes of a message in single-object encoding what its topic holds; None where that is not known yet."""
+
+
+def as_it_is(message: bytes) -> bytes | None:
+    """The framing of topics without a registry."""
+    return message
+
+
+def reframed(message: bytes, ids: Mapping[str, int]) -> bytes | None:
+    """A message in single-object encoding as one of Confluent's wire format; None where its record has no id yet.
+
+    What is no message of a current schema stays as it is.
+    """
+    name = _NAMES.get(message[:SINGLE_OBJECT_SIZE])
+    if name is None:
+        return message
+    if name not in ids:
+        return None
+    return CONFLUENT_HEADER.pack(CONFLUENT_MAGIC, ids[name]) + message[SINGLE_OBJECT_SIZE:]
 
 
 class Encoder:

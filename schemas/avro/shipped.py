@@ -20,6 +20,14 @@ def shipped_schemas() -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
+def current_schemas() -> list[dict[str, Any]]:
+    """The schemas that this version writes with."""
+    from importlib import resources
+
+    files = sorted(_files(resources.files("virtflow.schemas").joinpath("avsc"), "avsc"))
+    return [json.loads(text) for path, text in files if path.endswith(".avsc")]
+
+
 def _files(folder: Traversable, path: str) -> list[tuple[str, str]]:
     if not folder.is_dir():
         return []

@@ -142,6 +142,7 @@ class Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(getattr(self.server, "code", 200))
         self.end_headers()
+        self.wfile.write(b"[]")
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002, the name of the overridden one
         del format, args
@@ -169,7 +170,7 @@ def test_port_taken(web: HTTPServer, name: str, ok: bool, free: dict[str, str]) 
     assert ok or "another program listens there" in port["detail"]
 
 
-@pytest.mark.parametrize(("code", "detail"), [(200, "answers"), (503, "answers 503 Service Unavailable")])
+@pytest.mark.parametrize(("code", "detail"), [(200, "answers"), (503, "answers /subjects with 503 Service Unavailable")])
 def test_registry(web: HTTPServer, code: int, detail: str, free: dict[str, str], broker: Broker) -> None:
     web.code = code  # type: ignore[attr-defined]
     url = f"http://127.0.0.1:{web.server_address[1]}"

@@ -16,6 +16,7 @@ import pytest
 from tests.support.broker import DIES_WITH_US, Broker
 from tests.support.command import PROGRAM, environment
 from tests.support.exporter_process import ExporterProcess
+from tests.support.history import Writer, writing
 from tests.support.processors import Bus, Processors, eventually
 from tests.support.prometheus import Prometheus
 
@@ -97,7 +98,14 @@ def prometheus(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iter
         exporter = stack.enter_context(ExporterProcess(folder, broker.address, bus.prefix))
         stack.enter_context(simulator(bus, folder / "simulate.log"))
         exporter.wait_until_ready()
-        targets = {"virtflow": [f"127.0.0.1:{exporter.port}"], "virtflow-processors": [processors.address]}
+        own = {"VIRTFLOW_TOPICS_PREFIX": bus.prefix, "VIRTFLOW_HISTORY_GROUP": bus.prefix}
+        history = Writer(broker.address, folder / "history", folder, own)
+        stack.enter_context(writing(history))
+        targets = {
+            "virtflow": [f"127.0.0.1:{exporter.port}"],
+            "virtflow-processors": [processors.address],
+            "virtflow-history": [f"127.0.0.1:{history.port}"],
+        }
         yield stack.enter_context(Prometheus(folder / "prometheus", targets))
 
 

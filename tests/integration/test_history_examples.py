@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ from tests.support.broker import Broker
 from tests.support.command import environment, virtflow
 from tests.support.history import fleet_samples, produce
 from tests.support.history_years import hours_of_vm, vm_uuid, write_years
+from tests.support.schema_registry import SchemaRegistry
+from virtflow.schemas.avro.codec import Codec
+from virtflow.schemas.avro.schema import schema_of
+from virtflow.schemas.records import VmMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "analytics.md").read_text()
@@ -60,30 +65,38 @@ def test_sql(history: Path) -> None:
 
 
 @pytest.fixture(scope="module")
+def registry() -> Iterator[SchemaRegistry]:
+    with SchemaRegistry({77: schema_of(VmMetrics)}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def produced(broker: Broker) -> list[str]:
-    """UUIDs of samples on vm.metrics."""
+    """UUIDs of samples on vm.metrics, half of them in each framing."""
     assert virtflow("topics", "create", "--bootstrap-servers", broker.address).returncode == 0
     samples = list(fleet_samples(1, 5, range(2)))
-    produce(broker.address, "vm.metrics", samples)
+    produce(broker.address, "vm.metrics", samples[::2])
+    produce(broker.address, "vm.metrics", samples[1::2], Codec({"VmMetrics": 77}))
     return sorted(sample.uuid for sample in samples)
 
 
-def consume(command: list[str], broker: Broker, produced: list[str]) -> None:
-    """The consumer sees each sample once."""
+def consume(command: list[str], broker: Broker, registry: SchemaRegistry, produced: list[str]) -> None:
+    """The consumer sees each sample once, whatever its framing."""
     words = [*command, broker.address, str(ROOT / "schemas"), str(len(produced))]
-    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    env = environment({"SCHEMA_REGISTRY_URL": registry.url})
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert sorted(line.split()[0] for line in done.stdout.splitlines() if "-" in line.split()[0]) == produced
 
 
-def test_a_consumer_in_python(broker: Broker, produced: list[str]) -> None:
-    consume([sys.executable, str(EXAMPLES / "vm_metrics.py")], broker, produced)
+def test_a_consumer_in_python(broker: Broker, registry: SchemaRegistry, produced: list[str]) -> None:
+    consume([sys.executable, str(EXAMPLES / "vm_metrics.py")], broker, registry, produced)
 
 
-def test_a_consumer_in_java(broker: Broker, produced: list[str]) -> None:
+def test_a_consumer_in_java(broker: Broker, registry: SchemaRegistry, produced: list[str]) -> None:
     """On the embedded broker's own jars and Apache Avro."""
     jars = data_folder() / "avro"
     if not list(jars.glob("avro-*.jar")):
         fetch = ["mvn", "-q", "dependency:copy", f"-Dartifact={AVRO}", f"-DoutputDirectory={jars}"]
         subprocess.run(fetch, check=True, capture_output=True, timeout=300)
-    consume(["java", "-cp", f"{fetch_kafka()}/*:{jars}/*", str(EXAMPLES / "VmMetrics.java")], broker, produced)
+    consume(["java", "-cp", f"{fetch_kafka()}/*:{jars}/*", str(EXAMPLES / "VmMetrics.java")], broker, registry, produced)

@@ -18,6 +18,7 @@ from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.history.writer.dedup import Sequences
 from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.settings import History
+from virtflow.schemas.avro.codec import Codec
 
 DAY = 86_400
 START = float((int(time.time()) // DAY - 3) * DAY + 22 * 3_600)
@@ -77,3 +78,21 @@ def test_spark_reads_what_is_there(tmp_path: Path) -> None:
         ours = json.loads(virtflow("history", "query", "--history", str(path), "--format", "json", question(table)).stdout)
         assert [list(row) for row in told(theirs)] == [list(row) for row in told(ours)]
         assert told(ours) == [{name: value[:19] if isinstance(value, str) else value for name, value in row.items()} for row in theirs]
+
+
+def test_from_avro_reads_both_framings(tmp_path: Path) -> None:
+    """The page's function on messages as they are in Kafka: fingerprints and a registry's ids in one topic."""
+    samples = list(fleet_samples(1, 5, range(2)))[:10]
+    codecs = (Codec(), Codec({"VmMetrics": 77}))
+    messages = [codecs[number % 2].encode(sample).hex() for number, sample in enumerate(samples)]
+    (tmp_path / "messages").write_text("\n".join(messages))
+    program = f"""{block("python spark from_avro")}
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.getOrCreate()
+values = [(bytearray.fromhex(line),) for line in open("{tmp_path / "messages"}").read().split()]
+rows = vm_metrics(spark.createDataFrame(values, "value binary"), open("schemas/avsc/VmMetrics.avsc").read())
+print(*rows.selectExpr("count(*)", "count(distinct uuid)", "sum(cpu_seconds_total)").first())
+"""
+    count, vms, seconds = spark(program).split()[-3:]
+    assert (int(count), int(vms)) == (len(samples), len({sample.uuid for sample in samples}))
+    assert float(seconds) == pytest.approx(sum(sample.cpu_seconds_total for sample in samples))

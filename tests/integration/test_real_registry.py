@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,20 +13,26 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from tests.support.processors import CODEC, eventually, snapshot
+from tests.support.broker import DIES_WITH_US
+from tests.support.command import PROGRAM, environment
+from tests.support.exporter_process import ExporterProcess
+from tests.support.history import Writer, wait_for_samples, writing
+from tests.support.processors import CODEC, Bus, Processors, eventually, snapshot
 from tests.support.real_registry import RealRegistry
+from tests.support.started import Started
 from tests.support.topic_writer import TopicWriter
 from virtflow.runtime.registry import SchemaIds
-from virtflow.runtime.settings import Registry
+from virtflow.runtime.settings import Registry, Settings
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.avro.schema import schema_of
 from virtflow.schemas.records import RECORDS, NodeSnapshot
-from virtflow.schemas.topics import SNAPSHOTS
+from virtflow.schemas.topics import EVENTS, INVENTORY, METRICS, NODES, SNAPSHOTS, TOPICS
 
 CONFLUENT_MAGIC = 0
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.broker import Broker
 
@@ -38,7 +47,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]
 @pytest.fixture
 def ids(registry: RealRegistry) -> Iterator[SchemaIds]:
     """Our schemas, registered."""
-    known = SchemaIds(Registry(url=registry.url))
+    known = SchemaIds(Settings(registry=Registry(url=registry.url)))
     known.start()
     eventually("registration", lambda: len(known.ids) == len(RECORDS), 30.0)
     yield known
@@ -52,13 +61,13 @@ def test_every_schema_is_taken_and_given_back_as_it_is(ids: SchemaIds) -> None:
 
 def test_registering_again_gives_the_same_ids(ids: SchemaIds, registry: RealRegistry) -> None:
     """Every service that starts registers; the subjects do not grow."""
-    second = SchemaIds(Registry(url=registry.url))
+    second = SchemaIds(Settings(registry=Registry(url=registry.url)))
     second.start()
     eventually("registration", lambda: len(second.ids) == len(RECORDS), 30.0)
     second.stop()
     assert second.ids == ids.ids
     with SchemaRegistryClient({"url": registry.url}) as client:
-        assert all(client.get_versions(f"virtflow.{record.__name__}") == [1] for record in RECORDS)
+        assert all(client.get_versions(f"{topic.name}-value") == [1] for topic in TOPICS if topic.record)
 
 
 def test_an_unknown_id_is_unknown_and_no_error(ids: SchemaIds) -> None:
@@ -79,6 +88,59 @@ def test_confluents_deserializer_reads_our_messages(broker: Broker, ids: SchemaI
     assert (read["node"], read["sequence"]) == (round_of_three.node, round_of_three.sequence)
     assert [vm["uuid"] for vm in read["vms"]] == [vm.uuid for vm in round_of_three.vms]
     assert CODEC.encode(Codec(fetch=ids.fetch).decode(message, NodeSnapshot)) == CODEC.encode(round_of_three)
+
+
+def test_every_service_runs_with_it_and_stock_tools_read_every_topic(broker: Broker, registry: RealRegistry, tmp_path: Path) -> None:
+    """Producer, simulated fleet, processors, exporter and history, each started with the registry; its own subjects name each topic."""
+    bus = Bus(broker)
+    bus.create_topics()
+    url = {"VIRTFLOW_REGISTRY_URL": registry.url}
+    more = url | {"VIRTFLOW_PRODUCER_INTERVAL_SECONDS": "1", "VIRTFLOW_PRODUCER_JOURNAL_FOLDER": str(tmp_path / "journal")}
+    of_writer = url | {"VIRTFLOW_TOPICS_PREFIX": bus.prefix, "VIRTFLOW_HISTORY_GROUP": bus.prefix}
+    history = Writer(broker.address, tmp_path / "history", tmp_path, of_writer)
+    publishing = [
+        Running(command, environment(bus.environment() | more), tmp_path)
+        for command in (["producer", "--connect", "test:///default"], ["simulate", "--nodes", "2", "--vms", "2"])
+    ]
+    with ExitStack() as stack:
+        for each in publishing:
+            stack.enter_context(each)
+        stack.enter_context(Processors(bus, tmp_path, registry_url=registry.url))
+        stack.enter_context(writing(history))
+        exporter = stack.enter_context(ExporterProcess(tmp_path, broker.address, bus.prefix, {"REGISTRY_URL": registry.url}))
+        exporter.wait_until(lambda: exporter.value("virtflow_exporter_vms") == 6, 60.0, "shows the VMs, those that migrate included")
+        exporter.wait_until(lambda: exporter.value("virtflow_exporter_nodes") == 3, 60.0, "shows all nodes")
+        wait_for_samples(tmp_path / "history", 8, 60.0, history)
+        eventually("events", lambda: bool(bus.read(EVENTS)), 60.0)
+    with SchemaRegistryClient({"url": registry.url}) as client:
+        for topic in (SNAPSHOTS, EVENTS, METRICS, INVENTORY, NODES):
+            read = AvroDeserializer(client)
+            context = SerializationContext(bus.prefix + topic.name, MessageField.VALUE)
+            records = [read(message.value(), context) for message in bus.read(topic)]
+            assert records
+            assert all(isinstance(record, dict) for record in records)
+            latest = client.get_latest_version(f"{bus.prefix}{topic.name}-value")
+            assert json.loads(latest.schema.schema_str or "")["name"] == topic.record
+
+
+class Running(Started):
+    """A command of ours that publishes, until the test is over."""
+
+    def __init__(self, words: list[str], env: dict[str, str], folder: Path) -> None:
+        """Nothing runs before ``start``."""
+        self._words, self._env, self._log = words, env, folder / f"{words[0]}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it; whether it publishes is seen in its topic."""
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen([*DIES_WITH_US, str(PROGRAM), *self._words], env=self._env, stdout=log, stderr=log)
+
+    def close(self) -> None:
+        """Ends it, as an operator would; fails where it has ended by itself."""
+        if self._process is not None:
+            self._process.terminate()
+            assert self._process.wait(20.0) == 0, self._log.read_text()[-3000:]
 
 
 def _only_message(broker: Broker, topic: str) -> bytes:

@@ -81,6 +81,13 @@ class ExporterProcess(Started):
         except OSError:
             return 0
 
+    def reason(self) -> str:
+        """Why it is not ready, in its own words."""
+        try:
+            return self.get("/readyz")
+        except urllib.error.HTTPError as error:
+            return error.read().decode()
+
     def series(self, path: str = "/metrics") -> Series:
         """What a scrape shows; fails when a series is there twice."""
         samples = [sample for family in text_string_to_metric_families(self.get(path)) for sample in family.samples]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -63,7 +64,7 @@ def record(vm: str, seen: Seen, name: str = "") -> VmMetrics:
         sequence=seen.sequence,
         collected=at,
         interval=seen.interval,
-        **{"monitor_collected": at} if seen.monitored else {},
+        monitor_collected=at if seen.monitored else math.nan,
         **{"state": seen.state, "state_reason": seen.reason, **own, **devices},
     )
 
@@ -133,7 +134,7 @@ class Life:
             place = number * count // max(1, len(ordered))
             late = dice.random() < 0.02 or (place == late_from and dice.random() < 0.5)
             made = record(self.uuid, each, f'"{self.uuid[:4]}", "\n=1+1')
-            found[min(count - 1, place + dice.randrange(count))  if late else place].append(made)
+            found[min(count - 1, place + dice.randrange(count)) if late else place].append(made)
             if dice.random() < 0.02:
                 found[min(count - 1, place + 1)].append(made)
         return found

@@ -227,7 +227,11 @@ def _day(rows: list[Row]) -> Row:
     for name in {name for row in rows for name in row}:
         having = [row for row in rows if name in row]
         metric, _, what = name.rpartition("_")
-        if name in {"samples", "covered_seconds", "monitor_samples", "monitor_covered_seconds"} or what in {"increase", "minutes", "seconds"}:
+        if name in {"samples", "covered_seconds", "monitor_samples", "monitor_covered_seconds"} or what in {
+            "increase",
+            "minutes",
+            "seconds",
+        }:
             day[name] = sum(row[name] for row in having)
         elif what == "rate":
             day[name] = sum(row[name] for row in having) * 3_600 / 86_400

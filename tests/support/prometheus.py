@@ -42,9 +42,23 @@ class Prometheus(Started):
     ``with Prometheus(folder, {"virtflow": ["127.0.0.1:9177"]}) as prometheus`` starts it on a port that the system hands out.
     """
 
-    def __init__(self, folder: Path, targets: Mapping[str, Sequence[str]], *, interval_seconds: float = 1.0, remote_read: str = "") -> None:
-        """Nothing runs before ``start``. ``remote_read`` is the URL of a long-term storage."""
+    def __init__(
+        self,
+        folder: Path,
+        targets: Mapping[str, Sequence[str]],
+        *,
+        interval_seconds: float = 1.0,
+        remote_read: str = "",
+        program: str = "prometheus",
+    ) -> None:
+        """Nothing runs before ``start``. ``remote_read`` is the URL of a long-term storage; ``program`` another Prometheus than Debian's."""
         self._remote_read = remote_read
+        self.program = program
+        self.external_labels: dict[str, str] = {}
+        self.read_settings: dict[str, Any] = {"read_recent": True}
+        """What is set for ``remote_read`` beside its URL."""
+        self.more: list[str] = []
+        """Further switches."""
         self._folder = folder
         self._targets = targets
         self._interval = f"{round(interval_seconds * 1000)}ms"
@@ -55,8 +69,9 @@ class Prometheus(Started):
     def start(self) -> None:
         """Start it and return when it is ready; raises PrometheusError with its log when it is not."""
         config = self._write_config()
-        command = [*DIES_WITH_US, "prometheus", f"--config.file={config}", f"--storage.tsdb.path={self._folder / 'data'}"]
+        command = [*DIES_WITH_US, self.program, f"--config.file={config}", f"--storage.tsdb.path={self._folder / 'data'}"]
         command += [f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=warn"]
+        command += self.more
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + READY_SECONDS
@@ -100,6 +115,12 @@ class Prometheus(Started):
         result = self._get("query", window)
         return [(element["metric"], [(float(t), float(v)) for t, v in element["values"]]) for element in result["result"]]
 
+    def warnings(self, promql: str, at: float | None = None) -> list[str]:
+        """Return what Prometheus warns of in the answer to a query: a storage that could not answer, for one."""
+        asked = {"query": promql} | ({} if at is None else {"time": f"{at:.3f}"})
+        with urllib.request.urlopen(f"{self.url}/api/v1/query?{urllib.parse.urlencode(asked)}", timeout=REQUEST_SECONDS) as reply:  # noqa: S310 - our own
+            return list(json.load(reply).get("warnings", []))
+
     def wait_for(self, promql: str, seconds: float) -> list[Sample]:
         """Return the first answer that has an element; raises PrometheusError when none comes in time."""
         deadline = time.monotonic() + seconds
@@ -136,12 +157,12 @@ class Prometheus(Started):
     def _write_config(self) -> Path:
         jobs = [{"job_name": name, "static_configs": [{"targets": list(targets)}]} for name, targets in self._targets.items()]
         config: dict[str, Any] = {
-            "global": {"scrape_interval": self._interval, "evaluation_interval": self._interval},
+            "global": {"scrape_interval": self._interval, "evaluation_interval": self._interval, "external_labels": self.external_labels},
             "rule_files": [str(RULES / "rules.yml"), str(RULES / "alerts.yml")],
             "scrape_configs": jobs,
         }
         if self._remote_read:
-            config["remote_read"] = [{"url": self._remote_read, "read_recent": True}]
+            config["remote_read"] = [{"url": self._remote_read, **self.read_settings}]
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._folder / "prometheus.yml"
         file.write_text(json.dumps(config))  # JSON is YAML

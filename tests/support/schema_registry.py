@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final, Self
@@ -26,6 +28,11 @@ class SchemaRegistry:
         self.by_id = {number: json.dumps(schema) for number, schema in (schemas or {}).items()}
         self.subjects: dict[str, int] = {}
         self.asked: list[str] = []
+        self.failing = 0
+        """The status that every request is answered with; 0 while it is well."""
+        self.slow = threading.Event()
+        """Set: answers wait until it is cleared, or the client has gone."""
+        self.serving = False
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler_of(self))
         self._server.daemon_threads = True
@@ -33,11 +40,13 @@ class SchemaRegistry:
 
     def __enter__(self) -> Self:
         """Serves."""
+        self.serving = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Stops."""
+        self.serving = False
         self._server.shutdown()
         self._server.server_close()
 
@@ -47,6 +56,8 @@ class SchemaRegistry:
         parts = path.strip("/").split("/")
         with self._lock:
             self.asked.append(path)
+            if self.failing:
+                return self.failing, {"error_code": self.failing * 100, "message": "broken"}
             match parts:
                 case ["subjects", subject, "versions"]:
                     return 200, {"id": self._register(subject, body["schema"])}
@@ -71,13 +82,16 @@ def _handler_of(registry: SchemaRegistry) -> type[BaseHTTPRequestHandler]:
             self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
         def _answer(self, body: dict[str, Any]) -> None:
+            while registry.slow.is_set() and registry.serving:
+                time.sleep(0.02)
             status, found = registry.answer(self.path, body)
             data = json.dumps(found).encode()
             self.send_response(status)
             self.send_header("Content-Type", MEDIA_TYPE)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            with suppress(OSError):
+                self.wfile.write(data)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002, the library's name
             del format, args

@@ -12,10 +12,12 @@ from tests.support.command import environment
 
 PACKAGES: Final = ("pyspark==4.0.0", "delta-spark==4.0.0")
 DELTA: Final = "io.delta:delta-spark_2.13:4.0.0"
+AVRO: Final = "org.apache.spark:spark-avro_2.13:4.0.0"
 NEEDED: Final = ("io.delta:delta-storage:4.0.0", "org.antlr:antlr4-runtime:4.13.1")
 """What Delta Lake needs beside Spark, which is in the Python package."""
 FETCH_SECONDS: Final = 600
 RUN_SECONDS: Final = 480
+DONE: Final = "done-with-avro"
 SMALL: Final = """spark.master local[2]
 spark.ui.enabled false
 spark.sql.shuffle.partitions 2
@@ -33,16 +35,20 @@ def packages() -> Path:
     folder = data_folder() / "spark"
     folder.mkdir(parents=True, exist_ok=True)
     with one_at_a_time(folder / "fetch.lock"):
-        if not (folder / "done").exists():
+        if not (folder / DONE).exists():
             pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder / "python"), *PACKAGES]
             maven = ["mvn", "-q", "-B", f"-Dmaven.repo.local={folder / 'maven'}", "dependency:get", "-Dtransitive=false"]
-            for command in (pip, *([*maven, f"-Dartifact={artifact}"] for artifact in (DELTA, *NEEDED))):
+            for command in (pip, *([*maven, f"-Dartifact={artifact}"] for artifact in (DELTA, AVRO, *NEEDED))):
                 subprocess.run(command, check=True, capture_output=True, timeout=FETCH_SECONDS)
             (folder / "ivy.xml").write_text(IVY.format(maven=folder / "maven"))
             own = f"spark.jars.ivy {folder / 'ivy'}\nspark.jars.ivySettings {folder / 'ivy.xml'}\n"
-            jars = [str(jar) for name in ("delta-storage", "antlr4-runtime") for jar in (folder / "maven").rglob(f"{name}-*.jar")]
+            jars = [
+                str(jar)
+                for name in ("delta-storage", "antlr4-runtime", "spark-avro_2.13")
+                for jar in (folder / "maven").rglob(f"{name}-*.jar")
+            ]
             (folder / "spark-defaults.conf").write_text(f"{SMALL}{own}spark.jars {','.join(jars)}\n")
-            (folder / "done").touch()
+            (folder / DONE).touch()
     return folder / "python"
 
 

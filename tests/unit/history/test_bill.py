@@ -78,7 +78,11 @@ VMS: dict[str, Vm] = {
     "off": Vm(0.5, 2, owners=((-D, "id-2", "admin"),), state=lambda at: OFF if 5 * D <= at < 10 * D else RUNNING),
     "undefined": Vm(1.0, 1, last=19 * D, owners=((-D, "id-2", "admin"),)),
     "migrated": Vm(
-        1.0, 1, owners=((-D, "b", "blue"),), node=lambda at: "n2" if at >= 14 * D else "n1", zero=lambda at: 14 * D - STEP if at >= 14 * D else -9 * D
+        1.0,
+        1,
+        owners=((-D, "b", "blue"),),
+        node=lambda at: "n2" if at >= 14 * D else "n1",
+        zero=lambda at: 14 * D - STEP if at >= 14 * D else -9 * D,
     ),
     "rebooted": Vm(1.0, 1, owners=((-D, "b", "blue"),), zero=lambda at: 6 * D - STEP if at >= 6 * D else -9 * D),
     "owner changed": Vm(1.0, 1, owners=((-D, "c", "cyan"), (15 * D + 12 * H + 1_800, "d", "dark"))),
@@ -167,7 +171,14 @@ USED: dict[str, dict[str, float]] = {
 def test_each_vm_s_bill_is_exact(month: tuple[Store, History], name: str) -> None:
     """What each used, for how long it lived, and for how much of that it was reported."""
     row = usage(month, "vm", "uuid")[UUIDS[name]]
-    usual = {"lived_hours": HOURS, "covered_hours": HOURS, "coverage": 1.0, "paused_hours": 0.0, "shut_off_hours": 0.0, "memory_coverage": 1.0}
+    usual = {
+        "lived_hours": HOURS,
+        "covered_hours": HOURS,
+        "coverage": 1.0,
+        "paused_hours": 0.0,
+        "shut_off_hours": 0.0,
+        "memory_coverage": 1.0,
+    }
     right = usual | {"shut_off_memory_gib_hours": 0.0, "cpu_cores_peak": VMS[name].cores} | USED[name]
     assert {cell: row[cell] for cell in right} == pytest.approx(right, rel=1e-9, abs=1e-9)
 
@@ -176,7 +187,12 @@ def test_owners_are_told_apart_by_their_ids(month: tuple[Store, History]) -> Non
     """Two domains have a project "admin" each; the hour in which a VM changes its owner is split."""
     rows = usage(month, "project", "project_id")
     assert [rows[key]["project"] for key in ("id-1", "id-2")] == ["admin", "admin"]
-    of = {"id-1": ("whole", "created"), "id-2": ("off", "undefined"), "b": ("migrated", "rebooted"), "e": ("monitor silent", "hypervisor gone")}
+    of = {
+        "id-1": ("whole", "created"),
+        "id-2": ("off", "undefined"),
+        "b": ("migrated", "rebooted"),
+        "e": ("monitor silent", "hypervisor gone"),
+    }
     for key, names in of.items():
         assert rows[key]["cpu_hours"] == pytest.approx(sum(USED[name]["cpu_hours"] for name in names), rel=1e-9)
     assert rows["c"]["cpu_hours"] == pytest.approx(15 * 24 + 12.5)

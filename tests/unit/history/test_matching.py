@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.history.remote_read.reader import matching
+from virtflow.history.remote_read.labels import matching
 from virtflow.history.remote_read.wire import Match, Matcher, ProtocolError
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -56,7 +56,9 @@ def test_growth_goes_on_after_a_gap_longer_than_samples_are_kept(tmp_path: Path)
     short.maintain()
     rows = history.store.open(HOURLY).dataset().to_table(filter=pc.field("uuid") == ALIVE)
     assert sorted(rows.column("vm_cpu_seconds_total_increase").to_pylist()) == [0.0, 75.0]
-    assert {file.day for file in history.store.open(COUNTERS).files()} == {str(date.fromtimestamp(TODAY - days * DAY)) for days in (5, 0)}
+    assert {file.day for file in history.store.open(COUNTERS).files()} == {
+        f"{datetime.fromtimestamp(TODAY - days * DAY, UTC):%Y-%m-%d}" for days in (5, 0)
+    }
 
 
 def test_a_migration_heard_of_from_its_destination_first_is_stored() -> None:
@@ -66,6 +68,7 @@ def test_a_migration_heard_of_from_its_destination_first_is_stored() -> None:
     message, arrived = Codec().encode(arriving), float(TODAY)
     judged, reason = intake.judged(MIGRATION_ROWS, message, arrived)
     assert reason == ""
+    assert isinstance(judged, VmMigration)
     later = VmMigration(uuid=ALIVE, id="b:boot:1", result="completed", ended_timestamp_seconds=TODAY + 5.0, revision=2)
     rows = record_rows(MIGRATION_ROWS, [judged, later]).to_pylist()
     assert [row["time"].timestamp() for row in rows] == [TODAY, TODAY + 5.0]

@@ -14,7 +14,7 @@ from virtflow.history.maintenance.rollup import days_of, hours_of
 from virtflow.history.writer.sample_rows import sample_rows
 from virtflow.schemas.fields import BlockMetrics
 from virtflow.schemas.records import VmMetrics
-from virtflow.schemas.states import PAUSED, PAUSED_MIGRATION, PAUSED_POSTCOPY, RUNNING, SHUT_OFF, SHUT_OFF_MIGRATED
+from virtflow.schemas.states import PAUSED, PAUSED_MIGRATION, RUNNING
 
 VM = "11111111-2222-4333-8444-555555555555"
 HOUR = 1_790_000_000 // 3_600 * 3_600
@@ -109,14 +109,6 @@ def test_the_arriving_side_of_a_migration_does_not_speak() -> None:
     counted = without(rows, not_authoritative(rows))
     assert counted.column("node").to_pylist() == ["a", "a"]
     assert without(rows, not_authoritative(of_kind(there))).num_rows == rows.num_rows, "alone on its node, it speaks"
-
-
-@pytest.mark.parametrize(("state", "reason"), [(SHUT_OFF, SHUT_OFF_MIGRATED), (PAUSED, PAUSED_POSTCOPY)])
-def test_a_definition_that_a_migration_left_behind_is_no_sample(state: int, reason: int) -> None:
-    """Also while its destination reports nothing."""
-    left = [sample(HOUR + at, state=state, state_reason=reason) for at in (20, 30)]
-    rows = of_kind(cpu([(0, 10.0), (10, 11.0)]) + left)
-    assert without(rows, arriving(rows)).column("vm_state").to_pylist() == [1, 1]
 
 
 def test_a_vm_that_stands_still_for_its_migration_speaks_where_it_ran() -> None:

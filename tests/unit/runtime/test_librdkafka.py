@@ -21,7 +21,7 @@ def test_whoever_imports_the_package_afterwards_finds_all_of_it() -> None:
     """Its names, its sub-modules, and the same classes."""
     program = (
         "from virtflow.runtime.librdkafka import KafkaError, Producer; import confluent_kafka.error; import confluent_kafka\n"
-        "from confluent_kafka import SerializingProducer; from confluent_kafka.admin import AdminClient\n"
+        "from confluent_kafka import SerializingProducer; from confluent_kafka.admin import AdminClient; import confluent_kafka.schema_registry\n"
         "print(confluent_kafka.Producer is Producer, confluent_kafka.KafkaError is KafkaError, hasattr(confluent_kafka, 'no_such'))"
     )
     assert said(program) == ["True", "True", "False"]

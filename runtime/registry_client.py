@@ -1,0 +1,140 @@
+"""The schema registry's REST API: the two calls that virtflow makes of it, over the standard library's HTTP client.
+
+Confluent's own client loads 580 modules and 32 MB for them; a producer has no room for that.
+Source of the protocol: Confluent's schema registry API (POST /subjects/SUBJECT/versions, GET /schemas/ids/ID).
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from virtflow.runtime.settings import Registry
+from virtflow.schemas.errors import RegistryUnavailableError, SettingError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from virtflow.schemas.avro.schema import Schema
+
+ANSWER_BYTES: Final = 4 << 20
+"""The longest answer that is read; our largest schema takes 40 kB."""
+PIECE_BYTES: Final = 65_536
+NOT_FOUND: Final = 404
+MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
+
+
+class RegistryClient:
+    """Asks one registry. Each call is a connection of its own: there are a few in a service's life."""
+
+    def __init__(self, registry: Registry) -> None:
+        """Raises ``SettingError`` where the URL, or a file that the settings name, can't be used."""
+        parts = urllib.parse.urlsplit(registry.url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise _unusable("registry.url", registry.url, "no http or https URL", "write it as http://registry:8081")
+        self.url: Final = _plain(parts).rstrip("/")
+        self.name: Final = f"the schema registry {self.url}"
+        self._timeout = registry.timeout_seconds
+        self._headers = {"Accept": MEDIA_TYPE, "Content-Type": MEDIA_TYPE} | _authorization(registry, parts)
+        self._tls = _tls(registry) if parts.scheme == "https" else None
+
+    def register(self, subject: str, schema: Schema) -> int:
+        """The id of a schema under a subject, registered where it is not yet; raises ``RegistryUnavailableError`` without an answer."""
+        path = f"/subjects/{urllib.parse.quote(subject, safe='')}/versions"
+        answer = self._ask(path, {"schema": json.dumps(schema), "schemaType": "AVRO"})
+        found = answer.get("id") if answer else None
+        if not isinstance(found, int) or found < 0:
+            raise RegistryUnavailableError(f"{self.name} gave no id for {subject}: {str(answer)[:200]}")
+        return found
+
+    def schema(self, schema_id: int) -> Schema | None:
+        """The schema of an id, None where the registry says that there is none; raises ``RegistryUnavailableError`` without an answer."""
+        answer = self._ask(f"/schemas/ids/{schema_id}")
+        if answer is None:
+            return None
+        try:
+            schema = json.loads(answer.get("schema") or "null")
+        except (ValueError, TypeError, RecursionError):
+            return None
+        return schema if isinstance(schema, dict) else None
+
+    def subjects(self) -> None:
+        """Asks for the list of subjects, only to see an answer; raises ``RegistryUnavailableError`` without one."""
+        self._answer("/subjects", None)
+
+    def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
+        answer = self._answer(path, body)
+        if answer is not None and not isinstance(answer, dict):
+            raise RegistryUnavailableError(f"{self.name} answers {path} with no JSON object")
+        return answer
+
+    def _answer(self, path: str, body: dict[str, Any] | None) -> Any:  # noqa: ANN401, whatever JSON holds
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, self._headers)  # noqa: S310, the scheme is checked at the start
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout, context=self._tls) as reply:  # noqa: S310
+                return json.loads(self._read(reply))
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == NOT_FOUND and body is None:
+                return None
+            raise RegistryUnavailableError(f"{self.name} answers {path} with {error.code} {error.reason}") from error
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+            why = getattr(error, "reason", None) or error
+            raise RegistryUnavailableError(f"{self.name} does not answer: {why}") from error
+
+    def _read(self, reply: http.client.HTTPResponse) -> bytes:
+        """The whole answer, within twice the time limit: the connection's own limit holds for each piece only."""
+        until = time.monotonic() + 2 * self._timeout
+        pieces = bytearray()
+        while piece := reply.read1(PIECE_BYTES):
+            pieces += piece
+            if len(pieces) > ANSWER_BYTES:
+                raise ValueError(f"an answer of more than {ANSWER_BYTES} bytes")
+            if time.monotonic() > until:
+                raise TimeoutError("the answer is too slow")
+        return bytes(pieces)
+
+
+def _plain(parts: urllib.parse.SplitResult) -> str:
+    """The URL without user and password."""
+    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _authorization(registry: Registry, parts: urllib.parse.SplitResult) -> dict[str, str]:
+    user, password = registry.username or parts.username or "", parts.password or ""
+    if registry.password_file:
+        password = _read(registry.password_file, "registry.password_file").rstrip("\n")
+    if not user:
+        return {}
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def _tls(registry: Registry) -> ssl.SSLContext:
+    import ssl
+
+    if registry.tls_ca_file:
+        _read(registry.tls_ca_file, "registry.tls_ca_file")
+    try:
+        return ssl.create_default_context(cafile=registry.tls_ca_file or None)
+    except ssl.SSLError as error:
+        raise _unusable("registry.tls_ca_file", registry.tls_ca_file, str(error), "name a file of certificates (PEM)") from error
+
+
+def _read(path: str, key: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise _unusable(key, path, why, "name a file this user can read") from error
+
+
+def _unusable(key: str, value: str, why: str, fix: str) -> SettingError:
+    return SettingError(origin="settings", key=key, value=value, why=why, fix=fix)

@@ -1,0 +1,57 @@
+"""A history of several projects, one VM of which changes its owner: what each may see is told by plain loops over the records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from tests.support.history import fleet_inventories, fleet_samples
+from virtflow.history.maintenance.rollup_job import Rolling
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.table_schemas import INVENTORY_ROWS, SAMPLES
+from virtflow.history.writer.dedup import Changes, Sequences
+from virtflow.history.writer.table_writer import TableWriter
+from virtflow.runtime.settings import History
+from virtflow.schemas.records import VmInventory, VmMetrics
+
+ROUNDS = 120
+INTERVAL = 60.0
+MOVED_AT = 61
+"""The round from which the first VM is another project's."""
+
+
+def write_tenants(path: Path, start: float) -> tuple[list[VmMetrics], list[VmInventory]]:
+    """Two hours of eight VMs, rolled up, and their inventory; the records that were written."""
+    samples = list(fleet_samples(1, 8, range(ROUNDS), interval=INTERVAL, start=start))
+    inventories = fleet_inventories(1, 8, start=start)
+    vm = inventories[0]
+    unnamed = replace(inventories[1], project_id="")
+    moved = replace(vm, project_id="f" * 32, project="another", collected=start + MOVED_AT * INTERVAL, sequence=MOVED_AT)
+    inventories = [vm, unnamed, *inventories[2:-1], moved]  # the last VM is nobody's
+    store = Store(History(path=str(path)))
+    writer = TableWriter(store.make(SAMPLES), Sequences())
+    writer.begin(["raw"], 0)
+    for offset, sample in enumerate(samples):
+        writer.take("raw", offset, sample)
+    writer.commit()
+    told = TableWriter(store.make(INVENTORY_ROWS), Changes())
+    told.begin(["inventory"], 0)
+    for offset, inventory in enumerate(inventories):
+        told.take("inventory", offset, inventory)
+    told.commit()
+    rolling = Rolling(store, History(raw_days=3650), lambda *_: None)
+    rolling.run(rolling.due())
+    return samples, inventories
+
+
+def owner_of(inventories: list[VmInventory], uuid: str, at: float) -> str:
+    """Whose a VM was at a time, "" where it is nobody's."""
+    said = sorted((i.collected, i.project_id or i.project) for i in inventories if i.uuid == uuid)
+    before = [owner for collected, owner in said if collected <= at]
+    return before[-1] if before else said[0][1] if said else ""
+
+
+def tenants_of(inventories: list[VmInventory]) -> list[str]:
+    """All of them."""
+    return sorted({inventory.project_id or inventory.project for inventory in inventories})

@@ -1,0 +1,138 @@
+"""What fails is told by its kind, never by words in a message, and in a line that names what to set."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+
+from tests.support.command import one_line_error, virtflow
+from virtflow.history import service
+from virtflow.history.query.sql import Query, QueryError
+from virtflow.history.storage.delta import LAYOUT_KEY, NewerTableError, StorageError, Store
+from virtflow.history.storage.table_schemas import SAMPLES
+from virtflow.history.storage.verify import verify
+from virtflow.history.writer.consumer import Consume, Partition
+from virtflow.runtime.lifecycle import Stop
+from virtflow.runtime.own_metrics import OwnMetrics
+from virtflow.runtime.settings import History, Settings
+from virtflow.schemas.avro.codec import Codec
+from virtflow.schemas.errors import EnvironmentProblemError, SettingError
+
+
+@pytest.mark.parametrize("name", ["layout-x", "newer", "plain"])
+def test_storage_that_fails_is_waited_for_whatever_its_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket named like a word of an error ended the writer."""
+    stop, tries = Stop(), []
+
+    def fail(*_: object) -> Any:  # noqa: ANN401
+        tries.append(1)
+        if len(tries) == 3:
+            stop.set()
+        raise StorageError(f"{name}: not reachable")
+
+    writer = service.Service(Settings(history=History(path=str(tmp_path / name))), stop)
+    monkeypatch.setattr(service, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(writer, "_build", fail)
+    assert writer._built(Codec()) is None
+    assert len(tries) == 3
+
+
+def test_a_table_of_a_newer_layout_ends_the_writer(tmp_path: Path) -> None:
+    store = Store(History(path=str(tmp_path)))
+    DeltaTable.create(store.table_uri(SAMPLES), SAMPLES.schema, configuration={LAYOUT_KEY: "99"}, raise_if_key_not_exists=False)
+    with pytest.raises(NewerTableError, match="layout is 99"):
+        store.open(SAMPLES)
+
+
+def test_a_folder_that_cannot_be_made_is_a_failure_of_the_storage(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="can't be made"):
+        Store(History(path=str(tmp_path / "file" / "history"))).make(SAMPLES)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("query", "SELECT * FROM samples"),
+        ("verify",),
+        ("range", "vm_state", "--vm", "web-1"),
+        ("serve",),
+        ("compact",),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_wrong_path_is_named(words: tuple[str, ...], tmp_path: Path) -> None:
+    line = one_line_error(virtflow("history", words[0], "--history", str(tmp_path / "nosuch"), *words[1:]), 1)
+    assert str(tmp_path / "nosuch") in line
+    assert "history.path" in line
+
+
+def test_a_table_that_is_none_is_answered_with_those_that_are(tmp_path: Path) -> None:
+    store = Store(History(path=str(tmp_path)))
+    store.make(SAMPLES)
+    with Query(store, History()) as query, pytest.raises(QueryError) as caught:
+        query.run("SELECT * FROM hourli")
+    assert "pg_tables" not in str(caught.value)
+    assert "samples" in str(caught.value)
+
+
+def test_verify_of_nothing_is_no_success(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblemError, match="no table is there"):
+        verify(Store(History(path=str(tmp_path))), lambda *_: None)
+
+
+def test_object_storage_without_keys_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SettingError, match="s3_access_key_file"):
+        Store(History(path="s3://bucket/prefix"))
+    done = virtflow("history", "query", "--history", "s3://bucket/prefix", "SELECT 1")
+    assert "AWS_ACCESS_KEY_ID" in one_line_error(done, done.returncode)
+    assert done.returncode
+    Store(History(path="s3://bucket/prefix", s3_instance_credentials=True))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    Store(History(path="s3://bucket/prefix"))
+
+
+def test_who_leads_may_be_asked_while_partitions_come_and_go() -> None:
+    """The upkeep's thread asks while the consumer's changes what is ours."""
+    consume = object.__new__(Consume)
+    consume._ours = {}
+    consume._parts = OwnMetrics("history").gauge("virtflow_history_partitions")
+    consume.leads = False
+    failed: list[BaseException] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        try:
+            while not over.is_set():
+                assert consume.leads in {True, False}
+        except BaseException as error:  # noqa: BLE001, a thread's failure is the test's
+            failed.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    for number in range(2_000):
+        consume._ours["vm.metrics", number] = Partition(SAMPLES, str(number), 0)
+        consume._counted()
+        assert consume.leads
+    consume._ours.clear()
+    consume._counted()
+    over.set()
+    asking.join()
+    assert not failed
+    assert not consume.leads
+
+
+def test_the_end_says_what_was_committed_and_what_was_not() -> None:
+    consume = object.__new__(Consume)
+    consume._writers, consume._held, consume._stored, consume._failing = {}, [], 0, ""
+    assert consume.left == "nothing was taken, nothing committed"
+    consume._stored = 7
+    assert consume.left == "7 rows committed"
+    consume._held, consume._failing = [None, None], "the disk is full"  # type: ignore[list-item]
+    assert consume.left == "7 rows committed; 2 records not committed, they are read again: the disk is full"
