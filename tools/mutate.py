@@ -58,7 +58,7 @@ ROOMS: Final = {
         0.0,
     ),
     "producer/records": Room(("producer/records/*.py",), ("tests/unit/producer", "tests/golden/test_clean.py"), 0.0),
-    "producer/hung_calls": Room(("producer/hung_calls/breaker*.py",), ("tests/unit/producer", "tests/property/test_captives.py"), 0.0),
+    "producer/hung_calls": Room(("producer/hung_calls/breaker*.py",), ("tests/unit/producer", "tests/property/test_breaker.py"), 0.0),
     "producer/agent": Room(
         tuple(
             f"producer/agent/{name}.py" for name in ("scheduler", "cache", "backoff", "poll_cycle", "selection", "domain_xml", "answers")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from virtflow.history.remote_read.reader import Reader
+from virtflow.history.remote_read.labels import labels_of
 from virtflow.history.storage.table_schemas import COLUMN_OF, SAMPLES
 from virtflow.runtime.settings import Settings
 
@@ -18,6 +16,5 @@ def test_a_column_is_a_series_of_the_family(result: str) -> None:
     column = f"vm_cpu_haltpoll_{result}_seconds_total"
     assert column in SAMPLES.schema.names
     assert NAME not in COLUMN_OF
-    reader: Any = Reader(None, Settings())  # type: ignore[arg-type]
-    labels = dict(reader._labels_of(column, ("uuid-1", "", "web"), ()))
+    labels = dict(labels_of(Settings(), column, ("uuid-1", "", "web"), ()))
     assert labels == {"__name__": NAME, "uuid": "uuid-1", "name": "web", "result": result}
