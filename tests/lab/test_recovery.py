@@ -12,11 +12,10 @@ from tests.support.lab import Guest, Lab, await_true
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline, Service
 from tests.support.lab_scrape import Scrape, Watch, fetch
 from tests.support.lab_tap import Tap
-from tests.support.long import length
 
 VMS = 3
 RING_ROUNDS = 5
-OUTAGE_SECONDS = length(16.0, 30.0)
+OUTAGE_SECONDS = 30.0
 THREE_INTERVALS = 3 * INTERVAL_SECONDS
 RECOVERY_SECONDS = 120.0
 
