@@ -22,6 +22,7 @@ from tests.support.lab_process import await_true, children_of
 from tests.support.lab_release import releases
 from tests.support.lab_scrape import Scrape, Watch
 from tests.support.lab_tap import Arrival, Tap
+from tests.support.long import length
 from tests.support.prometheus import check_metrics
 from tests.support.stuck_vms import CAP, assert_monitors_late_once, assert_safe_groups_on_time
 from virtflow.schemas.text import is_printable
@@ -62,6 +63,9 @@ MODES: dict[str, Speech] = {
 }
 ANEW = {"broken_json", "endless", "old_version"}
 """After the first two libvirt has hung up, and talks to the agent again once that has opened its channel anew; a newer version starts anew."""
+ALONE = length(("silent", "endless", "10000_interfaces"), tuple(MODES))
+CASES = [*((mode, HOSTILE) for mode in MODES), *((mode, 1) for mode in ALONE)]
+"""What one agent does five do as well; with ``--long`` each mode is tried with one too."""
 STARTS = 5
 """More than the turns that an agent has meanwhile, one in half a cycle."""
 
@@ -182,8 +186,7 @@ def await_all_behave(host: Host) -> None:
     host.pipeline.await_scrape(lambda seen: all(behaves(seen, guest) for guest in host.hostile), "all agents' answers", TWO_CYCLES)
 
 
-@pytest.mark.parametrize("count", [1, HOSTILE], ids=["alone", "five"])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("mode", "count"), CASES, ids=[f"{mode}-{'five' if count > 1 else 'alone'}" for mode, count in CASES])
 def test_a_hostile_agent_costs_nobody_else_anything(host: Host, mode: str, count: int) -> None:
     """Whatever it answers; and once it behaves it is shown again within two cycles."""
     agents = host.agents[:count]

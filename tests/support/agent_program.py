@@ -212,8 +212,12 @@ class AgentProgram:
         self._thread.join(HEARD_SECONDS)
         connected.close()
         with GuestShell(self._uuid, self._disks) as shell:
-            shell.run("killall cat; true")  # one may be stuck in what libvirt does not read
-        await_true(lambda: self._said(CLOSED) > closed, HEARD_SECONDS, "the guest closes the agent's channel")
+
+            def is_closed() -> bool:
+                shell.run("killall cat; sleep 0.1")  # one may be stuck, at any time, in what libvirt does not read
+                return self._said(CLOSED) > closed
+
+            await_true(is_closed, HEARD_SECONDS, "the guest closes the agent's channel")
 
     def restart(self, speech: Speech) -> None:
         """The agent ends, and starts anew with another speech."""

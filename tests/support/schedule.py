@@ -14,10 +14,51 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
-SECONDS: Final[dict[str, int]] = {}
+SECONDS: Final[dict[str, int]] = {
+    "tests/faults/test_17_hostile_guest_agent.py": 260,
+    "tests/faults/test_04_many_vms_stuck.py": 210,
+    "tests/lab/test_migration.py": 150,
+    "tests/integration/test_processors.py": 140,
+    "tests/faults/test_14_migration_under_faults.py": 135,
+    "tests/lab/test_history.py": 120,
+    "tests/faults/test_05_events_survive.py": 110,
+    "tests/faults/test_08_history_writer_killed.py": 105,
+    "tests/integration/test_exporter.py": 100,
+    "tests/lab/test_guest_process.py": 100,
+    "tests/lab/test_recovery.py": 100,
+    "tests/lab/test_values.py": 85,
+    "tests/faults/test_24_stop_and_kill.py": 80,
+    "tests/lab/test_up.py": 80,
+    "tests/integration/test_history_spark.py": 70,
+    "tests/faults/test_03_one_vm_stuck.py": 65,
+    "tests/lab/test_migration_found.py": 60,
+    "tests/integration/test_exporter_broker_away.py": 60,
+    "tests/lab/test_migration_options.py": 55,
+    "tests/lab/test_guest_agent.py": 55,
+    "tests/lab/test_stuck_vms.py": 55,
+    "tests/integration/test_history_write.py": 50,
+    "tests/faults/test_02_libvirtd_hangs.py": 50,
+    "tests/faults/test_18_slow_clients.py": 50,
+    "tests/integration/test_history_upkeep.py": 45,
+    "tests/faults/test_10_poison.py": 40,
+    "tests/faults/test_01_libvirtd_restart.py": 38,
+    "tests/integration/test_history_remote_read.py": 38,
+    "tests/integration/test_dashboards.py": 33,
+    "tests/integration/test_broker.py": 32,
+    "tests/integration/test_processors_delivery.py": 32,
+}
 """How long a file takes by itself on two CPUs; only those of more than half a minute need a line."""
-COMPUTING: Final[frozenset[str]] = frozenset()
-"""Files whose guests compute all the time."""
+COMPUTING: Final = frozenset(
+    {
+        "tests/faults/test_04_many_vms_stuck.py",
+        "tests/faults/test_14_migration_under_faults.py",
+        "tests/lab/test_history.py",
+        "tests/lab/test_migration.py",
+        "tests/lab/test_migration_found.py",
+        "tests/lab/test_migration_options.py",
+    }
+)
+"""Files whose guests compute all the time, or whose host has a hundred of them."""
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types

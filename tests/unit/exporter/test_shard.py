@@ -35,5 +35,6 @@ def test_topics_that_cannot_be_dealt() -> None:
     """Unequal numbers of partitions split a VM's records; fewer partitions than shards leave shards without any."""
     assert Shard(1, 2).problem({"vm.metrics": 6, "vm.inventory": 6}) == ""
     assert "vm.inventory 4, vm.metrics 6" in Shard(1, 2).problem({"vm.metrics": 6, "vm.inventory": 4})
+    assert Shard(1, 6).problem({"vm.metrics": 6, "vm.inventory": 6}) == ""
     assert "7 shards of 6 partitions" in Shard(1, 7).problem({"vm.metrics": 6, "vm.inventory": 6})
     assert Shard(1, 2).problem({}) == ""
