@@ -12,6 +12,7 @@ from xdist.remote import Producer
 
 from tests.support.schedule import ByFile
 
+pytest.register_assert_rewrite("tests.support.libvirt_contract")
 settings.register_profile("virtflow", deadline=None, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow])
 # Enough to see that a mutant fails, without looking for the smallest example of it.
 settings.register_profile("mutation", settings.get_profile("virtflow"), max_examples=25, phases=[Phase.explicit, Phase.generate])

@@ -1,0 +1,42 @@
+"""What the in-memory libvirt is built on holds on real daemons: the suite that also runs on it, in the layer contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.lab import Lab
+from tests.support.libvirt_contract import answers, daemon, stuck
+from tests.support.libvirt_contract.host import Host
+from tests.support.libvirt_contract.lab_host import LabHost
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[LabHost]:
+    """One host with VMs for all tests."""
+    with Lab(nodes=1) as lab:
+        yield LabHost(lab.nodes[0])
+
+
+@pytest.fixture
+def host(running: LabHost) -> Iterator[Host]:
+    """The host, calm again after each test."""
+    yield running
+    running.calm()
+
+
+class TestAnswers(answers.Answers):
+    """Without trouble."""
+
+
+class TestStuckVms(stuck.StuckVms):
+    """With VMs whose QEMU does not answer."""
+
+
+class TestDaemonFaults(daemon.DaemonFaults):
+    """With a daemon that stands still or restarts."""
+
+
+class TestEvents(daemon.Events):
+    """With VMs that come and go."""
