@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.libvirt_contract import answers, daemon, stuck
+from tests.support.libvirt_contract import answers, daemon, guests, stuck
 from tests.support.libvirt_contract.host import Host
 from tests.support.libvirt_contract.memory_host import MemoryHost
+from tests.support.libvirt_contract.memory_pair import MemoryPair
 from tests.support.memory_libvirt import BOOKWORM, TRIXIE
 
 
@@ -18,6 +19,14 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     host = MemoryHost(request.param)
     yield host
     host.close()
+
+
+@pytest.fixture(params=[BOOKWORM, TRIXIE], ids=["bookworm", "trixie"])
+def pair(request: pytest.FixtureRequest) -> Iterator[guests.Pair]:
+    """Two hosts and a guest."""
+    pair = MemoryPair(request.param)
+    yield pair
+    pair.close()
 
 
 class TestAnswers(answers.Answers):
@@ -34,3 +43,11 @@ class TestDaemonFaults(daemon.DaemonFaults):
 
 class TestEvents(daemon.Events):
     """With VMs that come and go."""
+
+
+class TestAgents(guests.Agents):
+    """With a guest's agent."""
+
+
+class TestMigrations(guests.Migrations):
+    """From one host to the other."""

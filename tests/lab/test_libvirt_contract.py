@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.lab import Lab
-from tests.support.libvirt_contract import answers, daemon, stuck
+from tests.support.libvirt_contract import answers, daemon, guests, stuck
 from tests.support.libvirt_contract.host import Host
 from tests.support.libvirt_contract.lab_host import LabHost
+from tests.support.libvirt_contract.lab_pair import LabPair
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,22 @@ def host(running: LabHost) -> Iterator[Host]:
     running.calm()
 
 
+@pytest.fixture(scope="module")
+def together() -> Iterator[LabPair]:
+    """Two hosts and a guest for all tests."""
+    with Lab(nodes=2) as lab:
+        pair = LabPair(lab)
+        yield pair
+        pair.close()
+
+
+@pytest.fixture
+def pair(together: LabPair) -> Iterator[guests.Pair]:
+    """The pair, calm again after each test."""
+    yield together
+    together.calm()
+
+
 class TestAnswers(answers.Answers):
     """Without trouble."""
 
@@ -40,3 +57,11 @@ class TestDaemonFaults(daemon.DaemonFaults):
 
 class TestEvents(daemon.Events):
     """With VMs that come and go."""
+
+
+class TestAgents(guests.Agents):
+    """With a guest's agent."""
+
+
+class TestMigrations(guests.Migrations):
+    """From one host to the other."""

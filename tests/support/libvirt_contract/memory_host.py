@@ -53,6 +53,17 @@ class MemoryAttempt:
         return self._result
 
 
+def loop_of(binding: Binding, clock: VirtualClock) -> None:
+    """Run the binding's event loop in a thread."""
+
+    def run() -> None:
+        while True:
+            binding.virEventRunDefaultImpl()
+
+    binding.virEventRegisterDefaultImpl()
+    Threading(clock).Thread(target=run, daemon=True).start()
+
+
 class MemoryHost:
     """A ``Host`` on virtual time."""
 
@@ -67,12 +78,7 @@ class MemoryHost:
         self.vms = tuple(self.create() for _ in range(vms))
         self.off = Known("off", str(UUID(int=1 << 64)))
         self.daemon.add(Vm(self.off.name, self.off.uuid, libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_UNKNOWN))
-        self.libvirt.virEventRegisterDefaultImpl()
-        Threading(self.clock).Thread(target=self._loop, daemon=True).start()
-
-    def _loop(self) -> None:
-        while True:
-            self.libvirt.virEventRunDefaultImpl()
+        loop_of(self.libvirt, self.clock)
 
     def close(self) -> None:
         """End all threads."""

@@ -15,6 +15,7 @@ this is wrong.
 from tests.support.memory_libvirt.binding import Binding
 from tests.support.memory_libvirt.clock import HangsForeverError, VirtualClock
 from tests.support.memory_libvirt.daemon import BOOKWORM, TRIXIE, Daemon, Release
+from tests.support.memory_libvirt.migration import Migration
 from tests.support.memory_libvirt.vm import Agent, Vm
 
-__all__ = ["BOOKWORM", "TRIXIE", "Agent", "Binding", "Daemon", "HangsForeverError", "Release", "VirtualClock", "Vm"]
+__all__ = ["BOOKWORM", "TRIXIE", "Agent", "Binding", "Daemon", "HangsForeverError", "Migration", "Release", "VirtualClock", "Vm"]

@@ -31,15 +31,15 @@ class MemoryConnection:
     # -- the connection itself
 
     def close(self) -> int:
-        """Let go of it; calls under way keep it until they end. How many do."""
+        """Let go of it; calls under way and registered callbacks keep it. How many do."""
         self._open_still("virConnectClose")
         self._closed = True
         with self.daemon.clock.lock:
-            self.socket.callbacks.clear()
-            self.socket.close_callback = None
-            if not self.socket.requests:
+            kept = len(self.socket.requests) + len(self.socket.callbacks)
+            if not kept:
+                self.socket.close_callback = None
                 self.daemon.forget(self.socket)
-            return len(self.socket.requests)
+            return kept
 
     def isAlive(self) -> int:  # noqa: N802, libvirt's name
         """Whether it stands; asks nobody."""

@@ -127,7 +127,8 @@ class MemoryDomain:
         if vm.job.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN:
             text = "Operation not supported: migration statistics are available only on the source host"
             raise error(libvirt.VIR_ERR_OPERATION_UNSUPPORTED, text)
-        return self._daemon.ask_qemu(request, vm, lambda: dict(vm.job or {"type": 0}))
+        elapsed = {"time_elapsed": round((self._daemon.clock.now - vm.job_began) * 1000)}
+        return self._daemon.ask_qemu(request, vm, lambda: {"type": 0} if vm.job is None else elapsed | vm.job)
 
     @staticmethod
     def _completed(vm: Vm, *, keep: bool) -> dict[str, Any]:

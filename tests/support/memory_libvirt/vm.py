@@ -125,6 +125,7 @@ class Vm:
     """Whether its QEMU has ended."""
     job: dict[str, Any] | None = None
     """Statistics of a running job."""
+    job_began: float = 0.0
     completed: dict[str, Any] | None = None
     """Statistics of a completed one that nobody has read."""
     agent: Agent | None = None
