@@ -7,16 +7,17 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.lab import Lab
+from tests.support.lab_release import releases
 from tests.support.libvirt_contract import answers, daemon, guests, stuck
 from tests.support.libvirt_contract.host import Host
 from tests.support.libvirt_contract.lab_host import LabHost
 from tests.support.libvirt_contract.lab_pair import LabPair
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[LabHost]:
-    """One host with VMs for all tests."""
-    with Lab(nodes=1) as lab:
+@pytest.fixture(scope="module", params=releases(every_run=True))
+def running(request: pytest.FixtureRequest) -> Iterator[LabHost]:
+    """One host of each release, with VMs for all tests."""
+    with Lab(nodes=1, release=request.param) as lab:
         yield LabHost(lab.nodes[0])
 
 
@@ -27,10 +28,10 @@ def host(running: LabHost) -> Iterator[Host]:
     running.calm()
 
 
-@pytest.fixture(scope="module")
-def together() -> Iterator[LabPair]:
-    """Two hosts and a guest for all tests."""
-    with Lab(nodes=2) as lab:
+@pytest.fixture(scope="module", params=releases(every_run=True))
+def together(request: pytest.FixtureRequest) -> Iterator[LabPair]:
+    """Two hosts of each release, and a guest for all tests."""
+    with Lab(nodes=2, release=request.param) as lab:
         pair = LabPair(lab)
         yield pair
         pair.close()

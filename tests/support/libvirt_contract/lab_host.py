@@ -146,7 +146,7 @@ class LabHost:
     def limit_workers(self, workers: int, priority: int) -> None:
         """See ``Host``."""
         number = ["--min-workers", "2", "--max-workers", str(workers), "--priority-workers", str(priority)]
-        self._node.exec("virt-admin", "srv-threadpool-set", "libvirtd", *number)
+        self._node.virt_admin("srv-threadpool-set", self._node.hypervisor.daemon, *number)
 
     def hung_calls(self) -> int:
         """See ``Host``."""
