@@ -9,14 +9,14 @@ from typing import Any
 
 import libvirt
 
-from tests.support.agent_program import HONEST, AgentProgram, Speech, broken, outdated, silent
+from tests.support.agent_program import HONEST, AgentProgram, Speech, broken, silent, slow
 from tests.support.lab import GuestSpec, Lab, await_true
 from tests.support.lab_migration import Migrating
 from tests.support.libvirt_contract.host import Known
 from tests.support.libvirt_contract.lab_host import LabAttempt
 from virtflow.producer.hypervisor.connection import start_event_loop
 
-SPEECHES: dict[str, Speech] = {"honest": HONEST, "silent": silent, "broken": broken, "outdated": outdated}
+SPEECHES: dict[str, Speech] = {"honest": HONEST, "silent": silent, "mute": slow(1e6), "broken": broken}
 SLOW_MBPS = 8
 
 

@@ -56,7 +56,8 @@ class MemoryPair:
         agent = self._vm.agent
         assert agent is not None
         with self.clock.lock:
-            agent.connected, agent.seconds = speech != "away", FOREVER if speech == "silent" else 0.0
+            agent.connected, agent.seconds = speech != "away", FOREVER if speech in {"silent", "mute"} else 0.0
+            agent.synchronises = speech != "silent"
             failures = {"broken": (libvirt.VIR_ERR_INTERNAL_ERROR, "internal error: cannot parse json")}
             agent.failure = error(*failures[speech]) if speech in failures else None
             self.clock.changed()

@@ -12,7 +12,12 @@ from tests.support.memory_libvirt.errors import error, lock_timeout, not_running
 from tests.support.memory_libvirt.requests import Request
 from tests.support.memory_libvirt.vm import Agent, Vm
 
-PATIENCE: Final = {libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK: FOREVER, libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_DEFAULT: 5.0}
+SYNCHRONISE_SECONDS: Final = 5.0
+"""How long libvirt tries to get in step with an agent at most."""
+PATIENCE: Final = {
+    libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK: FOREVER,
+    libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_DEFAULT: SYNCHRONISE_SECONDS,
+}
 KEYS: Final = {
     libvirt.VIR_DOMAIN_GUEST_INFO_USERS: "user.",
     libvirt.VIR_DOMAIN_GUEST_INFO_OS: "os.",
@@ -59,7 +64,8 @@ def _await(daemon: Daemon, request: Request, vm: Vm, what: str) -> bool:
         raise lock_timeout((agent.held or request).procedure)
     agent.held = request
     agent.asked.append(what)
-    until = daemon.clock.now + PATIENCE.get(agent.timeout, float(agent.timeout))
+    patience = PATIENCE.get(agent.timeout, float(agent.timeout))
+    until = daemon.clock.now + (patience if agent.synchronises else min(patience, SYNCHRONISE_SECONDS))
     try:
         answered = _waited(daemon, request, vm, until)
     finally:

@@ -97,6 +97,8 @@ class Agent:
     """
 
     connected: bool = True
+    synchronises: bool = True
+    """Whether it answers what libvirt says before each command."""
     seconds: float = 0.0
     answer: dict[str, Any] = field(default_factory=dict)
     failure: BaseException | None = None
