@@ -111,7 +111,8 @@ class Answers:
             lambda: vm.setMemoryStatsPeriod(1, libvirt.VIR_DOMAIN_AFFECT_LIVE),
         )
         assert [error_of(host, call) for call in calls] == [libvirt.VIR_ERR_OPERATION_DENIED] * len(calls)
-        assert vm.interfaceAddresses(libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE) == {}
+        leases = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE
+        assert error_of(host, lambda: vm.interfaceAddresses(leases)) in {0, libvirt.VIR_ERR_NO_CONNECT}, "a host may have no network driver"
 
     def test_an_agent_is_asked_only_in_a_vm_that_runs(self, host: Host) -> None:
         """A paused one counts as not running; one that runs without a channel for an agent says so."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -18,6 +17,7 @@ from virtflow.producer.hypervisor.connection import start_event_loop
 
 SPEECHES: dict[str, Speech] = {"honest": HONEST, "silent": silent, "mute": slow(1e6), "broken": broken}
 SLOW_MBPS = 8
+CHANNEL_SECONDS = 30.0
 
 
 class LabPair:
@@ -63,24 +63,19 @@ class LabPair:
 
     def speak(self, speech: str) -> None:
         """See ``Pair``."""
-        if speech == "away":
-            if self._agent is not None:
-                self._agent.disconnect()
-                self._agent = None
-            return
-        if self._agent is None:
+        if self._agent is not None:
+            self._agent.disconnect()
+            self._agent = None
+            self._await_agent("disconnected")
+        if speech != "away":
             self._agent = AgentProgram(self.guest.uuid, self._nodes[0].disks, SPEECHES[speech])
-            self._await_agent()
-        else:
-            self._agent.restart(SPEECHES[speech])
-            self._await_agent()
+            self._await_agent("connected")
 
-    def _await_agent(self) -> None:
-        def connected() -> bool:
-            return "state='connected'" in self._nodes[0].virsh("dumpxml", self.guest.uuid)
+    def _await_agent(self, state: str) -> None:
+        def seen() -> bool:
+            return f"state='{state}'" in self._nodes[0].virsh("dumpxml", self.guest.uuid)
 
-        await_true(connected, 30.0, "libvirt sees the agent")
-        time.sleep(0.2)
+        await_true(seen, CHANNEL_SECONDS, f"libvirt sees that the agent is {state}")
 
     def migrate(self) -> None:
         """See ``Pair``."""

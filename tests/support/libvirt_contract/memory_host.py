@@ -100,13 +100,11 @@ class MemoryHost:
 
     def freeze(self, *vms: Known) -> None:
         """See ``Host``."""
-        for vm in vms:
-            self.daemon.freeze(vm.uuid)
+        self.daemon.freeze(*(vm.uuid for vm in vms))
 
     def thaw(self, *vms: Known) -> None:
         """See ``Host``."""
-        for vm in vms:
-            self.daemon.thaw(vm.uuid)
+        self.daemon.thaw(*(vm.uuid for vm in vms))
 
     def create(self) -> Known:
         """See ``Host``."""

@@ -119,6 +119,7 @@ class StuckVms:
             assert uuid in description.result()
         else:
             assert description.seconds >= LOCK_SECONDS - 1.0
+            assert error_of(host, description.result) == libvirt.VIR_ERR_OPERATION_TIMEOUT
 
     def test_five_hung_calls_freeze_their_connection_and_no_other(self, host: Host) -> None:
         stuck = host.vms[:SLOTS]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 FOREVER: Final = float("inf")
-REAL_SECONDS: Final = 20.0
+REAL_SECONDS: Final = 5.0
 """How long a thread may compute between two waits before it is taken to hang outside of virtual time."""
 
 
@@ -39,9 +39,10 @@ class _Waiter:
 class VirtualClock:
     """The clock, and the one lock of everything that is simulated on it."""
 
-    def __init__(self, now: float = 1000.0) -> None:
-        """``now`` in seconds; the calling thread drives the clock."""
+    def __init__(self, now: float = 1000.0, lag: float = 0.0) -> None:
+        """``now`` in seconds; the calling thread drives the clock. Whoever waits for a time wakes ``lag`` seconds after it, as in real life."""
         self.now = now
+        self._lag = lag
         self.lock = threading.Condition(threading.RLock())
         self._driver = threading.get_ident()
         self._busy = 0
@@ -121,7 +122,9 @@ class VirtualClock:
         while True:
             if not self._resting():
                 if not self.lock.wait(REAL_SECONDS):
-                    raise HangsForeverError("a thread neither waits on the clock nor ends")
+                    raise HangsForeverError(
+                        f"a thread neither waits on the clock nor ends: {self._busy} are busy, waiting: {self._waiters}"
+                    )
                 continue
             if ready() or self.now >= until:
                 return ready()
@@ -136,7 +139,7 @@ class VirtualClock:
         then = min([until, *timers, *(waiter.until for waiter in self._waiters)])
         if then == FOREVER:
             raise HangsForeverError("nothing would ever end this wait")
-        self.now = max(self.now, then)
+        self.now = max(self.now, then + self._lag)
         while self._timers and self._timers[0][0] <= self.now:
             heapq.heappop(self._timers)[2]()
         self.lock.notify_all()

@@ -139,6 +139,7 @@ class MemoryConnection:
 
     def _of(self, request: Request, vm: Vm, groups: int, seconds: float) -> dict[str, Any]:
         daemon = self.daemon
+        vm.fail("domainListGetStats")
         if not vm.active:
             return vm.told(groups, monitor=True)
         if not groups & MONITOR_GROUPS or not daemon.take_job(request, vm, seconds):

@@ -35,6 +35,11 @@ class Release:
         return self.libvirt >= (11, 0, 0)
 
     @property
+    def announces_shutdown(self) -> bool:
+        """Whether the end of the source's QEMU after a migration is announced (measured with QEMU 10.0, not with 7.2)."""
+        return self.qemu >= (10, 0, 0)
+
+    @property
     def events(self) -> int:
         """How many kinds of VM events its daemon knows; their numbers are below that."""
         return 26 + (self.libvirt >= (11, 2, 0)) + 2 * (self.libvirt >= (12, 4, 0))
@@ -132,15 +137,17 @@ class Daemon(Requests):
         self._numbers += 1
         vm.number, vm.gone, vm.stopped = self._numbers, False, False
 
-    def freeze(self, uuid: str) -> None:
-        """Its QEMU stands still (SIGSTOP)."""
+    def freeze(self, *uuids: str) -> None:
+        """Their QEMUs stand still (SIGSTOP)."""
         with self.clock.lock:
-            self.vms[uuid].stopped = True
+            for uuid in uuids:
+                self.vms[uuid].stopped = True
 
-    def thaw(self, uuid: str) -> None:
-        """Its QEMU goes on: calls that hang in it come back."""
+    def thaw(self, *uuids: str) -> None:
+        """They go on: calls that hang in them come back."""
         with self.clock.lock:
-            self.vms[uuid].stopped = False
+            for uuid in uuids:
+                self.vms[uuid].stopped = False
             self._release_orphans()
 
     def _release_orphans(self) -> None:

@@ -61,6 +61,7 @@ class MemoryDomain:
         """State, memory at most and now (KiB), vCPUs, CPU time (ns)."""
         with self._request("remoteDispatchDomainGetInfo"):
             vm = self._vm()
+            vm.fail("info")
             told = vm.told(libvirt.VIR_DOMAIN_STATS_BALLOON | libvirt.VIR_DOMAIN_STATS_VCPU, monitor=False)
             time = vm.stats["cpu.time"] if vm.active else 0
             return [vm.state, told["balloon.maximum"], told["balloon.current"], told["vcpu.current"], time]
@@ -94,6 +95,7 @@ class MemoryDomain:
             if self._daemon.release.xml_takes_job and vm.active:
                 self._daemon.need_job(request, vm)
                 self._daemon.give_job(request, vm)
+            vm.fail("XMLDesc")
             return vm.xml
 
     # -- what QEMU knows
@@ -113,6 +115,7 @@ class MemoryDomain:
         """Statistics of the running or the completed job; QEMU is asked only where one runs."""
         with self._request("remoteDispatchDomainGetJobStats") as request:
             vm = self._active()
+            vm.fail("jobStats")
             if flags & libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED:
                 return self._completed(vm, keep=bool(flags & libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED))
             self._daemon.need_job(request, vm)

@@ -119,6 +119,8 @@ class Migration:
         statistics = self._statistics(self.passes) | {"data_remaining": 0, "memory_remaining": 0, "downtime": 105, "downtime_net": 97}
         statistics.pop("type")
         statistics["time_elapsed"] = round((self.source.clock.now - self._began) * 1000)
+        if self.source.release.announces_shutdown:
+            self._announce(self.source, self._vm, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN, libvirt.VIR_DOMAIN_EVENT_SHUTDOWN_HOST)
         self._announce(self.source, self._vm, libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED)
         self.source.emit(self._vm, libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, statistics)
         self._vm.persistent = False

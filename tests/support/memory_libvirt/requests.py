@@ -130,6 +130,13 @@ class Requests:
         """All clients' connections."""
         return tuple(self._sockets)
 
+    def kill(self, binding: Binding) -> None:
+        """A client's process is killed: its connections end, and what hangs in a VM goes on hanging there."""
+        with self.clock.lock:
+            for socket in self.sockets:
+                if socket.binding is binding:
+                    self.forget(socket)
+
     # -- the daemon as a process
 
     def pause(self) -> None:

@@ -121,6 +121,8 @@ class Vm:
     """libvirt's id of the running VM; -1: it is shut off."""
     stats: dict[str, Any] = field(default_factory=dict)
     xml: str = ""
+    failures: dict[str, BaseException] = field(default_factory=dict)
+    """What a call raises instead of an answer, by its name: ``domainListGetStats`` (bulk calls), ``XMLDesc``, ``info``, ``jobStats``."""
     stopped: bool = False
     """Whether its QEMU answers nobody (SIGSTOP)."""
     gone: bool = False
@@ -140,6 +142,11 @@ class Vm:
         """What is not given is as in any VM."""
         self.stats = self.stats or usual_stats(self.name)
         self.xml = self.xml or usual_xml(self.name, self.uuid)
+
+    def fail(self, call: str) -> None:
+        """Raise what this call is to raise."""
+        if call in self.failures:
+            raise self.failures[call]
 
     @property
     def active(self) -> bool:
