@@ -62,7 +62,7 @@ class DaemonFaults:
         assert connection.isAlive() == 1
 
     def test_a_restart_ends_every_connection_with_its_calls_and_callbacks(self, host: Host) -> None:
-        stuck = host.vms[0]
+        stuck = host.create()
         host.freeze(stuck)
         connection, idle = host.connect(), host.connect()
         lost, seen = closings(idle), heard(idle)
@@ -74,7 +74,7 @@ class DaemonFaults:
         assert (connection.isAlive(), idle.isAlive()) == (0, 0)
         assert error_of(host, idle.getLibVersion) in LOST
         assert lost == [libvirt.VIR_CONNECT_CLOSE_REASON_EOF]
-        host.destroy(host.create())
+        host.destroy(stuck)
         host.let_pass(0.5)
         assert seen == []
 

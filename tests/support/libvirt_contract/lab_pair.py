@@ -73,7 +73,7 @@ class LabPair:
 
     def _await_agent(self, state: str) -> None:
         def seen() -> bool:
-            return f"state='{state}'" in self._nodes[0].virsh("dumpxml", self.guest.uuid)
+            return f"name='org.qemu.guest_agent.0' state='{state}'" in self._nodes[0].virsh("dumpxml", self.guest.uuid)
 
         await_true(seen, CHANNEL_SECONDS, f"libvirt sees that the agent is {state}")
 
