@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from virtflow.producer.hung_calls.budget import CallBudget
 from virtflow.producer.hung_calls.executor import warn_of_limit
-from virtflow.producer.hypervisor.connection import Connection, Opener
+from virtflow.producer.hypervisor.connection import Connection, Opener, Undo
 from virtflow.producer.hypervisor.mailbox import Inbox
 from virtflow.producer.hypervisor.messages import Action, Announce, Interrupted, Tick
 from virtflow.producer.hypervisor.qemu_events import QemuStatus
@@ -68,11 +68,12 @@ class Sampler:
         self._sampling = Sampling(settings, self.budget, rng, host.processes.states, follows=events is not None)
         self._perform(self._sampling.observe(Tick(), time.monotonic(), waiting=True))
 
-    def _prepare(self, connection: Connection) -> None:
-        """Once per connection, in its worker's thread: the callbacks."""
-        register(connection, self._inbox)
+    def _prepare(self, connection: Connection) -> Undo:
+        """Once per connection, in its worker's thread: the callbacks; what ends them."""
+        subscription = register(connection, self._inbox)
         if self._status is not None:
             self._status.listen()
+        return subscription.end
 
     # -- rounds
 

@@ -24,6 +24,10 @@ from virtflow.runtime import settings
 Connection = Any
 """libvirt's ``virConnect``; the binding has no types."""
 
+Undo = Callable[[], None]
+Prepare = Callable[[Connection], Undo]
+"""What is done with a new connection; what it returns is called before the connection is closed."""
+
 _LOGGER: Final = logging.getLogger(__name__)
 _loop_lock = threading.Lock()
 _loops: list[threading.Thread] = []
@@ -66,17 +70,24 @@ class Opener:
     config: settings.Libvirt
     connect: Callable[[str], Connection] = open_read_only
 
-    def open(self, prepare: Callable[[Connection], None] | None) -> tuple[Connection, int]:
-        """A new connection with keepalive, prepared, and the daemon's version."""
+    def open(self, prepare: Prepare | None) -> tuple[Connection, int, Undo]:
+        """A new connection with keepalive, prepared, the daemon's version, and what closes the connection."""
         connection = self.connect(self.config.uri)
+        undo: list[Undo] = []
+
+        def close() -> None:
+            for step in undo:
+                step()
+            with suppress(libvirt.libvirtError):
+                connection.close()
+
         try:
             self._keep_alive(connection)
             if prepare:
-                prepare(connection)
-            return connection, connection.getLibVersion()
+                undo.append(prepare(connection))
+            return connection, connection.getLibVersion(), close
         except libvirt.libvirtError:
-            with suppress(libvirt.libvirtError):
-                connection.close()
+            close()
             raise
 
     def _keep_alive(self, connection: Connection) -> None:
@@ -90,7 +101,7 @@ class Opener:
 class Worker:
     """One connection and the thread that makes its calls, one after another. It lives until it is retired or can't be opened."""
 
-    def __init__(self, number: int, name: str, opener: Opener, inbox: Inbox, prepare: Callable[[Connection], None] | None = None) -> None:
+    def __init__(self, number: int, name: str, opener: Opener, inbox: Inbox, prepare: Prepare | None = None) -> None:
         """Begin to open; ``prepare`` runs once on the new connection, in the worker's thread, before ``Opened`` is put."""
         self.number = number
         self.name = name
@@ -128,14 +139,15 @@ class Worker:
 
     def _run(self) -> None:
         try:
-            self._connection, version = self._opener.open(self._prepare)
+            self._connection, version, close = self._opener.open(self._prepare)
         except libvirt.libvirtError as error:
             self._inbox.put(OpenFailed(self.number, str(error)))
             return
         self._inbox.put(Opened(self.number, version))
         while (item := self._queries.get()) is not None:
             self._inbox.put(self._call(*item))
-        self._close()
+        self._connection = None
+        close()
 
     def _call(self, call: int, query: Query) -> Returned:
         began, started = time.monotonic(), time.time()
@@ -149,11 +161,6 @@ class Worker:
             alive = _stands(self._connection)
             return Returned(call, began, started, time.monotonic() - began, error=error, alive=alive)
         return Returned(call, began, started, time.monotonic() - began, result)
-
-    def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        with suppress(libvirt.libvirtError):
-            connection.close()
 
 
 def _stands(connection: Connection) -> bool:

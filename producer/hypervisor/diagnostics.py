@@ -119,10 +119,11 @@ def _looking(version: int, processes: Processes) -> Query:
         begin = time.monotonic()
         listed = list_vms(stats_groups(version))(connection)
         seconds = time.monotonic() - begin
-        kinds = register(connection, Inbox())
+        events = register(connection, Inbox())
+        events.end()
         health = check_health(listed.vms, processes.states)(connection)
         running = frozenset(uuid for uuid, domain in domains(connection, listed.vms).items() if domain.ID() >= 0)
-        return _Looked(listed, seconds, running, health, kinds)
+        return _Looked(listed, seconds, running, health, len(events.callbacks))
 
     return query
 

@@ -35,6 +35,8 @@ class QemuStatus:
         self._inbox = inbox
         self._lock = threading.Lock()
         self._connection: Any = None
+        self._callback: int | None = None
+        """It keeps the connection open, whoever closes it, until it is deregistered."""
 
     def listen(self) -> None:
         """Opens the connection and registers; where that is not allowed a warning says so, and everything else goes on."""
@@ -43,7 +45,7 @@ class QemuStatus:
 
             connection = libvirt.open(self._uri)
             self._replace(connection)
-            libvirt_qemu.qemuMonitorEventRegister(connection, None, EVENT, self._put, None, 0)
+            self._callback = libvirt_qemu.qemuMonitorEventRegister(connection, None, EVENT, self._put, None, 0)
         except (libvirt.libvirtError, ImportError) as error:
             _LOGGER.warning(
                 "QEMU's migration status can't be listened to: %s; a migration that fails or is cancelled is shown as incomplete", error
@@ -57,6 +59,12 @@ class QemuStatus:
     def _replace(self, new: Any) -> None:  # noqa: ANN401, the binding has no types
         with self._lock:
             connection, self._connection = self._connection, new
+            callback, self._callback = self._callback, None
+        if callback is not None:
+            import libvirt_qemu
+
+            with suppress(libvirt.libvirtError):
+                libvirt_qemu.qemuMonitorEventDeregister(connection, callback)
         if connection is not None:
             with suppress(libvirt.libvirtError):
                 connection.close()

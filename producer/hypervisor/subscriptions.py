@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 import libvirt
@@ -39,20 +41,32 @@ KINDS: Final = (
 """The events that are listened to; a libvirt that lacks one is asked for the others."""
 
 
-def register(connection: Any, inbox: Inbox) -> int:  # noqa: ANN401, the binding has no types
-    """Have every event of the connection's VMs put into ``inbox``; how many kinds libvirt agreed to report."""
-    agreed = 0
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """The callbacks of one connection. Each keeps the connection open, whoever closes it: libvirt-python counts them as users of it."""
+
+    connection: Any
+    callbacks: tuple[int, ...]
+
+    def end(self) -> None:
+        """Deregister the callbacks, before the connection is closed; in vain where it is lost already."""
+        for callback in self.callbacks:
+            with suppress(libvirt.libvirtError):
+                self.connection.domainEventDeregisterAny(callback)
+
+
+def register(connection: Any, inbox: Inbox) -> Subscription:  # noqa: ANN401, the binding has no types
+    """Have every event of the connection's VMs put into ``inbox``; the callbacks are those kinds that libvirt agreed to report."""
+    agreed = []
     for kind in KINDS:
         number = getattr(libvirt, f"VIR_DOMAIN_EVENT_ID_{kind}", None)
         if number is None:
             continue
         try:
-            connection.domainEventRegisterAny(None, number, _putting(kind.lower(), inbox), None)
+            agreed.append(connection.domainEventRegisterAny(None, number, _putting(kind.lower(), inbox), None))
         except libvirt.libvirtError as error:
             _LOGGER.info("libvirt does not report event %s: %s", kind.lower(), error)
-            continue
-        agreed += 1
-    return agreed
+    return Subscription(connection, tuple(agreed))
 
 
 def _putting(what: str, inbox: Inbox) -> Callable[..., None]:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Final
 
 import libvirt
 
-from virtflow.producer.hypervisor.connection import Connection, Opener, Worker
+from virtflow.producer.hypervisor.connection import Opener, Prepare, Worker
 from virtflow.producer.hypervisor.mailbox import Inbox
 from virtflow.producer.hypervisor.messages import FindVersions, Lost, Open, Retire, Submit, VersionsFound
 from virtflow.producer.hypervisor.queries import versions
-
-Prepare = Callable[[Connection], None]
 
 
 class Workers:
