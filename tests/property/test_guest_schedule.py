@@ -22,7 +22,6 @@ from virtflow.schemas.records import GuestSample
 
 FIRST_SECONDS = 1.0
 STEADY = 2
-MINUTE = 60.0
 
 VMS: Final = 6
 CYCLE: Final = 20.0

@@ -11,11 +11,12 @@ from virtflow.producer.agent.domain_xml import Look
 from virtflow.producer.agent.ipc import Answered, Command, Listed, Up
 from virtflow.producer.agent.poll_cycle import Limits, Ticked
 from virtflow.producer.agent.scheduler import Schedule
+from virtflow.producer.hung_calls.budget import CallBudget
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import GuestSample
 
 CYCLE = 60.0
-LIMITS = Limits(cycle=CYCLE, timeout=2.0, per_minute=1000, in_flight=2, cap=3)
+LIMITS = Limits(cycle=CYCLE, timeout=2.0, per_minute=1000, in_flight=2)
 
 
 class Longest(random.Random):
@@ -52,7 +53,7 @@ def test_a_longest_pause_below_a_second_is_every_pause() -> None:
 
 def test_a_guest_that_does_not_answer_is_asked_after_half_a_cycle_one_and_then_two() -> None:
     """Each pause is counted from the failure, and shortened by a twentieth at least; the first answer begins them again."""
-    schedule = Schedule(LIMITS, lambda *_: True, Longest())
+    schedule = Schedule(LIMITS, lambda *_: True, Longest(), CallBudget(3))
     (listing,) = schedule.observe(Up(list(Command)), 0.0)
     schedule.observe(Answered(listing.number, 0.0, 0.1, vms=[Listed("a", "a", running=True)]), 0.0)
     vm = schedule.vms["a"]

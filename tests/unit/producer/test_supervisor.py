@@ -16,6 +16,7 @@ from virtflow.producer.agent import supervisor
 from virtflow.producer.agent.domain_xml import Look
 from virtflow.producer.agent.ipc import AGENT, Answered, Beat, Command, Ended, Happened, Listed, Up
 from virtflow.producer.agent.supervisor import GuestAgents
+from virtflow.producer.hung_calls.budget import CallBudget
 from virtflow.runtime.settings import Guest, Settings
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import GuestSample
@@ -36,7 +37,8 @@ class Agents:
         self.scripts = Scripts(monkeypatch)
         chosen: dict[str, Any] = {"enabled": True, "restart_maximum_seconds": 0.1, "hang_seconds": LONG_SECONDS, **guest}
         settings = Settings(guest=Guest(**chosen))
-        self.agents = GuestAgents(settings, random.Random(1), once=True)  # noqa: S311, a test's
+        self.budget = CallBudget(3)
+        self.agents = GuestAgents(settings, self.budget, random.Random(1), once=True)  # noqa: S311, a test's
         self._closed = False
         self.agents.start()
 
@@ -224,7 +226,7 @@ def test_a_process_that_does_not_end_with_the_producer_is_killed(agents: Callabl
 
 
 def test_a_supervisor_that_was_never_started_closes() -> None:
-    GuestAgents(Settings(), random.Random(1)).close(0.1)  # noqa: S311, a test's
+    GuestAgents(Settings(), CallBudget(3), random.Random(1)).close(0.1)  # noqa: S311, a test's
 
 
 def test_failing_agents_and_new_periods_are_logged_once(agents: Callable[..., Agents], caplog: pytest.LogCaptureFixture) -> None:
