@@ -1,0 +1,107 @@
+"""How much of the threaded edges do the fast tests run? Line coverage without libvirt, QEMU or a broker, with a floor for each module.
+
+    scripts/coverage               prints each module's share and what is missing; exit 1 when one is below its floor
+
+The floors are for the modules that join the pure parts to threads, processes and libvirt: on them a line that no test runs is a line that
+only a real hypervisor would try.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+FLOOR: Final = 85.0
+"""Percent of a module's lines."""
+MODULES: Final = (
+    "producer/sampl*.py",
+    "producer/hung_calls/*.py",
+    "producer/hypervisor/connection.py",
+    "producer/hypervisor/reconnecting.py",
+    "producer/hypervisor/workers.py",
+    "producer/agent/supervisor.py",
+)
+TESTS: Final = (
+    "tests/unit/producer",
+    "tests/property/test_breaker.py",
+    "tests/property/test_budget.py",
+    "tests/property/test_guest_schedule.py",
+)
+MISSING: Final = 12
+"""Lines that are named of each module at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """One module: its path, the share of its lines that ran (percent), and the lines that did not."""
+
+    path: str
+    percent: float
+    missing: tuple[int, ...]
+
+    @property
+    def fine(self) -> bool:
+        """Whether it reaches the floor."""
+        return self.percent >= FLOOR
+
+    def __str__(self) -> str:
+        """A line of the report."""
+        named = ", ".join(str(line) for line in self.missing[:MISSING])
+        rest = f" and {len(self.missing) - MISSING} more" if len(self.missing) > MISSING else ""
+        return f"{self.percent:5.1f} %  {self.path}" + (f"  without {named}{rest}" if named else "")
+
+
+def paths() -> list[str]:
+    """The modules that have a floor; every pattern names one at least."""
+    found: list[str] = []
+    for pattern in MODULES:
+        matched = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern) if path.name != "__init__.py")
+        if not matched:
+            raise SystemExit(f"coverage: no module is called {pattern}")
+        found += matched
+    return found
+
+
+def report_of(data: dict[str, Any], wanted: list[str]) -> list[Covered]:
+    """The modules of coverage's own JSON report; one that no test imported has no line that ran."""
+    files = {str(Path(name).resolve().relative_to(ROOT)): found for name, found in data["files"].items()}
+    return [
+        Covered(path, files[path]["summary"]["percent_covered"], tuple(files[path]["missing_lines"]))
+        if path in files
+        else Covered(path, 0.0, ())
+        for path in wanted
+    ]
+
+
+def measure(tests: tuple[str, ...]) -> dict[str, Any]:
+    """Run the tests; coverage's report. Ends the program when a test fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        data, output = f"--data-file={folder}/data", Path(folder) / "report.json"
+        python = [sys.executable, "-m", "coverage"]
+        run = [*python, "run", data, f"--source={ROOT}/producer", "-m", "pytest", "-q", "-n0", *tests]
+        if subprocess.run(run, cwd=ROOT, check=False).returncode:
+            raise SystemExit("coverage: the tests fail")
+        subprocess.run([*python, "json", "-q", data, "-o", str(output)], cwd=ROOT, check=True)
+        found: dict[str, Any] = json.loads(output.read_text())
+        return found
+
+
+def main() -> None:
+    """Measure, print, judge."""
+    parser = argparse.ArgumentParser(prog="scripts/coverage", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    report = report_of(measure(TESTS), paths())
+    print("\n".join(str(covered) for covered in report))
+    if low := [covered.path for covered in report if not covered.fine]:
+        raise SystemExit(f"coverage: below {FLOOR:g} %: {', '.join(low)}")
+
+
+if __name__ == "__main__":
+    main()
