@@ -92,7 +92,7 @@ class Host:
             assert len(calls) + len(self.foreign) <= max(1, self.limit - 1)
             assert self.budget.outstanding <= max(1, self.limit - 1)
         assert len(calls) <= self.limits.in_flight
-        while self.made and self.made[0] <= self.now - MINUTE:
+        while self.made and self.made[0] <= self.now - 60.0:
             self.made.popleft()
         assert len(self.made) <= self.limits.per_minute
 
