@@ -41,7 +41,7 @@ class Safety:
     ever_took_job: bool
 
 
-MEASURED: Final = (9_000_000, 11_003_000)
+MEASURED: Final = (9_000_000, 11_003_000, 12_008_000)
 """The versions on which the table was measured, the oldest first, as libvirt's own number: 11.3.0 is 11003000."""
 
 _NEVER: Final = Safety(None, ever_took_job=False)

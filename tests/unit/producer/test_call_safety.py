@@ -1,0 +1,46 @@
+"""Which calls are believed safe on which version."""
+
+from __future__ import annotations
+
+import libvirt
+import pytest
+
+from virtflow.producer.hypervisor.call_safety import MEASURED, TABLE, LibvirtCall, fill_may_wait, may_wait, stats_groups
+
+OLD, NEW = MEASURED[0] - 1, MEASURED[-1] + 1
+
+
+@pytest.mark.parametrize(
+    ("version", "waits"),
+    [(9_000_000, False), (10_010_000, False), (11_000_000, True), (11_003_000, True), (0, True), (OLD, True), (NEW, True)],
+)
+def test_xml_waits_from_11_0_on(version: int, waits: bool) -> None:  # noqa: FBT001, drawn from the parameters
+    assert may_wait(LibvirtCall.XML, version) is waits
+
+
+@pytest.mark.parametrize("version", [0, OLD, NEW])
+def test_on_an_unknown_version_nothing_is_safe_that_ever_took_a_job(version: int) -> None:
+    safe = {call for call in LibvirtCall if not may_wait(call, version)}
+    assert safe == {call for call, row in TABLE.items() if not row.ever_took_job}
+    assert fill_may_wait(version)
+
+
+def test_what_a_round_rests_on_never_took_a_job() -> None:
+    """Listing, health checks and the groups of state and network."""
+    calls = (LibvirtCall.LIST, LibvirtCall.LOOKUP, LibvirtCall.CONTROL_INFO, LibvirtCall.GROUP_STATE, LibvirtCall.GROUP_INTERFACE)
+    assert not any(TABLE[call].ever_took_job for call in calls)
+
+
+def test_the_groups_of_a_host() -> None:
+    groups = stats_groups(9_000_000)
+    assert groups.safe == libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_INTERFACE
+    assert groups.safe & groups.monitor == 0
+    assert groups.interfaces_safe
+
+
+def test_with_vhost_user_nics_the_interfaces_may_wait() -> None:
+    """Libvirt asks Open vSwitch for their numbers while it holds the VM's lock."""
+    groups = stats_groups(9_000_000, vhost_user=True)
+    assert groups.safe == libvirt.VIR_DOMAIN_STATS_STATE
+    assert groups.everything == stats_groups(9_000_000).everything
+    assert not groups.interfaces_safe
