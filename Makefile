@@ -1,6 +1,6 @@
 # The face of every command: each target is one script, which also runs alone.
 .DEFAULT_GOAL := help
-.PHONY: help up test fast lint generate lock bench
+.PHONY: help up test fast long lint mutate generate lock bench
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,12 @@ test: ## Run everything that CI runs (scripts/test)
 
 fast: ## Run the layers without services (scripts/test fast)
 	scripts/test fast
+
+long: ## Run everything at full length (scripts/test --long)
+	scripts/test --long
+
+mutate: ## Try small defects against the fast tests (scripts/mutate)
+	scripts/mutate
 
 lint: ## Check style, types and generated files (scripts/test lint)
 	scripts/test lint
