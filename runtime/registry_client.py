@@ -39,10 +39,13 @@ class RegistryClient:
         parts = urllib.parse.urlsplit(registry.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise _unusable("registry.url", registry.url, "no http or https URL", "write it as http://registry:8081")
-        self.url: Final = _plain(parts).rstrip("/")
+        if "@" in parts.netloc:
+            why, fix = "holds a user's name", "set registry.username and registry.password_file"
+            raise _unusable("registry.url", _plain(parts), why, fix)
+        self.url: Final = registry.url.rstrip("/")
         self.name: Final = f"the schema registry {self.url}"
         self._timeout = registry.timeout_seconds
-        self._headers = {"Accept": MEDIA_TYPE, "Content-Type": MEDIA_TYPE} | _authorization(registry, parts)
+        self._headers = {"Accept": MEDIA_TYPE, "Content-Type": MEDIA_TYPE} | _authorization(registry)
         self._tls = _tls(registry) if parts.scheme == "https" else None
 
     def register(self, subject: str, schema: Schema) -> int:
@@ -108,13 +111,11 @@ def _plain(parts: urllib.parse.SplitResult) -> str:
     return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def _authorization(registry: Registry, parts: urllib.parse.SplitResult) -> dict[str, str]:
-    user, password = registry.username or parts.username or "", parts.password or ""
-    if registry.password_file:
-        password = _read(registry.password_file, "registry.password_file").rstrip("\n")
-    if not user:
+def _authorization(registry: Registry) -> dict[str, str]:
+    if not registry.username:
         return {}
-    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+    password = _read(registry.password_file, "registry.password_file").rstrip("\n") if registry.password_file else ""
+    return {"Authorization": "Basic " + base64.b64encode(f"{registry.username}:{password}".encode()).decode()}
 
 
 def _tls(registry: Registry) -> ssl.SSLContext:

@@ -171,7 +171,21 @@ def test_ids_of_another_schema_are_not_taken_from_the_file(tmp_path: Path) -> No
     assert second.missing
 
 
-@pytest.mark.parametrize("url", ["registry:8081", "ftp://registry", "http://"])
+@pytest.mark.parametrize("url", ["registry:8081", "ftp://registry", "http://", "http://user:hunter2@registry:8081"])
 def test_what_is_no_url_is_named_at_start(url: str) -> None:
-    with pytest.raises(SettingError, match=r"registry\.url"):
+    with pytest.raises(SettingError, match=r"registry\.url") as caught:
         ids_of(url).connect()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_user_and_password_are_sent(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("hunter2\n")
+    with SchemaRegistry({7: schema_of(NodeSnapshot)}) as registry:
+        registry.password = "user:hunter2"  # noqa: S105, the test's own
+        stranger = ids_of(registry.url)
+        stranger.connect()
+        with pytest.raises(RegistryUnavailableError, match="401"):
+            stranger.fetch(7)
+        known = ids_of(registry.url, username="user", password_file=str(tmp_path / "password"))
+        known.connect()
+        assert known.fetch(7) == schema_of(NodeSnapshot)

@@ -6,6 +6,7 @@ it. That a real registry speaks the same is held by tests/integration/test_real_
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
@@ -33,6 +34,8 @@ class SchemaRegistry:
         self.slow = threading.Event()
         """Set: answers wait until it is cleared, or the client has gone."""
         self.serving = False
+        self.password = ""
+        """USER:PASSWORD that has to be sent; "" where none has."""
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler_of(self))
         self._server.daemon_threads = True
@@ -84,7 +87,9 @@ def _handler_of(registry: SchemaRegistry) -> type[BaseHTTPRequestHandler]:
         def _answer(self, body: dict[str, Any]) -> None:
             while registry.slow.is_set() and registry.serving:
                 time.sleep(0.02)
-            status, found = registry.answer(self.path, body)
+            wanted = "Basic " + base64.b64encode(registry.password.encode()).decode() if registry.password else ""
+            allowed = not wanted or self.headers.get("Authorization") == wanted
+            status, found = registry.answer(self.path, body) if allowed else (401, {"message": "no"})
             data = json.dumps(found).encode()
             self.send_response(status)
             self.send_header("Content-Type", MEDIA_TYPE)
