@@ -81,7 +81,7 @@ _PERIODS: Final = """
     )"""
 
 _USAGE_PERIODS: Final = """
-        SELECT {key}, {names_of_period} time, count(DISTINCT uuid) AS vms, sum(covered * share) AS covered, sum(running * share) AS running,
+        SELECT {key}, {names_of_period} time, {vms} AS vms, sum(covered * share) AS covered, sum(running * share) AS running,
             sum(paused * share) AS paused, sum(shut_off * share) AS shut_off, sum(cpu * share) AS cpu, sum(cores * share) AS cores,
             sum(memory * memory_known * (1 - off) * share) AS memory, sum(memory * memory_known * off * share) AS memory_off,
             sum(memory_known * share) AS memory_known, sum(block_read * share) AS block_read, sum(block_written * share) AS block_written,
@@ -113,7 +113,7 @@ _BYTES: Final = {
 }
 
 _CAPACITY_PERIODS: Final = """
-        SELECT {key}, {names_of_period} time, count(DISTINCT uuid) AS vms, sum(vcpus * share) AS vcpus, sum(memory * share) AS memory,
+        SELECT {key}, {names_of_period} time, {vms} AS vms, sum(vcpus * share) AS vcpus, sum(memory * share) AS memory,
             sum(resident * share) AS resident, sum(cores * share) AS cores, sum(disk * share) AS disk, sum(allocated * share) AS allocated
         FROM owned GROUP BY {key}, time"""
 
@@ -165,6 +165,8 @@ def _words(by: str) -> dict[str, str]:
     whole = (f"least(sum({name}), {_MOST})::BIGINT AS {column}" for name, column in _BYTES.items())
     return {
         "key": BY[by],
+        # Around a change of its owner a VM has two rows of one period.
+        "vms": "1" if by == "vm" else "count(DISTINCT uuid)",
         "names_of_period": "".join(f"arg_max({name}, share) AS {name}, " for name in _NAMES[by]),
         "names": "".join(f"arg_max({name}, time) AS {name}, " for name in _NAMES[by]),
         "bytes": ", ".join(whole),
