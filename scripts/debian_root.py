@@ -61,19 +61,23 @@ def in_root(root: Path, command: str, environment: Mapping[str, str]) -> str:
 
 def install(root: Path, packages: Sequence[str]) -> None:
     """Install Debian packages in ``root`` without starting their services, and leave no package lists or archives. Raises ``RootError``."""
+    with_apt(root, f"apt-get -qq -y --no-install-recommends install {shlex.join(packages)}")
+    drop_archives(root)
+
+
+def with_apt(root: Path, command: str) -> None:
+    """Run a shell command in ``root`` that uses apt, whose lists are fresh and which reaches this machine's mirror. Raises ``RootError``."""
     policy, client = root / "usr/sbin/policy-rc.d", root / "etc/apt/apt.conf.d/99machine"
     settings = [line for line in run(["apt-config", "dump"]).splitlines() if line.startswith(APT_CLIENT)]
     client.write_text("\n".join(settings) + "\n")
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
-    words = shlex.join(packages)
     environment = {"PATH": os.environ["PATH"], "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "HOME": "/root"}
     try:
-        in_root(root, f"apt-get -qq update && apt-get -qq -y --no-install-recommends install {words}", environment)
+        in_root(root, f"apt-get -qq update && {command}", environment)
     finally:
         policy.unlink()
         client.unlink()
-    drop_archives(root)
 
 
 def drop_archives(root: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.lab import Guest, Lab, LabError, await_true, run
-from tests.support.lab_release import MODULAR, releases
 from tests.support.lab_release import RELEASES as KNOWN
+from tests.support.lab_release import releases
 
 RELEASES = releases(every_run=True)
 GROWING = (
@@ -35,7 +35,7 @@ def test_nodes_are_hosts_of_their_own(lab: Lab) -> None:
 
 def test_the_hypervisor_is_the_releases(lab: Lab, release: str) -> None:
     """The daemon and QEMU say the versions that the table of tested releases names."""
-    expected = KNOWN[release.removesuffix(MODULAR)]
+    expected = KNOWN[release]
     said = lab.nodes[0].virsh("version", "--daemon")
     assert f"Running against daemon: {expected.libvirt}." in said
     assert f"Running hypervisor: QEMU {expected.qemu}." in said

@@ -59,7 +59,7 @@ class Node:
         self.disks = folder / "disks"
         (self.folder / "etc").mkdir(parents=True)
         self._configure()
-        shared = [folder.parent, guest_images()]
+        shared = [folder.parent, guest_images(), *([hypervisor.programs] if hypervisor.programs else [])]
         first = [FIRST_PROCESS, self.folder, self.name, hypervisor.root, *shared]
         self._namespaces = Namespaces([str(word) for word in first], self.folder / "node.log")
         self.address = network.connect(self._namespaces.first_pid)
@@ -75,8 +75,8 @@ class Node:
     def _configure(self) -> None:
         etc = self.folder / "etc"
         local = f'auth_unix_ro = "none"\nauth_unix_rw = "none"\nunix_sock_ro_perms = "0777"\nhost_uuid = "{uuid4()}"\n'
-        for name, command in self.hypervisor.services.items():
-            remote = 'listen_tls = 0\nlisten_tcp = 1\nauth_tcp = "none"\n' if "--listen" in command else ""
+        for name in self.hypervisor.services:
+            remote = "" if name == "virtqemud" else 'listen_tls = 0\nlisten_tcp = 1\nauth_tcp = "none"\n'
             (etc / f"{name}.conf").write_text(remote + local)
         (etc / "qemu.conf").write_text(
             'user = "root"\ngroup = "root"\nsecurity_driver = "none"\nnamespaces = []\ncgroup_controllers = []\n'

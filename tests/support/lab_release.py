@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from scripts import debian_root
 from scripts.embedded_kafka import data_folder, one_at_a_time
+from tests.support import lab_modular
 from tests.support.lab_process import LabError
 from tests.support.long import LONG
 
@@ -29,13 +30,15 @@ class Release:
     qemu: str
     in_ci: bool
     """Whether every run of the tests includes it; else only ``--long`` does."""
+    modular: bool = False
+    """Whether ``--long`` also runs its virtqemud."""
 
 
 RELEASES: Final[dict[str, Release]] = {
     release.name: release
     for release in (
         Release("bookworm", "9.0", "7.2", in_ci=True),
-        Release("trixie", "11.3", "10.0", in_ci=True),
+        Release("trixie", "11.3", "10.0", in_ci=True, modular=True),
         Release("forky", "12.8", "11.1", in_ci=False),
     )
 }
@@ -45,8 +48,6 @@ OLDEST_MACHINES: Final = ("pc-q35-7.2", "pc-i440fx-7.2")
 
 
 Daemon = Literal["libvirtd", "virtqemud"]
-MODULAR: Final = ":virtqemud"
-"""What follows a release's name where its modular daemon is meant."""
 
 
 def machines_release() -> str:
@@ -73,15 +74,28 @@ def root_of(name: str) -> Path:
     """The root that holds the release's hypervisor: the machine's, or one that is made on first use and kept in the data folder."""
     if name not in RELEASES:
         raise LabError(f"there is no release {name!r}: choose of {', '.join(RELEASES)}")
-    if name == machines_release():
-        return MACHINE
-    recipe = " ".join(PACKAGES) + Path(debian_root.__file__).read_text()
-    root = data_folder() / "roots" / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with one_at_a_time(root.with_suffix(".lock")):
-        if not root.exists():
-            _make(name, root)
-    return root
+    return MACHINE if name == machines_release() else _own_root(name)
+
+
+def modular_daemons(name: str) -> Path:
+    """The folder with the release's virtqemud and virtproxyd, built on first use and kept in the data folder."""
+    root, recipe = _own_root(name), "".join((*lab_modular.COMMANDS, *lab_modular.PROGRAMS))
+    return _kept(f"{name}-modular", recipe, lambda programs: lab_modular.build(root, programs))
+
+
+def _own_root(name: str) -> Path:
+    recipe = " ".join((*PACKAGES, Path(debian_root.__file__).read_text()))
+    return _kept(name, recipe, lambda root: _make(name, root))
+
+
+def _kept(name: str, recipe: str, make: Callable[[Path], None]) -> Path:
+    """A folder of the data folder that is made once by each recipe."""
+    folder = data_folder() / "roots" / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(folder.with_suffix(".lock")):
+        if not folder.exists():
+            make(folder)
+    return folder
 
 
 def _make(name: str, root: Path) -> None:
@@ -104,10 +118,13 @@ class Hypervisor:
     machines: tuple[str, str] = ("q35", "pc")
     """PCIe and PCI."""
     root: Path = field(init=False)
+    programs: Path | None = field(init=False)
+    """The folder of daemons that are not in the root."""
 
     def __post_init__(self) -> None:
-        """Make the release's root if it is not there yet."""
+        """Make the release's root and daemons if they are not there yet."""
         object.__setattr__(self, "root", root_of(self.release))
+        object.__setattr__(self, "programs", None if self.daemon == "libvirtd" else modular_daemons(self.release))
 
     @property
     def elsewhere(self) -> bool:
@@ -117,9 +134,17 @@ class Hypervisor:
     @property
     def services(self) -> dict[str, list[str]]:
         """Command lines of the daemons that listen on the local sockets and on TCP, by name; the one that holds the VMs first."""
-        started = {"libvirtd": ["--listen"]} if self.daemon == "libvirtd" else {"virtqemud": [], "virtproxyd": ["--listen"]}
-        return {name: [name, *options, "--pid-file", f"/run/libvirt/{name}.pid"] for name, options in started.items()}
+        if self.programs is None:
+            return {"libvirtd": ["libvirtd", "--listen", *_pid_file("libvirtd")]}
+        daemon, proxy = (str(self.programs / name) for name in lab_modular.PROGRAMS)
+        # virtproxyd listens on TCP only with a socket that systemd hands it.
+        activate = ["systemd-socket-activate", "--listen=16509", "--fdname=virtproxyd-tcp.socket", "--setenv=PATH"]
+        return {"virtqemud": [daemon, *_pid_file("virtqemud")], "virtproxyd": [*activate, proxy, *_pid_file("virtproxyd")]}
 
     def inside(self, inner_root: Path, command: Iterable[str]) -> list[str]:
         """The command line that runs ``command`` with the release's programs, in a node that laid its root out at ``inner_root``."""
         return ["chroot", str(inner_root), *command] if self.elsewhere else list(command)
+
+
+def _pid_file(daemon: str) -> list[str]:
+    return ["--pid-file", f"/run/libvirt/{daemon}.pid"]
