@@ -22,7 +22,7 @@ from tests.support.stuck_vms import (
     flagged,
 )
 
-RELEASES = releases()
+RELEASES = releases(modular=True)
 VMS = 10
 STUCK_SECONDS = length(35.0, 300.0)
 SCRAPE_SECONDS = 1.0

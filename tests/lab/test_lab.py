@@ -33,9 +33,9 @@ def test_nodes_are_hosts_of_their_own(lab: Lab) -> None:
     assert len(lab.nodes[0].exec("pgrep", "-x", "libvirtd").split()) == 1
 
 
-def test_the_hypervisor_is_the_releases(lab: Lab, release: str) -> None:
+def test_the_hypervisor_is_the_releases(lab: Lab) -> None:
     """The daemon and QEMU say the versions that the table of tested releases names."""
-    expected = KNOWN[release]
+    expected = KNOWN[lab.nodes[0].hypervisor.release]
     said = lab.nodes[0].virsh("version", "--daemon")
     assert f"Running against daemon: {expected.libvirt}." in said
     assert f"Running hypervisor: QEMU {expected.qemu}." in said

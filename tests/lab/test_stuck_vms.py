@@ -23,7 +23,7 @@ from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Libvirt, Producer, Settings
 from virtflow.schemas.records import NodeSnapshot, VmSnapshot
 
-RELEASES = releases(every_run=True)
+RELEASES = releases(every_run=True, modular=True)
 VMS = 30
 INTERVAL = 2.0
 

@@ -281,13 +281,13 @@ class Lab:
     def __init__(self, nodes: int = 2, release: str = "", *, releases: Sequence[str] = (), daemon: Daemon = "libvirtd") -> None:
         """Start the nodes; on failure nothing is left behind.
 
-        ``release`` is one of lab_release.RELEASES, the usual one unless named; ``releases`` names one for each node in its place, whose
-        VMs then have machine types that all releases know.
+        ``release`` is one of lab_release.RELEASES, the usual one unless named; "trixie-virtqemud" is trixie with that ``daemon``.
+        ``releases`` names one for each node in its place, whose VMs then have machine types that all releases know.
         """
+        name, _, named = (release or usual()).partition("-")
+        hypervisors = [Hypervisor(name, "virtqemud" if named else daemon)] * nodes
         if releases:
             hypervisors = [Hypervisor(name, daemon, OLDEST_MACHINES) for name in releases]
-        else:
-            hypervisors = [Hypervisor(release or usual(), daemon)] * nodes
         self.folder = Path(tempfile.mkdtemp(prefix="vflab-"))  # short: unix socket paths end at 107 characters
         (self.folder / "disks").mkdir()
         self.network = Network()

@@ -63,10 +63,13 @@ def usual() -> str:
     return machines_release() or next(iter(RELEASES))
 
 
-def releases(*, every_run: bool = False) -> tuple[str, ...]:
-    """What a test's labs are to run: every release with ``--long``, else the usual one, or those of CI if the test belongs to ``every_run``."""
+def releases(*, every_run: bool = False, modular: bool = False) -> tuple[str, ...]:
+    """What a test's labs are to run: every release with ``--long``, else the usual one, or those of CI if the test belongs to ``every_run``.
+
+    ``modular``: with ``--long`` also "trixie-virtqemud", the modular daemon of a release.
+    """
     if LONG:
-        return tuple(RELEASES)
+        return (*RELEASES, *(f"{one.name}-virtqemud" for one in RELEASES.values() if modular and one.modular))
     return tuple(one.name for one in RELEASES.values() if one.in_ci) if every_run else (usual(),)
 
 
