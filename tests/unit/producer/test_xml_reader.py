@@ -159,7 +159,7 @@ def test_a_read_that_hangs_is_left_alone_and_counted(version: int) -> None:
     assert (stage.hung, stage.budget.hung) == ([], 0)
     assert stage.reader.due == 3.0
     stage.at(3.1)
-    assert (stage.hung, stage.budget.hung, stage.budget.hung_vms(), stage.retired) == ([(Kind.XML, "b")], 1, {"b"}, 1)
+    assert (stage.hung, stage.budget.hung, stage.budget.hung_vms(), stage.retired) == ([(Kind.XML, "b")], 1, frozenset({"b"}), 1)
     assert stage.reader.collect() == {"a": "<a/>"}
     stage.read(submit, "b", 600.0)
     stage.returned(submit, 600.0)
@@ -191,7 +191,7 @@ def test_a_lost_connection_frees_what_was_under_way() -> None:
     (second,) = stage.want(4.0)
     for submit in (first, second):
         stage.returned(submit, 5.0, OSError("lost"), alive=False)
-    assert (stage.budget.outstanding, stage.budget.foreign_vms()) == (1, {"a"})
+    assert (stage.budget.outstanding, stage.budget.foreign_vms()) == (1, frozenset({"a"}))
     assert stage.reader.connection.worker is None
 
 
