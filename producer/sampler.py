@@ -28,6 +28,7 @@ from virtflow.producer.sampling import SAFE, Sampling
 from virtflow.producer.source import Round
 from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.settings import Settings
+from virtflow.runtime.threads import Owner
 from virtflow.schemas.records import VmSnapshot
 
 
@@ -59,6 +60,7 @@ class Sampler:
         host = host or Host.of(settings)
         warn_of_limit(settings.producer.hung_calls_max)
         self.budget = budget or CallBudget(settings.producer.hung_calls_max)
+        self._owner = Owner("a sampler's rounds")
         self._inbox = Inbox()
         self._events = events
         listens = events is not None and settings.libvirt.migration_status
@@ -79,6 +81,7 @@ class Sampler:
 
     def round(self) -> Round:
         """The next round; see ``Source``."""
+        self._owner.check()
         sampling = self._sampling
         for lost in self._workers.lost():
             self._perform(sampling.observe(lost, time.monotonic(), waiting=True))
@@ -90,12 +93,14 @@ class Sampler:
 
     def wait(self, until: float) -> None:
         """Take what arrives until then; see ``Source``."""
+        self._owner.check()
         while not self._sampling.interrupted and (now := time.monotonic()) < until:
             message = self._inbox.take(min(until, max(now, self._sampling.due)))
             self._perform(self._sampling.observe(message or Tick(), time.monotonic(), waiting=True))
 
     def learn(self, vms: Sequence[VmSnapshot]) -> None:
         """Learn what the record of the round says of the VMs; see ``Source``."""
+        self._owner.check()
         self._sampling.learn(vms)
 
     def _perform(self, actions: Iterable[Action]) -> None:

@@ -13,6 +13,8 @@ from xdist.remote import Producer
 from tests.support.schedule import ByFile
 
 pytest.register_assert_rewrite("tests.support.libvirt_contract")
+os.environ.setdefault("VIRTFLOW_CHECK_THREADS", "1")
+"""Which thread uses what is checked, here and in every process that the tests start."""
 settings.register_profile("virtflow", deadline=None, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow])
 # Enough to see that a mutant fails, without looking for the smallest example of it.
 settings.register_profile("mutation", settings.get_profile("virtflow"), max_examples=25, phases=[Phase.explicit, Phase.generate])

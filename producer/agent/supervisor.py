@@ -32,6 +32,7 @@ from virtflow.producer.agent.selection import allowed, asks
 from virtflow.producer.hung_calls.budget import CallBudget
 from virtflow.producer.records.node_health import GuestHealth, resident_bytes
 from virtflow.runtime.settings import Settings
+from virtflow.runtime.threads import Owner
 from virtflow.schemas.records import GuestSample
 from virtflow.schemas.text import printable
 
@@ -105,6 +106,7 @@ class GuestAgents:
         self._periods = 0
         self._failing: set[str] = set()
         self._lock = threading.Lock()
+        self._owner = Owner("the guest agents' schedule, but for what is read under its lock,")
         self._life: _Life | None = None
         self._start_at = 0.0
         self._tick_at = 0.0
@@ -282,6 +284,7 @@ class GuestAgents:
                 pass
 
     def _observe(self, observation: Observation, now: float) -> None:
+        self._owner.check()
         with self._lock:
             asked = self.schedule.observe(observation, now)
         for ask in asked:

@@ -24,6 +24,7 @@ from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.kafka import event_producer_settings, topic_name
 from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer
 from virtflow.runtime.settings import Settings
+from virtflow.runtime.threads import Owner
 from virtflow.schemas.avro.encoder import Encoder, Framed, as_it_is
 from virtflow.schemas.jobs import Kind
 from virtflow.schemas.records import NodeSnapshot, VmEvent
@@ -74,6 +75,7 @@ class EventPublisher:
         self._codec = Encoder()
         self._framed = framed
         self._unframed = False
+        self._owner = Owner("the numbering of events")
         self._node = node
         self._boot_id = os.urandom(8).hex()
         self._sequence = 0
@@ -95,6 +97,7 @@ class EventPublisher:
 
     def offer(self, happened: HypervisorEvent) -> None:
         """Number the event and hand it to the sending thread; beyond a bound the newest is dropped, counted."""
+        self._owner.check()
         event = vm_event(happened, self._node, self._boot_id, self._sequence)
         self._sequence += 1
         with self._changed:
