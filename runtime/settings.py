@@ -55,7 +55,7 @@ class Producer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hung_calls_max: Annotated[
         int,
         _row(
-            "Calls into VMs that do not answer which may be lost at a time on this host; each holds one of libvirtd's workers (20) until its VM recovers. Above 5 other clients of libvirt suffer.",
+            "Calls to libvirt that may hang at a time on this host; each holds one of libvirtd's workers (20) until its VM recovers. Above 5 other clients of libvirt suffer.",
             ge=1,
             le=15,
         ),

@@ -1,4 +1,4 @@
-"""The catalogue's rows about VMs whose monitor does not answer, and about the calls that are lost in them.
+"""The catalogue's rows about VMs whose monitor does not answer, and about the calls that hang in them.
 
 The producer tells them itself: libvirt has no field for it (docs/stuck-vms.md).
 """
@@ -26,7 +26,7 @@ VM_MONITOR_METRICS = (
     ),
     _vm(
         "vm_monitor_probed",
-        "Whether the VM's QEMU may be asked; 0: unknown whether it answers, and no further call may be lost on this host to find out.",
+        "Whether the VM's QEMU may be asked; 0: unknown whether it answers, and no further call may hang on this host to find out.",
         "monitor.probed",
     ),
 )
@@ -37,9 +37,9 @@ NODE_MONITOR_METRICS = (
         _G,
         "Calls that do not come back: in VMs that do not answer, ours and an earlier run's, each holding a worker of libvirtd; and openings that hang.",
     ),
-    _node("hung_calls_limit", _G, "Calls that may be lost at a time on the node."),
+    _node("hung_calls_limit", _G, "Calls that may hang at a time on the node."),
     _node("vms_skipped", _G, "VMs that are not asked because their QEMU does not answer."),
-    _node("vms_not_probed", _G, "VMs that are not asked because no further call may be lost."),
+    _node("vms_not_probed", _G, "VMs that are not asked because no further call may hang."),
     _node("probes_total", _C, "Attempts to ask a VM that did not answer, by outcome.", ("outcome",)),
     _node("monitor_calls_total", _C, "Calls to the monitors of VMs, by outcome.", ("outcome",)),
 )

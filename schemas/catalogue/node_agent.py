@@ -19,7 +19,7 @@ NODE_AGENT_METRICS: Final = (
     _node("process_restarts_total", _C, "Ends of the process that asks the guests' agents, by reason.", ("reason",)),
     _node("calls_total", _C, "Calls of that process to libvirt about a VM, by outcome.", ("outcome",)),
     _node("calls_in_flight", _G, "Calls of that process that are under way."),
-    _node("calls_lost", _G, "Calls of that process that did not come back in time; they count among the captured calls."),
+    _node("calls_lost", _G, "Calls of that process that did not come back in time; they count among the hung calls."),
     _node("vms", _G, "VMs by how their agent stands: up, or the reason why not.", ("reason",)),
     _node("values_cut_total", _C, "Parts of agents' answers that were cut because there was too much."),
     _node("balloon_periods_set_total", _C, "VMs that were given a statistics period of their balloon."),
