@@ -191,7 +191,9 @@ def test_the_ring_of_rounds() -> None:
     offered = itertools.count()
 
     def offer() -> None:
-        publisher.offer(NodeSnapshot("node", "boot", next(offered), 0.0, 1.0, NodeHealth(), []))
+        publisher.offer(
+            NodeSnapshot(node="node", boot_id="boot", sequence=next(offered), collected=0.0, interval=1.0, health=NodeHealth(), vms=[])
+        )
 
     together(offer, publisher.outgoing)
     left = publisher.close(5.0)
