@@ -164,6 +164,7 @@ def test_a_tenant_sees_its_vms_and_nobody_elses(history: tuple[Path, list[VmInve
         request = urllib.request.Request(f"{running.url}/read", b"", method="POST")  # noqa: S310, our own
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(request, timeout=10)  # noqa: S310, our own
-        assert refused.value.code == 401
+        with refused.value:
+            assert refused.value.code == 401
         shown = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
         assert not [line for line in shown.splitlines() if "route-prefix" in line and "virtflow-promql" in line]

@@ -36,6 +36,8 @@ from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.records import VmEvent, VmMetrics, VmMigration
 
 NOW = float(int(time.time()) // 10 * 10)
+FETCH_SECONDS = 1.0
+"""A fetch that was under way has been answered by then: the broker waits for half a second at most (``fetch.wait.max.ms``)."""
 
 
 def own_metric(writer: Writer, line: str) -> float:
@@ -250,6 +252,7 @@ def test_what_retention_took_away_is_counted_and_passed(broker: Broker, tmp_path
         until(lambda: own_metric(writer, missing) == len(first_lost), writer)
         assert "gone from the broker" in writer.tail
         writer.signal(signal.SIGSTOP)
+        time.sleep(FETCH_SECONDS)
         for one in more_lost:  # a fetch that is under way may bring the first of them
             produce(broker.address, "gone.vm.metrics", [one])
         lose(broker, "gone.vm.metrics", [])

@@ -108,7 +108,7 @@ def test_every_service_runs_with_it_and_stock_tools_read_every_topic(broker: Bro
         stack.enter_context(Processors(bus, tmp_path, registry_url=registry.url))
         stack.enter_context(writing(history))
         exporter = stack.enter_context(ExporterProcess(tmp_path, broker.address, bus.prefix, {"REGISTRY_URL": registry.url}))
-        exporter.wait_until(lambda: exporter.value("virtflow_exporter_vms") == 6, 60.0, "shows the VMs, those that migrate included")
+        exporter.wait_until(lambda: exporter.value("virtflow_exporter_vms") == 7, 60.0, "shows the VMs, those that migrate included")
         exporter.wait_until(lambda: exporter.value("virtflow_exporter_nodes") == 3, 60.0, "shows all nodes")
         wait_for_samples(tmp_path / "history", 8, 60.0, history)
         eventually("events", lambda: bool(bus.read(EVENTS)), 60.0)

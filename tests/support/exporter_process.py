@@ -77,7 +77,8 @@ class ExporterProcess(Started):
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=REQUEST_SECONDS) as reply:
                 return int(reply.status)
         except urllib.error.HTTPError as error:
-            return error.code
+            with error:
+                return error.code
         except OSError:
             return 0
 
@@ -86,7 +87,8 @@ class ExporterProcess(Started):
         try:
             return self.get("/readyz")
         except urllib.error.HTTPError as error:
-            return error.read().decode()
+            with error:
+                return error.read().decode()
 
     def series(self, path: str = "/metrics") -> Series:
         """What a scrape shows; fails when a series is there twice."""

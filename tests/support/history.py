@@ -148,7 +148,8 @@ class Writer:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5) as reply:
                 return str(reply.read().decode().strip())
         except urllib.error.HTTPError as error:
-            return error.read().decode().strip()
+            with error:
+                return error.read().decode().strip()
         except OSError as error:
             return f"no answer: {error}"
 

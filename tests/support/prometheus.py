@@ -179,7 +179,8 @@ class Prometheus(Started):
             with urllib.request.urlopen(url, timeout=REQUEST_SECONDS) as reply:  # noqa: S310 - our own
                 return json.load(reply)["data"]
         except urllib.error.HTTPError as error:
-            raise PrometheusError(f"{url}: {error.read().decode(errors='replace')[:500]}") from error
+            with error:
+                raise PrometheusError(f"{url}: {error.read().decode(errors='replace')[:500]}") from error
 
 
 def check_metrics(text: str | bytes) -> None:
