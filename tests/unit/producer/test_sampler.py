@@ -123,7 +123,10 @@ def test_at_the_limit_nobody_is_asked_any_more(make: Make) -> None:
 
 
 def test_a_daemon_that_stands_still_makes_rounds_say_so_in_time(make: Make) -> None:
-    """Openings that hang count as hung calls; once it goes on the next rounds are whole."""
+    """Openings that hang count as hung calls; once it goes on the next rounds are whole.
+
+    The connection that lists all VMs is opened whatever the budget says (docs/stuck-vms.md): it may be one more than the limit.
+    """
     host = make().start()
     host.rounds(3)
     host.daemon.pause()
@@ -131,7 +134,7 @@ def test_a_daemon_that_stands_still_makes_rounds_say_so_in_time(make: Make) -> N
     found = host.rounds(12)
     assert [one.up for one in found] == [False] * 12
     assert host.clock.now - begin == pytest.approx(12 * 2.0, abs=2.0)
-    assert 1 <= found[-1].hung_calls.count <= LIMIT
+    assert 1 <= found[-1].hung_calls.count <= LIMIT + 1
     host.daemon.resume()
     after = host.rounds(8)[-1]
     assert (after.up, whole(after), after.hung_calls.count) == (True, set(host.uuids), 0)
