@@ -78,6 +78,7 @@ WORDS: dict[tuple[int, int], tuple[str, str]] = {
 }
 SHUT_OFF = "5"
 
+HALTPOLL = {"cpu.haltpoll.success.time": "success", "cpu.haltpoll.fail.time": "fail"}
 NOT_OF_LIBVIRT = {"vm_info", "vm_sample_age_seconds", "vm_monitor_age_seconds", "vm_responsive", "vm_monitor_probed", "vm_conflict"}
 """What virtflow says of the VM and its sample by itself."""
 
@@ -88,6 +89,11 @@ def truth(stats: Mapping[str, str]) -> dict[Series, float]:
     for key, value in stats.items():
         if key.startswith("cpu.") and stats["state.state"] == SHUT_OFF:
             continue  # libvirt reports its own CPU time for a VM that does not run
+        if key == "balloon.last-update" and value == "0":
+            continue  # never
+        if key in HALTPOLL:
+            series["vm_cpu_haltpoll_seconds_total", frozenset({("result", HALTPOLL[key])})] = int(value) * NANOSECOND
+            continue
         if key in VM:
             name, factor = VM[key]
             series[name, frozenset[tuple[str, str]]()] = int(value) * factor

@@ -1,0 +1,155 @@
+"""The table of calls that may wait for a VM, measured on a real libvirtd: each call that the producer makes, into VMs that do not answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import libvirt
+import pytest
+
+from tests.support.lab import Guest, Lab, Node, await_true
+from tests.support.lab_release import releases
+from virtflow.producer.hypervisor import call_safety
+from virtflow.producer.hypervisor.call_safety import MEASURED, LibvirtCall, may_wait
+from virtflow.producer.hypervisor.connection import open_read_only
+from virtflow.producer.hypervisor.queries import NOWAIT
+
+RELEASES = releases(every_run=True)
+WAITS_SECONDS = 10.0
+"""A call that has not returned by then waits: for the VM's lock it is 30 s, for its QEMU without limit. The others take milliseconds."""
+HANGING_SECONDS = 120.0
+
+Connection = Any
+Domain = Any
+
+
+def of_domain(call: LibvirtCall, connection: Connection, domain: Domain) -> object:
+    """Make the call, as the producer does."""
+    match call:
+        case LibvirtCall.LIST:
+            return connection.listAllDomains()
+        case LibvirtCall.LOOKUP:
+            return connection.lookupByUUIDString(domain.UUIDString())
+        case LibvirtCall.XML:
+            return domain.XMLDesc(0)
+        case _ if call.name.startswith("GROUP_"):
+            return connection.domainListGetStats([domain], getattr(libvirt, call.value), NOWAIT)
+        case _:
+            return getattr(domain, call.value)()
+
+
+class Timed:
+    """A call in a thread of its own, on a connection of its own."""
+
+    def __init__(self, uri: str, guest: Guest, call: LibvirtCall) -> None:
+        """Connected; nothing is asked before ``start``."""
+        self.call = call
+        self._connection = open_read_only(uri)
+        self._domain = self._connection.lookupByUUIDString(guest.uuid)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Make the call."""
+        self._thread.start()
+
+    def waits(self, until: float) -> bool:
+        """Whether the call has not returned at that moment (monotonic seconds)."""
+        self._thread.join(max(0.0, until - time.monotonic()))
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """The VM answers again: so does the call."""
+        self._thread.join(HANGING_SECONDS)
+        assert not self._thread.is_alive(), f"{self.call} has never returned"
+        self._connection.close()
+
+    def _run(self) -> None:
+        try:
+            of_domain(self.call, self._connection, self._domain)
+        except libvirt.libvirtError:  # the VM's lock could not be had, after a while
+            return
+
+
+@pytest.fixture(scope="module")
+def node(release: str) -> Iterator[Node]:
+    """One host."""
+    with Lab(1, release) as lab:
+        yield lab.nodes[0]
+
+
+@pytest.fixture(scope="module")
+def version(node: Node) -> int:
+    """Its libvirt's own number."""
+    connection = open_read_only(node.socket_uri)
+    number: int = connection.getLibVersion()
+    connection.close()
+    return number
+
+
+@pytest.fixture(scope="module")
+def waiting(node: Node) -> dict[LibvirtCall, bool]:
+    """Of each call whether it waited: as the first one into a stopped VM, or in a VM in which another call hangs."""
+    untouched = dict(zip(LibvirtCall, node.load_paused(len(LibvirtCall), "untouched"), strict=True))
+    (occupied,) = node.load_paused(1, "occupied")
+    first = [Timed(node.socket_uri, guest, call) for call, guest in untouched.items()]
+    later = [Timed(node.socket_uri, occupied, call) for call in LibvirtCall]
+    occupier = Timed(node.socket_uri, occupied, LibvirtCall.GROUP_BLOCK)
+    everyone = [*untouched.values(), occupied]
+    node.freeze(*everyone)
+    try:
+        occupier.start()
+        await_true(lambda: node.hung_calls() == 1, HANGING_SECONDS, "a call hangs in the VM")
+        found = dict.fromkeys(LibvirtCall, False)
+        for timed in (later, first):  # one after the other, so that the daemon's workers suffice
+            for one in timed:
+                one.start()
+            until = time.monotonic() + WAITS_SECONDS
+            for one in timed:
+                found[one.call] |= one.waits(until)
+    finally:
+        node.thaw(*everyone)
+        for one in (occupier, *first, *later):
+            one.close()
+    return found
+
+
+def wrong(waiting: dict[LibvirtCall, bool], version: int) -> list[str]:
+    """The calls of which the table says something else than was measured.
+
+    On a version that the table does not know it may say of a safe call that it waits, but not the other way round.
+    """
+    known = MEASURED[0] <= version <= MEASURED[-1]
+    return [call.name for call, waited in waiting.items() if waited != may_wait(call, version) and (known or waited)]
+
+
+def test_the_table_says_what_waits(waiting: dict[LibvirtCall, bool], version: int) -> None:
+    """Each call of the producer, on this release's libvirt."""
+    assert wrong(waiting, version) == []
+
+
+@pytest.mark.parametrize("call", LibvirtCall)
+def test_a_wrong_row_is_found(call: LibvirtCall, waiting: dict[LibvirtCall, bool], version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whichever call the table were to say the opposite."""
+    opposite = None if waiting[call] else 0
+    rows = call_safety.TABLE | {call: replace(call_safety.TABLE[call], waits_from=opposite, ever_took_job=False)}
+    monkeypatch.setattr(call_safety, "TABLE", rows)
+    assert wrong(waiting, version) == [call.name] or not MEASURED[0] <= version <= MEASURED[-1]
+
+
+def test_what_is_asked_of_every_vm_never_waits(waiting: dict[LibvirtCall, bool], node: Node, version: int) -> None:
+    """The list of all VMs with its groups, which is in every round, while calls hang in VMs."""
+    del waiting  # the VMs are there, and answer again
+    guests = node.load_paused(3, "listed")
+    node.freeze(*guests)
+    connection = open_read_only(node.socket_uri)
+    try:
+        begin = time.monotonic()
+        connection.getAllDomainStats(call_safety.stats_groups(version).safe, NOWAIT)
+        assert time.monotonic() - begin < WAITS_SECONDS
+    finally:
+        node.thaw(*guests)
+        connection.close()
