@@ -13,12 +13,14 @@ import pytest
 
 from tests.support.lab import Guest, Lab, Node, await_true
 from tests.support.lab_release import releases
-from tests.support.stuck_vms import CAP, HANGING_SECONDS, TWO_ROUNDS, flagged, uuids_of, with_monitor
+from tests.support.long import length
+from tests.support.stuck_vms import CAP, HANGING_SECONDS, TWO_ROUNDS, Neighbours, flagged, uuids_of, with_monitor
 from virtflow.producer.hypervisor.connection import Opener
 from virtflow.producer.hypervisor.qemu_processes import Processes
 from virtflow.producer.records.node_health import Outgoing
 from virtflow.producer.sampler import Host, Sampler
 from virtflow.producer.service import rounds
+from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Libvirt, Producer, Settings
 from virtflow.schemas.records import NodeSnapshot, VmSnapshot
@@ -26,6 +28,10 @@ from virtflow.schemas.records import NodeSnapshot, VmSnapshot
 RELEASES = releases(every_run=True, modular=True)
 VMS = 30
 INTERVAL = 2.0
+INVENTORY_SECONDS = 20.0
+STUCK_SECONDS = length(30.0, 150.0)
+MISSED = 0.01
+"""Part of the rounds that a healthy VM may lack its monitor's values in: one round at least, that in which the others get stuck."""
 
 
 class Sampling:
@@ -33,7 +39,8 @@ class Sampling:
 
     def __init__(self, node: Node, hidden: Path | None = None) -> None:
         """Nothing runs yet."""
-        settings = Settings(libvirt=Libvirt(uri=node.socket_uri), producer=Producer(interval_seconds=INTERVAL, hung_calls_max=CAP))
+        producer = Producer(interval_seconds=INTERVAL, inventory_seconds=INVENTORY_SECONDS, hung_calls_max=CAP)
+        settings = Settings(libvirt=Libvirt(uri=node.socket_uri), producer=producer)
         host = None if hidden is None else Host(Opener(settings.libvirt), Processes(hidden))
         self._source = Sampler(settings, host=host)
         self._stop = Stop()
@@ -58,6 +65,11 @@ class Sampling:
         self._stop.set()
         self._thread.join()
         self._source.close(2.0)
+
+    def announce(self, guests: Iterable[Guest]) -> None:
+        """As if libvirt had announced something of these VMs, after which their XML is due."""
+        for guest in guests:
+            self._source._inbox.put(HypervisorEvent(guest.uuid, guest.name, "lifecycle", (4, 1), time.time()))
 
     def await_rounds(self, count: int) -> list[NodeSnapshot]:
         """So many more snapshots."""
@@ -155,6 +167,36 @@ def test_without_the_process_table_libvirt_names_them(node: Node, guests: list[G
             assert seen.health.vms_skipped + seen.health.vms_not_probed + sum(vm.monitor_responsive == 1 for vm in seen.vms) == VMS
         node.thaw(*guests)
         sampling.await_snapshot(lambda seen: not flagged(seen) and len(with_monitor(seen)) == VMS, "all VMs answer again")
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_events_of_stuck_vms_cost_the_others_no_round(node: Node, guests: list[Guest], count: int) -> None:
+    """However often the XML of a stuck VM is due, and while another run of the producer begins: all VMs are listed, the others answer."""
+    stuck, healthy = guests[:count], guests[count:]
+    with Sampling(node) as sampling, Neighbours(node, healthy[-1]) as neighbours:
+        sampling.await_snapshot(lambda seen: len(with_monitor(seen)) == VMS, "all VMs answer")
+        begin = time.time()
+        node.freeze(*stuck)
+        sampling.await_flags(stuck, begin)
+        while time.time() - begin < STUCK_SECONDS / 2:
+            sampling.announce(stuck)
+            sampling.await_rounds(1)
+        with Sampling(node) as again:
+            again.await_snapshot(lambda seen: flagged(seen) == uuids_of(stuck), "the new run flags them")
+            again.await_snapshot(lambda seen: with_monitor(seen) == uuids_of(healthy), "the new run is answered by the others")
+            while time.time() - begin < STUCK_SECONDS:
+                sampling.announce(stuck)
+                again.announce(stuck)
+                sampling.await_rounds(1)
+        thawed = time.time()
+        node.thaw(*stuck)
+        sampling.await_flags([], thawed)
+        neighbours.await_looks(1)
+    neighbours.assert_served()
+    seen = [snapshot for snapshot in sampling.snapshots if begin < snapshot.collected < thawed]
+    assert all(len(snapshot.vms) == VMS and all(map(complete, snapshot.vms)) for snapshot in seen)
+    missed = {guest.name: sum(guest.uuid not in with_monitor(snapshot) for snapshot in seen) for guest in healthy}
+    assert {name: times for name, times in missed.items() if times > max(1, MISSED * len(seen))} == {}
 
 
 @pytest.mark.parametrize("visible", [True, False])
