@@ -30,7 +30,7 @@ ROUND_SCRAPES = round(INTERVAL_SECONDS / SCRAPE_SECONDS) + 1
 
 
 def test_one_stuck_vm_costs_nobody_else_anything(lab: Lab, guests: list[Guest], pipeline: Pipeline, tmp_path: Path) -> None:
-    """Safe groups of all VMs on time, the others' full metrics one round late at most, the stuck one told, one captured call."""
+    """Safe groups of all VMs on time, the others' full metrics one round late at most, the stuck one told, one hung call."""
     node, (stuck, *healthy) = lab.nodes[0], guests
     pid = pipeline.producers[0].process.pid
     with (
@@ -54,7 +54,7 @@ def test_one_stuck_vm_costs_nobody_else_anything(lab: Lab, guests: list[Guest], 
         graphs.assert_not_repeated([stuck], ROUND_SCRAPES)
         neighbours.await_looks(1)
     neighbours.assert_served()
-    assert max(neighbours.captured) == 1
+    assert max(neighbours.hung) == 1
     assert_safe_groups_on_time(tap.of(node.name, begin), guests)
     assert_monitors_late_once(tap.of(node.name, begin), healthy)
     await_true(lambda: node.hung_calls() == 0, 60.0, "no call is held any more")

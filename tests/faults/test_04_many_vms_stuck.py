@@ -74,7 +74,7 @@ def test_the_live_vms_and_the_host_never_suffer(
 ) -> None:
     """Safe groups of all VMs every round, the others' full metrics one round late at most, once; the stuck ones told, and only those.
 
-    Other clients are answered at once, the captured calls stay within the cap, and the producer gives back all that it took.
+    Other clients are answered at once, the hung calls stay within the cap, and the producer gives back all that it took.
     """
     stuck, healthy = guests[10 : 10 + count], guests[:10] + guests[10 + count :]
     pid = pipeline.producers[0].process.pid

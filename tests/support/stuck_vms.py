@@ -18,7 +18,7 @@ from tests.support.watching import Watching
 from virtflow.schemas.records import NodeSnapshot
 
 CAP = 3
-"""Calls that may be captured on a host by default."""
+"""Calls that may hang on a host by default."""
 TWO_ROUNDS = 2
 FOREIGN_SECONDS = 1.0
 ATTEMPTS = 3
@@ -148,34 +148,34 @@ class Footprint:
 
 @dataclass
 class Neighbours(Watching):
-    """Another client of the host, which asks about a healthy VM all the time, and counts the daemon's captured calls."""
+    """Another client of the host, which asks about a healthy VM all the time, and counts the daemon's hung calls."""
 
     pause_seconds: ClassVar[float] = 0.2
 
     node: Node
     healthy: Guest
-    captured: list[int] = field(default_factory=list)
+    hung: list[int] = field(default_factory=list)
     slowest_seconds: float = 0.0
 
     def look(self) -> None:
         """Ask, and count."""
         self._timed(lambda: self.node.domstats(self.healthy))
         self._timed(lambda: self.node.virsh("dumpxml", self.healthy.uuid))
-        self.captured.append(self.node.hung_calls())
+        self.hung.append(self.node.hung_calls())
 
     def _timed(self, ask: Callable[[], object]) -> None:
-        """A slow answer is asked for again: a busy machine is slow for a moment, captured workers make it slow until the VMs go on."""
+        """A slow answer is asked for again: a busy machine is slow for a moment, workers with hung calls make it slow until the VMs go on."""
         self.slowest_seconds = max(self.slowest_seconds, min(itertools.islice(_seconds(ask), ATTEMPTS)))
 
     def await_looks(self, count: int) -> None:
         """Wait for so many more looks."""
-        enough = len(self.captured) + count
-        self.await_seen(lambda: len(self.captured) >= enough, HANGING_SECONDS, f"{count} more looks at the daemon")
+        enough = len(self.hung) + count
+        self.await_seen(lambda: len(self.hung) >= enough, HANGING_SECONDS, f"{count} more looks at the daemon")
 
     def assert_served(self) -> None:
         """It was always answered at once, and the daemon never held more calls than the cap."""
         assert self.slowest_seconds < FOREIGN_SECONDS
-        assert max(self.captured) <= CAP
+        assert max(self.hung) <= CAP
 
 
 def _seconds(ask: Callable[[], object]) -> Iterator[float]:
