@@ -25,8 +25,8 @@ def of_itself(shell: GuestShell) -> dict[Series, float]:
     series: dict[Series, float] = {("vm_guest_cpus", frozenset()): float(shell.run("nproc"))}
     series["vm_guest_info", _system(shell)] = 1.0
     series |= {("vm_guest_ip_address_info", labels): 1.0 for labels in _addresses(shell)}
-    for mountpoint, fstype in _mounts(shell):
-        labels = frozenset({("mountpoint", mountpoint), ("fstype", fstype)})
+    for device, mountpoint, fstype in _mounts(shell):
+        labels = frozenset({("mountpoint", mountpoint), ("fstype", fstype), ("device", device)})
         blocks, free, available, size = map(int, shell.run(f"stat -f -c '%b %f %a %S' '{mountpoint}'").split())
         series["vm_guest_filesystem_size_bytes", labels] = (blocks - free + available) * size
         series["vm_guest_filesystem_free_bytes", labels] = available * size
@@ -47,11 +47,11 @@ def _addresses(shell: GuestShell) -> Iterator[frozenset[tuple[str, str]]]:
             yield frozenset(words.items())
 
 
-def _mounts(shell: GuestShell) -> Iterator[tuple[str, str]]:
+def _mounts(shell: GuestShell) -> Iterator[tuple[str, str, str]]:
     for line in shell.run("cat /proc/mounts").splitlines():
         device, mountpoint, fstype = line.split()[:3]
         if device.startswith("/dev/vd"):
-            yield mountpoint.replace("\\040", " "), fstype
+            yield device.removeprefix("/dev/"), mountpoint.replace("\\040", " "), fstype
 
 
 def shown(seen: Scrape, uuid: str) -> dict[Series, float]:

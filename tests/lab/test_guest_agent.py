@@ -24,7 +24,7 @@ TWO_CYCLES = 2 * CYCLE_SECONDS + WAY_SECONDS
 AGE_CYCLES = 3
 ASKING: Mapping[str, str] = {"VIRTFLOW_GUEST_ENABLED": "true", "VIRTFLOW_GUEST_CYCLE_SECONDS": str(CYCLE_SECONDS)}
 ODD_MOUNTPOINT = '/srv/a "quoted" {place}'
-MOVING = ("vm_guest_filesystem_free_bytes", frozenset({("mountpoint", "/mnt"), ("fstype", "ext2")}))
+MOVING = ("vm_guest_filesystem_free_bytes", frozenset({("mountpoint", "/mnt"), ("fstype", "ext2"), ("device", "vda")}))
 """The guest's load writes there all the time."""
 
 
