@@ -71,14 +71,22 @@ def stored(prometheus: Prometheus, uuid: str) -> Scrape:
     """What Prometheus holds of one VM now, as the scrape it comes from; rules' results left out. Empty at time 0 before the first one."""
     now = time.time()
     selector = f'{{uuid="{uuid}",job!=""}}'
+
+    def scraped() -> float:
+        found = prometheus.query(f"timestamp(vm_sample_age_seconds{selector})", now)
+        return found[0].value if found else 0.0
+
+    # A scrape that began before now may be stored between two queries at now: then values and time are not of the same one.
+    when, samples = scraped(), prometheus.query(selector, now)
+    while (again := scraped()) != when:
+        when, samples = again, prometheus.query(selector, now)
     series: dict[Series, float] = {}
-    for sample in prometheus.query(selector, now):
+    for sample in samples:
         name = sample.labels.pop("__name__")
         if name.startswith("vm_"):
             key = (name, frozenset(pair for pair in sample.labels.items() if pair[0] not in {"job", "instance"}))
             series[key] = sample.value
-    scraped = prometheus.query(f"timestamp(vm_sample_age_seconds{selector})", now)
-    return Scrape(scraped[0].value if scraped else 0.0, "", series)
+    return Scrape(when, "", series)
 
 
 def fetch(url: str) -> str:
