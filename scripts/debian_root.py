@@ -16,6 +16,8 @@ SCRIPTS: Final = Path("/usr/share/debootstrap/scripts")
 STEP_SECONDS: Final = 1_200.0
 NETWORK: Final = ("resolv.conf", "hosts", "pip.conf", "ssl/certs/ca-certificates.crt")
 """Files of /etc that a command in a root needs for the network; gone from the root afterwards."""
+PRIVATE: Final = "awk '{print $5}' /proc/self/mountinfo | while read -r point; do mount --make-private \"$point\" 2>/dev/null || true; done"
+"""A shell command after which no mount reaches the machine; "/" alone would not do, in a chroot it is no mount point."""
 APT_CLIENT: Final = ("Acquire::http", "Acquire::https", "Acquire::Check", "Acquire::Retries")
 """Prefixes of the apt settings by which a machine reaches its mirror."""
 
@@ -52,8 +54,9 @@ def in_root(root: Path, command: str, environment: Mapping[str, str]) -> str:
             shutil.copyfile(source, target)
             lent.append(target)
     inner = f"mount -t proc proc /proc && mount -t tmpfs tmpfs /tmp && {{ {command}; }}"
+    outer = f"{PRIVATE}; exec chroot {shlex.quote(str(root))} sh -c {shlex.quote(inner)}"
     try:
-        return run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "chroot", str(root), "sh", "-c", inner], environment)
+        return run(["unshare", "--mount", "--propagation", "unchanged", "--pid", "--fork", "--kill-child", "sh", "-c", outer], environment)
     finally:
         for target in lent:
             target.unlink()

@@ -15,7 +15,15 @@ from tests.support import lab_modular
 from tests.support.lab_process import LabError
 from tests.support.long import LONG
 
-PACKAGES: Final = ("libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients", "qemu-system-x86", "qemu-utils", "iproute2")
+PACKAGES: Final = (
+    "libvirt-daemon",
+    "libvirt-daemon-system",
+    "libvirt-daemon-driver-qemu",
+    "libvirt-clients",
+    "qemu-system-x86",
+    "qemu-utils",
+    "iproute2",
+)
 MACHINE: Final = Path("/")
 """The root of the machine itself, which is used for its own release."""
 
