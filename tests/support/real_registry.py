@@ -16,7 +16,7 @@ from tests.support.broker import DIES_WITH_US, free_ports
 if TYPE_CHECKING:
     from types import TracebackType
 
-VERSION: Final = "3.0.9"
+VERSION: Final = "2.6.13.Final"
 ARTIFACT: Final = f"io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"
 API: Final = "/apis/ccompat/v7"
 START_SECONDS: Final = 120.0
