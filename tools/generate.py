@@ -112,12 +112,20 @@ def documents() -> Iterator[tuple[Path, str]]:
         yield ROOT / "docs" / name, page()
 
 
+def pictures() -> Iterator[tuple[Path, str]]:
+    """The part of docs/architecture.md that shows who imports whom."""
+    from tools.import_picture import PAGE, architecture_page
+
+    yield PAGE, architecture_page()
+
+
 STEPS: tuple[Callable[[], Iterator[tuple[Path, str]]], ...] = (
     lambda: iter([(ROOT / "schemas" / "fields.py", _formatted("schemas/fields.py", fields_module()))]),
     schema_files,
     writers,
     normaliser,
     documents,
+    pictures,
 )
 """In the order of their dependence: the schema files are read off the records, which import the fields."""
 
