@@ -107,8 +107,9 @@ def normaliser() -> Iterator[tuple[Path, str]]:
 def documents() -> Iterator[tuple[Path, str]]:
     """The pages under ``docs`` that say what a table in the code says."""
     from tools.documents import PAGES
+    from tools.questions import questions_page
 
-    for name, page in PAGES.items():
+    for name, page in {**PAGES, "where.md": questions_page}.items():
         yield ROOT / "docs" / name, page()
 
 

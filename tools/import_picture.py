@@ -96,10 +96,10 @@ def section() -> str:
     for package in PICTURED:
         inner = [arrow for arrow in edges if {room.partition("/")[0] for room in arrow} == {package}]
         parts += [f"Within `{package}/`, every arrow between its rooms:", chart(inner, "LR")]
-    parts.append(
-        "All packages in figures: rooms, modules (without generated ones), modules of the fullest room, and arrows between the package's own rooms."
-    )
-    parts.append(table(("package", "rooms", "modules", "fullest room", "arrows"), [_figures(package, edges) for package in PACKAGES]))
+    modules = modules_by_room()
+    rooms = sorted(modules, key=lambda room: (PACKAGES.index(room.partition("/")[0]), room))
+    parts.append("All rooms, with their modules (generated ones not counted) and the first line of what the package says of itself:")
+    parts.append(table(("room, modules", "what it holds"), [(f"`{room}/`, {modules[room]}", about(room)) for room in rooms]))
     return "\n\n".join([*parts, END])
 
 
@@ -109,11 +109,10 @@ def modules_by_room() -> Counter[str]:
     return Counter(room_of(path) for path in written if not path.stem.endswith("_generated"))
 
 
-def _figures(package: str, edges: Edges) -> tuple[str, ...]:
-    rooms = {room: count for room, count in modules_by_room().items() if room.partition("/")[0] == package}
-    fullest = max(rooms, key=lambda room: (rooms[room], room))
-    inner = sum(source.partition("/")[0] == target.partition("/")[0] == package for source, target in edges)
-    return f"`{package}/`", str(len(rooms)), str(sum(rooms.values())), f"`{fullest}/` ({rooms[fullest]})", str(inner)
+def about(room: str) -> str:
+    """The first line of what a package says of itself."""
+    told = ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text())) or ""
+    return told.partition("\n")[0].replace("``", "`")
 
 
 def architecture_page() -> str:
