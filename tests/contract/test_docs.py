@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.doc_blocks import pages
+from tests.support.doc_blocks import GENERATED, pages
 from virtflow.runtime.configuration import rows
 from virtflow.schemas.catalogue.metrics import BY_NAME
 
@@ -90,3 +90,29 @@ def test_metrics_and_settings_that_pages_name_exist() -> None:
                 named += 1
                 assert setting in settings, f"{page.name}: {setting}"
     assert named > 200
+
+
+OLD_WORDS = (
+    "captive",
+    "captured",
+    "speaks",
+    "anew",
+    "mend",
+    "mended",
+    "for ever",
+    "beset",
+    "process apart",
+    "passed by",
+    "was told",
+    "has told",
+    "told of",
+)
+"""Words that only this project once used for what has a name of its own: the glossary has those names."""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_use_the_words_of_the_field(page: Path) -> None:
+    """Pages that people write; generated ones repeat the help texts in the code."""
+    text = page.read_text()
+    if not text.startswith(GENERATED):
+        assert not [word for word in OLD_WORDS if re.search(rf"\b{word}\b", text, re.IGNORECASE)]
