@@ -23,11 +23,11 @@ from rich.text import Text
 
 
 def on_a_terminal(command: str, columns: int) -> str:
-    """What the command writes to a terminal, colours included."""
+    """What the command writes to a terminal, colours included; its errors and its progress go where ours go."""
     shown, terminal = pty.openpty()
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
     env = {**os.environ, "PATH": path, "TERM": "xterm-256color", "COLUMNS": str(columns)}
-    with subprocess.Popen(["bash", "-c", command], stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, env=env):
+    with subprocess.Popen(["bash", "-c", command], stdin=subprocess.DEVNULL, stdout=terminal, env=env):
         os.close(terminal)
         text = b""
         with suppress(OSError):  # how a terminal says that its other end is closed
