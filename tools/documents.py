@@ -25,12 +25,12 @@ GROUPS: Final = {
         "case, but a vCPU's record would be twice as large. The long history does not keep it."
     ),
     Group.GUEST: (
-        "What the guest tells. Its memory comes through the balloon driver, which needs a statistics period in the VM's XML; the rest from the guest's agent, "
-        "which is asked only where that was switched on: `docs/guest-agent.md`. The agent's word is the tenant's, not the host's."
+        "What the guest reports. Its memory comes through the balloon driver, which needs a statistics period in the VM's XML; the rest from the guest's agent, "
+        "which is asked only where that was switched on: `docs/guest-agent.md`. What an agent reports is the tenant's claim, not the host's measurement."
     ),
     Group.MIGRATION: (
-        "A VM's running or last migration, joined from both hosts; libvirt tells its numbers while it runs, on the source only, and once when it has "
-        "completed. `docs/migrations.md` says when they are shown."
+        "A VM's running or last migration, joined from both hosts; libvirt reports its numbers while it runs, on the source only, and once when it has "
+        "completed. `docs/migrations.md` says when they are exported."
     ),
     Group.VM: "About the VM and about the sample.",
     Group.NODE: "The health of each hypervisor's producer. It opens no port: its health travels in every snapshot.",
@@ -61,8 +61,8 @@ def metrics_page() -> str:
     unknown = "virtflow_node_unknown_fields_total"
     ignored = ", ".join(f"`{name}`" for name in IGNORED_FIELDS)
     parts += [
-        "## Passed by",
-        f"libvirt reports these, too; they are no metric (`N`: an index, `*`: any text): {ignored}. Others are counted in `{unknown}`.",
+        "## Skipped",
+        f"libvirt reports these, too; they become no metric (`N`: an index, `*`: any text): {ignored}. Others are counted in `{unknown}`.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -162,7 +162,7 @@ def _commands(group: click.Group, context: click.Context) -> Iterator[tuple[str,
 
 
 CLI_TEXT: Final = """Output is for people by default; `--json` prints the same for programs. A switch that means the same has the same name everywhere. Exit codes: 0 fine, 1 found something
-wrong or failed, 2 wrong use or a bad setting, 3 a service that ended for good: its last line says what to mend before it is started again. An error is one line on
+wrong or failed, 2 wrong use or a bad setting, 3 a service that ended for good: its last line says what to fix before it is started again. An error is one line on
 standard error that names the thing, its value and what to do; `VIRTFLOW_DEBUG=1` adds the
 traceback of a defect."""
 

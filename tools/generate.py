@@ -107,9 +107,17 @@ def normaliser() -> Iterator[tuple[Path, str]]:
 def documents() -> Iterator[tuple[Path, str]]:
     """The pages under ``docs`` that say what a table in the code says."""
     from tools.documents import PAGES
+    from tools.questions import questions_page
 
-    for name, page in PAGES.items():
+    for name, page in {**PAGES, "where.md": questions_page}.items():
         yield ROOT / "docs" / name, page()
+
+
+def pictures() -> Iterator[tuple[Path, str]]:
+    """The part of docs/architecture.md that shows who imports whom."""
+    from tools.import_picture import PAGE, architecture_page
+
+    yield PAGE, architecture_page()
 
 
 STEPS: tuple[Callable[[], Iterator[tuple[Path, str]]], ...] = (
@@ -118,6 +126,7 @@ STEPS: tuple[Callable[[], Iterator[tuple[Path, str]]], ...] = (
     writers,
     normaliser,
     documents,
+    pictures,
 )
 """In the order of their dependence: the schema files are read off the records, which import the fields."""
 

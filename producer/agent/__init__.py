@@ -1,4 +1,4 @@
-"""What only the guest knows, asked of its agent by a process apart.
+"""What only the guest knows, asked of its agent by the helper process.
 
 An agent is the tenant's: it answers anything, slowly or never, and what it answers can take libvirtd down. So the calls are made by
 a separate process (``process.py``, started by ``supervise.py``) with the only connection that may write; it holds no state, decides

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.support.doc_blocks import GENERATED, pages
+from virtflow.runtime.configuration import rows
+from virtflow.schemas.catalogue.metrics import BY_NAME
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def tracked(*patterns: str) -> list[Path]:
-    """The files that git knows, or would add."""
-    words = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
-    names = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    return [ROOT / name for name in names if (ROOT / name).is_file()]
-
-
-PAGES = tracked("*.md")
+PAGES = pages()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -59,3 +55,64 @@ def test_each_decision_is_listed_and_has_its_parts() -> None:
     for record in records:
         assert f"({record.name})" in index
         assert all(f"**{part}.**" in record.read_text() for part in ("Context", "Decision", "Consequences")), record.name
+
+
+KINDS = ("Tutorial", "How-to", "Reference", "Explanation", "Decision records")
+
+
+def test_the_index_sorts_every_page_by_kind() -> None:
+    """A page that nobody finds is not there: docs/README.md lists each one, below the kind that it is of."""
+    folder = ROOT / "docs"
+    index = (folder / "README.md").read_text()
+    heads = re.findall(r"^## ([\w -]+)", index, re.MULTILINE)
+    assert tuple(head.split(":")[0] for head in heads) == KINDS
+    listed = {target.partition("#")[0] for target in re.findall(r"\]\(([^)]+)\)", index)}
+    assert {page.name for page in folder.glob("*.md")} - {"README.md"} == {name for name in listed if "/" not in name}
+    assert {"runbooks/README.md", "decisions/README.md", "../README.md", "../CONTRIBUTING.md"} <= listed
+
+
+def test_metrics_and_settings_that_pages_name_exist() -> None:
+    """What stands in backticks and looks like a metric or a setting is one."""
+    settings = {row.path for row in rows()}
+    sections, keys = {row.section for row in rows()}, {row.key for row in rows()}
+    named = 0
+    for page in PAGES:
+        if page.name == "CHANGELOG.md":  # it also says what was
+            continue
+        text = page.read_text()
+        for metric in re.findall(r"`((?:vm|virtflow)_[a-z0-9_]+)[`{]", text):
+            named += 1
+            assert metric in BY_NAME or metric in keys or (ROOT / "producer" / "records" / f"{metric}.py").exists(), (
+                f"{page.name}: {metric}"
+            )
+        for setting in re.findall(r"`([a-z]+\.[a-z0-9_]+)`", text):
+            if setting.split(".")[0] in sections and not setting.endswith(".json"):
+                named += 1
+                assert setting in settings, f"{page.name}: {setting}"
+    assert named > 200
+
+
+OLD_WORDS = (
+    "captive",
+    "captured",
+    "speaks",
+    "anew",
+    "mend",
+    "mended",
+    "for ever",
+    "beset",
+    "process apart",
+    "passed by",
+    "was told",
+    "has told",
+    "told of",
+)
+"""Words that only this project once used for what has a name of its own: the glossary has those names."""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_use_the_words_of_the_field(page: Path) -> None:
+    """Pages that people write; generated ones repeat the help texts in the code."""
+    text = page.read_text()
+    if not text.startswith(GENERATED):
+        assert not [word for word in OLD_WORDS if re.search(rf"\b{word}\b", text, re.IGNORECASE)]

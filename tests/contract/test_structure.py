@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tools.import_picture import PACKAGES as PICTURE_PACKAGES
+from tools.import_picture import edges_between, modules_by_room, of_packages, reduced
+
 ROOT = Path(__file__).resolve().parents[2]
 
 ALLOWED: dict[str, frozenset[str]] = {
@@ -114,6 +117,36 @@ def test_files_stay_readable(package: str) -> None:
         ]
     if package != "schemas":
         assert sorted(lengths)[int(len(lengths) * 0.95) - 1] <= 45
+
+
+ROOM: int = 12
+"""Modules that a room may have on one level; a newcomer reads a list of that length."""
+FULLER = {
+    "cli": (16, "a module for each command, under the command's name"),
+    "runtime": (15, "the edges that all services share, each a module of its own"),
+}
+"""Rooms that have more, how many, and why."""
+
+
+def test_rooms_are_not_too_full() -> None:
+    """More modules than that need a room of their own, or a reason here; a reason that is no longer needed goes."""
+    too_full = {room: count for room, count in modules_by_room().items() if count > ROOM}
+    assert too_full == {room: count for room, (count, _) in FULLER.items()}
+
+
+def test_the_picture_of_the_imports_is_read_off_the_code() -> None:
+    """Every arrow between packages is one that is allowed, and a way over others leads wherever an arrow was left out."""
+    assert set(PICTURE_PACKAGES) == set(ALLOWED)
+    arrows = of_packages(edges_between(PICTURE_PACKAGES))
+    assert arrows <= {(source, target) for source, targets in ALLOWED.items() for target in targets}
+    assert ("cli", "history") in arrows  # loaded by its name as text
+    shown = reduced(arrows)
+    assert shown < arrows
+
+    def reach(start: str) -> set[str]:
+        return {end for source, target in shown if source == start for end in {target} | reach(target)}
+
+    assert all(target in reach(source) for source, target in arrows)
 
 
 def test_one_place_per_service_catches_everything() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_history_examples import block
 from tests.support.command import virtflow
+from tests.support.doc_blocks import block
 from tests.support.history import fleet_samples
 from tests.support.spark import spark
 from virtflow.history.storage.delta import Store
