@@ -65,10 +65,12 @@ class Found:
 
 
 class Clients(NamedTuple):
-    """Settings of the two clients: the one that reads, and the one that asks which topics there are."""
+    """Settings of the two clients: the one that reads, and the one that asks which topics there are; and what builds each of them."""
 
     reads: ClientSettings
     asks: ClientSettings
+    consumer: Callable[[ClientSettings], Any] = Consumer
+    admin: Callable[[ClientSettings], Any] = AdminClient
 
 
 class Partitions:
@@ -80,8 +82,8 @@ class Partitions:
 
     def __init__(self, clients: Clients, topics: Mapping[str, float | None], wall: Callable[[], float], shard: Shard = EVERYTHING) -> None:
         """``wall`` gives Unix seconds, ``shard`` says which partitions are read. Raises ``KafkaException`` for a bad configuration."""
-        self._consumer = Consumer({**clients.reads, "enable.partition.eof": True, "auto.offset.reset": "earliest"})
-        self._admin = AdminClient(clients.asks)
+        self._consumer = clients.consumer({**clients.reads, "enable.partition.eof": True, "auto.offset.reset": "earliest"})
+        self._admin = clients.admin(clients.asks)
         self._topics = topics
         self._wall = wall
         self._shard = shard

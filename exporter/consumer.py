@@ -112,8 +112,13 @@ class Intake:
 class Feed:
     """Reads the topics until it is cancelled. ``missing`` says what keeps it from being ready."""
 
-    def __init__(self, settings: Settings, fleet: Fleet, codec: Codec, metrics: OwnMetrics, clocks: Clocks) -> None:
-        """Connects to nothing yet; raises ``SettingError`` where a secret can't be read, ``KafkaException`` for bad client settings."""
+    def __init__(  # noqa: PLR0913, the last one is for tests
+        self, settings: Settings, fleet: Fleet, codec: Codec, metrics: OwnMetrics, clocks: Clocks, clients: Clients | None = None
+    ) -> None:
+        """Connects to nothing yet; ``clients`` are those of the settings where None.
+
+        Raises ``SettingError`` where a secret can't be read, ``KafkaException`` for bad client settings.
+        """
         rows = {topic_name(settings, topic): topic for topic in (METRICS, INVENTORY, MIGRATIONS, NODES)}
         back = {name: settings.exporter.read_back_seconds if topic is METRICS else None for name, topic in rows.items()}
         self._brokers = settings.kafka.bootstrap_servers
@@ -121,9 +126,8 @@ class Feed:
         self._problem = self._unresolved = ""
         self._rows = rows
         self.topics = tuple(topic.name for topic in rows.values())
-        self._partitions = Partitions(
-            Clients(consumer_settings(settings, GROUP), client_settings(settings)), back, clocks.wall, self._shard
-        )
+        clients = clients or Clients(consumer_settings(settings, GROUP), client_settings(settings))
+        self._partitions = Partitions(clients, back, clocks.wall, self._shard)
         self._intake = Intake(fleet, codec, metrics, rows, clocks)
         self._clocks = clocks
         self._behind = metrics.gauge("virtflow_exporter_lag_messages")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
-from virtflow.runtime.kafka import client_settings, topic_name, unusable
+from virtflow.runtime.kafka import ClientSettings, client_settings, topic_name, unusable
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
 from virtflow.schemas.topics import TOPICS, Topic
@@ -75,13 +76,15 @@ def _suits(key: str, config: dict[str, str], want: str) -> bool:
 class TopicAdmin:
     """The broker's administration, as far as our topics go."""
 
-    def __init__(self, settings: Settings, answer_seconds: float = ANSWER_SECONDS) -> None:
-        """Connects in the background; raises ``SettingError`` where the client's settings are no good."""
+    def __init__(
+        self, settings: Settings, answer_seconds: float = ANSWER_SECONDS, make: Callable[[ClientSettings], Any] = AdminClient
+    ) -> None:
+        """Connects in the background; ``make`` builds the client. Raises ``SettingError`` where the client's settings are no good."""
         self._settings = settings
         self._seconds = answer_seconds
         config = {**client_settings(settings), **settings.kafka.client}
         try:
-            self._client = AdminClient(config)
+            self._client = make(config)
         except KafkaException as error:
             raise unusable(settings.kafka, _reason(error)) from error
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from virtflow.runtime.kafka import consumer_settings, topic_name
+from virtflow.runtime.kafka import ClientSettings, consumer_settings, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
 from virtflow.schemas.topics import Topic
@@ -25,11 +25,16 @@ END: Final = float("inf")
 class TopicReader:
     """All partitions of one topic."""
 
-    def __init__(self, settings: Settings, topic: Topic, start: float = BEGINNING) -> None:
-        """``start`` is Unix seconds, or BEGINNING or END. Raises ``EnvironmentProblemError`` where broker or topic are not there."""
+    def __init__(
+        self, settings: Settings, topic: Topic, start: float = BEGINNING, make: Callable[[ClientSettings], Any] = Consumer
+    ) -> None:
+        """``start`` is Unix seconds, or BEGINNING or END; ``make`` builds the client.
+
+        Raises ``EnvironmentProblemError`` where broker or topic are not there.
+        """
         self._name = topic_name(settings, topic)
         self._brokers = settings.kafka.bootstrap_servers
-        self._consumer = Consumer({**consumer_settings(settings, GROUP), "auto.offset.reset": "latest", "enable.partition.eof": True})
+        self._consumer = make({**consumer_settings(settings, GROUP), "auto.offset.reset": "latest", "enable.partition.eof": True})
         self._left: set[int] = set()
         try:
             self._begin(start)

@@ -22,6 +22,7 @@ from virtflow.history.writer.offsets import ANSWER_SECONDS, Names, start_at
 from virtflow.history.writer.sample_batch import RawSamples
 from virtflow.history.writer.table_writer import TableWriter
 from virtflow.history.writer.validation import Intake
+from virtflow.runtime.librdkafka import ended
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import InputError, RegistryUnavailableError
@@ -173,7 +174,7 @@ class Consume:
                 self._skip(ours, end)
                 ours.expected = end
             return
-        if error.fatal():
+        if ended(error):
             raise InputError(f"the consumer group does not have us any more: {error.str()}")
         _LOG.warning("the broker says: %s", error.str())
 

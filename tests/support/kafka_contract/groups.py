@@ -77,8 +77,9 @@ class Groups:
     def test_partitions_move_to_a_second_member_and_the_rest_stays(self, bus: Bus) -> None:
         """Cooperative: the first is asked to give up what the second one gets, and keeps the others all the time."""
         topic = bus.topic(4)
-        first, second = Member(bus, topic, [topic]), Member(bus, topic, [topic])
+        first = Member(bus, topic, [topic])
         settle(first)
+        second = Member(bus, topic, [topic])
         settle(first, second)
         assert [what for what, _ in first.calls] == ["assigned", "revoked"]
         [_, (_, moved)] = first.calls
