@@ -74,6 +74,7 @@ class Consume:
         self._held: list[Message] = []
         self._stored = 0
         self._measured = float("-inf")
+        self._at_end = ""
         self.leads = False
         """Whether this writer has the first partition of vm.metrics, and with it the upkeep of the tables; another thread asks."""
 
@@ -101,6 +102,8 @@ class Consume:
     @property
     def left(self) -> str:
         """What was stored by this run, and what waits at its end, for the log."""
+        if self._at_end:
+            return self._at_end
         waiting = sum(writer.waiting for writer in self._writers.values()) + len(self._held)
         stored = f"{self._stored} rows committed" if self._stored else "nothing was taken, nothing committed"
         return f"{stored}; {waiting} records not committed, they are read again: {self._failing}" if waiting else stored
@@ -113,6 +116,7 @@ class Consume:
                 self._turn()
             self._commit_all()
         finally:
+            self._at_end = self.left  # closing gives the partitions up, and with them what waits
             self._consumer.close()
 
     def _turn(self) -> None:
