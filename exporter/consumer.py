@@ -113,7 +113,7 @@ class Feed:
     """Reads the topics until it is cancelled. ``missing`` says what keeps it from being ready."""
 
     def __init__(  # noqa: PLR0913, the last one is for tests
-        self, settings: Settings, fleet: Fleet, codec: Codec, metrics: OwnMetrics, clocks: Clocks, clients: Clients | None = None
+        self, settings: Settings, fleet: Fleet, codec: Codec, metrics: OwnMetrics, clocks: Clocks, *, clients: Clients | None = None
     ) -> None:
         """Connects to nothing yet; ``clients`` are those of the settings where None.
 

@@ -151,4 +151,4 @@ class Delivery:
             try:
                 self._producer.poll(POLL_SECONDS)
             except KafkaException as error:  # once, when an error ends the client: the reports still come, and `produce` fails from now on
-                _LOG.error("the Kafka client cannot go on: %s", error.args[0].str())
+                _LOG.warning("the Kafka client cannot go on: %s", error.args[0].str())

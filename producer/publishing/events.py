@@ -172,7 +172,7 @@ class EventPublisher:
             self._client.poll(seconds)
         except KafkaException as error:
             self._ended = True
-            _LOGGER.error("the Kafka client cannot go on, another one takes its place: %s", error.args[0].str())
+            _LOGGER.warning("the Kafka client cannot go on, another one takes its place: %s", error.args[0].str())
         if self._ended and not self._window:
             self._ended, self._client = False, None
 

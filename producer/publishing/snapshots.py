@@ -127,7 +127,7 @@ class Publisher:
             self._producer.poll(seconds)
         except KafkaException as error:
             self._ended = True
-            _LOGGER.error("the Kafka client cannot go on, another one takes its place: %s", error.args[0].str())
+            _LOGGER.warning("the Kafka client cannot go on, another one takes its place: %s", error.args[0].str())
 
     def _replace(self) -> None:
         """Makes a new client in the place of one that an error has ended, once that has reported what was under way."""
@@ -136,7 +136,7 @@ class Publisher:
         try:
             self._producer = self._make(self._config)
         except KafkaException as error:
-            _LOGGER.error("the Kafka client can't be made, it is tried again: %s", error.args[0].str())
+            _LOGGER.warning("the Kafka client can't be made, it is tried again: %s", error.args[0].str())
         else:
             self._ended = False
 

@@ -65,7 +65,7 @@ def code(error: KafkaException) -> int:
     return found
 
 
-def read(consumer: Any, enough: Callable[[list[Message]], bool]) -> list[Message]:  # noqa: ANN401, see above
+def read(consumer: Any, enough: Callable[[list[Message]], object]) -> list[Message]:  # noqa: ANN401, see above
     """What a consumer returns, records and notices, until it is enough."""
     found: list[Message] = []
     deadline = time.monotonic() + SECONDS

@@ -253,5 +253,3 @@ class Reading:
         consumer.close()
         with pytest.raises(RuntimeError, match="closed"):
             consumer.consume(1, 0.1)
-
-

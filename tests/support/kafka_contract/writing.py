@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
-from tests.support.kafka_contract.bus import Bus, Reports, code, to_the_end
+from tests.support.kafka_contract.bus import Bus, Reports, code, to_the_end, wait
 
 PARTITIONS_OF_KEYS = {b"": 1, b"a": 4, b"k": 0, b"node-1": 2, b"00000000-0000-4000-8000-000000000001": 6, b"\xff\xfe\x80": 3}
 """Of eight, as Kafka's Java client chooses them (murmur2)."""
+
+
+def attempt(producer: Any, topic: str, reports: Reports, partition: int = 0) -> int:  # noqa: ANN401, the client's class or the double's
+    """Hand a message over; the error that it is refused with, 0 where it is taken."""
+    try:
+        producer.produce(topic, b"v", b"k", partition=partition, on_delivery=reports)
+    except KafkaException as error:
+        return code(error)
+    return 0
 
 
 class Writing:
@@ -54,24 +65,17 @@ class Writing:
         found: list[int] = []
         while 0 not in found:
             again = Reports()
-            try:
-                producer.produce(topic, b"v", b"k", on_delivery=again)
-            except KafkaException as error:
-                assert code(error) == KafkaError._UNKNOWN_TOPIC
-                producer.poll(0.05)
-            else:
-                found = again.of(producer)
+            refused = attempt(producer, topic, again)
+            assert refused in {0, KafkaError._UNKNOWN_TOPIC}
+            found = [] if refused else again.of(producer)
+            producer.poll(0.05)
 
     def test_a_partition_that_is_missing_is_reported(self, bus: Bus) -> None:
         topic, producer, reports = bus.topic(), bus.producer(), Reports()
         producer.produce(topic, b"v", b"k", on_delivery=reports)
         reports.of(producer)
-        try:
-            producer.produce(topic, b"v", b"k", partition=7, on_delivery=reports)
-        except KafkaException as error:
-            assert code(error) == KafkaError._UNKNOWN_PARTITION
-        else:
-            assert reports.of(producer, 2) == [0, KafkaError._UNKNOWN_PARTITION]
+        refused = attempt(producer, topic, reports, partition=7)
+        assert (refused or reports.of(producer, 2)[1]) == KafkaError._UNKNOWN_PARTITION
 
     def test_a_message_that_is_too_large_for_the_client_is_refused_at_once(self, bus: Bus) -> None:
         topic, producer = bus.topic(), bus.producer()
@@ -143,8 +147,7 @@ class Writing:
         producer, reports = bus.doomed_producer(topic), Reports()
         producer.produce(topic, b"v", b"k", on_delivery=reports)
         with pytest.raises(KafkaException) as raised:
-            while True:
-                producer.poll(0.05)
+            wait(lambda: producer.poll(0.05) < 0, "it is raised")
         assert raised.value.args[0].fatal()
         reports.of(producer)
         assert reports.codes[0] != 0

@@ -27,7 +27,7 @@ class MemoryAdmin:
         with self._cluster.changed:
             self._cluster.answer()
             found = {
-                name: SimpleNamespace(topic=name, error=None, partitions={number: None for number in range(len(topic.logs))})
+                name: SimpleNamespace(topic=name, error=None, partitions=dict.fromkeys(range(len(topic.logs))))
                 for name, topic in self._cluster.topics.items()
             }
             return SimpleNamespace(topics=found)
@@ -77,7 +77,9 @@ class MemoryAdmin:
 
         def described(name: str) -> Any:  # noqa: ANN401, the parts of ConsumerGroupDescription that are used
             places = self._cluster.group(name).members
-            return SimpleNamespace(members=[SimpleNamespace(group_instance_id=place.instance or None, member_id=place.id) for place in places])
+            return SimpleNamespace(
+                members=[SimpleNamespace(group_instance_id=place.instance or None, member_id=place.id) for place in places]
+            )
 
         return self._answers(group_ids, described)
 
@@ -85,7 +87,8 @@ class MemoryAdmin:
         found: dict[Any, Future[Any]] = {}
         with self._cluster.changed:
             for each in asked:
-                found[each] = future = Future()
+                future: Future[Any] = Future()
+                found[each] = future
                 try:
                     self._cluster.answer()
                     future.set_result(answer(each))

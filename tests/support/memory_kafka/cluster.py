@@ -103,8 +103,14 @@ class Cluster:
                 log.compact()
             self._moved()
 
-    def write(
-        self, name: str, key: bytes | None, value: bytes | None, partition: int = 0, timestamp: float | None = None, headers: Headers | None = None
+    def write(  # noqa: PLR0913, PLR0917, a record's parts
+        self,
+        name: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int = 0,
+        timestamp: float | None = None,
+        headers: Headers | None = None,
     ) -> int:
         """Store a record without a client; ``timestamp`` is Unix seconds. Its offset."""
         with self.changed:

@@ -222,7 +222,7 @@ class MemoryConsumer:
         return not log.low <= reading.next <= log.high or reading.next < log.high or (self._reports_ends and reading.ended != log.high)
 
     def _fetch(self, most: int) -> list[Message]:
-        found = []
+        found: list[Message] = []
         while self._told and len(found) < most:
             found.append(self._told.popleft())
         for key in sorted(self._reading):
@@ -235,7 +235,7 @@ class MemoryConsumer:
 
     def _records(self, key: Key, reading: _Reading, log: Log, most: int) -> list[Message]:
         self._fetched[key] = (log.low, log.high)
-        found = []
+        found: list[Message] = []
         while len(found) < most:
             stored = log.next(reading.next)
             if stored is None:
@@ -312,9 +312,10 @@ class MemoryConsumer:
 
 
 def _message(key: Key, stored: Stored) -> Message:
+    headers: list[tuple[str, str | bytes | None]] | None = list(stored.headers) if stored.headers else None
     stamp = (TIMESTAMP_CREATE_TIME, stored.timestamp_ms)
     return Message(
-        topic=key[0], partition=key[1], offset=stored.offset, key=stored.key, value=stored.value, headers=stored.headers, timestamp=stamp
+        topic=key[0], partition=key[1], offset=stored.offset, key=stored.key, value=stored.value, headers=headers, timestamp=stamp
     )
 
 

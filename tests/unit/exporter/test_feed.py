@@ -35,15 +35,14 @@ class Fed:
     """An exporter's fleet, fed from the in-memory broker; its monotonic clock is the test's."""
 
     def __init__(self, cluster: Cluster, fetch: Callable[[int], Schema | None] | None = None, **section: object) -> None:
-        self.cluster = cluster
+        """``section`` are settings of the exporter."""
         self.now = 1_000.0
-        self.wall = time.time
         settings = Settings(exporter=Section(**section))  # type: ignore[arg-type]
         self.exporter = Exporter(settings)
         self.fleet, self.metrics = self.exporter.fleet, self.exporter.metrics
         clients = Clients(consumer_settings(settings, "g"), client_settings(settings), cluster.consumer, cluster.admin)
-        clocks = Clocks(lambda: self.now, lambda: self.wall())
-        self.feed = Feed(settings, self.fleet, Codec(fetch=fetch), self.metrics, clocks, clients)
+        clocks = Clocks(lambda: self.now, time.time)
+        self.feed = Feed(settings, self.fleet, Codec(fetch=fetch), self.metrics, clocks, clients=clients)
 
     async def until(self, true: Callable[[], bool], what: str) -> None:
         """Wait until something is true, with the feed going on."""

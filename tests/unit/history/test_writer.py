@@ -42,6 +42,7 @@ class Writer:
     """A writer in a thread of its own, which commits at once."""
 
     def __init__(self, cluster: Cluster, path: Path, codec: Codec, **history: object) -> None:
+        """Starts; ``history`` are settings."""
         values: dict[str, Any] = {"path": str(path), "commit_seconds": 0.05, "raw_days": 3_650, "sync": "never", **history}
         settings = Settings(history=History(**values))
         self.metrics = OwnMetrics("history")
@@ -49,7 +50,7 @@ class Writer:
         names.learn()
         instance = {"group.instance.id": settings.history.instance} if settings.history.instance else {}
         config = consumer_settings(settings, settings.history.group) | {"enable.partition.eof": True} | instance
-        self.consumer = cluster.consumer(config)
+        self.consumer: Any = cluster.consumer(config)
         self.store = Store(settings.history)
         self.consume = Consume(self.consumer, self.store, Intake(codec, settings.history, self.metrics), names, settings.history)
         self.consume.count_into(self.metrics)
@@ -142,7 +143,7 @@ def test_a_second_run_goes_on_where_the_first_has_stopped(cluster: Cluster, tmp_
     for given in (first, second):
         put(cluster, METRICS, *given)
         with writing(cluster, tmp_path) as writer:
-            writer.until(lambda: writer.rows() > 0 and writer.counted("waiting_records") == 0, "they are stored")  # noqa: B023, awaited here
+            writer.until(lambda: writer.rows() > 0 and writer.counted("waiting_records") == 0, "they are stored")
         assert writer.counted("records_total", "samples") == len(given)
     assert stored_keys(tmp_path) == Counter(map(key_of, first + second))
 

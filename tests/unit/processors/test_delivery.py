@@ -177,9 +177,7 @@ class TestRestoringMigrations:
     def test_an_empty_topic_has_none(self, cluster: Cluster) -> None:
         assert restored(cluster) == {}
 
-    def test_a_tombstone_takes_one_away_and_what_is_no_record_is_skipped(
-        self, cluster: Cluster, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_a_tombstone_takes_one_away_and_what_is_no_record_is_skipped(self, cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
         put(cluster, migration(0), migration(1))
         cluster.write(MIGRATIONS.name, UUIDS[0].encode(), None)
         cluster.write(MIGRATIONS.name, UUIDS[2].encode(), b"no record")

@@ -42,9 +42,7 @@ class TestReader:
         for place, when in enumerate(TIMES):
             cluster.write(EVENTS.name, b"k", b"%d" % place, partition=place % 2, timestamp=when)
 
-    @pytest.mark.parametrize(
-        ("start", "found"), [(None, [b"0", b"1", b"2"]), (TIMES[1], [b"1", b"2"]), (TIMES[2] + 1, []), (END, [])]
-    )
+    @pytest.mark.parametrize(("start", "found"), [(None, [b"0", b"1", b"2"]), (TIMES[1], [b"1", b"2"]), (TIMES[2] + 1, []), (END, [])])
     def test_it_begins_at_the_beginning_a_time_or_the_end(self, cluster: Cluster, start: float | None, found: list[bytes]) -> None:
         with reader(cluster, start) as tap:
             assert sorted(value or b"" for value in read(tap)) == found
