@@ -1,6 +1,7 @@
 """How much of the thick edges do the fast tests run? Line coverage without libvirt, QEMU or a broker, with a floor for each module.
 
-    scripts/coverage               prints each module's share and what is missing; exit 1 when one is below its floor
+    scripts/coverage               prints each module's share and what is missing; exit 1 when one is below the floor
+    scripts/coverage --write       writes the table of docs/quality.md as well
 
 The floors are for the modules that join the pure parts to threads, processes, libvirt and Kafka: on them a line that no test runs is a line that
 only a real hypervisor or a real broker would try.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+PAGE: Final = ROOT / "docs" / "quality.md"
 FLOOR: Final = 85.0
 """Percent of a module's lines."""
 MODULES: Final = (
@@ -76,13 +79,36 @@ class Covered:
 
 def paths() -> list[str]:
     """The modules that have a floor; every pattern names one at least."""
-    found: list[str] = []
+    return [path for pattern in MODULES for path in matching(pattern)]
+
+
+def matching(pattern: str) -> list[str]:
+    """The modules of a pattern."""
+    matched = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern) if path.name != "__init__.py")
+    if not matched:
+        raise SystemExit(f"coverage: no module is called {pattern}")
+    return matched
+
+
+def row(pattern: str, report: list[Covered]) -> str:
+    """A line of the page's table: how many modules a pattern has, and the share of the one that is covered least."""
+    shares = [covered.percent for covered in report if covered.path in matching(pattern)]
+    return f"| `{pattern}` | {len(shares)} | {int(min(shares))}% |"
+
+
+def committed() -> dict[str, int]:
+    """The shares that the page has, by pattern (percent)."""
+    return {
+        pattern: int(share) for pattern, share in re.findall(r"^\| `([\w/*.]+\.py)` \| \d+ \| (\d+)% \|$", PAGE.read_text(), re.MULTILINE)
+    }
+
+
+def write(report: list[Covered]) -> None:
+    """Put the shares into the page's table."""
+    text = PAGE.read_text()
     for pattern in MODULES:
-        matched = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern) if path.name != "__init__.py")
-        if not matched:
-            raise SystemExit(f"coverage: no module is called {pattern}")
-        found += matched
-    return found
+        text = re.sub(rf"^\| `{re.escape(pattern)}` \|.*$", row(pattern, report), text, flags=re.MULTILINE)
+    PAGE.write_text(text)
 
 
 def report_of(data: dict[str, Any], wanted: list[str]) -> list[Covered]:
@@ -113,8 +139,11 @@ def measure(tests: tuple[str, ...]) -> dict[str, Any]:
 def main() -> None:
     """Measure, print, judge."""
     parser = argparse.ArgumentParser(prog="scripts/coverage", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args()
+    parser.add_argument("--write", action="store_true", help="write the table of docs/quality.md")
+    words = parser.parse_args()
     report = report_of(measure(TESTS), paths())
+    if words.write:
+        write(report)
     print("\n".join(str(covered) for covered in report))
     if low := [covered.path for covered in report if not covered.fine]:
         raise SystemExit(f"coverage: below {FLOOR:g} %: {', '.join(low)}")

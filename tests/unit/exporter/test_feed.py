@@ -26,7 +26,7 @@ from virtflow.schemas.errors import RegistryUnavailableError
 from virtflow.schemas.records import NodeStatus, Record, VmMetrics, VmMigration
 from virtflow.schemas.topics import INVENTORY, METRICS, MIGRATIONS, NODES, Topic
 
-SECONDS = 20.0
+SECONDS = 60.0
 TOPICS = (METRICS, INVENTORY, MIGRATIONS, NODES)
 CODEC = Codec()
 

@@ -33,7 +33,7 @@ from virtflow.schemas.errors import EnvironmentProblemError, InputError, Registr
 from virtflow.schemas.records import Record, VmEvent, VmMetrics, VmMigration
 from virtflow.schemas.topics import EVENTS, INVENTORY, METRICS, MIGRATIONS, TOPICS, Topic
 
-SECONDS = 30.0
+SECONDS = 60.0
 NOW = float(int(time.time()) // 10 * 10)
 CODEC = Codec()
 

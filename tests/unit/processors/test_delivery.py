@@ -26,7 +26,7 @@ from virtflow.schemas.errors import EnvironmentProblemError
 from virtflow.schemas.records import VmMigration
 from virtflow.schemas.topics import DEAD_LETTERS, METRICS, MIGRATIONS
 
-SECONDS = 20.0
+SECONDS = 60.0
 CODEC = Codec()
 UUIDS = [f"00000000-0000-4000-8000-{number:012x}" for number in range(4)]
 

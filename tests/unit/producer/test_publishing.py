@@ -24,7 +24,7 @@ from virtflow.schemas.records import NodeHealth, NodeSnapshot, VmEvent, VmSnapsh
 from virtflow.schemas.topics import EVENTS, SNAPSHOTS
 
 RING = 4
-SECONDS = 20.0
+SECONDS = 60.0
 RETRY = 0.01
 UUIDS = [f"00000000-0000-4000-8000-{number:012x}" for number in range(3)]
 CODEC = Codec()
