@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections import Counter
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import fastavro
+import msgspec
 import pytest
 from confluent_kafka import KafkaError
 
@@ -304,6 +307,23 @@ def test_a_registry_that_does_not_answer_keeps_messages_waiting(cluster: Cluster
         answers.append(schemas["VmMetrics"])
         writer.until(lambda: stored_keys(tmp_path).total() == len(given), "all are stored")
         assert writer.consume.failing == ""
+
+
+def test_a_schema_with_fields_of_somebody_else_is_stored_alike(cluster: Cluster, tmp_path: Path) -> None:
+    """A map, which the reader of many messages at once does not know: they are read one by one."""
+    [schema] = [schema for schema in current_schemas() if str(schema["name"]).endswith("VmMetrics")]
+    notes = {"name": "notes", "type": {"type": "map", "values": "string"}, "default": {}}
+    foreign = {**schema, "fields": [*schema["fields"], notes]}
+    given = samples(range(2))
+    with writing(cluster, tmp_path, Codec(fetch=lambda _: foreign)) as writer:
+        for sample in given:
+            stream = io.BytesIO()
+            fastavro.schemaless_writer(stream, foreign, {**msgspec.to_builtins(sample), "notes": {"a": "b"}})
+            cluster.write(METRICS.name, sample.uuid.encode(), b"\0\0\0\0\7" + stream.getvalue())
+        writer.until(lambda: stored_keys(tmp_path).total() == len(given), "all are stored")
+    found = {(row["uuid"], row["sequence"]): row for row in rows_of(tmp_path, SAMPLES) if row["kind"] == "vm"}
+    for sample in given:
+        assert found[sample.uuid, sample.sequence]["vm_memory_rss_bytes"] == sample.memory_rss_bytes
 
 
 def test_errors_in_the_place_of_messages_are_named(cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
