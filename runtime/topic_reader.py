@@ -1,4 +1,4 @@
-"""Reads a topic as it passes, for tools: from its beginning, a time or its end, without a group and without a trace on the broker."""
+"""Reads a topic for command-line tools: from its beginning, a time or its end, without a consumer group; nothing is committed."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class TopicReader:
 
     @property
     def caught_up(self) -> bool:
-        """Whether everything that was there has been read."""
+        """Whether every partition has been read to its end."""
         return not self._left
 
     def read(self, seconds: float) -> Iterator[Message]:
-        """What comes within ``seconds``, as soon as there is anything. Raises ``EnvironmentProblemError`` when the topic goes away."""
+        """The messages that arrive within ``seconds``. Raises ``EnvironmentProblemError`` when the topic goes away."""
         for message in self._consumer.consume(BATCH, seconds):
             problem = message.error()
             if problem is None:
@@ -63,7 +63,7 @@ class TopicReader:
         self._consumer.close()
 
     def __enter__(self) -> Self:
-        """Nothing more: it reads since it was made."""
+        """The reader itself: it has been reading since it was created."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -261,7 +261,7 @@ def test_a_topic_made_again_between_two_looks_is_read_from_its_beginning(cluster
         assert fed.metrics.value("virtflow_exporter_stale_records_total") == 0.0
 
     fed(test, cluster)
-    assert "vm.migrations was deleted and made anew" in caplog.text
+    assert "vm.migrations was deleted and created again" in caplog.text
     assert "is gone" not in caplog.text
 
 
