@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fastavro
 import msgspec
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import Consumer, KafkaError
 
 from tests.support.history import fleet_inventories, fleet_samples, key_of, rows_of, stored_keys
 from tests.support.lab_process import await_true
@@ -53,9 +53,10 @@ class Writer:
         names.learn()
         instance = {"group.instance.id": settings.history.instance} if settings.history.instance else {}
         config = consumer_settings(settings, settings.history.group) | {"enable.partition.eof": True} | instance
-        self.consumer: Any = cluster.consumer(config)
+        self.consumer = cluster.consumer(config)
         self.store = Store(settings.history)
-        self.consume = Consume(self.consumer, self.store, Intake(codec, settings.history, self.metrics), names, settings.history)
+        client = cast("Consumer", self.consumer)  # as far as it goes
+        self.consume = Consume(client, self.store, Intake(codec, settings.history, self.metrics), names, settings.history)
         self.consume.count_into(self.metrics)
         self.error: BaseException | None = None
         self._stop = threading.Event()
