@@ -1,6 +1,6 @@
-"""The command ``virtflow``: finds the sub-command, runs it, and turns what goes wrong into one line and an exit code.
+"""The command ``virtflow``: finds the sub-command, runs it, and reports an error as one line and an exit code.
 
-Sub-commands are imported when they are called, so that a producer never loads what only the others need.
+Sub-commands are imported when they are called, so that a producer does not load what only other parts need.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ COMMANDS: Final[Mapping[str, str]] = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is asked for."""
+    """A click group that imports a command on demand."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, in the order of the table."""
@@ -94,7 +94,7 @@ def main(context: click.Context) -> None:
 def run() -> int:
     """The console entry: runs the command line and returns its exit code.
 
-    0 fine, 1 found something or failed, 2 wrong use, 3 a service that must not be started again before somebody has looked.
+    Exit codes: 0 success, 1 failure or findings, 2 wrong usage, 3 a service that must not be restarted without an operator's decision.
     """
     _let_output_never_fail()
     try:
@@ -106,14 +106,14 @@ def run() -> int:
 
 
 def _let_output_never_fail() -> None:
-    """Names hold any character; where the locale's encoding has no place for one, its escape is written instead of ending the command."""
+    """Names may contain any character. A character that the locale's encoding can't represent is written as an escape, instead of ending the command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _told(error: BaseException) -> int:
-    """Tells the user what ended the command, in one line, and returns the exit code that says so."""
+    """Reports in one line why the command ended, and returns the exit code."""
     match error:
         case click.exceptions.Exit():
             code = error.exit_code

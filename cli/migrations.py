@@ -80,7 +80,7 @@ def migrations(settings: Settings, *, watch: bool, everything: bool, as_json: bo
 
 
 def _learn(known: dict[str, VmMigration], messages: Iterable[Message], codec: Codec) -> list[VmMigration]:
-    """Takes what came; what of it is new, in its order."""
+    """Updates the known migrations from the messages; returns the new records in order."""
     changed = []
     for message in messages:
         uuid, value = (message.key() or b"").decode("utf-8", "replace"), message.value()
@@ -98,7 +98,7 @@ def _learn(known: dict[str, VmMigration], messages: Iterable[Message], codec: Co
 
 
 def chosen(found: Iterable[VmMigration], *, everything: bool) -> list[VmMigration]:
-    """What is shown, in order: the running ones, and of the others the newest ones or, with ``everything``, all."""
+    """The migrations to show, in order: the running ones, then the newest of the others, or all of them with ``everything``."""
     listed = ordered(found)
     running = sum(one.result == Result.RUNNING for one in listed)
     return listed if everything else listed[: running + SHOWN]
@@ -123,7 +123,7 @@ def _table(shown: Sequence[VmMigration], now: float) -> str:
 
 
 def _screen(known: Collection[VmMigration], shown: Sequence[VmMigration], now: float) -> list[str]:
-    """The lines of the screen that is watched."""
+    """The lines of the live screen."""
     running = sum(one.result == Result.RUNNING for one in known)
     title = f"{running} running, {len(known) - running} ended; {clock(now)[11:19]}, Ctrl-C ends"
     if not shown:
@@ -156,7 +156,7 @@ def ordered(found: Iterable[VmMigration]) -> list[VmMigration]:
 
 
 def told(migration: VmMigration) -> dict[str, Any]:
-    """The migration for programs: what is present of the record, and the verdict in words."""
+    """The migration for programs: the record's present fields, and its convergence as text."""
     return {**as_json(migration), "verdict": verdict(migration)}
 
 

@@ -1,4 +1,4 @@
-"""Imports the parts when a command needs them, so that nothing else of virtflow is loaded, or even installed, with it."""
+"""Imports a part of virtflow when a command needs it, so that other parts need not be loaded, or even installed."""
 
 from __future__ import annotations
 

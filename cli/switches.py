@@ -1,4 +1,4 @@
-"""Switches made from the settings' rows, so that a name, its help and its default are typed once: in ``runtime/settings.py``."""
+"""Command-line switches generated from the settings' rows, so that name, help and default are declared once, in ``runtime/settings.py``."""
 
 from __future__ import annotations
 
@@ -66,15 +66,15 @@ def setting_options(*paths: str) -> Callable[[Command], Callable[..., Any]]:
 
 
 def given_switches(given: dict[str, Any], paths: Iterable[str]) -> dict[str, object]:
-    """Takes the values of the switches ``paths`` out of ``given``, by their settings' names; None where one was not used.
+    """Removes the values of the switches ``paths`` from ``given`` and returns them by setting name; None for an unused switch.
 
-    A value is handed on as the text it is: the settings' own rules check it, so that an error reads the same wherever it came from.
+    Values are passed on as text: the settings' own rules check them, so that an error reads the same for every origin.
     """
     return {path: given.pop(_parameter(path)) for path in paths}
 
 
 def metavar(row: Row) -> str:
-    """What stands for the value in a help text: its choices, or the kind of value."""
+    """The placeholder for the value in a help text: its choices, or the kind of value."""
     match row.type:
         case inspect.LiteralType(values=values):
             return "[" + "|".join(str(value) for value in values if value) + "]"

@@ -104,14 +104,14 @@ def tap(settings: Settings, topic: Topic | None, **chosen: Any) -> None:  # noqa
 
 
 def reading(settings: Settings, topic: Topic, start: float = float("-inf")) -> Any:  # noqa: ANN401, a class that is imported when it is called
-    """A reader of the topic from ``start`` (Unix seconds) on; what the client says of a broker that is away is told once, by us."""
+    """A reader of the topic from ``start`` (Unix seconds) on; the client's own log is silenced, since an unreachable broker is reported as our error."""
     logging.getLogger("virtflow.kafka").addHandler(logging.NullHandler())
     logging.getLogger("virtflow.kafka").propagate = False
     return part("virtflow.runtime.topic_reader", "producer").TopicReader(settings, topic, start)
 
 
 def reading_codec(settings: Settings) -> Codec:
-    """A codec that asks the schema registry for what it does not know, where one is configured."""
+    """A codec that fetches unknown schemas from the schema registry, where one is configured."""
     ids = SchemaIds(settings)
     ids.connect()
     codec: Codec = part("virtflow.schemas.avro.codec", "exporter").Codec(fetch=ids.fetch)

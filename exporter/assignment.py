@@ -1,7 +1,7 @@
-"""The topics' partitions as one reader of all of them sees them: which there are, from where each is read, and how far that has come.
+"""The partitions that one exporter reads: which there are, where each begins, and how far each has been read.
 
 No consumer group: an exporter reads every partition from a little before now and commits nothing. All calls block and belong to one
-thread; what they return is taken over by whoever asked. Source of the client's behaviour: librdkafka's INTRODUCTION.md.
+thread; their results belong to the caller. Source of the client's behaviour: librdkafka's INTRODUCTION.md.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _NO_TOPIC: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKN
 
 @dataclass(slots=True)
 class Place:
-    """How far a partition has been read: the next offset, where it ended when it was found, and whether that is still to come."""
+    """Position in a partition: the next offset, the end when the partition was found, and whether that end has not been reached yet."""
 
     next: int
     goal: int
     behind: bool
 
     def ended(self, offset: int) -> None:
-        """Notes the partition's end, which may lie behind offsets that hold no record: the marks of transactions."""
+        """Moves to the partition's end, which may lie behind offsets without a record, such as the control records of transactions."""
         self.next = max(self.next, offset)
         self.behind = False
 
     def passed(self, offset: int) -> int:
-        """Notes a message that was taken; how many before it were never seen, negative after a jump back."""
+        """Moves behind a message; returns how many offsets before it were skipped, negative after a jump back."""
         skipped = offset - self.next
         self.next = offset + 1
         if self.next >= self.goal:
@@ -51,10 +51,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a look at the broker brought: new partitions with where they are read from, vanished ones, and topics that are missing.
+    """Result of a check of the broker: new partitions with their start positions, vanished partitions, and missing topics.
 
-    ``counts`` is how many partitions each topic has, those of other shards included.
-    ``anew`` are the topics that were deleted and made again since they were read last: what was read is of topics that are no more.
+    ``counts`` is the number of partitions of each topic, including those of other shards.
+    ``anew`` are topics that were deleted and created again since the last check: what was read belongs to the deleted ones.
     """
 
     places: Mapping[Key, Place]
@@ -65,23 +65,25 @@ class Found:
 
 
 class Clients(NamedTuple):
-    """Settings of the two clients: the one that reads, and the one that asks which topics there are."""
+    """Settings of the two clients: the one that reads, and the one that asks which topics there are; and what builds each of them."""
 
     reads: ClientSettings
     asks: ClientSettings
+    consumer: Callable[[ClientSettings], Any] = Consumer
+    admin: Callable[[ClientSettings], Any] = AdminClient
 
 
 class Partitions:
     """The consumer and its assignment. ``topics`` maps each topic's name to the seconds that are read back, None for all.
 
-    A topic is known by the id that the broker gave it: one that was deleted and made anew between two looks has another, and is read
-    from its beginning, although its offsets look as if nothing had happened.
+    A topic is identified by its id: a topic that was deleted and created again between two checks has another id and is read
+    from its beginning, although its offsets may look unchanged.
     """
 
     def __init__(self, clients: Clients, topics: Mapping[str, float | None], wall: Callable[[], float], shard: Shard = EVERYTHING) -> None:
         """``wall`` gives Unix seconds, ``shard`` says which partitions are read. Raises ``KafkaException`` for a bad configuration."""
-        self._consumer = Consumer({**clients.reads, "enable.partition.eof": True, "auto.offset.reset": "earliest"})
-        self._admin = AdminClient(clients.asks)
+        self._consumer = clients.consumer({**clients.reads, "enable.partition.eof": True, "auto.offset.reset": "earliest"})
+        self._admin = clients.admin(clients.asks)
         self._topics = topics
         self._wall = wall
         self._shard = shard
@@ -89,7 +91,7 @@ class Partitions:
         self._ids: dict[str, str] = {}
 
     def look(self, held: Container[str] = ()) -> Found:
-        """Takes up new partitions and lets go of vanished ones, those of ``held`` topics left for later.
+        """Assigns new partitions and unassigns vanished ones; topics in ``held`` are left for later.
 
         Raises ``KafkaException`` where the broker does not answer.
         """
@@ -112,11 +114,11 @@ class Partitions:
         return Found(places, gone, tuple(missing), counts, anew)
 
     def read(self, most: int, seconds: float) -> list[Message]:
-        """Up to ``most`` messages and notices, as soon as there are any, none after ``seconds``."""
+        """Up to ``most`` messages and notices that arrive within ``seconds``."""
         return list(self._consumer.consume(most, seconds)) if self._assigned else []
 
     def ends(self) -> dict[Key, int]:
-        """The partitions' ends as the client last heard of them; those it has not heard of are missing."""
+        """The partitions' ends as the client knows them from its last fetch; partitions without a fetch are missing."""
         ends = {}
         for key in self._assigned:
             _, high = self._consumer.get_watermark_offsets(TopicPartition(*key), cached=True)
@@ -154,7 +156,7 @@ class Partitions:
         return found, ids, missing
 
     def _start(self, key: Key) -> Place:
-        """Where to begin: a topic's first partitions as far back as asked, those that appear later at their beginning."""
+        """The start position: as far back as configured for the partitions of a new topic, the beginning for partitions added later."""
         partition = TopicPartition(*key)
         low, high = self._consumer.get_watermark_offsets(partition, ANSWER_SECONDS, cached=False)
         start, back = low, self._topics[key[0]]

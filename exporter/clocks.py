@@ -1,4 +1,4 @@
-"""Where the exporter's time comes from: handed in, so that tests make it."""
+"""The exporter's clocks, injected so that tests can control time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """``now`` gives seconds that never go back, ``wall`` Unix seconds."""
+    """``now`` returns monotonic seconds, ``wall`` Unix seconds."""
 
     now: Callable[[], float]
     wall: Callable[[], float]

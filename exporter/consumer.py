@@ -1,8 +1,8 @@
-"""Feeds the fleet from the topics: what is there when it starts, then whatever arrives.
+"""Feeds the fleet from the topics: first what they hold at the start, then what arrives.
 
-The client's calls wait in a thread of their own; records are decoded and taken in the event loop, a few milliseconds' worth at a
-time, so that scrapes and health checks are answered during the longest catch-up. Nothing here ends the service: a broker that
-is away, a topic that is missing, a record that is none are counted, said once a minute, and waited for or passed by.
+The client's blocking calls run in their own thread; records are decoded and taken in the event loop, a few milliseconds at a time,
+so that scrapes and health checks are answered during the longest catch-up. Nothing here ends the service: a broker that is away or a
+missing topic is waited for, a record that can't be decoded is skipped; each is counted, and logged once a minute.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MEASURE_SECONDS: Final = 1.0
 
 
 class Intake:
-    """Takes messages into the fleet and counts them. Belongs to the event loop."""
+    """Hands the records in messages to the fleet and counts them. Belongs to the event loop."""
 
     def __init__(self, fleet: Fleet, codec: Codec, metrics: OwnMetrics, names: Mapping[str, Topic], clocks: Clocks) -> None:
         """``names`` maps the topics' names on the broker to their rows."""
@@ -66,7 +66,7 @@ class Intake:
         self._lag = {name: lag.labels(topic=topic.name) for name, topic in names.items()}
 
     def take(self, message: Message, *, behind: bool) -> None:
-        """Decodes a message and hands its record to the fleet. ``behind``: it is read back, so it arrived when the broker says."""
+        """Decodes a message and hands its record to the fleet. ``behind``: it is from the catch-up, so its arrival is the broker's timestamp."""
         name = message.topic() or ""
         topic = self._names[name]
         age = max(0.0, self._clocks.wall() - message.timestamp()[1] / 1000)
@@ -77,7 +77,7 @@ class Intake:
             fresh = self._hand_over(topic, message, arrived)
         except UndecodableError as error:
             self._undecodable[name].inc()
-            LOGGER.warning("%s [%s] offset %s is passed by: %s", topic.name, message.partition(), message.offset(), error)
+            LOGGER.warning("%s [%s] offset %s is skipped: %s", topic.name, message.partition(), message.offset(), error)
             return
         if fresh is not Freshness.NEW:
             self._stale.inc()
@@ -91,7 +91,7 @@ class Intake:
         self._codec.resolve(message.value())
 
     def made_anew(self, topic: Topic) -> None:
-        """A topic begins anew. Migrations are numbered from the first again there; all else has an order of its own."""
+        """A topic was created again. The revisions of migrations begin again in it; other records have an order of their own."""
         if topic is MIGRATIONS:
             self._fleet.migrations.forget_all()
 
@@ -112,8 +112,13 @@ class Intake:
 class Feed:
     """Reads the topics until it is cancelled. ``missing`` says what keeps it from being ready."""
 
-    def __init__(self, settings: Settings, fleet: Fleet, codec: Codec, metrics: OwnMetrics, clocks: Clocks) -> None:
-        """Connects to nothing yet; raises ``SettingError`` where a secret can't be read, ``KafkaException`` for bad client settings."""
+    def __init__(  # noqa: PLR0913, the last one is for tests
+        self, settings: Settings, fleet: Fleet, codec: Codec, metrics: OwnMetrics, clocks: Clocks, *, clients: Clients | None = None
+    ) -> None:
+        """Connects to nothing yet; ``clients`` are those of the settings where None.
+
+        Raises ``SettingError`` where a secret can't be read, ``KafkaException`` for bad client settings.
+        """
         rows = {topic_name(settings, topic): topic for topic in (METRICS, INVENTORY, MIGRATIONS, NODES)}
         back = {name: settings.exporter.read_back_seconds if topic is METRICS else None for name, topic in rows.items()}
         self._brokers = settings.kafka.bootstrap_servers
@@ -121,9 +126,8 @@ class Feed:
         self._problem = self._unresolved = ""
         self._rows = rows
         self.topics = tuple(topic.name for topic in rows.values())
-        self._partitions = Partitions(
-            Clients(consumer_settings(settings, GROUP), client_settings(settings)), back, clocks.wall, self._shard
-        )
+        clients = clients or Clients(consumer_settings(settings, GROUP), client_settings(settings))
+        self._partitions = Partitions(clients, back, clocks.wall, self._shard)
         self._intake = Intake(fleet, codec, metrics, rows, clocks)
         self._clocks = clocks
         self._behind = metrics.gauge("virtflow_exporter_lag_messages")
@@ -138,7 +142,7 @@ class Feed:
         self._ready = False
 
     def missing(self) -> str:
-        """What is still to come before the fleet is known; "" from then on, whatever happens to the broker."""
+        """Why the fleet is not known yet; "" once it is, whatever happens to the broker later."""
         if self._ready:
             return ""
         if self._looked == float("-inf"):
@@ -154,7 +158,7 @@ class Feed:
         return ""
 
     async def run(self) -> None:
-        """Reads for ever; ends by cancellation, and closes the client then."""
+        """Reads until it is cancelled; closes the client then."""
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -169,7 +173,7 @@ class Feed:
             self._thread.shutdown(wait=False)
 
     async def _look_when_due(self) -> None:
-        """Looks for topics and partitions from time to time, and at how far behind we are."""
+        """Checks periodically which topics and partitions there are."""
         loop, now = asyncio.get_running_loop(), self._clocks.now()
         held = self._still_held()
         if held == self._held and now - self._looked < (RETRY_SECONDS if self._missing_topics else LOOK_SECONDS):
@@ -184,7 +188,7 @@ class Feed:
         self._found(found)
 
     def _still_held(self) -> frozenset[str]:
-        """The topics that wait until all that was in the others has been read."""
+        """The topics that are not read before the other topics have been read to their ends."""
         reads = self._looked == float("-inf") or any(place.behind for place in self._places.values())
         return self._held if reads else frozenset()
 
@@ -208,16 +212,16 @@ class Feed:
             LOGGER.warning("topics missing: %s; waiting for `virtflow topics create`", ", ".join(found.missing))
         for topic, partition in found.gone:
             if topic not in found.anew:
-                LOGGER.warning("%s [%d] is gone; it will be read from its beginning when it is back", topic, partition)
+                LOGGER.warning("%s [%d] is gone: it will be read from its beginning when it is back", topic, partition)
             del self._places[topic, partition]
         for topic in found.anew:
-            LOGGER.warning("%s was deleted and made anew: it is read from its beginning", self._rows[topic].name)
+            LOGGER.warning("%s was deleted and created again: it is read from its beginning", self._rows[topic].name)
             self._intake.made_anew(self._rows[topic])
         self._missing_topics = found.missing
         self._places.update(found.places)
 
     def _undealt(self, counts: Mapping[str, int]) -> None:
-        """Says, when it begins, that the topics of VMs can't be dealt to shards; until it ends before the start is over we are not ready."""
+        """Logs once that the topics of VMs can't be divided among shards. During the start this keeps the exporter from being ready."""
         problem = self._shard.problem({name: count for name, count in counts.items() if self._rows[name] is not NODES})
         if problem and problem != self._problem:
             LOGGER.warning("shard %d/%d: %s", self._shard.number, self._shard.of, problem)
@@ -243,7 +247,7 @@ class Feed:
             await self._judge_gaps()
 
     async def _resolved(self, message: Message) -> None:
-        """Waits until the registry has told a message's schema, or that there is none; what comes after it waits as well."""
+        """Waits until the registry has answered for the schema of a message; later messages wait as well."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -257,24 +261,24 @@ class Feed:
                 return
 
     def _passed(self, message: Message, place: Place) -> None:
-        """Notes how far we are. A gap may be a loss, but in compacted topics, which have gaps by nature."""
+        """Updates the position. A gap may be a loss, except in compacted topics, which always have gaps."""
         topic, expected = self._rows[message.topic() or ""], place.next
         skipped = place.passed(message.offset() or 0)
         if skipped < 0:
-            LOGGER.warning("%s [%s] was made anew: it is read from offset %s", topic.name, message.partition(), message.offset())
+            LOGGER.warning("%s [%s] was created again: it is read from offset %s", topic.name, message.partition(), message.offset())
         elif skipped > 0 and topic.cleanup is Cleanup.DELETE:
             self._gaps.setdefault((message.topic() or "", message.partition() or 0), []).append((expected, expected + skipped))
 
     async def _judge_gaps(self) -> None:
-        """Counts what was deleted before it was taken: that lies below the partition's first offset, asked for after the gap was seen.
+        """Counts records that were deleted before they were read: those below the partition's first offset, queried after the gap was seen.
 
-        Transactions and mirrored topics leave gaps in which nothing was.
+        Transactions and mirrored topics leave gaps that never held a record.
         """
         gaps = {key: found for key, found in self._gaps.items() if key in self._places}
         try:
             lows = await asyncio.get_running_loop().run_in_executor(self._thread, self._partitions.lows, list(gaps))
         except KafkaException as error:
-            LOGGER.warning("whether records are gone is asked again: %s", _words(error))
+            LOGGER.warning("whether records were deleted is not known yet: %s; asking again", _words(error))
             return
         self._gaps.clear()
         for (name, partition), found in gaps.items():
@@ -285,7 +289,7 @@ class Feed:
                 LOGGER.warning("%s [%d]: %d records were deleted before they were taken", topic, partition, lost)
 
     def _notice(self, problem: KafkaError, place: Place | None, offset: int) -> None:
-        """What the client says instead of a message."""
+        """Handles a notice that the client returns in place of a message."""
         if problem.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001, the client's own name
             if place is not None:
                 place.ended(offset)

@@ -1,6 +1,6 @@
-"""The exposition of a scrape: the rendered lines joined by family, with the ages as of now.
+"""The text of a scrape: the rendered lines joined by family, with current ages.
 
-It is consistent however long it takes to send: what it holds of each VM is fixed when it begins.
+It is consistent however long sending takes: the data of each VM is fixed at its start.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHUNK_CHARACTERS: Final = 256 * 1024
 
 
 class _Shown(Struct, gc=False):
-    """What a scrape shows of a VM or a node; times are Unix seconds, NaN where there is none."""
+    """What a scrape exports of a VM or a node; times are Unix seconds, NaN where unknown."""
 
     identity: str
     lines: Lines
@@ -111,5 +111,5 @@ def _step(name: str, at: int, shown: list[_Shown], wall: float) -> str:
 
 
 def _age(name: str, identity: str, seconds: float) -> str:
-    """A line with an age to the millisecond; a clock ahead of ours makes it 0, an unknown time no line."""
+    """A line with an age in seconds, to the millisecond: 0 where the time is in the future, no line where it is unknown."""
     return f"{name}{{{identity}}} {max(seconds, 0.0):.3f}\n" if seconds == seconds else ""  # noqa: PLR0124, NaN is not itself

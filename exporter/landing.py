@@ -1,4 +1,4 @@
-"""The page at ``/``: what this exporter is, what it knows, and where to go on. Self-contained: no script, nothing loaded."""
+"""The page at ``/``: what this exporter is, its state, and links. Self-contained: no script, no external resources."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONTENT_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 @dataclass(frozen=True, slots=True)
 class TopicLag:
-    """How far behind a topic is: age of the newest record taken in seconds, and waiting."""
+    """Lag of a topic: age in seconds of the newest record taken, and the number of records still to be read."""
 
     topic: str
     seconds: float
@@ -27,7 +27,7 @@ class TopicLag:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the page says. ``missing`` is what keeps the exporter from being ready, "" when nothing does."""
+    """Content of the page. ``missing`` is why the exporter is not ready, "" when it is."""
 
     version: str
     missing: str
@@ -70,7 +70,7 @@ def duration(seconds: float) -> str:
 
 
 def _marked(words: str) -> str:
-    """Words as HTML, what stands in backticks as code."""
+    """Text as HTML; parts in backticks become code."""
     return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(words))
 
 

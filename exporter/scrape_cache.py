@@ -1,8 +1,8 @@
-"""One rendering for all scrapes that wait for it.
+"""Concurrent scrapes share one rendering.
 
-While a rendering is under way, further scrapes of the same kind wait for the next one and share it: five hundred scrapes at once
-cost two renderings, and none gets an answer that is older than its question. The work is done in steps of a few
-milliseconds, others get their turn in between. Only so many answers are held for clients that take them slowly; the oldest goes.
+While a rendering is in progress, further scrapes of the same kind wait for the next one and share it: five hundred concurrent scrapes
+cost two renderings, and no scrape gets an answer that was begun before its request. Rendering runs in steps of a few
+milliseconds, with other tasks in between. A bounded number of answers is kept for slow clients; the oldest one is dropped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Make = Callable[[frozenset[str]], Iterator[str]]
 
 
 class Answer:
-    """A rendered scrape: its bytes in chunks. ``dropped`` when it was taken away from those who were too slow."""
+    """A rendered scrape: its bytes in chunks. ``dropped``: it was discarded because its clients were too slow."""
 
     __slots__ = ("chunks", "dropped", "readers", "size")
 
@@ -64,7 +64,7 @@ class Renderings:
         self._held: deque[Answer] = deque()
 
     async def answer(self, names: frozenset[str], *, gzip: bool) -> Answer:
-        """An answer whose rendering began after this call; ``release`` it once it is sent."""
+        """An answer whose rendering began after this call; call ``release`` once it is sent."""
         key = (names, gzip)
         if key not in self._next:
             answer = Answer()
@@ -81,7 +81,7 @@ class Renderings:
         return answer
 
     def release(self, answer: Answer) -> None:
-        """One reader less; the last one lets go of it."""
+        """Removes one reader; the last one frees the answer."""
         answer.readers -= 1
         if not answer.readers and answer in self._held:
             self._held.remove(answer)
@@ -99,7 +99,7 @@ class Renderings:
 
 
 async def _encoded(chunks: Iterator[str], *, gzip: bool) -> AsyncIterator[bytes]:
-    """The text as bytes, gzipped on demand; others get their turn after each chunk."""
+    """The text as bytes, compressed with gzip on request; yields to other tasks after each chunk."""
     packer = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, GZIP_WINDOW) if gzip else None
     for text in chunks:
         chunk = text.encode()

@@ -1,4 +1,4 @@
-"""Which metrics are exported: by group and by name, for good with ``--include`` and ``--exclude``, per scrape with ``collect[]``."""
+"""Selection of the exported metrics by group and name: permanently with ``--include`` and ``--exclude``, per scrape with ``collect[]``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class UnknownNameError(InputError):
     """A scrape asked for something that is neither a group nor a metric."""
 
     def __init__(self, word: str) -> None:
-        """``word`` is what was asked for."""
+        """``word`` is the unknown name."""
         super().__init__(f"{word[:80]!r} is neither a group nor a metric; groups: {', '.join(GROUPS)}")
 
 

@@ -136,7 +136,7 @@ class Exporter:
 
 
 def run(settings: Settings, stop: Stop) -> None:
-    """Serves the fleet that the topics tell of until ``stop`` is set.
+    """Reads the fleet from the topics and serves it until ``stop`` is set.
 
     Raises ``SettingError`` for settings that can't be used and ``EnvironmentProblemError`` where the address is taken.
     """
@@ -152,7 +152,7 @@ def run(settings: Settings, stop: Stop) -> None:
 
 
 async def _until(stopped: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
-    """Waits for the stop; a task that ends before it has failed, and its exception is ours."""
+    """Waits for the stop; a task that ends earlier has failed, and its exception is raised."""
     waiter = asyncio.create_task(stopped.wait())
     ends: list[asyncio.Task[Any]] = [waiter, *tasks]
     done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -163,7 +163,7 @@ async def _until(stopped: asyncio.Event, tasks: list[asyncio.Task[None]]) -> Non
 
 
 def _tell(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
-    """Hands the word on to the event loop, which may be gone already."""
+    """Forwards the stop to the event loop, which may be closed already."""
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(stopped.set)
 

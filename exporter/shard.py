@@ -1,7 +1,7 @@
 """One exporter's part of a large fleet: every n-th partition of each topic.
 
-A VM's messages have its UUID as their key, whatever the topic, so that all of them are in partitions of one number, as long as the
-topics have equally many; a node's health stands under the node's name. So each series is shown by exactly one of n shards.
+In every topic a VM's messages have its UUID as key, so they are all in partitions with the same number, provided that the topics have
+equally many partitions; a node's health has the node's name as key. So exactly one of n shards exports each series.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ _SETTING: Final = "exporter.shard"
 
 
 class Shard(Struct, frozen=True, gc=False):
-    """Which of how many, counted from 1; the only one unless it is said otherwise."""
+    """The shard's number, counted from 1, and the number of shards; by default the only one."""
 
     number: int = 1
     of: int = 1
 
     def takes(self, partition: int) -> bool:
-        """Whether a partition belongs to it."""
+        """Whether a partition belongs to this shard."""
         return partition % self.of == self.number - 1
 
     def problem(self, partitions: Mapping[str, int]) -> str:
-        """Why these topics, each with its number of partitions, can't be dealt to so many shards; "" where they can."""
+        """Why these topics, each with its number of partitions, can't be divided among the shards; "" where they can."""
         if self.of == 1 or not partitions:
             return ""
         if len(set(partitions.values())) > 1:

@@ -22,7 +22,7 @@ COLLECT: Final = "collect[]"
 
 
 class Pages:
-    """The routes over one fleet. ``missing`` says what keeps the fleet from being known, "" when nothing does."""
+    """The routes over one fleet. ``missing`` returns why the fleet is not known yet, "" when it is."""
 
     def __init__(self, fleet: Fleet, names: frozenset[str], metrics: OwnMetrics, clocks: Clocks, missing: Callable[[], str]) -> None:
         """``names`` are the metrics that are exported."""
@@ -87,7 +87,7 @@ class Pages:
         return web.Response(text=page(status), content_type="text/html", headers=headers)
 
     def _text(self, names: frozenset[str]) -> Iterator[str]:
-        """The fleet's text, then our own; the time between two steps is others' and not counted."""
+        """The fleet's text, then the exporter's own metrics; time between two steps, when other tasks run, is not counted."""
         begun = time.perf_counter()
         for _ in self._fleet.rendering():
             self._seconds.inc(time.perf_counter() - begun)
@@ -107,7 +107,7 @@ class Pages:
 
 
 async def _send(request: web.Request, answer: Answer, *, gzip: bool) -> web.StreamResponse:
-    """Sends the answer at the client's pace; cuts the connection when the answer is taken away meanwhile."""
+    """Sends the answer as fast as the client reads; aborts the connection when the answer is dropped meanwhile."""
     response = web.StreamResponse(headers={"Content-Type": EXPOSITION_TYPE, "Vary": "Accept-Encoding"})
     if gzip:
         response.headers["Content-Encoding"] = "gzip"

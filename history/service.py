@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from virtflow.history.maintenance.scheduler import Upkeep
 from virtflow.history.storage.delta import NewerTableError, StorageError, Store
 from virtflow.history.writer.consumer import Consume
 from virtflow.history.writer.offsets import Names
 from virtflow.history.writer.validation import Intake
-from virtflow.runtime.kafka import consumer_settings
+from virtflow.runtime.kafka import ClientSettings, consumer_settings
 from virtflow.runtime.lifecycle import Stop, notify, watchdog_seconds
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.registry import SchemaIds
@@ -34,12 +36,23 @@ def run(settings: Settings, stop: Stop) -> None:
     asyncio.run(Service(settings, stop).run())
 
 
+class Makers(NamedTuple):
+    """What builds the two clients: the one that reads, and the one that asks which topics there are."""
+
+    consumer: Callable[[ClientSettings], Any] = Consumer
+    admin: Callable[[ClientSettings], Any] = AdminClient
+
+
+CLIENTS: Final = Makers()
+
+
 class Service:
     """One run of the writer: its pages in the event loop, its work in a thread."""
 
-    def __init__(self, settings: Settings, stop: Stop) -> None:
+    def __init__(self, settings: Settings, stop: Stop, make: Makers = CLIENTS) -> None:
         """Raises ``SettingError`` where the storage's settings are no good; nothing is connected before ``run``."""
         self._settings = settings
+        self._make = make
         self._stop = stop
         self._store = Store(settings.history)
         self._metrics = OwnMetrics("history")
@@ -98,13 +111,13 @@ class Service:
 
     def _build(self, codec: Codec) -> Consume:
         settings = self._settings
-        names = Names(settings)
-        for state in TopicAdmin(settings).states():
+        names = Names(settings, self._make.admin)
+        for state in TopicAdmin(settings, make=self._make.admin).states():
             if state.problem and state.name in names.topics:
                 raise EnvironmentProblemError(thing="topic", value=state.name, why=state.problem, fix=state.fix)
         names.learn()
         try:
-            consumer = Consumer(_client(settings))
+            consumer = self._make.consumer(_client(settings))
         except KafkaException as error:
             raise InputError(f"the Kafka client can't be made: {error}") from error
         consume = Consume(consumer, self._store, Intake(codec, settings.history, self._metrics), names, settings.history)

@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from virtflow.processors.dead_letter import Result
 from virtflow.processors.metrics import Tally
+from virtflow.runtime.librdkafka import ended
 from virtflow.schemas.errors import InputError
 from virtflow.schemas.topics import Topic
 
@@ -58,7 +59,7 @@ class _Batch:
 
     def note(self, error: KafkaError, topic: str, key: bytes) -> None:
         """Sorts a failure: fatal, refused for good, or worth another try."""
-        if error.fatal():
+        if ended(error):
             self.fatal = str(error)
         elif error.code() in _REFUSED:
             self.refused.append(f"{topic} key {key.decode('utf-8', 'replace')[:80]!r}: {error.str()}")
@@ -77,9 +78,14 @@ class _Batch:
 class Delivery:
     """A librdkafka producer behind an event loop."""
 
-    def __init__(self, config: dict[str, Any], name_of: Callable[[Topic], str], tally: Tally) -> None:
-        """``config`` is librdkafka's; ``name_of`` gives a topic's name on the broker; retries and refusals are counted in ``tally``."""
-        self._producer = Producer(config)
+    def __init__(
+        self, config: dict[str, Any], name_of: Callable[[Topic], str], tally: Tally, make: Callable[[dict[str, Any]], Any] = Producer
+    ) -> None:
+        """``config`` is librdkafka's, and ``make`` builds the client from it; ``name_of`` gives a topic's name on the broker.
+
+        Retries and refusals are counted in ``tally``.
+        """
+        self._producer = make(config)
         self._name_of = name_of
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="deliver", daemon=True)
@@ -142,4 +148,7 @@ class Delivery:
 
     def _poll(self) -> None:
         while not self._over.is_set():
-            self._producer.poll(POLL_SECONDS)
+            try:
+                self._producer.poll(POLL_SECONDS)
+            except KafkaException as error:  # once, when an error ends the client: the reports still come, and `produce` fails from now on
+                _LOG.warning("the Kafka client cannot go on: %s", error.args[0].str())

@@ -19,7 +19,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from virtflow.runtime.kafka import client_settings
+from virtflow.runtime.kafka import ClientSettings, client_settings
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import StopForGoodError
 
@@ -78,8 +78,8 @@ class Fence:
             return {}
 
 
-def _members(settings: Settings) -> dict[str, str]:
-    admin = AdminClient(client_settings(settings))
+def _members(settings: Settings, make: Callable[[ClientSettings], Any] = AdminClient) -> dict[str, str]:
+    admin = make(client_settings(settings))
     asked: dict[str, Any] = admin.describe_consumer_groups([settings.processors.group], request_timeout=ANSWER_SECONDS)
     found = asked[settings.processors.group].result(2 * ANSWER_SECONDS)
     return {one.group_instance_id: one.member_id for one in found.members if one.group_instance_id}

@@ -1,4 +1,4 @@
-"""Reads the settings from their file, the environment and the switches, and says exactly what is wrong with a bad one."""
+"""Reads the settings from file, environment and switches, and reports exactly what is wrong with an invalid one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFAULT_FILE: Final = Path("/etc/virtflow/virtflow.toml")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting as its declaration says: where it stands, its type and bounds, its default, its switch and help."""
+    """One setting as declared: section and key, type and bounds, default, switch and help."""
 
     section: str
     key: str
@@ -48,7 +48,7 @@ class Row:
 
     @property
     def bounds(self) -> str:
-        """What the value may be, in words; "" where its type says it all."""
+        """The allowed values as text; "" where the type is enough."""
         match self.type:
             case inspect.LiteralType(values=values):
                 words = "one of " + ", ".join(sorted(json.dumps(value) for value in values))
@@ -91,7 +91,7 @@ def _struct(info: inspect.Type) -> inspect.StructType:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A value that was given, and by whom."""
+    """A value and its origin."""
 
     origin: str
     key: str
@@ -101,7 +101,7 @@ class _Given:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All that the origins say: the settings with every good value in them, who gave each value, and every error."""
+    """The result of reading all origins: the settings with every valid value, the origin of each value, and every error."""
 
     settings: Settings
     origins: Mapping[str, str]
@@ -111,8 +111,8 @@ class Survey:
 def load(file: Path | None, environ: Mapping[str, str], switches: Mapping[str, object] | None = None) -> Settings:
     """The settings; raises ``SettingError`` that names origin, key, value, reason and fix.
 
-    ``switches`` maps ``section.key`` to what was given on the command line. Without ``file`` the one that
-    ``VIRTFLOW_CONFIG`` names is read, else the default one where it exists.
+    ``switches`` maps ``section.key`` to the command line's value. Without ``file``, the file that ``VIRTFLOW_CONFIG``
+    names is read, else the default file where it exists.
     """
     surveyed = survey(file, environ, switches)
     if surveyed.errors:
@@ -121,7 +121,7 @@ def load(file: Path | None, environ: Mapping[str, str], switches: Mapping[str, o
 
 
 def survey(file: Path | None, environ: Mapping[str, str], switches: Mapping[str, object] | None = None) -> Survey:
-    """As ``load``, but tells every error instead of the first, and where each value that counts comes from."""
+    """As ``load``, but reports every error instead of the first, and the origin of each effective value."""
     known = {row.path: row for row in rows()}
     errors: list[SettingError] = []
     given = _given(file, environ, known, errors)
@@ -153,7 +153,7 @@ def _given(file: Path | None, environ: Mapping[str, str], known: Mapping[str, Ro
 
 
 def chosen_file(file: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """The settings file that counts, or None where there is none."""
+    """The settings file that is used, or None where there is none."""
     if file is not None:
         return file
     if named := environ.get(CONFIG_VARIABLE):
@@ -203,7 +203,7 @@ def _from_environment(environ: Mapping[str, str], known: Mapping[str, Row]) -> I
 
 
 def _unknown(origin: str, key: str, value: object, known: Iterable[str]) -> SettingError:
-    """A name that is no setting, with the one that was meant: the same key in its section, or the nearest name."""
+    """Error for an unknown setting, with a suggestion: the same key in another section, or the most similar name."""
     names = sorted(known)
     near = [name for name in names if name.endswith(f".{key}")] or difflib.get_close_matches(key, names, n=1)
     fix = f"did you mean {near[0]}?" if near else "`virtflow config sample` lists the settings"
@@ -224,7 +224,7 @@ def _converted(row: Row, given: _Given) -> object:
 
 
 def redacted(value: Any) -> Any:  # noqa: ANN401, any setting's value
-    """The value as it may be shown: in a map of a client's settings (librdkafka's, the object store's) those that are secrets are left out."""
+    """The value without secrets: in a map of client settings (librdkafka's, the object store's), secret entries are removed."""
     if not isinstance(value, dict):
         return value
     return {key: "[REDACTED]" if _SECRET.search(str(key)) else item for key, item in value.items()}

@@ -11,7 +11,7 @@ import sys
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 PACKAGE: Final = "confluent_kafka"
 EXTENSION: Final = f"{PACKAGE}.cimpl"
@@ -35,3 +35,12 @@ _client = _extension()
 KafkaError: Final = _client.KafkaError
 KafkaException: Final = _client.KafkaException
 Producer: Final = _client.Producer
+
+
+def ended(error: Any) -> bool:  # noqa: ANN401, the extension has no types
+    """Whether an error says that its client is of no more use.
+
+    A producer's ``poll`` raises the fatal error itself, once, and only that one says ``fatal()``. From then on ``produce`` raises the code
+    ``_FATAL``, as does a consumer in the place of a message; delivery reports of what was under way have other codes.
+    """
+    return bool(error.fatal() or error.code() == KafkaError._FATAL)  # noqa: SLF001, the client's own name

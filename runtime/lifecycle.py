@@ -21,27 +21,27 @@ COLLECTED_AT: Final = 50_000
 
 
 def dump_stacks_on_signal() -> None:
-    """Makes SIGUSR1 write the stack of every thread to standard error; the process goes on.
+    """Installs a handler: SIGUSR1 writes the stack of every thread to standard error, and the process continues.
 
-    The handler runs in C, so that it also answers while the main thread is in a call that does not return.
+    The handler runs in C, so it also works while the main thread is in a call that does not return.
     """
     faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 
 def collect_seldom() -> None:
-    """Has Python look for cycles of references less often, and never among what the imports made.
+    """Runs the garbage collector less often, and excludes the objects that imports created.
 
-    For services that make thousands of records a second, all of them freed by counting references: looking through them costs a tenth
-    of their CPU and finds nothing.
+    For services that create thousands of records a second. Reference counting frees all of them; the cycle collector would cost a tenth
+    of the CPU and find nothing.
     """
     gc.freeze()
     gc.set_threshold(COLLECTED_AT, 20, 50)
 
 
 class Stop:
-    """Set once, by SIGTERM, SIGINT or the service itself; whoever waits wakes, whoever subscribed is called.
+    """Stop flag: set once, by SIGTERM, SIGINT or the service itself. Setting it wakes all waiters and calls all subscribers.
 
-    Callbacks run in the thread that stops (the main thread for a signal), so they only hand the word on.
+    Callbacks run in the thread that sets the flag (the main thread for a signal), so they must only forward the request.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Stop:
         self._callbacks: list[Callable[[], None]] = []
 
     def on_signals(self) -> Stop:
-        """Lets SIGTERM and SIGINT set it; to be called in the main thread."""
+        """Installs handlers for SIGTERM and SIGINT that set the flag; call it in the main thread."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
         return self
@@ -60,7 +60,7 @@ class Stop:
         self.set()
 
     def set(self) -> None:
-        """Stops; the second call has no effect."""
+        """Sets the flag; a second call has no effect."""
         if self._event.is_set():
             return
         self._event.set()
@@ -72,11 +72,11 @@ class Stop:
         return self._event.is_set()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Waits until it is set or the time is over; whether it is set."""
+        """Waits until the flag is set or the time is over; returns whether it is set."""
         return self._event.wait(seconds)
 
     def subscribe(self, callback: Callable[[], None]) -> None:
-        """Calls ``callback`` when it is set, at once if it is already. For an event loop: ``loop.call_soon_threadsafe``."""
+        """Calls ``callback`` when the flag is set, immediately if it is set already. For an event loop: ``loop.call_soon_threadsafe``."""
         self._callbacks.append(callback)
         if self._event.is_set():
             callback()
@@ -97,6 +97,6 @@ def notify(state: str) -> bool:
 
 
 def watchdog_seconds() -> float | None:
-    """How often systemd wants to hear ``WATCHDOG=1``: half of its limit; None where there is no watchdog."""
+    """Interval in seconds for sending ``WATCHDOG=1`` to systemd: half of its limit; None without a watchdog."""
     limit = os.environ.get("WATCHDOG_USEC", "")
     return int(limit) / 2e6 if limit.isdigit() else None

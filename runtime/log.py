@@ -16,20 +16,20 @@ REMEMBERED: Final = 1_000
 
 
 class Throttle(logging.Filter):
-    """Lets a warning or error through once a minute; the next one to pass says how many were held back.
+    """Passes each warning or error once a minute; the next one that passes reports how many were suppressed.
 
-    Two lines are the same problem when they come from the same logger with the same template; what is filled in may differ.
+    Two lines are the same problem when logger and message template are equal; the arguments may differ.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock`` gives seconds that never go back."""
+        """``clock`` returns monotonic seconds."""
         super().__init__()
         self._clock = clock
         self._lock = threading.Lock()
         self._passed: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is written; adds ``held_back`` to those that are."""
+        """Whether the line is written; sets ``held_back`` on those that are."""
         record.held_back = 0
         if record.levelno < logging.WARNING:
             return True
@@ -49,7 +49,7 @@ class Throttle(logging.Filter):
 
 
 class TextFormatter(logging.Formatter):
-    """``time level logger: message`` with how many lines like it were held back."""
+    """``time level logger: message``, with the number of similar lines that were suppressed."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line; a traceback follows on further lines."""
@@ -81,7 +81,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def setup(level: str, form: str, stream: TextIO | None = None) -> None:
-    """Sends all loggers to ``stream`` (standard error) from ``level`` on, as ``text`` or ``json``."""
+    """Writes all log records of ``level`` and above to ``stream`` (default: standard error), as ``text`` or ``json``."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     handler.addFilter(Throttle())

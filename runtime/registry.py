@@ -1,8 +1,8 @@
 """Schema ids from a Confluent-compatible schema registry, where one is configured.
 
-A topic holds one framing. Without a registry messages carry the schema's fingerprint. With one they carry its ids from the first message
-on: writers wait until the ids are known, from the registry or from an earlier start's file, and readers never take "no answer" for
-"unknown". Nothing refuses to start.
+All messages of a topic have the same framing. Without a registry they carry the schema's fingerprint, with one its schema id, from the
+first message on: writers wait until the ids are known, from the registry or from the file of an earlier run. Readers never treat "no
+answer" as "unknown id". A registry that is away does not prevent a start.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ _FINGERPRINTS: Final = {kind.__name__: fingerprint.hex() for kind, fingerprint i
 
 
 class SchemaIds:
-    """The ids of our schemas, filled in the background, and the schemas of others' ids, fetched when one is met.
+    """The ids of our schemas, loaded in the background, and foreign schemas, fetched when a message with an unknown id arrives.
 
-    ``ids`` is what an ``Encoder`` reads at every message. Without a URL it stays empty and nothing is imported or connected.
+    An ``Encoder`` reads ``ids`` for every message. Without a URL it stays empty, and nothing is imported or connected.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -67,7 +67,7 @@ class SchemaIds:
 
     @property
     def missing(self) -> str:
-        """What a writer has to wait for, "" from the moment when all ids are known."""
+        """What a writer must wait for; "" once all ids are known."""
         if not self._registry.url or len(self.ids) == len(RECORDS):
             return ""
         return self.away or f"the schema registry {self._registry.url} has not answered yet"
@@ -89,11 +89,11 @@ class SchemaIds:
         self._thread.start()
 
     def when_known(self, callback: Callable[[], None]) -> None:
-        """Calls back, from another thread, when the ids have become known."""
+        """Calls ``callback`` from another thread once the ids are known."""
         self._on_known.append(callback)
 
     def framed(self, message: bytes) -> bytes | None:
-        """A message with a fingerprint as the topic holds it: as it is without a registry, else with its id, None while that is not known."""
+        """Reframes a message for the topic: unchanged without a registry, with the schema id otherwise, None while the id is unknown."""
         return reframed(message, self.ids) if self._registry.url else message
 
     def stop(self) -> None:
@@ -105,7 +105,7 @@ class SchemaIds:
     def fetch(self, schema_id: int) -> Schema | None:
         """The schema of an id; None where the registry does not know it, or none is configured.
 
-        Raises ``RegistryUnavailableError`` where it does not answer: whether there is such a schema is then not known.
+        Raises ``RegistryUnavailableError`` where the registry does not answer: the schema may exist or not.
         """
         if self._client is None:
             return None
@@ -178,7 +178,7 @@ class SchemaIds:
 
 
 class _Cache:
-    """What the registry has told, in a file: our ids, each with the schema's fingerprint, and foreign schemas by id."""
+    """File cache of the registry's answers: our ids, each with the schema's fingerprint, and foreign schemas by id."""
 
     def __init__(self, registry: Registry) -> None:
         state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
@@ -188,7 +188,7 @@ class _Cache:
         self.schemas: dict[int, Schema] = {}
 
     def load(self, url: str) -> dict[str, int]:
-        """The ids of our current schemas as this registry gave them; none where the file is missing, of another registry, or not readable."""
+        """The ids that this registry assigned to our current schemas; empty where the file is missing, unreadable, or of another registry."""
         self._url = url
         try:
             found = json.loads(self._path.read_text("utf-8")) if self._path else {}
@@ -205,12 +205,12 @@ class _Cache:
         return dict(self._ids)
 
     def keep_ids(self, ids: dict[str, int]) -> None:
-        """Writes them down."""
+        """Stores our ids in the file."""
         self._ids = dict(ids)
         self._write()
 
     def keep_schema(self, schema_id: int, schema: Schema) -> None:
-        """Writes a foreign schema down, up to a bound."""
+        """Stores a foreign schema in the file, up to a bounded number."""
         if len(self.schemas) < FOREIGN_SCHEMAS:
             self.schemas[schema_id] = schema
             self._write()

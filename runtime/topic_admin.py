@@ -1,14 +1,15 @@
-"""Making and inspecting the topics on the broker. Nothing else makes topics, and nothing here ever changes one that is there."""
+"""Creates and inspects topics on the broker. Nothing else creates topics, and existing topics are never changed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
-from virtflow.runtime.kafka import client_settings, topic_name, unusable
+from virtflow.runtime.kafka import ClientSettings, client_settings, topic_name, unusable
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
 from virtflow.schemas.topics import TOPICS, Topic
@@ -28,7 +29,7 @@ _AWAY: Final = frozenset({"_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN", "_RES
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic as the table wants it and as the broker has it. ``partitions`` is 0 and ``config`` empty where it is missing."""
+    """A topic as declared in ``TOPICS`` and as it is on the broker. ``partitions`` is 0 and ``config`` empty where it is missing."""
 
     topic: Topic
     name: str
@@ -37,7 +38,7 @@ class TopicState:
 
     @property
     def exists(self) -> bool:
-        """Whether the broker has it."""
+        """Whether it exists on the broker."""
         return self.partitions > 0
 
     @property
@@ -73,15 +74,17 @@ def _suits(key: str, config: dict[str, str], want: str) -> bool:
 
 
 class TopicAdmin:
-    """The broker's administration, as far as our topics go."""
+    """Administration client for virtflow's topics."""
 
-    def __init__(self, settings: Settings, answer_seconds: float = ANSWER_SECONDS) -> None:
-        """Connects in the background; raises ``SettingError`` where the client's settings are no good."""
+    def __init__(
+        self, settings: Settings, answer_seconds: float = ANSWER_SECONDS, make: Callable[[ClientSettings], Any] = AdminClient
+    ) -> None:
+        """Connects in the background; ``make`` builds the client. Raises ``SettingError`` where the client's settings are no good."""
         self._settings = settings
         self._seconds = answer_seconds
         config = {**client_settings(settings), **settings.kafka.client}
         try:
-            self._client = AdminClient(config)
+            self._client = make(config)
         except KafkaException as error:
             raise unusable(settings.kafka, _reason(error)) from error
 
@@ -93,7 +96,7 @@ class TopicAdmin:
         return [TopicState(topic, name, partitions.get(name, 0), configs.get(name, {})) for topic, name in names.items()]
 
     def create(self, states: list[TopicState], *, dry_run: bool) -> list[TopicState]:
-        """Makes those that are missing and returns them; with ``dry_run`` the broker only says whether it would.
+        """Creates the missing topics and returns them; with ``dry_run`` the broker only validates the request.
 
         Raises ``EnvironmentProblemError`` where the broker refuses one.
         """

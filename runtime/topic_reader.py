@@ -1,14 +1,14 @@
-"""Reads a topic as it passes, for tools: from its beginning, a time or its end, without a group and without a trace on the broker."""
+"""Reads a topic for command-line tools: from its beginning, a time or its end, without a consumer group; nothing is committed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from virtflow.runtime.kafka import consumer_settings, topic_name
+from virtflow.runtime.kafka import ClientSettings, consumer_settings, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
 from virtflow.schemas.topics import Topic
@@ -25,11 +25,16 @@ END: Final = float("inf")
 class TopicReader:
     """All partitions of one topic."""
 
-    def __init__(self, settings: Settings, topic: Topic, start: float = BEGINNING) -> None:
-        """``start`` is Unix seconds, or BEGINNING or END. Raises ``EnvironmentProblemError`` where broker or topic are not there."""
+    def __init__(
+        self, settings: Settings, topic: Topic, start: float = BEGINNING, make: Callable[[ClientSettings], Any] = Consumer
+    ) -> None:
+        """``start`` is Unix seconds, or BEGINNING or END; ``make`` builds the client.
+
+        Raises ``EnvironmentProblemError`` where broker or topic are not there.
+        """
         self._name = topic_name(settings, topic)
         self._brokers = settings.kafka.bootstrap_servers
-        self._consumer = Consumer({**consumer_settings(settings, GROUP), "auto.offset.reset": "latest", "enable.partition.eof": True})
+        self._consumer = make({**consumer_settings(settings, GROUP), "auto.offset.reset": "latest", "enable.partition.eof": True})
         self._left: set[int] = set()
         try:
             self._begin(start)
@@ -39,11 +44,11 @@ class TopicReader:
 
     @property
     def caught_up(self) -> bool:
-        """Whether everything that was there has been read."""
+        """Whether every partition has been read to its end."""
         return not self._left
 
     def read(self, seconds: float) -> Iterator[Message]:
-        """What comes within ``seconds``, as soon as there is anything. Raises ``EnvironmentProblemError`` when the topic goes away."""
+        """The messages that arrive within ``seconds``. Raises ``EnvironmentProblemError`` when the topic goes away."""
         for message in self._consumer.consume(BATCH, seconds):
             problem = message.error()
             if problem is None:
@@ -58,7 +63,7 @@ class TopicReader:
         self._consumer.close()
 
     def __enter__(self) -> Self:
-        """Nothing more: it reads since it was made."""
+        """The reader itself: it has been reading since it was created."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -1,7 +1,7 @@
-"""The HTTP server of every service: loopback by default, GET but where a route says POST, bounded in connections, headers and time.
+"""The HTTP server of every service: loopback by default, GET unless a route is for POST, with limits on connections, headers and time.
 
-``Web`` serves a table of routes; ``/healthz`` is always there and waits for nothing. ``own_routes`` is what a service without
-pages of its own serves: ``/metrics`` and ``/readyz``. The limits on connections are in ``web_connections``.
+``Web`` serves a table of routes; ``/healthz`` is always there and never waits. ``own_routes`` are the routes of a service without
+other pages: ``/metrics`` and ``/readyz``. ``web_connections`` has the limits on connections.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Web:
         self._sweeper = asyncio.create_task(self._sweep())
 
     async def stop(self) -> None:
-        """Takes no more connections, gives answers under way two seconds, and closes everything; may be called twice."""
+        """Stops accepting connections, waits two seconds for answers in progress, and closes everything; may be called twice."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             with suppress(asyncio.CancelledError):
@@ -91,7 +91,7 @@ class Web:
 
 
 def split_address(listen: str) -> tuple[str, int]:
-    """Host and port of ``ADDRESS:PORT``; raises ``EnvironmentProblemError`` where it is none."""
+    """Host and port of ``ADDRESS:PORT``; raises ``EnvironmentProblemError`` where it is not of that form."""
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal() or int(port) > HIGHEST_PORT:
         fix = f"write ADDRESS:PORT with a port up to {HIGHEST_PORT}, for example 127.0.0.1:9177"
@@ -105,7 +105,7 @@ def text(body: str, status: int = 200) -> web.Response:
 
 
 def readiness(ready: Callable[[], str]) -> Handler:
-    """``/readyz``: ``ready`` says what is still missing, or "" when nothing is."""
+    """Handler for ``/readyz``: ``ready`` returns what is still missing, "" when nothing is."""
 
     async def readyz(request: web.Request) -> web.Response:
         del request
@@ -116,7 +116,7 @@ def readiness(ready: Callable[[], str]) -> Handler:
 
 
 def own_routes(metrics: OwnMetrics, ready: Callable[[], str]) -> dict[str, Handler]:
-    """The routes of a service that serves nothing but itself: ``/metrics`` and ``/readyz``."""
+    """The routes of a service that serves only its own metrics: ``/metrics`` and ``/readyz``."""
 
     async def own(request: web.Request) -> web.Response:
         del request
@@ -132,14 +132,14 @@ async def _healthz(request: web.Request) -> web.Response:
 
 @web.middleware
 async def _phase(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Lets the connection know that its request is complete."""
+    """Tells the connection that its request is complete."""
     if isinstance(request.protocol, Connection):
         request.protocol.answering()
     return await handler(request)
 
 
 async def _sign(request: web.Request, response: web.StreamResponse) -> None:
-    """Names no versions, and lets no browser guess types."""
+    """Removes version headers, and forbids browsers to guess content types."""
     del request
     response.headers["Server"] = "virtflow"
     response.headers["X-Content-Type-Options"] = "nosniff"

@@ -1,4 +1,4 @@
-"""HTTP connections that can't be held for ever: how many may be open, and how long each may stay in one phase.
+"""Limits on HTTP connections: how many may be open, and how long each may stay in one phase.
 
 A connection waits for a request's first byte (idle), for the rest of the request (asking), or for its client to take the answer
 (answering). aiohttp limits none of these for a first request, so each connection knows since when it is in its phase, and
@@ -40,7 +40,7 @@ LATE: Final = f"HTTP/1.1 408 Request Timeout\r\n{_HEADER}Content-Length: {len(_L
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What clients may cost: connections at once, seconds for a request and for its answer, idle seconds, header bytes."""
+    """Limits for clients: concurrent connections, seconds for a request and for its answer, idle seconds, header bytes."""
 
     connections: int = 256
     request_timeout_seconds: float = 15.0
@@ -57,12 +57,12 @@ class Phase(Enum):
 
 
 class Connection(RequestHandler):
-    """aiohttp's connection that also knows what it waits for, and since when (seconds of the loop's clock)."""
+    """aiohttp's connection with its current phase, and the start of that phase (seconds of the loop's clock)."""
 
     __slots__ = ("_door", "phase", "since", "stalled_since")
 
     def __init__(self, door: Door, server: web.Server, limits: Limits) -> None:
-        """A newcomer has as long for its first byte as for its whole request."""
+        """A new connection has the same time for its first byte as for its whole request."""
         loop = asyncio.get_running_loop()
         super().__init__(
             server,
@@ -115,14 +115,14 @@ class Connection(RequestHandler):
         self.stalled_since = None
 
     def log_exception(self, *args: object, **kw: object) -> None:
-        """A request that is no HTTP is its sender's fault and no line of our log; a handler's exception is ours."""
+        """Invalid HTTP is the client's fault and is logged at debug level only; a handler's exception is our defect."""
         if isinstance(kw.get("exc_info"), HttpProcessingError):
             LOGGER.debug("a request that is no HTTP: %s", kw["exc_info"])
             return
         super().log_exception(*args, **kw)
 
     def end(self, last_words: bytes = b"") -> None:
-        """Closes now; what the client has not taken is thrown away."""
+        """Closes immediately; data that the client has not read is discarded."""
         transport = self.transport
         if transport is None:
             return
@@ -139,7 +139,7 @@ class Connection(RequestHandler):
 
 
 class _Refused(asyncio.Protocol):
-    """A newcomer without a place: told so, and closed once it has sent something or a second is over."""
+    """A connection over the limit: answered with 503, and closed once it has sent something or after one second."""
 
     def __init__(self, door: Door) -> None:
         self._door = door
@@ -171,10 +171,10 @@ class _Refused(asyncio.Protocol):
 
 
 class Door:
-    """Lets connections in up to the limit and closes the overdue ones. ``protocol`` is asyncio's protocol factory."""
+    """Accepts connections up to the limit and closes overdue ones. ``protocol`` is asyncio's protocol factory."""
 
     def __init__(self, limits: Limits, metrics: OwnMetrics) -> None:
-        """Open for nobody until ``serve`` names the server."""
+        """Accepts no connection before ``serve`` sets the server."""
         self._limits = limits
         self._server: web.Server | None = None
         self._open: dict[Connection, None] = {}
@@ -188,7 +188,7 @@ class Door:
         self._server = server
 
     def protocol(self) -> asyncio.Protocol:
-        """The protocol of a newcomer: a connection, or a refusal where there is no room and nobody to give way."""
+        """The protocol of a new connection: a normal one, or a refusal where the limit is reached and no other connection can be closed."""
         assert self._server is not None
         if len(self._open) >= self._limits.connections and not self._make_room():
             self._refusals.inc()
@@ -229,7 +229,7 @@ class Door:
                 self.left(connection)
 
     def _make_room(self) -> bool:
-        """Closes the connection that is missed least; False where all of them are being answered."""
+        """Closes the least important connection; False where all of them are being answered."""
         for connection in self._open:
             if connection.phase is not Phase.ANSWERING and connection.transport is not None:
                 self._give_up(connection, BUSY if connection.phase is Phase.ASKING else b"")

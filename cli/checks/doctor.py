@@ -55,7 +55,7 @@ def doctor(settings: Settings, *, as_json: bool) -> int:
 
 
 def _guests(settings: Settings, problem: str) -> Iterator[Finding]:
-    """What the guests' agents say, where they are to be asked and libvirt is there."""
+    """Findings about the guest agents, where they are to be asked and libvirt is reachable."""
     if problem or not part("virtflow.producer.agent.selection", "producer").asks(settings.guest):
         return
     budget = part("virtflow.producer.hung_calls.budget", "producer").CallBudget(settings.producer.hung_calls_max)
@@ -70,7 +70,7 @@ def _guests(settings: Settings, problem: str) -> Iterator[Finding]:
 
 
 def findings(examined: Any, settings: Settings) -> Iterator[Finding]:  # noqa: ANN401, the producer's Examined
-    """What the examination of libvirt says."""
+    """Findings of the libvirt diagnosis."""
     if examined.problem:
         yield bad("libvirt", examined.uri, examined.problem, _fix(examined.problem))
         return

@@ -1,4 +1,4 @@
-"""Looks at what a service needs outside of itself, each within a time of its own: nothing here waits for ever."""
+"""Checks what a service needs from its environment. Each check has its own timeout: nothing waits indefinitely."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def packages(extra: str) -> Iterator[Finding]:
 
 
 def storage(settings: Settings) -> Iterator[Finding]:
-    """The history's storage: reachable, writable, safe for two writers, with room, its tables readable by this program."""
+    """Checks the history's storage: reachable, writable, safe for two writers, with free space, and with tables that this version can read."""
     if any(find_spec(name) is None for name in PACKAGES["history"]):
         return
     store = part("virtflow.history.storage.delta", "history").Store(settings.history)
@@ -51,7 +51,7 @@ def storage(settings: Settings) -> Iterator[Finding]:
 
 
 def libvirt(settings: Settings) -> Iterator[Finding]:
-    """libvirt: connects as the producer does, and reads what it reads of every VM without waiting for one of them."""
+    """Checks libvirt: connects as the producer does, and makes the calls that never wait for a VM."""
     if find_spec("libvirt") is None:
         return
     connection = part("virtflow.producer.hypervisor.connection", "producer")
@@ -74,7 +74,7 @@ def libvirt(settings: Settings) -> Iterator[Finding]:
 
 
 def _take(box: Any, deadline: float) -> Any:  # noqa: ANN401, the producer's inbox
-    """The next message, or None at the deadline. In short waits: a signal that comes just before a wait does not end it."""
+    """The next message, or None at the deadline. Waits in short steps, because a signal that arrives just before a wait does not end it."""
     message = None
     while message is None and (now := time.monotonic()) < deadline:
         message = box.take(min(deadline, now + TURN_SECONDS))
@@ -82,7 +82,7 @@ def _take(box: Any, deadline: float) -> Any:  # noqa: ANN401, the producer's inb
 
 
 def _read(connection: Any) -> tuple[int, str]:  # noqa: ANN401, libvirt's virConnect
-    """How many VMs there are, and the daemon's version; asks only what never waits for a VM on that version."""
+    """The number of VMs and the daemon's version; makes only calls that never wait for a VM on that version."""
     from virtflow.producer.hypervisor.call_safety import stats_groups
     from virtflow.producer.hypervisor.queries import list_vms
 
@@ -115,7 +115,7 @@ def _words(error: BaseException | str) -> str:
 
 
 def broker_and_topics(settings: Settings) -> Iterator[Finding]:
-    """The broker, and whether each topic is there with the cleanup policy it needs."""
+    """Checks the broker, and that each topic exists with the cleanup policy it needs."""
     if find_spec("confluent_kafka") is None:
         return
     quiet = logging.getLogger("virtflow.kafka")
@@ -138,7 +138,7 @@ def broker_and_topics(settings: Settings) -> Iterator[Finding]:
 
 
 def registry(settings: Settings) -> Iterator[Finding]:
-    """The schema registry, where one is configured: asked as the services ask it, with their credentials."""
+    """Checks the schema registry, where one is configured, with the services' own credentials."""
     if not settings.registry.url:
         return
     from virtflow.runtime.registry_client import RegistryClient
@@ -161,7 +161,7 @@ def registry(settings: Settings) -> Iterator[Finding]:
 
 
 def port(listen: str, key: str) -> Iterator[Finding]:
-    """Whether a service could listen there; one of ours that does already is fine."""
+    """Checks that a service could listen on the address; a running virtflow service there is fine."""
     host, _, number = listen.rpartition(":")
     host = host.strip("[]")
     try:

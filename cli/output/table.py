@@ -36,9 +36,9 @@ def plain(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[i
 
 
 def fitted(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int], columns: int, spare: Sequence[str]) -> str:
-    """The plain table for a terminal of so many columns: what is ``spare`` (names in ``head``) goes first, in that order, then lines are cut.
+    """The plain table for a terminal with that many columns: columns in ``spare`` (names in ``head``) are left out first, in that order, then lines are cut.
 
-    The last column may be cut down to its begin before another one goes.
+    The last column may be shortened before another column is left out.
     """
 
     def table(kept: Sequence[int]) -> list[str]:
@@ -57,7 +57,7 @@ def fitted(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[
 
 
 def cut(text: str, columns: int) -> str:
-    """As much of ``text`` as so many columns show, with a sign where something is missing."""
+    """``text`` cut to that many columns, with a mark where something is missing."""
     if _width(text) <= columns:
         return text
     end = len(text)
@@ -67,7 +67,7 @@ def cut(text: str, columns: int) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal that ``text`` takes: wide characters take two, combining ones and joiners none."""
+    """Width of ``text`` in terminal columns: wide characters count two, combining characters and joiners none."""
     return sum((unicodedata.east_asian_width(char) in "WF") + 1 for char in text if not _takes_none(char))
 
 
@@ -76,16 +76,16 @@ def _takes_none(char: str) -> bool:
 
 
 def printable(text: str, longest: int = 128) -> str:
-    """``text`` without what is not safe on a terminal (each such character becomes ``?``), at most ``longest`` long.
+    """``text`` made safe for a terminal (each unsafe character becomes ``?``), at most ``longest`` characters.
 
-    Names of VMs are data of strangers: on a terminal they could move the cursor or turn the line around.
+    VM names are untrusted: on a terminal they could move the cursor or reverse the text direction.
     """
     cut = text if len(text) <= longest else text[: longest - 1] + "…"
     return safe(cut, longest, "?")
 
 
 def _rich_table(head: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int]) -> bool:
-    """Whether rich is there and has printed the table."""
+    """Prints the table with rich; returns False where rich is not installed."""
     try:
         from rich import box
         from rich.console import Console

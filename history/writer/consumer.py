@@ -22,6 +22,7 @@ from virtflow.history.writer.offsets import ANSWER_SECONDS, Names, start_at
 from virtflow.history.writer.sample_batch import RawSamples
 from virtflow.history.writer.table_writer import TableWriter
 from virtflow.history.writer.validation import Intake
+from virtflow.runtime.librdkafka import ended
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import InputError, RegistryUnavailableError
@@ -73,6 +74,7 @@ class Consume:
         self._held: list[Message] = []
         self._stored = 0
         self._measured = float("-inf")
+        self._at_end = ""
         self.leads = False
         """Whether this writer has the first partition of vm.metrics, and with it the upkeep of the tables; another thread asks."""
 
@@ -100,6 +102,8 @@ class Consume:
     @property
     def left(self) -> str:
         """What was stored by this run, and what waits at its end, for the log."""
+        if self._at_end:
+            return self._at_end
         waiting = sum(writer.waiting for writer in self._writers.values()) + len(self._held)
         stored = f"{self._stored} rows committed" if self._stored else "nothing was taken, nothing committed"
         return f"{stored}; {waiting} records not committed, they are read again: {self._failing}" if waiting else stored
@@ -112,6 +116,7 @@ class Consume:
                 self._turn()
             self._commit_all()
         finally:
+            self._at_end = self.left  # closing gives the partitions up, and with them what waits
             self._consumer.close()
 
     def _turn(self) -> None:
@@ -173,7 +178,7 @@ class Consume:
                 self._skip(ours, end)
                 ours.expected = end
             return
-        if error.fatal():
+        if ended(error):
             raise InputError(f"the consumer group does not have us any more: {error.str()}")
         _LOG.warning("the broker says: %s", error.str())
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from virtflow.history.storage.table_schemas import WRITTEN, Table
-from virtflow.runtime.kafka import client_settings, topic_name
+from virtflow.runtime.kafka import ClientSettings, client_settings, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
 
@@ -21,9 +22,10 @@ class Names:
     A topic that was deleted and made anew has another id, so its offsets are never taken for the old one's.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        """Connects to nothing yet."""
+    def __init__(self, settings: Settings, make: Callable[[ClientSettings], Any] = AdminClient) -> None:
+        """Connects to nothing yet; ``make`` builds the client."""
         self._settings = settings
+        self._make = make
         self._tables = {topic_name(settings, table.topic): table for table in WRITTEN if table.topic is not None}
         self._ids: dict[str, str] = {}
 
@@ -40,7 +42,7 @@ class Names:
         """Asks the broker for the topics' ids; raises ``EnvironmentProblemError`` where it is away or a topic is missing."""
         servers = self._settings.kafka.bootstrap_servers
         try:
-            admin = AdminClient(client_settings(self._settings))
+            admin = self._make(client_settings(self._settings))
             asked: dict[str, Any] = admin.describe_topics(TopicCollection(self.topics), request_timeout=ANSWER_SECONDS)
             self._ids = {name: str(future.result(ANSWER_SECONDS).topic_id) for name, future in asked.items()}
         except (KafkaException, TimeoutError) as error:

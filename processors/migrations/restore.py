@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from virtflow.runtime.kafka import consumer_settings, topic_name
+from virtflow.runtime.kafka import ClientSettings, consumer_settings, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.errors import EnvironmentProblemError, UndecodableError
@@ -24,11 +25,16 @@ BATCH: Final = 1_000
 _LOG: Final = logging.getLogger("virtflow.processors")
 
 
-def read_migrations(settings: Settings, codec: Codec) -> dict[str, tuple[VmMigration, int]]:
-    """Every VM's newest migration with its partition; raises ``EnvironmentProblemError`` when the broker does not return it."""
+def read_migrations(
+    settings: Settings, codec: Codec, make: Callable[[ClientSettings], Any] = Consumer
+) -> dict[str, tuple[VmMigration, int]]:
+    """Every VM's newest migration with its partition; ``make`` builds the client.
+
+    Raises ``EnvironmentProblemError`` when the broker does not return it.
+    """
     name = topic_name(settings, MIGRATIONS)
     config = consumer_settings(settings, f"{settings.processors.group}-read-back")
-    consumer = Consumer({**config, "auto.offset.reset": "earliest", "enable.partition.eof": True})
+    consumer = make({**config, "auto.offset.reset": "earliest", "enable.partition.eof": True})
     try:
         return _read(consumer, name, codec)
     except KafkaException as error:

@@ -1,4 +1,4 @@
-"""A guest agent's answer to the record's fields: pure, bounded, and distrustful, because the tenant owns the other end.
+"""Converts a guest agent's answer to the record's fields. Pure and bounded; nothing is trusted, because the tenant controls the guest.
 
 Text becomes printable and short, lists are cut, numbers that can't be true are dropped, addresses are parsed and written
 canonically. What is left out is counted: ``cut`` where there was too much, ``dropped`` where it could not be true.
@@ -88,13 +88,13 @@ Devices = dict[int, dict[str, object]]
 
 
 class _Tally(Struct):
-    """What was left out of one answer."""
+    """Counts what was omitted from one answer."""
 
     cut: int = 0
     dropped: int = 0
 
     def text(self, value: object) -> str:
-        """``value`` as short printable text; "" for what is no text."""
+        """``value`` as short printable text; "" when it is not a string."""
         if not isinstance(value, str):
             self.dropped += value is not None
             return ""
@@ -108,9 +108,9 @@ class _Tally(Struct):
 
 
 def sample_of(info: Mapping[str, object], *, pseudo: bool = False, containers: bool = False) -> GuestSample:
-    """The sample's part that libvirt's guest information tells, whichever of its types was asked for.
+    """The part of the sample from libvirt's guest information, for any of its types.
 
-    ``pseudo`` keeps filesystems that are on no disk, ``containers`` those that are mounted for a container or pod.
+    ``pseudo`` keeps filesystems without a disk, ``containers`` those that are mounted for a container or pod.
     """
     tally = _Tally()
     fields: dict[str, Any] = {field: tally.text(info[key]) for key, field in _OS.items() if key in info}
@@ -125,13 +125,13 @@ def sample_of(info: Mapping[str, object], *, pseudo: bool = False, containers: b
 
 
 def cpus_of(count: object) -> GuestSample:
-    """The sample's part for how many CPUs are online in the guest."""
+    """The part of the sample with the number of CPUs that are online in the guest."""
     true = type(count) is int and 0 < count <= CPUS
     return GuestSample(cut=0, dropped=int(not true), cpus=count if true and isinstance(count, int) else ABSENT_LONG)
 
 
 def address_of_interfaces(found: Mapping[str, object], source: AddressSource) -> GuestSample:
-    """The sample's part that libvirt's own sources tell: addresses by the host's name of the interface.
+    """The part of the sample from libvirt's own address sources: addresses by the interface's name on the host.
 
     ``found`` is what ``interfaceAddresses`` returns: by name, ``addrs`` with ``addr``, ``prefix`` and ``type``, and ``hwaddr``.
     """
@@ -142,7 +142,7 @@ def address_of_interfaces(found: Mapping[str, object], source: AddressSource) ->
 
 
 def merged(parts: Iterable[GuestSample]) -> GuestSample:
-    """One sample of the parts that one turn's calls told; of a field that several tell the last one counts."""
+    """One sample from the parts of one poll cycle; where several parts have a field, the last one wins."""
     fields: dict[str, Any] = {}
     cut = dropped = 0
     for part in parts:
@@ -156,7 +156,7 @@ def _absent(value: object) -> bool:
 
 
 def _numbered(info: Mapping[str, object], prefix: str) -> Devices:
-    """The entries of ``prefix.N.key``, by number in rising order; what ``prefix.count`` says is not believed."""
+    """The entries of ``prefix.N.key`` in ascending order of N; ``prefix.count`` is ignored, since it may be wrong."""
     devices: Devices = {}
     for key, value in info.items():
         parts = key.split(".", 2)
@@ -187,7 +187,7 @@ def _filesystems(devices: Devices, tally: _Tally, *, pseudo: bool, containers: b
 
 
 def _filesystem(device: Mapping[str, object], named: GuestFilesystem) -> GuestFilesystem | None:
-    """The filesystem with its sizes, without them from an agent that does not tell them; None where they can't be true."""
+    """The filesystem with its sizes, or without sizes where the agent does not report them; None where they can't be true."""
     total, used = device.get("total-bytes"), device.get("used-bytes")
     if total is None and used is None:
         return named
@@ -197,7 +197,7 @@ def _filesystem(device: Mapping[str, object], named: GuestFilesystem) -> GuestFi
 
 
 def _once_a_device(listed: Iterable[GuestFilesystem]) -> list[GuestFilesystem]:
-    """Those with one mountpoint for each device, in their order; without a device's name a mountpoint is a filesystem."""
+    """One mountpoint for each device, in the original order; without a device name each mountpoint counts as a filesystem."""
     best: dict[tuple[str, str], GuestFilesystem] = {}
     for one in listed:
         key = (one.device, "" if one.device else one.mountpoint)
@@ -242,7 +242,7 @@ def _interfaces(told: Iterable[_Interface], tally: _Tally) -> list[GuestInterfac
 
 
 def _addresses(told: Iterable[tuple[object, object]], tally: _Tally) -> Iterator[GuestAddress]:
-    """The addresses that are some, each once, in canonical form; what reaches nobody but the guest itself is left out."""
+    """The valid addresses, each once, in canonical form; loopback and other addresses that only the guest itself can reach are omitted."""
     seen: set[Address] = set()
     for text, prefix in told:
         address = _address(text)
@@ -255,7 +255,7 @@ def _addresses(told: Iterable[tuple[object, object]], tally: _Tally) -> Iterator
 
 
 def _address(text: object) -> Address | None:
-    """The address in ``text`` without the scope that some agents put behind it (``fe80::1%eth0``); None when it is none."""
+    """The address in ``text`` without the scope that some agents append (``fe80::1%eth0``); None when it is not an address."""
     if not isinstance(text, str) or len(text) > TEXT_LENGTH:
         return None
     try:

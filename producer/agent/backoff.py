@@ -1,4 +1,4 @@
-"""How long to wait before the process apart is started again: pure."""
+"""Backoff for restarts of the helper process. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STEADY: Final = 2
 
 
 class Restarts:
-    """Pauses that double from a second to the longest one, each shortened by chance so that a rack's hosts do not act in step."""
+    """Pauses that double from one second to ``longest``, each shortened at random so that hosts do not restart in step."""
 
     def __init__(self, longest: float, rng: random.Random) -> None:
         """``longest`` in seconds."""
@@ -20,7 +20,7 @@ class Restarts:
         self._pause = min(FIRST_SECONDS, longest)
 
     def pause(self, lived: float) -> float:
-        """Seconds to wait after a process that ended ``lived`` seconds after its start."""
+        """Seconds to wait after a process that ran for ``lived`` seconds."""
         if lived >= STEADY * self._longest:
             self._pause = min(FIRST_SECONDS, self._longest)
         pause, self._pause = self._pause, min(2 * self._pause, self._longest)

@@ -1,7 +1,7 @@
-"""What is known of each guest, as long as it is fresh: pure.
+"""Cache of the guests' answers while they are fresh. Pure.
 
-Every command's answer is kept by itself, so that one that stays out costs only its own data. What is older than ``bound`` is left
-out rather than repeated, whoever failed to renew it: the guest, libvirt, or the process that asks.
+Each command's answer is stored separately, so that a missing answer costs only its own data. Answers older than ``bound`` are omitted, not
+repeated, whatever failed to renew them: the guest, libvirt, or the helper process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ADDRESSES = (Command.INTERFACES, Command.LEASE, Command.ARP)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One answer: asked for at ``started`` (Unix seconds), had at ``at`` (monotonic)."""
+    """One answer: requested at ``started`` (Unix seconds), received at ``at`` (monotonic seconds)."""
 
     sample: GuestSample
     started: float
@@ -41,39 +41,39 @@ class _Guest:
 
 
 class Held:
-    """The newest answers of all guests. Times are the monotonic clock's, but for those that are shown."""
+    """The newest answers of all guests. Times are monotonic seconds, except for those that are exported."""
 
     def __init__(self, bound: float) -> None:
-        """Nothing is known; ``bound`` is the age in seconds from which on an answer is left out."""
+        """Starts empty; answers older than ``bound`` (seconds) are omitted."""
         self._bound = bound
         self._guests: dict[str, _Guest] = {}
 
     def note(self, uuid: str, now: float, *, up: int, reason: str) -> None:
-        """How the newest attempt went: ``up`` 1, 0 or absent, and why it was not answered."""
+        """Records the result of the newest attempt: ``up`` is 1, 0 or absent, with the failure reason."""
         guest = self._guests.setdefault(uuid, _Guest(now, up, reason))
         guest.at, guest.up, guest.reason, guest.shown = now, up, reason, None
 
     def keep(self, uuid: str, command: Command, part: Part) -> None:
-        """An answer has come."""
+        """Stores an answer."""
         guest = self._guests.setdefault(uuid, _Guest(part.at, ABSENT_LONG, ""))
         guest.parts[command], guest.shown = part, None
 
     def renew(self, uuid: str) -> None:
-        """The guest is another than before: it booted or stopped."""
+        """Drops the guest's answers: it has booted or stopped."""
         if guest := self._guests.get(uuid):
             guest.parts.clear()
             guest.shown = None
 
     def drop(self, uuid: str) -> None:
-        """The VM is not asked any more."""
+        """Removes the VM: it is not asked any more."""
         self._guests.pop(uuid, None)
 
     def samples(self, now: float) -> dict[str, GuestSample]:
-        """What is known of each VM at ``now``; a VM whose newest attempt is too old has none."""
+        """The sample of each VM at ``now``; none for a VM whose newest attempt is too old."""
         return {uuid: self._shown(guest, now) for uuid, guest in self._guests.items() if now - guest.at <= self._bound}
 
     def _shown(self, guest: _Guest, now: float) -> GuestSample:
-        """The guest's sample, put together only when something has changed: it is asked for in every round."""
+        """The guest's sample. It is built only after a change, because every round asks for it."""
         if guest.shown is None or now > guest.shown_until:
             guest.shown = self._sample(guest, now)
             guest.shown_until = min((part.at for part in guest.parts.values() if now - part.at <= self._bound), default=now) + self._bound

@@ -1,4 +1,4 @@
-"""What a VM's XML says of its agent's channel, its balloon and who may ask it: pure."""
+"""Reads the guest agent's channel, the balloon and the metadata from a domain XML. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a call brought nothing, from libvirt's error: pure.
+"""Maps libvirt's errors to failure reasons. Pure.
 
 Source of the numbers: libvirt's ``virErrorNumber``. Its words are the daemon's and may be in any language, and what follows them is the
 guest's own: so they are looked at only where the number leaves it open.
@@ -35,7 +35,7 @@ _UNKNOWN_COMMAND: Final = re.compile(
 
 
 def reason_of(number: int, text: str, seconds: float, timeout: float) -> GuestReason:
-    """Why a call that took so many ``seconds`` failed with libvirt's error ``number`` and its words ``text``."""
+    """Reason of a call that failed after ``seconds`` with libvirt's error ``number`` and message ``text``."""
     if number == _AGENT_UNRESPONSIVE:
         return GuestReason.TIMEOUT if seconds >= EARLY * timeout else GuestReason.DISCONNECTED
     if number in {_INTERNAL_ERROR, _AGENT_COMMAND_FAILED}:
@@ -44,5 +44,5 @@ def reason_of(number: int, text: str, seconds: float, timeout: float) -> GuestRe
 
 
 def reason_of_nothing(seconds: float, timeout: float) -> GuestReason:
-    """Why a call that took so many ``seconds`` came back without an error and without anything told."""
+    """Reason of a call that returned after ``seconds`` without an error and without data."""
     return GuestReason.TIMEOUT if seconds >= EARLY * timeout else GuestReason.MALFORMED

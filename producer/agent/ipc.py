@@ -1,9 +1,9 @@
-"""What the producer and the process apart say to each other: length-prefixed MessagePack of bounded size, over two pipes.
+"""Protocol between producer and helper process: length-prefixed MessagePack frames of bounded size, over two pipes.
 
-    producer -> process apart: Start, once, then Ask
-    process apart -> producer: Up, once libvirt answered; then Answered, Happened, and a Beat every second; Ended, if it still can
+    producer -> helper process: Start, once, then Ask
+    helper process -> producer: Up, once libvirt has answered; then Answered, Happened, and a Beat every second; Ended, if still possible
 
-Each side ends the other's life rather than read a frame it does not understand.
+A side that receives a frame it does not understand ends the connection, and with it the helper process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LENGTH: Final = struct.Struct(">I")
 
 
 class Command(StrEnum):
-    """What may be asked of libvirt. The agent's commands come first, in the order of a turn."""
+    """The calls that can be requested. The guest agent's commands come first, in the order of a poll cycle."""
 
     OS = "os"
     HOSTNAME = "hostname"
@@ -50,7 +50,7 @@ AGENT: Final = (Command.OS, Command.HOSTNAME, Command.FILESYSTEMS, Command.INTER
 
 
 class Start(Struct, frozen=True, tag=True):
-    """How to work: the connection, libvirt's waiting for an agent, and the period that ``PERIOD`` sets."""
+    """Parameters of the process: the connection's URI, libvirt's agent timeout, and the period that ``PERIOD`` sets."""
 
     uri: str
     keepalive_seconds: int
@@ -64,7 +64,7 @@ class Start(Struct, frozen=True, tag=True):
 
 
 class Ask(Struct, frozen=True, tag=True):
-    """Make this call for this VM; ``number`` comes back with its answer."""
+    """Request for one call for one VM; the answer has the same ``number``."""
 
     number: int
     command: Command
@@ -72,7 +72,7 @@ class Ask(Struct, frozen=True, tag=True):
 
 
 class Up(Struct, frozen=True, tag=True):
-    """Connected; ``commands`` are those that this libvirt knows."""
+    """The process is connected; ``commands`` are those that this libvirt supports."""
 
     commands: list[Command]
 
@@ -86,9 +86,9 @@ class Listed(Struct, frozen=True, array_like=True):
 
 
 class Answered(Struct, frozen=True, tag=True, omit_defaults=True):
-    """A call has come back after ``seconds``: with what was asked for, or with a ``GuestReason`` and libvirt's words.
+    """A call has returned after ``seconds``: with its result, or with a ``GuestReason`` and libvirt's error text.
 
-    ``started`` is when it was made, in Unix seconds. ``balloon_driver`` is whether the guest's balloon driver tells statistics.
+    ``started`` is when the call was made, in Unix seconds. ``balloon_driver``: whether the guest's balloon driver reports statistics.
     """
 
     number: int
@@ -103,7 +103,7 @@ class Answered(Struct, frozen=True, tag=True, omit_defaults=True):
 
 
 class Happened(Struct, frozen=True, tag=True):
-    """libvirt announced something of a VM: ``what`` is ``agent`` or ``lifecycle``, ``event`` the event's own number."""
+    """A libvirt event about a VM: ``what`` is ``agent`` or ``lifecycle``, ``event`` is libvirt's event number."""
 
     uuid: str
     what: str
@@ -115,7 +115,7 @@ class Beat(Struct, frozen=True, tag=True):
 
 
 class Ended(Struct, frozen=True, tag=True):
-    """The process ends now: ``libvirt`` could not be reached or is lost, or it is out of ``memory``; ``text`` says it in words."""
+    """The process ends now: the connection to ``libvirt`` failed or is lost, or the process is out of ``memory``; ``text`` has the details."""
 
     why: str
     text: str
@@ -126,14 +126,14 @@ FromProcess = Up | Answered | Happened | Beat | Ended
 
 
 class BrokenFrameError(InputError):
-    """Bytes on the pipe that are no frame."""
+    """Bytes on the pipe that are not a frame."""
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 def encoded(frame: ToProcess | FromProcess) -> bytes:
-    """The frame's bytes, its length first."""
+    """The frame as bytes, prefixed with its length."""
     body = _ENCODER.encode(frame)
     if len(body) > FRAME_BYTES:
         raise BrokenFrameError(f"a {type(frame).__name__} of {len(body)} bytes")
@@ -141,15 +141,15 @@ def encoded(frame: ToProcess | FromProcess) -> bytes:
 
 
 class Reader:
-    """Frames out of a stream of bytes, however it is cut."""
+    """Parses frames from a byte stream that arrives in arbitrary pieces."""
 
     def __init__(self, *, of_process: bool) -> None:
-        """``of_process``: the frames are those that the process apart sends."""
+        """``of_process``: the frames are those that the helper process sends."""
         self._decoder: msgspec.msgpack.Decoder[ToProcess | FromProcess] = msgspec.msgpack.Decoder(FromProcess if of_process else ToProcess)
         self._buffer = bytearray()
 
     def frames(self, data: bytes) -> Iterator[ToProcess | FromProcess]:
-        """The frames that ``data`` completes; raises ``BrokenFrameError`` for bytes that are none."""
+        """The frames that ``data`` completes; raises ``BrokenFrameError`` for bytes that are not a frame."""
         self._buffer += data
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)

@@ -1,4 +1,4 @@
-"""The words of the schedule: its bounds, what it observes, and what it knows of a VM and of a VM's turn."""
+"""Types of the schedule: its limits, its observations, and the state of a VM and of its poll cycle."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LIST_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds, in seconds and calls; ``agent`` and ``period`` say what is to be done at all."""
+    """Limits, in seconds and calls; ``agent`` and ``period`` enable the two kinds of work."""
 
     cycle: float
     timeout: float
@@ -46,11 +46,11 @@ class Limits:
     """Part of a cycle over which the first turns are spread."""
 
     def deadline(self, command: Command) -> float:
-        """How long a call may take before it counts as lost: libvirt tries twice to get in step with an agent, then waits for its answer."""
+        """Seconds after which a call counts as hung: libvirt tries twice to synchronise with an agent, then waits for its answer."""
         return 3 * self.timeout + GRACE_SECONDS if command in AGENT else GRACE_SECONDS
 
     def left(self, command: Command) -> float:
-        """How long a call may still hold its worker of libvirtd after the process that made it died; an XML may wait for the VM's lock."""
+        """Seconds for which a call may still occupy a libvirtd worker after the calling process died; reading XML may wait for the VM's lock."""
         if command is Command.PERIOD or command is Command.MEMORY:
             return STUCK_SECONDS
         return self.deadline(command) + (LOCK_SECONDS if command in AGENT or command is Command.LOOK else 0.0)
@@ -58,7 +58,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Down:
-    """The process apart is gone. ``struck``: libvirt went with it, or it died by itself: whoever was asked may be to blame."""
+    """The helper process is gone. ``struck``: libvirt was lost with it, or the process died by itself, so a VM that was being asked may be the cause."""
 
     struck: bool
 
@@ -75,7 +75,7 @@ Allow = Callable[[str, str, Sequence[str] | None], bool]
 
 @dataclass(slots=True)
 class Vm:
-    """What is known of a VM: ``due`` is when its next turn may begin, ``began`` when the last one did."""
+    """State of a VM: ``due`` is the earliest start of its next poll cycle, ``began`` the start of the last one."""
 
     uuid: str
     name: str
@@ -93,7 +93,7 @@ class Vm:
 
 @dataclass(slots=True)
 class Turn:
-    """A VM's turn: the call that is out (``number`` 0: none), what is still to be asked, how it went so far."""
+    """A VM's poll cycle: the call in flight (``number`` 0: none), the remaining commands, and the results so far."""
 
     vm: Vm
     todo: list[Command]

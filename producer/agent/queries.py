@@ -1,7 +1,7 @@
-"""The calls that the process apart makes: one function per command. Only that process imports this.
+"""The libvirt calls of the helper process, one function per command. Only that process imports this module.
 
-An agent's call is made with a response timeout, without which libvirt waits for ever. The timeout is the VM's, whoever
-calls; so it is set back to libvirt's default afterwards, and a backup's freezing of filesystems has all the time it needs.
+A guest-agent call is made with a response timeout; without one libvirt waits indefinitely. The timeout belongs to the VM and affects all
+callers, so it is reset to libvirt's default afterwards: a backup that freezes filesystems has all the time it needs.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ MONITOR_FREE: Final = 0
 
 
 class NotSafeError(Exception):
-    """A call that would wait for the VM's QEMU is not made: it may not answer, or there is nothing to do."""
+    """A call that would wait for the VM's QEMU was not made: QEMU may not answer, or there is nothing to do."""
 
 
 class NothingToldError(Exception):
-    """The call came back without an error and without what was asked for: so libvirt says that it has waited in vain (measured on 9.0)."""
+    """The call returned without an error and without data: libvirt's way to report a timeout (measured on 9.0)."""
 
 
 def commands_of(connection: Connection) -> list[Command]:
-    """The commands that the daemon knows."""
+    """The commands that the daemon supports."""
     return [command for command in Command if command is not Command.LOAD or connection.getLibVersion() >= LOAD_SINCE]
 
 
 def call(connection: Connection, start: Start, command: Command, uuid: str) -> Found:
-    """Makes the call; raises libvirt's error, ``NothingToldError``, or what its binding makes of an answer it can't read."""
+    """Makes the call; raises libvirt's error, ``NothingToldError``, or the exception of the Python binding for an answer that it can't parse."""
     if command is Command.LIST:
         return {"vms": _list(connection)}
     domain = connection.lookupByUUIDString(uuid)
@@ -100,7 +100,7 @@ def _look(domain: Domain, start: Start) -> Found:
 
 
 def _period(domain: Domain, start: Start) -> Found:
-    """Sets the balloon's period on the running VM alone; one that has got a period meanwhile keeps it."""
+    """Sets the balloon's statistics period of the running VM only; a period that was set meanwhile stays."""
     look = look_of(domain.XMLDesc(0))
     if not look.balloon or look.period_seconds or domain.controlInfo(0)[0] != MONITOR_FREE:
         raise NotSafeError
@@ -109,7 +109,7 @@ def _period(domain: Domain, start: Start) -> Found:
 
 
 def _memory(domain: Domain, start: Start) -> Found:
-    """Whether the guest has a driver for its balloon; asked only of a VM whose agent just answered, so that its QEMU does, too."""
+    """Whether the guest has a balloon driver; called only after the VM's agent has just answered, so that its QEMU answers, too."""
     del start
     if domain.controlInfo(0)[0] != MONITOR_FREE:
         raise NotSafeError

@@ -1,4 +1,4 @@
-"""Who is asked what, and when: pure. Observations in, calls to make out; no clock, pipe, process or thread in here.
+"""Schedule of guest-agent calls: which VM is asked what, and when. Pure: observations in, calls to make out; no clock, pipe, process or thread.
 
 A VM's *turn* is a chain of single calls: look at its XML; if its agent is connected, the agent's commands one by one; if those told
 no addresses, libvirt's own sources; at last the balloon's period where that is wanted. A turn has one call out at most.

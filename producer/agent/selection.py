@@ -1,4 +1,4 @@
-"""Which VMs may be asked: pure."""
+"""Selection of the VMs whose guest agents may be asked. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from virtflow.runtime.settings import Guest
 
 
 def wanted(settings: Guest) -> bool:
-    """Whether the settings ask for anything that the process apart is there for; else it does not exist."""
+    """Whether any setting needs the helper process; without one it is not started."""
     return asks(settings) or settings.balloon_period_seconds > 0
 
 
 def asks(settings: Guest) -> bool:
-    """Whether any agent is to be asked: all VMs', or those of the VMs that are named."""
+    """Whether any guest agent is to be asked: of all VMs, or of the VMs that the settings name."""
     return settings.enabled or _names_some(settings)
 
 
@@ -23,9 +23,9 @@ def _names_some(settings: Guest) -> bool:
 
 
 def allowed(settings: Guest, uuid: str, name: str, metadata: Sequence[str] | None) -> bool:
-    """Whether this VM is one of those meant: all, where none is named; else by its name, its UUID or a namespace of its metadata.
+    """Whether the settings select this VM: every VM where none is named, else by name, UUID or a namespace of its metadata.
 
-    Where its metadata is not known (None), it may be one of those, if there are any to be known by it.
+    A VM whose metadata is not known (None) counts as selected where the settings select by metadata.
     """
     if not _names_some(settings):
         return True

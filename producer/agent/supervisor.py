@@ -1,11 +1,11 @@
-"""The producer's side of the guest-agent helper process: starts it, feeds it, listens to it, kills it, starts it again after a pause.
+"""The producer's side of the guest-agent helper process: starts it, exchanges frames with it, kills it, restarts it after a pause.
 
     guests = GuestAgents(settings, budget)   # only where the settings ask for it: see `selection.wanted`
     guests.start()
     guests.samples()                         # what is known of each VM now; never waits for anything but a lock held for microseconds
     guests.close(seconds=2.0)
 
-Everything is decided by ``scheduler.py``; here are the thread, the clock, the pipes and the process.
+``scheduler.py`` makes all decisions; this module has the thread, the clock, the pipes and the process.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def limits(settings: Settings, *, once: bool = False) -> Limits:
 
 @dataclass(slots=True)
 class _Life:
-    """A process that runs, what it says, and when it last said anything."""
+    """A running process, its output, and the time of its last frame."""
 
     process: subprocess.Popen[bytes]
     began: float
@@ -90,7 +90,7 @@ class _Life:
 
 
 class GuestAgents:
-    """What the host's guests say of themselves.
+    """Guest-agent data of all guests of the host.
 
     Its thread alone touches the process and ``_life``. ``_lock`` guards what other threads read: the schedule and the counts.
     """
@@ -124,7 +124,7 @@ class GuestAgents:
     # -- for the producer
 
     def start(self) -> None:
-        """Begin; returns at once."""
+        """Start; returns immediately."""
         self._thread.start()
 
     def samples(self) -> dict[str, GuestSample]:
@@ -134,7 +134,7 @@ class GuestAgents:
 
     @property
     def lost(self) -> int:
-        """Calls that did not return, each holding one of libvirtd's workers."""
+        """Hung calls; each occupies one of libvirtd's workers."""
         with self._lock:
             return self.schedule.lost
 
@@ -205,7 +205,7 @@ class GuestAgents:
             self.settled.set()
 
     def _watch(self, life: _Life, now: float) -> None:
-        """Kill it when it is silent, or larger than it may be: its own limit may have been forbidden to it."""
+        """Kill the process when it is silent or exceeds its memory limit, which a sandbox may have kept it from setting itself."""
         guest = self._settings.guest
         if now - life.heard > guest.hang_seconds:
             self._kill(life, HUNG, f"silent for {guest.hang_seconds:g} s")
@@ -296,7 +296,7 @@ class GuestAgents:
         self._ended(life)
 
     def _ended(self, life: _Life) -> None:
-        """The process is gone or about to be: what it asked is asked again by the next one."""
+        """The process has ended or is about to: the next one repeats its calls."""
         self._forget(life)
         life.process.kill()  # it may have closed its pipe and hang; one that ends keeps its own exit code
         code = life.process.wait()
@@ -312,7 +312,7 @@ class GuestAgents:
             self.problem = printable(life.text) or why
             self.settled.set()
         _LOGGER.warning(
-            "the process that asks guests' agents has ended (%s): %s; the next one starts in %.1f s",
+            "the guest-agent helper process has ended (%s): %s; it is restarted in %.1f s",
             why,
             printable(life.text) or f"exit code {code}",
             pause,
@@ -326,7 +326,7 @@ class GuestAgents:
         self._life = None
 
     def _let_go(self, life: _Life) -> None:
-        """The producer ends: so does the process, by itself when it can."""
+        """The producer ends: let the process end by itself, and kill it after a timeout."""
         self._forget(life)
         try:
             life.process.wait(END_SECONDS)
@@ -347,7 +347,10 @@ class GuestAgents:
         self._failing = failing
         for uuid, name in names:
             _LOGGER.info(
-                "VM %s (%s): its balloon had no statistics period, now %d s", name, uuid, self._settings.guest.balloon_period_seconds
+                "VM %s (%s): the balloon's statistics period was not set and is now %d s",
+                name,
+                uuid,
+                self._settings.guest.balloon_period_seconds,
             )
         if new:
-            _LOGGER.warning("%d guests' agents do not answer as they should, newly %s", len(failing), ", ".join(new[:5]))
+            _LOGGER.warning("%d guest agents do not answer properly; new: %s", len(failing), ", ".join(new[:5]))

@@ -1,7 +1,7 @@
-"""The process apart: makes the calls it is told to make, and nothing else. It holds no state and may end at any moment.
+"""The helper process: makes the requested calls and nothing else. It holds no state and may end at any moment.
 
-It has one connection to libvirt, which may write. When that is lost, or the producer is gone, or memory runs out, it ends; the
-producer starts another. Each call has a thread of its own, because a call may not return.
+It has one connection to libvirt, which may write. It ends when that connection is lost, when the producer is gone, or when memory runs out;
+the producer then starts another one. Each call has its own thread, because a call may never return.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ PR_SET_PDEATHSIG: Final = 1
 
 
 class Process:
-    """One life of the process: from ``Start`` to the end."""
+    """One run of the process: from ``Start`` to its end."""
 
     def __init__(self, start: Start, out: int) -> None:
-        """Begin to connect; ``out`` is where frames go."""
+        """Begin to connect; frames are written to ``out``."""
         self._start = start
         self._out = out
         self._lock = threading.Lock()
@@ -47,21 +47,21 @@ class Process:
         threading.Thread(target=self._open, name="open", daemon=True).start()
 
     def send(self, frame: FromProcess) -> None:
-        """Write a frame, whole."""
+        """Write a complete frame."""
         data = memoryview(encoded(frame))
         with self._lock:
             while data:
                 data = data[os.write(self._out, data) :]
 
     def end(self, why: str, text: str) -> NoReturn:
-        """Say why, and end at once: a thread in a call that does not return would keep an orderly end waiting."""
+        """Report the reason and exit immediately: a normal exit would wait for threads in calls that do not return."""
         try:
             self.send(Ended(why, printable(text, TEXT_LENGTH)))
         finally:
             os._exit(1)
 
     def serve(self, reader: Reader, data: bytes) -> None:
-        """Make the calls that are asked for until the producer is gone."""
+        """Make the requested calls until the producer is gone."""
         beat = 0.0
         while True:
             for frame in reader.frames(data):
@@ -77,7 +77,7 @@ class Process:
                 self._leave()
 
     def _leave(self) -> NoReturn:
-        """The producer lets go: close the connection, unless a call holds it."""
+        """The producer has closed the pipe: close the connection, unless a call uses it."""
         if self._connection is not None and not self._calls:
             self._connection.close()
         os._exit(0)
@@ -158,7 +158,7 @@ class Process:
 
 
 def main() -> None:
-    """Run until the producer, whose process id is the argument, is gone."""
+    """Run until the producer ends; the argument is its process id."""
     _die_with(int(sys.argv[1]))
     out = os.dup(OUT)
     os.dup2(ERR, OUT)  # whatever prints must not end up between the frames
@@ -183,9 +183,9 @@ def main() -> None:
 
 
 def _limit(memory_bytes: int) -> None:
-    """Bound the address space, and be the first to go when the machine has no memory left.
+    """Set the memory limit (RLIMIT_AS), and let the kernel kill this process first when the machine is out of memory.
 
-    Where a sandbox forbids to set limits, the producer's own watch over the process's memory is all there is.
+    Where a sandbox forbids this, only the producer limits the process's memory.
     """
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -195,7 +195,7 @@ def _limit(memory_bytes: int) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when the producer ends, even while it is stopped and can't see it."""
+    """Let the kernel kill this process when the producer ends, even while this process is stopped."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

@@ -15,14 +15,14 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from virtflow.producer.publishing.journal import Entry, Journal
 from virtflow.producer.records.node_health import Outgoing, added
 from virtflow.producer.records.vm_event import counted_as, vm_event
 from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.kafka import event_producer_settings, topic_name
-from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer
+from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer, ended
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.threads import Owner
 from virtflow.schemas.avro.encoder import Encoder, Framed, as_it_is
@@ -48,6 +48,16 @@ _LOGGER: Final = logging.getLogger(__name__)
 _NEVER: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE, KafkaError.INVALID_RECORD})
 
 
+class Pauses(NamedTuple):
+    """Seconds until what failed is sent again, and until a client that nobody uses is let go."""
+
+    retry: float = RETRY_SECONDS
+    idle: float = IDLE_SECONDS
+
+
+PAUSES: Final = Pauses()
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     """What waits in the sending thread, and what its journal had to pass by."""
@@ -60,7 +70,14 @@ class _Waiting:
 class EventPublisher:
     """The way of one node's events; ``offer`` may be called from one thread and never waits."""
 
-    def __init__(self, settings: Settings, node: str, make: Callable[[dict[str, Any]], Any] = Producer, framed: Framed = as_it_is) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        node: str,
+        make: Callable[[dict[str, Any]], Any] = Producer,
+        framed: Framed = as_it_is,
+        pauses: Pauses = PAUSES,
+    ) -> None:
         """``node`` is its name in the records; ``make`` builds the client from librdkafka's settings, no broker needs to be there.
 
         ``framed`` gives a message a registry's id; the journal holds fingerprints, which need no registry.
@@ -69,6 +86,8 @@ class EventPublisher:
         self._topic = topic_name(settings, EVENTS)
         self._make = make
         self._client: Any = None
+        self._ended = False
+        self._pauses = pauses
         self._journal = Journal(Path(settings.producer.journal_folder), settings.producer.journal_bytes)
         self._sync = settings.producer.journal_sync
         self._synced = time.monotonic()
@@ -138,14 +157,24 @@ class EventPublisher:
             self._bring_to_disk(written=bool(fresh))
             self._send()
             if self._client is not None:
-                self._client.poll(POLL_SECONDS if self._window and not fresh else 0)
+                self._poll(POLL_SECONDS if self._window and not fresh else 0)
             self._settle()
             self._tell()
         if self._client is not None:
             self._client.purge()
-            self._client.poll(0)
+            self._poll(0)
         self._journal.close()
         self._tell()
+
+    def _poll(self, seconds: float) -> None:
+        """Takes delivery reports. A client that an error has ended is let go once it has reported what was under way; a new one is made."""
+        try:
+            self._client.poll(seconds)
+        except KafkaException as error:
+            self._ended = True
+            _LOGGER.warning("the Kafka client cannot go on, another one takes its place: %s", error.args[0].str())
+        if self._ended and not self._window:
+            self._ended, self._client = False, None
 
     def _over(self) -> bool:
         with self._changed:
@@ -157,7 +186,7 @@ class EventPublisher:
     def _take(self) -> list[VmEvent]:
         with self._changed:
             waits = self._offered or self._window or self._ready or self._polls or self._until is not None
-            unused = not waits and not self._changed.wait(IDLE_SECONDS) and not self._offered
+            unused = not waits and not self._changed.wait(self._pauses.idle) and not self._offered
             fresh = list(self._offered)
             self._offered.clear()
         if unused:  # without the lock: the client's end waits for its threads, and the sampling must not
@@ -242,12 +271,11 @@ class EventPublisher:
         self._failed.clear()
         with self._changed:
             if self._until is None:
-                self._changed.wait(RETRY_SECONDS)
+                self._changed.wait(self._pauses.retry)
 
     def _note(self, error: KafkaError) -> None:
         _LOGGER.warning("topic %s does not take events: %s; they wait in %s", self._topic, error.str(), self._journal.folder)
-        if error.fatal():
-            self._client = self._make(self._config)
+        self._ended = self._ended or ended(error)
 
     def _drop(self, reason: str) -> None:
         with self._changed:

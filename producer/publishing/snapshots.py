@@ -18,7 +18,7 @@ from typing import Any, Final
 from virtflow.producer.publishing.split import messages
 from virtflow.producer.records.node_health import Outgoing
 from virtflow.runtime.kafka import snapshot_producer_settings, topic_name
-from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer
+from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer, ended
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.encoder import Encoder, Framed, as_it_is
 from virtflow.schemas.records import NodeSnapshot
@@ -53,8 +53,17 @@ class _Round:
 class Publisher:
     """The sink of a producer: takes snapshots without waiting, sends them from a thread of its own."""
 
-    def __init__(self, settings: Settings, make: Callable[[dict[str, Any]], Any] = Producer, framed: Framed = as_it_is) -> None:
-        """``make`` builds the client from librdkafka's settings; no broker needs to be there. ``framed`` gives a message a registry's id."""
+    def __init__(
+        self,
+        settings: Settings,
+        make: Callable[[dict[str, Any]], Any] = Producer,
+        framed: Framed = as_it_is,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        """``make`` builds the client from librdkafka's settings; no broker needs to be there. ``framed`` gives a message a registry's id.
+
+        A round that failed is sent again after ``retry_seconds``.
+        """
         self._config = snapshot_producer_settings(settings)
         self._config.setdefault("topic.metadata.propagation.max.ms", max(500, self._config["message.timeout.ms"] // 2))
         self._make = make
@@ -68,6 +77,8 @@ class Publisher:
         self._current: tuple[str, _Round] | None = None
         self._drops: Counter[str] = Counter()
         self._trouble = ""
+        self._retry_seconds = retry_seconds
+        self._ended = False
         self._until: float | None = None
         self._producer = make(self._config)
         self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
@@ -103,11 +114,31 @@ class Publisher:
 
     def _run(self) -> None:
         while self._awaited():
+            self._replace()
             if self._current is not None and self._current[1].open == 0:
                 self._send(*self._current)
-            self._producer.poll(POLL_SECONDS if self._current is not None else 0)
+            self._poll(POLL_SECONDS if self._current is not None else 0)
             if self._current is not None and self._current[1].open == 0:
                 self._settle(*self._current)
+
+    def _poll(self, seconds: float) -> None:
+        """Takes delivery reports; notes where an error has ended the client."""
+        try:
+            self._producer.poll(seconds)
+        except KafkaException as error:
+            self._ended = True
+            _LOGGER.warning("the Kafka client cannot go on, another one takes its place: %s", error.args[0].str())
+
+    def _replace(self) -> None:
+        """Makes a new client in the place of one that an error has ended, once that has reported what was under way."""
+        if not self._ended or (self._current is not None and self._current[1].open):
+            return
+        try:
+            self._producer = self._make(self._config)
+        except KafkaException as error:
+            _LOGGER.warning("the Kafka client can't be made, it is tried again: %s", error.args[0].str())
+        else:
+            self._ended = False
 
     def _awaited(self) -> bool:
         """Waits for a round to send and takes it; False when it is time to end."""
@@ -165,7 +196,7 @@ class Publisher:
                 self._ring.appendleft((node, sent))
             self._current = None
             if (errors or waits) and self._until is None:
-                self._changed.wait_for(lambda: self._until is not None, RETRY_SECONDS)
+                self._changed.wait_for(lambda: self._until is not None, self._retry_seconds)
 
     def _count(self) -> None:
         with self._changed:
@@ -190,5 +221,4 @@ class Publisher:
         else:
             self._trouble = "broker_unreachable"
             _LOGGER.warning("broker %s does not take rounds: %s; the newest %d are kept", self._brokers, error.str(), self._size)
-        if error.fatal():
-            self._producer = self._make(self._config)
+        self._ended = self._ended or ended(error)

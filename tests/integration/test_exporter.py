@@ -142,7 +142,7 @@ def test_records_that_are_none_are_passed_by(writer: TopicWriter, exporter_of: C
             for topic in ("vm.metrics", "vm.inventory", "vm.nodes")
         }
         assert counted == {"vm.metrics": 5.0, "vm.inventory": 4.0, "vm.nodes": 4.0}
-        assert sum("passed by" in line for line in exporter.lines("warning")) == 1
+        assert sum("is skipped" in line for line in exporter.lines("warning")) == 1
 
 
 def test_tombstones_take_things_away(writer: TopicWriter, exporter_of: Callable[..., ExporterProcess]) -> None:
@@ -195,7 +195,7 @@ def test_migrations_made_anew_are_believed(writer: TopicWriter, exporter_of: Cal
         for revision in range(1, 9):
             writer.write(MIGRATIONS, VmMigration(uuid=uuid(1), source="node-1", revision=revision, result="failed"))
         exporter.wait_until(lambda: exporter.value("vm_migration_info", uuid=uuid(1), result="failed") == 1.0, SECONDS, "the new ones")
-        assert any("vm.migrations was deleted and made anew" in line for line in exporter.lines("warning"))
+        assert any("vm.migrations was deleted and created again" in line for line in exporter.lines("warning"))
 
 
 def test_migrations_are_known_before_the_first_sample(writer: TopicWriter, exporter_of: Callable[..., ExporterProcess]) -> None:

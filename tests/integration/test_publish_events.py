@@ -16,8 +16,7 @@ from tests.support.broker import Broker
 from tests.support.lab_process import await_true
 from tests.support.record_tap import RecordTap
 from tests.support.topic_writer import TopicWriter
-from virtflow.producer.publishing import events as publish_events
-from virtflow.producer.publishing.events import MEMORY_EVENTS, WINDOW, EventPublisher
+from virtflow.producer.publishing.events import MEMORY_EVENTS, PAUSES, WINDOW, EventPublisher, Pauses
 from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.settings import Kafka, Producer, Settings, Topics
 from virtflow.schemas.records import VmEvent
@@ -47,10 +46,12 @@ def writer(broker: Broker) -> TopicWriter:
 
 @pytest.fixture
 def make(tmp_path: Path, writer: TopicWriter) -> Make:
-    def publisher(address: str, folder: Path | None = None, size: int = 1 << 24, client: Callable[..., Any] = Client) -> EventPublisher:
+    def publisher(
+        address: str, folder: Path | None = None, size: int = 1 << 24, client: Callable[..., Any] = Client, pauses: Pauses = PAUSES
+    ) -> EventPublisher:
         producer = Producer(journal_folder=str(folder or tmp_path / "journal"), journal_bytes=size)
         settings = Settings(kafka=Kafka(bootstrap_servers=address), topics=Topics(prefix=writer.prefix), producer=producer)
-        return EventPublisher(settings, "node-1", make=client)
+        return EventPublisher(settings, "node-1", make=client, pauses=pauses)
 
     return publisher
 
@@ -91,12 +92,11 @@ def test_events_arrive_at_once_and_in_order(broker: Broker, writer: TopicWriter,
     assert publisher.close(5.0) == 0
 
 
-def test_nobody_waits_for_an_idle_connection(broker: Broker, writer: TopicWriter, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_for_an_idle_connection(broker: Broker, writer: TopicWriter, make: Make) -> None:
     """After a while without events the client and its threads are let go; the next event has a client made for it."""
-    monkeypatch.setattr(publish_events, "IDLE_SECONDS", 0.2)
     with RecordTap(broker.address, topic_of(writer), VmEvent) as tap:
         others = client_threads()
-        publisher = make(broker.address)
+        publisher = make(broker.address, pauses=Pauses(idle=0.2))
         for number in range(3):
             publisher.offer(happened(number))
             await_true(lambda: len(tap.records()) > number, SECONDS, f"event {number}")  # noqa: B023, awaited before the next one
@@ -104,11 +104,8 @@ def test_nobody_waits_for_an_idle_connection(broker: Broker, writer: TopicWriter
         assert publisher.close(5.0) == 0
 
 
-def test_a_client_that_ends_slowly_holds_nobody_up(
-    broker: Broker, writer: TopicWriter, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_client_that_ends_slowly_holds_nobody_up(broker: Broker, writer: TopicWriter, make: Make) -> None:
     """The sampling asks what waits in every round; it is told while the sending thread waits for its client's end."""
-    monkeypatch.setattr(publish_events, "IDLE_SECONDS", 0.2)
     ends, may_end, in_time = threading.Event(), threading.Event(), list[bool]()
 
     class Slow(Client):
@@ -116,7 +113,7 @@ def test_a_client_that_ends_slowly_holds_nobody_up(
             ends.set()
             in_time.append(may_end.wait(SECONDS))
 
-    publisher = make(broker.address, client=Slow)
+    publisher = make(broker.address, client=Slow, pauses=Pauses(idle=0.2))
     with RecordTap(broker.address, topic_of(writer), VmEvent) as tap:
         publisher.offer(happened(0))
         assert ends.wait(SECONDS)

@@ -77,6 +77,11 @@ class Broker(Started):
         return f"{self.host}:{self.port}"
 
     @property
+    def running(self) -> bool:
+        """Whether it has been started and not ended by us."""
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         """Return the process id of the running broker; fails when it is stopped."""
         return self._running().pid

@@ -16,6 +16,7 @@ from xdist.workermanage import WorkerController
 
 SECONDS: Final[dict[str, int]] = {
     "tests/faults/test_17_hostile_guest_agent.py": 260,
+    "tests/integration/test_kafka_contract.py": 165,
     "tests/faults/test_04_many_vms_stuck.py": 210,
     "tests/lab/test_migration.py": 150,
     "tests/integration/test_processors.py": 140,

@@ -130,7 +130,7 @@ def test_who_leads_may_be_asked_while_partitions_come_and_go() -> None:
 
 def test_the_end_says_what_was_committed_and_what_was_not() -> None:
     consume = object.__new__(Consume)
-    consume._writers, consume._held, consume._stored, consume._failing = {}, [], 0, ""
+    consume._writers, consume._held, consume._stored, consume._failing, consume._at_end = {}, [], 0, "", ""
     assert consume.left == "nothing was taken, nothing committed"
     consume._stored = 7
     assert consume.left == "7 rows committed"

@@ -238,5 +238,5 @@ def test_failing_agents_and_new_periods_are_logged_once(agents: Callable[..., Ag
         reason = GuestReason.MALFORMED if asked.command is Command.OS else None
         helper.send(Answered(asked.number, time.time(), 0.1, reason=reason))
     eventually(lambda: host.agents.health().periods_set == 1, "the period is set")
-    eventually(lambda: "newly web-1: malformed" in caplog.text, "the failure is said")
+    eventually(lambda: "new: web-1: malformed" in caplog.text, "the failure is said")
     assert caplog.text.count(f"VM web-1 ({A})") == 1

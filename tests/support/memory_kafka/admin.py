@@ -1,0 +1,97 @@
+"""``confluent_kafka.admin.AdminClient`` as far as virtflow uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import ConfigResource, NewTopic  # type: ignore[attr-defined]
+
+if TYPE_CHECKING:
+    from tests.support.memory_kafka.cluster import Cluster
+
+
+class MemoryAdmin:
+    """An administration client: every answer is there at once, and so is every failure."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        """Connects to nothing."""
+        self._cluster = cluster
+
+    def list_topics(self, timeout: float = -1) -> Any:  # noqa: ANN401, the parts of ClusterMetadata that are used
+        """Every topic with its partitions."""
+        del timeout
+        with self._cluster.changed:
+            self._cluster.answer()
+            found = {
+                name: SimpleNamespace(topic=name, error=None, partitions=dict.fromkeys(range(len(topic.logs))))
+                for name, topic in self._cluster.topics.items()
+            }
+            return SimpleNamespace(topics=found)
+
+    def describe_topics(self, topics: TopicCollection, request_timeout: float = -1) -> dict[str, Future[Any]]:
+        """Each topic's id and partitions."""
+        del request_timeout
+
+        def described(name: str) -> Any:  # noqa: ANN401, the parts of TopicDescription that are used
+            topic = self._cluster.topics.get(name)
+            if topic is None:
+                raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+            partitions = [SimpleNamespace(id=number) for number in range(len(topic.logs))]
+            return SimpleNamespace(name=name, topic_id=topic.id, partitions=partitions)
+
+        return self._answers(topics.topic_names, described)
+
+    def describe_configs(self, resources: Iterable[ConfigResource], request_timeout: float = -1) -> dict[ConfigResource, Future[Any]]:
+        """Each topic's settings."""
+        del request_timeout
+
+        def described(resource: ConfigResource) -> Any:  # noqa: ANN401, the parts of ConfigEntry that are used
+            return {key: SimpleNamespace(value=value) for key, value in self._cluster.topics[resource.name].config.items()}
+
+        return self._answers(resources, described)
+
+    def create_topics(
+        self, new_topics: Iterable[NewTopic], request_timeout: float = -1, *, validate_only: bool = False
+    ) -> dict[str, Future[Any]]:
+        """Make topics."""
+        del request_timeout
+        wanted = {topic.topic: topic for topic in new_topics}
+
+        def made(name: str) -> None:
+            if name in self._cluster.topics:
+                raise KafkaException(KafkaError(KafkaError.TOPIC_ALREADY_EXISTS))
+            if wanted[name].replication_factor > 1:
+                raise KafkaException(KafkaError(KafkaError.INVALID_REPLICATION_FACTOR))
+            if not validate_only:
+                self._cluster.create(name, wanted[name].num_partitions, wanted[name].config)
+
+        return self._answers(wanted, made)
+
+    def describe_consumer_groups(self, group_ids: Iterable[str], request_timeout: float = -1) -> dict[str, Future[Any]]:
+        """Each group's members."""
+        del request_timeout
+
+        def described(name: str) -> Any:  # noqa: ANN401, the parts of ConsumerGroupDescription that are used
+            places = self._cluster.group(name).members
+            return SimpleNamespace(
+                members=[SimpleNamespace(group_instance_id=place.instance or None, member_id=place.id) for place in places]
+            )
+
+        return self._answers(group_ids, described)
+
+    def _answers(self, asked: Iterable[Any], answer: Callable[[Any], Any]) -> dict[Any, Future[Any]]:
+        found: dict[Any, Future[Any]] = {}
+        with self._cluster.changed:
+            for each in asked:
+                future: Future[Any] = Future()
+                found[each] = future
+                try:
+                    self._cluster.answer()
+                    future.set_result(answer(each))
+                except KafkaException as error:
+                    future.set_exception(error)
+        return found
