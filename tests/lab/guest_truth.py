@@ -10,6 +10,8 @@ from tests.support.lab_shell import GuestShell
 
 EPHEMERAL = {"vm_guest_age_seconds", "vm_guest_agent_up", "vm_guest_agent_info", "vm_guest_values_cut", "vm_guest_values_dropped"}
 """About the answer, not about the guest."""
+LOADS = ("vm_guest_load1", "vm_guest_load5", "vm_guest_load15")
+"""Told by agents and libvirts from 10.0 and 11.2 on; they move while they are compared."""
 OS_LABELS = {
     "os_id": "ID",
     "os_name": "NAME",
@@ -54,10 +56,25 @@ def _mounts(shell: GuestShell) -> Iterator[tuple[str, str, str]]:
             yield device.removeprefix("/dev/"), mountpoint.replace("\\040", " "), fstype
 
 
+def loads(shell: GuestShell) -> tuple[float, ...]:
+    """The guest's load averages, in the order of ``LOADS``."""
+    return tuple(map(float, shell.run("cat /proc/loadavg").split()[:3]))
+
+
+def tells_loads(shell: GuestShell, libvirt: str) -> bool:
+    """Whether the guest's agent and a libvirt of this version ("11.3") know load averages."""
+    agent = shell.run("qemu-ga --version").split()[-1]
+    return _version(agent) >= (10, 0) and _version(libvirt) >= (11, 2)
+
+
+def _version(said: str) -> tuple[int, ...]:
+    return tuple(map(int, said.split(".")[:2]))
+
+
 def shown(seen: Scrape, uuid: str) -> dict[Series, float]:
-    """What a scrape shows that came from the VM's agent."""
+    """What a scrape shows that came from the VM's agent, but for its load averages."""
     return {
         key: value
         for key, value in seen.of_vm(uuid).items()
-        if key[0].startswith("vm_guest_") and not key[0].startswith("vm_guest_memory_") and key[0] not in EPHEMERAL
+        if key[0].startswith("vm_guest_") and not key[0].startswith("vm_guest_memory_") and key[0] not in EPHEMERAL and key[0] not in LOADS
     }

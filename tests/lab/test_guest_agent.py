@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from tests.lab.guest_truth import of_itself, shown
+from tests.lab.guest_truth import LOADS, loads, of_itself, shown, tells_loads
 from tests.support.agent_program import AgentProgram
 from tests.support.lab import Guest, GuestSpec, Lab, LabError, Node
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
+from tests.support.lab_release import RELEASES as KNOWN
 from tests.support.lab_release import releases
 from tests.support.lab_scrape import Scrape
 from tests.support.lab_shell import GuestShell
@@ -22,6 +23,8 @@ WAY_SECONDS = 2 * INTERVAL_SECONDS + 1.0
 """From an answer to the scrape that shows it: the next round, and the pipeline."""
 TWO_CYCLES = 2 * CYCLE_SECONDS + WAY_SECONDS
 AGE_CYCLES = 3
+ROUNDING = 0.01
+"""/proc/loadavg has two digits."""
 ASKING: Mapping[str, str] = {"VIRTFLOW_GUEST_ENABLED": "true", "VIRTFLOW_GUEST_CYCLE_SECONDS": str(CYCLE_SECONDS)}
 ODD_MOUNTPOINT = '/srv/a "quoted" {place}'
 MOVING = ("vm_guest_filesystem_free_bytes", frozenset({("mountpoint", "/mnt"), ("fstype", "ext2"), ("device", "vda")}))
@@ -92,6 +95,23 @@ def test_free_space_lies_between_what_the_guest_said_before_and_after(pipeline: 
     told = [of_itself(shell)[MOVING] for _ in range(20)]
     seen = shown(pipeline.scrape(), guest.uuid)[MOVING]
     assert min(told) - 65_536 <= seen <= max(told) + 65_536
+
+
+def test_load_averages_are_shown_where_they_are_told(lab: Lab, pipeline: Pipeline, guest: Guest, shell: GuestShell) -> None:
+    """Between what the guest said over the last cycles and says now."""
+    node = lab.nodes[0]
+    if not tells_loads(shell, KNOWN[node.hypervisor.release].libvirt):
+        assert [pipeline.scrape().value(name, uuid=guest.uuid) for name in LOADS] == [None] * len(LOADS)
+        return
+    told: list[tuple[float, ...]] = []
+
+    def between(seen: Scrape) -> bool:
+        told.append(loads(shell))
+        values = [seen.value(name, uuid=guest.uuid) for name in LOADS]
+        pairs = list(zip(values, zip(*told, strict=True), strict=True))
+        return all(value is not None and min(past) - ROUNDING <= value <= max(past) + ROUNDING for value, past in pairs)
+
+    pipeline.await_scrape(between, "the load averages are the guest's", 30.0)
 
 
 @pytest.mark.parametrize(
