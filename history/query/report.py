@@ -44,11 +44,14 @@ _OWNERS: Final = """
         QUALIFY (project_id, project, owner_id, owner)
             IS DISTINCT FROM lag((project_id, project, owner_id, owner)) OVER (PARTITION BY uuid ORDER BY time, sequence)
     ),
+    spans AS (
+        SELECT uuid, project_id, project, owner_id, owner, sequence,
+            CASE WHEN row_number() OVER all_spans = 1 THEN '-infinity'::TIMESTAMPTZ ELSE time END AS since,
+            coalesce(lead(time) OVER all_spans, 'infinity'::TIMESTAMPTZ) AS until
+        FROM changes WINDOW all_spans AS (PARTITION BY uuid ORDER BY time, sequence)
+    ),
     owners AS (
-        SELECT uuid, project_id, project, owner_id, owner,
-            CASE WHEN row_number() OVER spans = 1 THEN '-infinity'::TIMESTAMPTZ ELSE time END AS since,
-            coalesce(lead(time) OVER spans, 'infinity'::TIMESTAMPTZ) AS until
-        FROM changes WINDOW spans AS (PARTITION BY uuid ORDER BY time, sequence)
+        SELECT *, lag(until) OVER (PARTITION BY {span_of} ORDER BY since, sequence) AS before_until FROM spans
     )"""
 
 _PERIODS: Final = """
@@ -76,6 +79,7 @@ _PERIODS: Final = """
     owned AS (
         SELECT periods.*, coalesce(project_id, '') AS project_id, coalesce(project, '') AS project, coalesce(owner_id, '') AS owner_id,
             coalesce(owner, '') AS owner, coalesce(shut_off / nullif(covered, 0), 0) AS off,
+            before_until IS NULL OR before_until <= time AS counts,
             coalesce(epoch(least(until, over) - greatest(since, time)) / {seconds}, 1) AS share
         FROM periods LEFT JOIN owners ON periods.uuid = owners.uuid AND since < over AND until > time
     )"""
@@ -165,8 +169,9 @@ def _words(by: str) -> dict[str, str]:
     whole = (f"least(sum({name}), {_MOST})::BIGINT AS {column}" for name, column in _BYTES.items())
     return {
         "key": BY[by],
-        # Around a change of its owner a VM has two rows of one period.
-        "vms": "1" if by == "vm" else "count(DISTINCT uuid)",
+        # Around a change of its owner a VM has several rows of one period: that of the first span in it counts the VM.
+        "vms": "1" if by == "vm" else "count_if(counts)",
+        "span_of": f"uuid, {BY[by]}" if by in {"project", "owner"} else "uuid",
         "names_of_period": "".join(f"arg_max({name}, share) AS {name}, " for name in _NAMES[by]),
         "names": "".join(f"arg_max({name}, time) AS {name}, " for name in _NAMES[by]),
         "bytes": ", ".join(whole),
