@@ -17,6 +17,7 @@ from virtflow.history.maintenance.rollup import DAY_SECONDS, HOUR_SECONDS
 from virtflow.history.query.resolution import DAYS, HOURS, RAW, Tier
 from virtflow.history.remote_read.labels import (
     INFO,
+    LABELS_OF_KIND,
     NAMES,
     STATE_INFO,
     Labels,
@@ -26,6 +27,7 @@ from virtflow.history.remote_read.labels import (
     foreign_labels,
     labels_of,
     matching,
+    values_of_device,
 )
 from virtflow.history.remote_read.resample import Sight
 from virtflow.history.remote_read.series import NEVER, Rows, milliseconds, raw_series, rolled_series
@@ -103,20 +105,20 @@ class Reader:
 
     def values(self, label: str, start: float, end: float) -> list[str]:
         """The values that a label of VMs had between two times (Unix seconds), sorted; [] for one that is no column of VMs'."""
-        table, columns = self._asked_for(label)
-        if not columns or not self._store.exists(table):
-            return []
-        within = None if table is INVENTORY_ROWS else between("time", start, end)
-        rows = self._rows(table, columns, within)
-        return sorted({str(value) for name in columns for value in rows.column(name).unique().to_pylist() if value})
-
-    def _asked_for(self, label: str) -> tuple[Table, list[str]]:
-        """Table and columns that hold a label's values; the inventory has what changes rarely, the roll-ups and samples the devices."""
         if label in {"uuid", "name", *INVENTORY_LABELS}:
-            return INVENTORY_ROWS, [label]
-        if label in {"device", "vcpu"}:
-            return HOURS.table, ["device"]
-        return INVENTORY_ROWS, []
+            return self._distinct(INVENTORY_ROWS, label, None)
+        of_devices: set[str] = set()
+        for kind, labels in LABELS_OF_KIND.items():
+            if label in labels:
+                found = self._distinct(HOURS.table, "device", (pc.field("kind") == kind) & between("time", start, end))
+                of_devices |= {values_of_device(labels, device).get(label, "") for device in found}
+        return sorted(of_devices - {""})
+
+    def _distinct(self, table: Table, column: str, wanted: Any) -> list[str]:  # noqa: ANN401, an Arrow expression
+        """A column's different values: the inventory has what changes rarely, the roll-ups have the devices."""
+        if not self._store.exists(table):
+            return []
+        return sorted({str(value) for value in self._rows(table, [column], wanted).column(column).unique().to_pylist() if value})
 
     def _within_limits(self, sight: Sight) -> None:
         days = (sight.end - sight.start) / 1000 / DAY_SECONDS

@@ -13,7 +13,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from tests.support.guest_samples import told
 from tests.support.history import fleet_samples
 from tests.support.strategies import records
 from virtflow.history.storage.table_schemas import SAMPLES
@@ -29,7 +31,12 @@ from virtflow.schemas.records import VmMetrics
 CODEC = Codec()
 NOW = float(int(time.time()))
 SETTINGS = History(raw_days=36_500)
-WHOLE = [CODEC.encode(sample) for sample in fleet_samples(2, 8, range(3), start=NOW - 60)]
+GUESTS = ([], [told()], [told(filesystems=[], load1=math.nan)], [told(cpus=-1), told()])
+"""None, a whole answer, one in which something is missing, and more entries than there should be."""
+WHOLE = [
+    CODEC.encode(replace(sample, guest=GUESTS[number % len(GUESTS)]))
+    for number, sample in enumerate(fleet_samples(2, 8, range(3), start=NOW - 60))
+]
 
 
 class Counted(Intake):
@@ -165,9 +172,10 @@ def test_older_schemas_are_read_at_once_too() -> None:
             out, fastavro.parse_schema(schema, named_schemas={}), msgspec.to_builtins(CODEC.decode(message, VmMetrics))
         )
         messages.append(SINGLE_OBJECT_MAGIC + bytes.fromhex(schema_fingerprint(schema)) + out.getvalue())
-    rows, intake = at_once([*WHOLE[:4], *messages[4:]])
+    both = [*WHOLE[:4], *messages[4:]]
+    rows, intake = at_once(both)
     assert intake.one_by_one == 0
-    assert alike(rows) == alike(one_by_one(WHOLE)[0])
+    assert alike(rows) == alike(one_by_one(both)[0])
 
 
 SEEN = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 12)), max_size=40)
