@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from virtflow.history.maintenance.kept import Tell
 from virtflow.history.maintenance.rollup import DAY_SECONDS
+from virtflow.history.query.filesystems import filesystems
 from virtflow.history.query.lives import lives_in
 from virtflow.history.query.range import AskedError
 from virtflow.history.query.resolution import DAYS, HOURS
@@ -26,6 +27,8 @@ from virtflow.runtime.settings import History
 
 BY: Final = {"project": "project_id", "owner": "owner_id", "node": "node", "vm": "uuid"}
 """What a row of a report is, and the column that tells one from another."""
+FILESYSTEM: Final = "filesystem"
+"""What else a row of a capacity report may be."""
 KINDS: Final = ("usage", "capacity")
 PORTION_SECONDS: Final = 4 * DAY_SECONDS
 _NAMES: Final[dict[str, tuple[str, ...]]] = {"project": ("project",), "owner": ("owner",), "node": (), "vm": ("name", "project", "node")}
@@ -133,7 +136,7 @@ _CAPACITY: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is asked: ``usage`` or ``capacity``, a month as ``2026-03`` (UTC), and by what."""
+    """What is asked: ``usage`` or ``capacity``, a month as ``2026-03`` (UTC), and by what: one of ``BY``, of capacity also ``FILESYSTEM``."""
 
     kind: str
     month: str
@@ -144,6 +147,9 @@ def report(store: Store, settings: History, asked: Report, tell: Tell = lambda *
     """The report's rows, largest first; ``tell`` is told of progress. Raises ``AskedError`` for a month that is none, ``QueryError`` beyond the limits."""
     start, end = month_bounds(asked.month)
     tier = HOURS if start >= time.time() - settings.hourly_days * DAY_SECONDS else DAYS
+    if asked.by == FILESYSTEM:
+        with _asking(store, settings, tier.table.name) as query:
+            return filesystems(query, tier, (start, end))
     words = _words(asked.by) | {"seconds": str(tier.seconds), "table": tier.table.name}
     owners = "WITH " + _OWNERS.format(**words)
     of_periods, of_all = (_USAGE_PERIODS, _USAGE) if asked.kind == "usage" else (_CAPACITY_PERIODS, _CAPACITY)
