@@ -278,6 +278,7 @@ class _Read:
 
 def _joined(parts: Sequence[_Read]) -> _Read:
     """The first, second ... items as one."""
+    parts = [part for part in parts if part.count]
     if not parts:
         return _Read(0)
     read = _Read(sum(part.count for part in parts))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
 
-from virtflow.history.storage.table_schemas import SAMPLES, Column, columns_of, device_of
+from virtflow.history.storage.table_schemas import KINDS, SAMPLES, Column, columns_of, device_of
 from virtflow.history.writer.arrow import array_of, days, times
 from virtflow.history.writer.avro_columns import ABSENT, Columns, Numbers, Wanted, dictionary, together
 from virtflow.schemas.catalogue.guest_agent import FILESYSTEM_LABELS
@@ -29,6 +29,12 @@ _TYPES: Final[dict[type, str]] = {int: "long", float: "double", str: "string"}
 _GUEST, _FILESYSTEMS, _FILESYSTEM = "guest", "filesystems", "filesystem"
 _OF_AGENT: Final[tuple[Column, ...]] = tuple(column for column in columns_of("vm") if isinstance(column.metric.source, Guest))
 """The columns of a VM's row that its guest's agent fills."""
+_AGENT_NAMES: Final = frozenset(column.name for column in _OF_AGENT)
+_SOURCES: Final[dict[str, list[tuple[str, str, pa.DataType]]]] = {
+    kind: [(column.name, column.name if column.name in _AGENT_NAMES else column.metric.field, column.type) for column in columns_of(kind)]
+    for kind in KINDS.values()
+}
+"""The columns of each kind's rows, what their numbers are called, and their types."""
 
 
 def _wanted(record: type[Struct], columns: Iterable[Column], keys: Sequence[str]) -> dict[str, str]:
@@ -77,7 +83,7 @@ def rows_of(samples: Columns) -> pa.Table:
     nothing = dictionary([""], np.zeros(samples.count, np.int32))
     guests = _guests(samples)
     parts = [_rows("vm", keys | {"device": nothing}, {**samples.numbers, **_of_agents(samples.count, *guests)}, (order, order))]
-    for kind, owners, names, numbers in (*_devices(samples), _filesystems(*guests)):
+    for kind, owners, names, numbers in (*_devices(samples), *_filesystems(*guests)):
         order = np.lexsort((moment[owners], _ranks(names), vm[owners]))
         parts.append(_rows(kind, keys | {"device": names}, numbers, (owners[order], order)))
     return pa.concat_tables([part for part in parts if part.num_rows] or parts[:1], promote_options="default").select(SAMPLES.schema.names)
@@ -102,18 +108,20 @@ def _guests(samples: Columns) -> tuple[Numbers, Columns]:
 
 
 def _of_agents(count: int, owners: Numbers, guests: Columns) -> dict[str, Numbers]:
-    """The agents' numbers of ``count`` samples, absent where there is no agent, by the names of their columns."""
-    found = {}
-    for column in _OF_AGENT:
+    """The agents' numbers of ``count`` samples, absent where there is no agent, by the names of their columns; none without any agent."""
+    found: dict[str, Numbers] = {}
+    for column in _OF_AGENT if len(owners) else ():
         numbers = guests.numbers[column.metric.field]
         found[column.name] = np.full(count, ABSENT[_GUEST_WANTED[column.metric.field]], numbers.dtype)
         found[column.name][owners] = numbers
     return found
 
 
-def _filesystems(owners: Numbers, guests: Columns) -> _Devices:
+def _filesystems(owners: Numbers, guests: Columns) -> Iterator[_Devices]:
     of_guests, filesystems = guests.lists[_FILESYSTEMS]
-    return _FILESYSTEM, owners[of_guests], _labelled([filesystems.words[label] for label in FILESYSTEM_LABELS]), filesystems.numbers
+    if len(of_guests):
+        labels = [filesystems.words[label] for label in FILESYSTEM_LABELS]
+        yield _FILESYSTEM, owners[of_guests], _labelled(labels), filesystems.numbers
 
 
 def _labelled(labels: Sequence[pa.DictionaryArray]) -> pa.DictionaryArray:
@@ -140,8 +148,9 @@ def _rows(kind: str, keys: dict[str, pa.Array], numbers: Mapping[str, Numbers], 
     of_sample, own = (pa.array(rows) for rows in order)
     columns: dict[str, pa.Array] = {name: key.take(own if name == "device" else of_sample) for name, key in keys.items()}
     columns["kind"] = dictionary([kind], np.zeros(len(own), np.int32))
-    for column in columns_of(kind):
-        columns[column.name] = array_of(numbers[column.name if column in _OF_AGENT else column.metric.field][order[1]], column.type)
+    for name, field, kind_of in _SOURCES[kind]:
+        if field in numbers or field not in _AGENT_NAMES:  # no sample of them has an agent
+            columns[name] = array_of(numbers[field][order[1]], kind_of)
     fields = [field for field in SAMPLES.schema if field.name in columns or kind == "vm"]
     filled = [_column(columns[field.name], field) if field.name in columns else pa.nulls(len(own), field.type) for field in fields]
     return pa.table(filled, schema=pa.schema(fields))

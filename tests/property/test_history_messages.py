@@ -26,12 +26,12 @@ from virtflow.history.writer.validation import Intake
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History
 from virtflow.schemas.avro.codec import Codec
-from virtflow.schemas.records import VmMetrics
+from virtflow.schemas.records import GuestMetrics, VmMetrics
 
 CODEC = Codec()
 NOW = float(int(time.time()))
 SETTINGS = History(raw_days=36_500)
-GUESTS = ([], [told()], [told(filesystems=[], load1=math.nan)], [told(cpus=-1), told()])
+GUESTS: tuple[list[GuestMetrics], ...] = ([], [told()], [told(filesystems=[], load1=math.nan)], [told(cpus=-1), told()])
 """None, a whole answer, one in which something is missing, and more entries than there should be."""
 WHOLE = [
     CODEC.encode(replace(sample, guest=GUESTS[number % len(GUESTS)]))
@@ -111,6 +111,13 @@ def test_whole_messages_need_no_second_look() -> None:
     expected, _ = one_by_one(WHOLE)
     assert rows.equals(expected)
     assert intake.one_by_one == 0
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_lists_within_lists_of_which_some_are_empty(order: tuple[int, int]) -> None:
+    """One entry has no filesystem and no address, the other has some."""
+    sample, entries = CODEC.decode(WHOLE[0], VmMetrics), (told(), told(filesystems=[], addresses=[]))
+    agree([CODEC.encode(replace(sample, guest=[entries[place] for place in order]))])
 
 
 @given(st.lists(records(VmMetrics), max_size=4))
