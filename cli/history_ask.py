@@ -134,7 +134,8 @@ def curves_of(rows: Sequence[dict[str, Any]], step_seconds: float) -> list[Curve
     for row in rows:
         value = row[value_of(tuple(row))]
         if value is not None:
-            points.setdefault(f"{row['name'] or row['uuid']} {row['device']}".strip(), []).append((row["time"].timestamp(), float(value)))
+            told = (row["name"] or row["uuid"], row.get("mountpoint"), row.get("fstype"), row["device"])
+            points.setdefault(" ".join(word for word in told if word), []).append((row["time"].timestamp(), float(value)))
     gap = 2.5 * step_seconds or 120.0
     return [Curve(name, found, gap) for name, found in points.items()]
 

@@ -129,10 +129,11 @@ def test_the_views_have_the_labels_as_columns(kept: Kept) -> None:
 def test_a_range_of_one_metric_has_every_filesystem(kept: Kept) -> None:
     asked = Range("vm_guest_filesystem_free_bytes", ("web",), START, START + 7_200, 0)
     points = series(kept.store, kept.settings, asked).points
-    assert points.column("device").value_counts().to_pylist() == [
-        {"values": "/\text4\tvda1", "counts": 12},
-        {"values": "/srv/\u00e4 b\txfs\t", "counts": 3},
-    ]
+    assert points.schema.names == ["time", "uuid", "name", "mountpoint", "fstype", "device", "value"]
+    found = [tuple(row[name] for name in ("mountpoint", "fstype", "device")) for row in points.to_pylist()]
+    assert found == [("/", "ext4", "vda1")] * 12 + [("/srv/\u00e4 b", "xfs", "")] * 3
+    hours = series(kept.store, kept.settings, Range("vm_guest_filesystem_free_bytes", ("web",), START, START + 7_200, 3_600)).points
+    assert [(row["mountpoint"], row["avg"]) for row in hours.to_pylist()] == [("/", 1_250.0), ("/", 650.0), ("/srv/\u00e4 b", 0.0)]
 
 
 def test_remote_read_has_the_labels_of_metrics(kept: Kept) -> None:
