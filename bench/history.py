@@ -33,12 +33,12 @@ from virtflow.history.maintenance.rollup import hours_of
 from virtflow.history.query.range import Range, series
 from virtflow.history.query.report import Report, report
 from virtflow.history.storage.delta import Store
-from virtflow.history.storage.table_schemas import COLUMNS, DAILY, HOURLY, INVENTORY_ROWS, KINDS, SAMPLES, SECONDS, TIME, columns_of
+from virtflow.history.storage.table_schemas import COLUMNS, DAILY, HOURLY, INVENTORY_ROWS, SAMPLES, SECONDS, TIME, columns_of
 from virtflow.history.writer.arrow import decimals
 from virtflow.history.writer.dedup import Changes
 from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.settings import History
-from virtflow.schemas.catalogue.types import Rollup
+from virtflow.schemas.catalogue.types import Guest, Rollup
 from virtflow.schemas.records import VmInventory
 
 DAY: Final = 86_400
@@ -86,6 +86,8 @@ def _rows_of(kind: str, device: str, vm: int, times: Numbers, shape: tuple[Numbe
     words = {"uuid": str(uuid.UUID(int=Random(vm).getrandbits(128), version=4)), "kind": kind, "device": device, "name": f"vm-{vm}"}  # noqa: S311
     columns |= {name: pa.repeat(pa.scalar(word), count) for name, word in {**words, "node": f"node-{vm % 20}", "boot_id": "b" * 16}.items()}
     for column in columns_of(kind):
+        if isinstance(column.metric.source, Guest):
+            continue  # guests' agents are asked on request only
         values = _values(column.name, column.rollup, load, (dice, interval))
         columns[column.name] = decimals(values.astype(np.float64)) if column.type == SECONDS else pa.array(values, column.type)
     filled = [columns[field.name] if field.name in columns else pa.nulls(count, field.type) for field in SAMPLES.schema]
@@ -160,8 +162,9 @@ def month(folder: Path, vms: int = 1_000) -> dict[str, Any]:
     identities = sorted(str(uuid.UUID(int=Random(vm).getrandbits(128), version=4)) for vm in range(vms))  # noqa: S311, identities
     for day in sorted(rows.column("day").unique().to_pylist()):
         of_day = rows.filter(pc.equal(rows.column("day"), pa.scalar(day)))
-        for of_kind in (of_day.filter(pc.equal(of_day.column("kind"), kind)) for kind in KINDS.values()):
-            index, names = of_kind.schema.get_field_index("uuid"), kind_columns(HOURLY, of_kind.column("kind")[0].as_py())
+        for kind in of_day.column("kind").unique().to_pylist():
+            of_kind = of_day.filter(pc.equal(of_day.column("kind"), kind))
+            index, names = of_kind.schema.get_field_index("uuid"), kind_columns(HOURLY, kind)
             parts = [of_kind.set_column(index, "uuid", pa.repeat(pa.scalar(identity), of_kind.num_rows)) for identity in identities]
             added = hourly.opened.write_file(day.isoformat(), [pa.concat_tables(parts)], compact=True, names=names)
             hourly.commit([added], [])

@@ -22,6 +22,8 @@ from virtflow.runtime.settings import Settings
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_557_600}
 PLOT_CURVES: Final = 8
+WARNED: Final = 10
+"""Filesystems that a capacity report names."""
 
 
 class Moment(click.ParamType):
@@ -70,7 +72,10 @@ class Duration(click.ParamType):
 @output_switch
 @settings_switches("history.path", "history.query_seconds", "history.query_memory_bytes", *LOG)
 def query(settings: Settings, *, sql: str, project: str, form: str, output: Path | None) -> None:
-    """Ask the tables one SELECT: samples, hourly, daily, events, migrations, inventory, and the views vms, vcpus, networks, blocks.
+    """Ask the tables one SELECT.
+
+    The tables are samples, hourly, daily, events, migrations, inventory and forgotten; vms, vcpus, networks, blocks and filesystems are views of
+    samples, filesystems_hourly and filesystems_daily of the roll-ups.
 
     \b
     Examples:
@@ -129,7 +134,8 @@ def curves_of(rows: Sequence[dict[str, Any]], step_seconds: float) -> list[Curve
     for row in rows:
         value = row[value_of(tuple(row))]
         if value is not None:
-            points.setdefault(f"{row['name'] or row['uuid']} {row['device']}".strip(), []).append((row["time"].timestamp(), float(value)))
+            told = (row["name"] or row["uuid"], row.get("mountpoint"), row.get("fstype"), row["device"])
+            points.setdefault(" ".join(word for word in told if word), []).append((row["time"].timestamp(), float(value)))
     gap = 2.5 * step_seconds or 120.0
     return [Curve(name, found, gap) for name, found in points.items()]
 
@@ -137,23 +143,54 @@ def curves_of(rows: Sequence[dict[str, Any]], step_seconds: float) -> list[Curve
 @click.command("report")
 @click.argument("kind", type=click.Choice(("usage", "capacity")))
 @click.option("--month", required=True, metavar="YYYY-MM", help="The month, in UTC.")
-@click.option("--by", type=click.Choice(("project", "owner", "node", "vm")), default="project", show_default=True, help="What a row is.")
+@click.option(
+    "--by",
+    type=click.Choice(("project", "owner", "node", "vm", "filesystem")),
+    default="project",
+    show_default=True,
+    help="What a row is; a filesystem of a guest in capacity reports only.",
+)
 @format_switch
 @output_switch
 @settings_switches("history.path", *LOG)
 def report(settings: Settings, *, form: str, output: Path | None, **given: str) -> None:
     """Who used what in a month, or how full it was: CPU hours, memory GiB hours, bytes, peak and 95th percentile.
 
+    A capacity report warns on standard error of guests' filesystems that are nearly full, or will be soon; by filesystem it lists all, the most
+    urgent first.
+
     \b
     Examples:
       virtflow history report usage --month 2026-03 --by project
       virtflow history report capacity --month 2026-03 --by node --format csv --output march.csv
+      virtflow history report capacity --month 2026-03 --by filesystem
     """  # noqa: D301, click's own mark for lines that are kept
+    kind, month, by = given["kind"], given["month"], given["by"]
     module = part("virtflow.history.query.report", "history")
+    if kind == "usage" and by == module.FILESYSTEM:
+        raise click.UsageError("filesystems are in capacity reports: virtflow history report capacity --by filesystem")
     store = part("virtflow.history.storage.delta", "history").Store(settings.history)
     with Progress() as progress:
-        rows = module.report(store, settings.history, module.Report(given["kind"], given["month"], given["by"]), progress)
+        rows = module.report(store, settings.history, module.Report(kind, month, by), progress)
+        full = (
+            rows
+            if by == module.FILESYSTEM or kind == "usage"
+            else module.report(store, settings.history, module.Report(kind, month, module.FILESYSTEM))
+        )
     show(rows, form, output)
+    if kind == "capacity":
+        warn_of(part("virtflow.history.query.filesystems", "history").filling(full), month)
+
+
+def warn_of(filling: Sequence[Any], month: str) -> None:
+    """Says on standard error which filesystems are nearly full or will be, the most urgent first."""
+    if not filling:
+        return
+    click.echo(f"warning: filesystems that are nearly full, or soon will be: {len(filling)}", err=True)
+    for each in filling[:WARNED]:
+        click.echo(f"  {each}", err=True)
+    if len(filling) > WARNED:
+        click.echo(f"  and more: virtflow history report capacity --month {month} --by filesystem", err=True)
 
 
 @click.command("where")

@@ -17,7 +17,7 @@ from virtflow.history.maintenance.rollup import HOUR_SECONDS, periods_of
 from virtflow.history.query.resolution import RAW, Tier, step_for, tier_for
 from virtflow.history.query.sql import Query
 from virtflow.history.storage.delta import Store, translated
-from virtflow.history.storage.table_schemas import COLUMN_OF, SAMPLES, TIME, Column
+from virtflow.history.storage.table_schemas import COLUMN_OF, LABEL_SEPARATOR, SAMPLES, TIME, Column
 from virtflow.runtime.settings import History
 from virtflow.schemas.catalogue.types import Rollup
 from virtflow.schemas.errors import InputError
@@ -42,7 +42,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The points, with the columns time, uuid, name, device and the values; and what they are points of."""
+    """The points, with the columns time, uuid, name, device (of filesystems mountpoint, fstype and device) and the values; and what they are of."""
 
     points: pa.Table
     tier: Tier
@@ -68,9 +68,22 @@ def series(store: Store, settings: History, asked: Range) -> Answer:
     tier = tier_for(step, asked.start, time.time(), settings)
     uuids = uuids_of(store, settings, asked.vms)
     if tier is RAW:
-        return Answer(_raw(store, column, uuids, asked, step), tier, step)
+        return Answer(_labelled(_raw(store, column, uuids, asked, step), column), tier, step)
     step = max(step, tier.seconds)
-    return Answer(_rolled(store, column, tier, (uuids, asked, step)), tier, step)
+    return Answer(_labelled(_rolled(store, column, tier, (uuids, asked, step)), column), tier, step)
+
+
+def _labelled(points: pa.Table, column: Column) -> pa.Table:
+    """The points with a column for each label of devices that have several."""
+    labels = column.metric.labels
+    if column.kind == "vm" or len(labels) == 1:
+        return points
+    place = points.schema.get_field_index("device")
+    values = [device.split(LABEL_SEPARATOR) for device in points.column(place).to_pylist()]
+    points = points.remove_column(place)
+    for number, label in enumerate(labels):
+        points = points.add_column(place + number, label, pa.array([each[number] for each in values], pa.string()))
+    return points
 
 
 def uuids_of(store: Store, settings: History, vms: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from virtflow.history.maintenance.kept import Tell
 from virtflow.history.maintenance.rollup import DAY_SECONDS
+from virtflow.history.query.filesystems import filesystems
 from virtflow.history.query.lives import lives_in
 from virtflow.history.query.range import AskedError
 from virtflow.history.query.resolution import DAYS, HOURS
@@ -26,6 +27,8 @@ from virtflow.runtime.settings import History
 
 BY: Final = {"project": "project_id", "owner": "owner_id", "node": "node", "vm": "uuid"}
 """What a row of a report is, and the column that tells one from another."""
+FILESYSTEM: Final = "filesystem"
+"""What else a row of a capacity report may be."""
 KINDS: Final = ("usage", "capacity")
 PORTION_SECONDS: Final = 4 * DAY_SECONDS
 _NAMES: Final[dict[str, tuple[str, ...]]] = {"project": ("project",), "owner": ("owner",), "node": (), "vm": ("name", "project", "node")}
@@ -44,11 +47,14 @@ _OWNERS: Final = """
         QUALIFY (project_id, project, owner_id, owner)
             IS DISTINCT FROM lag((project_id, project, owner_id, owner)) OVER (PARTITION BY uuid ORDER BY time, sequence)
     ),
+    spans AS (
+        SELECT uuid, project_id, project, owner_id, owner, sequence,
+            CASE WHEN row_number() OVER all_spans = 1 THEN '-infinity'::TIMESTAMPTZ ELSE time END AS since,
+            coalesce(lead(time) OVER all_spans, 'infinity'::TIMESTAMPTZ) AS until
+        FROM changes WINDOW all_spans AS (PARTITION BY uuid ORDER BY time, sequence)
+    ),
     owners AS (
-        SELECT uuid, project_id, project, owner_id, owner,
-            CASE WHEN row_number() OVER spans = 1 THEN '-infinity'::TIMESTAMPTZ ELSE time END AS since,
-            coalesce(lead(time) OVER spans, 'infinity'::TIMESTAMPTZ) AS until
-        FROM changes WINDOW spans AS (PARTITION BY uuid ORDER BY time, sequence)
+        SELECT *, lag(until) OVER (PARTITION BY {span_of} ORDER BY since, sequence) AS before_until FROM spans
     )"""
 
 _PERIODS: Final = """
@@ -76,6 +82,7 @@ _PERIODS: Final = """
     owned AS (
         SELECT periods.*, coalesce(project_id, '') AS project_id, coalesce(project, '') AS project, coalesce(owner_id, '') AS owner_id,
             coalesce(owner, '') AS owner, coalesce(shut_off / nullif(covered, 0), 0) AS off,
+            before_until IS NULL OR before_until <= time AS counts,
             coalesce(epoch(least(until, over) - greatest(since, time)) / {seconds}, 1) AS share
         FROM periods LEFT JOIN owners ON periods.uuid = owners.uuid AND since < over AND until > time
     )"""
@@ -129,7 +136,7 @@ _CAPACITY: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is asked: ``usage`` or ``capacity``, a month as ``2026-03`` (UTC), and by what."""
+    """What is asked: ``usage`` or ``capacity``, a month as ``2026-03`` (UTC), and by what: one of ``BY``, of capacity also ``FILESYSTEM``."""
 
     kind: str
     month: str
@@ -140,6 +147,9 @@ def report(store: Store, settings: History, asked: Report, tell: Tell = lambda *
     """The report's rows, largest first; ``tell`` is told of progress. Raises ``AskedError`` for a month that is none, ``QueryError`` beyond the limits."""
     start, end = month_bounds(asked.month)
     tier = HOURS if start >= time.time() - settings.hourly_days * DAY_SECONDS else DAYS
+    if asked.by == FILESYSTEM:
+        with _asking(store, settings, tier.table.name) as query:
+            return filesystems(query, tier, (start, end))
     words = _words(asked.by) | {"seconds": str(tier.seconds), "table": tier.table.name}
     owners = "WITH " + _OWNERS.format(**words)
     of_periods, of_all = (_USAGE_PERIODS, _USAGE) if asked.kind == "usage" else (_CAPACITY_PERIODS, _CAPACITY)
@@ -165,8 +175,9 @@ def _words(by: str) -> dict[str, str]:
     whole = (f"least(sum({name}), {_MOST})::BIGINT AS {column}" for name, column in _BYTES.items())
     return {
         "key": BY[by],
-        # Around a change of its owner a VM has two rows of one period.
-        "vms": "1" if by == "vm" else "count(DISTINCT uuid)",
+        # Around a change of its owner a VM has several rows of one period: that of the first span in it counts the VM.
+        "vms": "1" if by == "vm" else "count_if(counts)",
+        "span_of": f"uuid, {BY[by]}" if by in {"project", "owner"} else "uuid",
         "names_of_period": "".join(f"arg_max({name}, share) AS {name}, " for name in _NAMES[by]),
         "names": "".join(f"arg_max({name}, time) AS {name}, " for name in _NAMES[by]),
         "bytes": ", ".join(whole),

@@ -15,13 +15,22 @@ import duckdb
 import pyarrow as pa
 
 from virtflow.history.storage.delta import Store, translated
-from virtflow.history.storage.table_schemas import KINDS, TABLES
+from virtflow.history.storage.table_schemas import DAILY, HOURLY, KINDS, LABEL_SEPARATOR, SAMPLES, TABLES
 from virtflow.runtime.settings import History
+from virtflow.schemas.catalogue.guest_agent import FILESYSTEM_LABELS
 from virtflow.schemas.errors import InputError
 
 BATCH_ROWS: Final = 65_536
-VIEWS: Final = {"vm": "vms", "vcpu": "vcpus", "network": "networks", "block": "blocks"}
+VIEWS: Final = {"vm": "vms", "vcpu": "vcpus", "network": "networks", "block": "blocks", "filesystem": "filesystems"}
 """A view for each kind of row of ``samples``."""
+FILESYSTEM_VIEWS: Final = {SAMPLES.name: VIEWS["filesystem"], HOURLY.name: "filesystems_hourly", DAILY.name: "filesystems_daily"}
+"""Views of filesystems, whose labels are columns there, by their tables."""
+VIEW_NAMES: Final = ", ".join([*VIEWS.values(), *(name for name in FILESYSTEM_VIEWS.values() if name not in VIEWS.values())])
+
+
+_LABELS: Final = {label: f"split_part(device, chr({ord(LABEL_SEPARATOR)}), {place})" for place, label in enumerate(FILESYSTEM_LABELS, 1)}
+_OTHER_LABELS: Final = ", ".join(f"{words} AS {label}" for label, words in _LABELS.items() if label != "device")
+_FILESYSTEMS: Final = f"SELECT * REPLACE ({_LABELS['device']} AS device), {_OTHER_LABELS} FROM {{table}} WHERE kind = 'filesystem'"  # noqa: S608, our own words
 
 
 class QueryError(InputError):
@@ -43,8 +52,10 @@ class Query:
                 with translated(str(store)):
                     self._connection.register(table.name, store.open(table).dataset())
         if "samples" in wanted:
-            for kind in KINDS.values():
+            for kind in sorted({*KINDS.values()} - {"filesystem"}):
                 self._connection.execute(f"CREATE VIEW {VIEWS[kind]} AS SELECT * FROM samples WHERE kind = '{kind}'")  # noqa: S608, our own words
+        for table_name in wanted.intersection(FILESYSTEM_VIEWS):
+            self._connection.execute(f"CREATE VIEW {FILESYSTEM_VIEWS[table_name]} AS {_FILESYSTEMS.format(table=table_name)}")
         for setting in self._limits():
             self._connection.execute(setting)
 
@@ -84,7 +95,7 @@ class Query:
         except duckdb.CatalogException as error:
             there = ", ".join(sorted(self.names))
             raise QueryError(
-                f"{_first_line(error).partition(' Did you mean')[0]} The tables here are {there}, the views vms, vcpus, networks, blocks"
+                f"{_first_line(error).partition(' Did you mean')[0]} The tables here are {there}, the views {VIEW_NAMES}"
             ) from error
 
     def _bounded(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

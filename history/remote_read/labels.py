@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from virtflow.history.remote_read.wire import Match, Matcher, ProtocolError
-from virtflow.history.storage.table_schemas import COLUMN_OF, COLUMNS
+from virtflow.history.storage.table_schemas import COLUMN_OF, COLUMNS, LABEL_SEPARATOR
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS
 
@@ -19,7 +19,9 @@ INFO, STATE_INFO = "vm_info", "vm_state_info"
 NAMES: Final = (*(column.name for column in COLUMNS), INFO, STATE_INFO)
 LABEL_LENGTH: Final = 256
 _UNSAFE: Final = re.compile("[\0\ud800-\udfff]")
-_DEVICE_LABELS: Final = {column.name: column.metric.labels[0] for column in COLUMNS if column.metric.labels}
+_DEVICE_LABELS: Final = {column.name: column.metric.labels for column in COLUMNS if column.kind != "vm"}
+LABELS_OF_KIND: Final = {column.kind: column.metric.labels for column in COLUMNS if column.kind != "vm"}
+"""The labels whose values tell a device of a kind from others; several of them stand in its column with tabs between."""
 
 _VARIANTS: Final = {column.name: column.metric.variant for column in COLUMNS if column.metric.variant}
 """Columns that share a metric's name: each has a label of its own (source: the catalogue's ``Split``)."""
@@ -31,7 +33,8 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 def label_names(settings: Settings) -> set[str]:
     """The names of labels that a series of ours can have."""
     own = {"__name__", "uuid", "state", "reason", *settings.exporter.vm_labels, *INVENTORY_LABELS, *settings.history.serve_labels}
-    return own | set(_DEVICE_LABELS.values()) | {label for label, _ in _VARIANTS.values()}
+    of_devices = {label for labels in LABELS_OF_KIND.values() for label in labels}
+    return own | of_devices | {label for label, _ in _VARIANTS.values()}
 
 
 def exported_name(name: str) -> str:
@@ -51,12 +54,17 @@ def labels_of(settings: Settings, name: str, key: tuple[str, str, str | None], t
     labels = dict(settings.history.serve_labels) | {"__name__": name, "uuid": uuid, **dict(told)}
     if "name" in settings.exporter.vm_labels:
         labels["name"] = vm or ""
-    if name in COLUMN_OF and name in _DEVICE_LABELS:
-        labels[_DEVICE_LABELS[name]] = device
+    if name in _DEVICE_LABELS:
+        labels |= values_of_device(_DEVICE_LABELS[name], device or "")
     if name in _VARIANTS:
         label, value = _VARIANTS[name]
         labels |= {"__name__": exported_name(name), label: value}
     return tuple(sorted((label, _UNSAFE.sub("\ufffd", value[:LABEL_LENGTH])) for label, value in labels.items() if value))
+
+
+def values_of_device(labels: Sequence[str], device: str) -> dict[str, str]:
+    """A device's labels by its column ``device``: one is all of it, several are divided by tabs."""
+    return dict(zip(labels, device.split(LABEL_SEPARATOR) if len(labels) > 1 else [device], strict=False))
 
 
 def matching(matchers: Sequence[Matcher]) -> Callable[[str, str], bool]:

@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from virtflow.history.maintenance.authority import OWNERSHIP, not_authoritative, without
+from virtflow.history.maintenance.authority import HOLDS_SECONDS, OWNERSHIP, not_authoritative, without
 from virtflow.history.maintenance.kept import between
 from virtflow.history.maintenance.rollup import DAY_SECONDS, HOUR_SECONDS
 from virtflow.history.query.resolution import DAYS, HOURS, RAW, Tier
 from virtflow.history.remote_read.labels import (
     INFO,
+    LABELS_OF_KIND,
     NAMES,
     STATE_INFO,
     Labels,
@@ -26,7 +27,9 @@ from virtflow.history.remote_read.labels import (
     foreign_labels,
     labels_of,
     matching,
+    values_of_device,
 )
+from virtflow.history.remote_read.missing import missing_at
 from virtflow.history.remote_read.resample import Sight
 from virtflow.history.remote_read.series import NEVER, Rows, milliseconds, raw_series, rolled_series
 from virtflow.history.remote_read.wire import Asked, Match, Matcher, Series
@@ -71,12 +74,28 @@ class Reader:
     def __init__(self, store: Store, settings: Settings) -> None:
         """Opens nothing yet."""
         self._store = store
+        self._settings = settings
+
+    def read(self, asked: Asked) -> list[Series]:
+        """The series of one query in the order of their labels; raises ``LimitError``, ``UnknownLabelError`` or ``StorageError``."""
+        return _Reading(self._store, self._settings).read(asked)
+
+    def values(self, label: str, start: float, end: float) -> list[str]:
+        """The values that a label of VMs had between two times (Unix seconds), sorted; [] for one that is no column of VMs'."""
+        return _Reading(self._store, self._settings).values(label, start, end)
+
+
+class _Reading:
+    """One query: it opens each table once."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._datasets: dict[str, Any] = {}
         self._all = settings
         self._settings = settings.history
         self._labels = tuple(settings.exporter.vm_labels)
 
     def read(self, asked: Asked) -> list[Series]:
-        """The series of one query in the order of their labels; raises ``LimitError``, ``UnknownLabelError`` or ``StorageError``."""
         sight = Sight.of(asked)
         self._within_limits(sight)
         matches = matching(asked.matchers)
@@ -102,21 +121,20 @@ class Reader:
         return sorted(found, key=lambda series: series.labels)
 
     def values(self, label: str, start: float, end: float) -> list[str]:
-        """The values that a label of VMs had between two times (Unix seconds), sorted; [] for one that is no column of VMs'."""
-        table, columns = self._asked_for(label)
-        if not columns or not self._store.exists(table):
-            return []
-        within = None if table is INVENTORY_ROWS else between("time", start, end)
-        rows = self._rows(table, columns, within)
-        return sorted({str(value) for name in columns for value in rows.column(name).unique().to_pylist() if value})
-
-    def _asked_for(self, label: str) -> tuple[Table, list[str]]:
-        """Table and columns that hold a label's values; the inventory has what changes rarely, the roll-ups and samples the devices."""
         if label in {"uuid", "name", *INVENTORY_LABELS}:
-            return INVENTORY_ROWS, [label]
-        if label in {"device", "vcpu"}:
-            return HOURS.table, ["device"]
-        return INVENTORY_ROWS, []
+            return self._distinct(INVENTORY_ROWS, label, None)
+        of_devices: set[str] = set()
+        for kind, labels in LABELS_OF_KIND.items():
+            if label in labels:
+                found = self._distinct(HOURS.table, "device", (pc.field("kind") == kind) & between("time", start, end))
+                of_devices |= {values_of_device(labels, device).get(label, "") for device in found}
+        return sorted(of_devices - {""})
+
+    def _distinct(self, table: Table, column: str, wanted: Any) -> list[str]:  # noqa: ANN401, an Arrow expression
+        """A column's different values: the inventory has what changes rarely, the roll-ups have the devices."""
+        if not self._store.exists(table):
+            return []
+        return sorted({str(value) for value in self._rows(table, [column], wanted).column(column).unique().to_pylist() if value})
 
     def _within_limits(self, sight: Sight) -> None:
         days = (sight.end - sight.start) / 1000 / DAY_SECONDS
@@ -155,7 +173,9 @@ class Reader:
 
     def _rows(self, table: Table, columns: Sequence[str], wanted: Any) -> pa.Table:  # noqa: ANN401, Arrow expressions
         with translated(str(self._store)):
-            return self._store.open(table).dataset().to_table(columns=list(columns), filter=wanted)
+            if table.name not in self._datasets:
+                self._datasets[table.name] = self._store.open(table).dataset()
+            return self._datasets[table.name].to_table(columns=list(columns), filter=wanted)
 
     def _of_metric(self, name: str, tier: Tier, sight: Sight, uuids: list[str] | None) -> Iterator[Series]:
         """The series of one metric; its rows are read whole, within the limit on samples."""
@@ -171,7 +191,7 @@ class Reader:
         if tier is RAW:
             rows = self._speaking(rows)
         rows = rows.sort_by([(key, "ascending") for key in ("uuid", "device", "time")])
-        for found in self._label_sets(name, rows):
+        for found in self._label_sets(name, rows, sight.end if tier is RAW and kind != "vm" else None):
             if name == INFO and not {label for label, _ in found.labels}.intersection(INVENTORY_LABELS):
                 continue  # nothing is known to be told
             series = raw_series(name, sight, found) if tier is RAW else rolled_series(name, tier, sight, found)
@@ -187,10 +207,11 @@ class Reader:
         of_vm = between("time", *_seconds(rows.column("time"))) & (pc.field("kind") == "vm") & pc.field("uuid").isin(shared)
         return without(rows, not_authoritative(self._rows(SAMPLES, OWNERSHIP, of_vm)))
 
-    def _label_sets(self, name: str, rows: pa.Table) -> Iterator[Rows]:
+    def _label_sets(self, name: str, rows: pa.Table, until: int | None) -> Iterator[Rows]:
         """The rows of each label set, which a VM may come back to: Prometheus refuses a label set that is there twice.
 
-        Labels change with VM, device, name, and for info metrics with what is told; ``rows`` are sorted by VM, device and time.
+        Labels change with VM, device, name, and for info metrics with what is told; ``rows`` are sorted by VM, device and time. With ``until``, the
+        last moment that matters, they are samples of devices, which end where their VM is sampled without them.
         """
         if not rows.num_rows:
             return
@@ -202,12 +223,25 @@ class Reader:
         starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
         ends = np.append(starts[1:], rows.num_rows)
         goes_on = self._goes_on(rows, keys, ends)
+        if until is not None:
+            missing = missing_at(rows, keys[0], keys[1], until, self._of_vms)
+            goes_on = np.where(missing < NEVER, missing, goes_on)
         sets: dict[Labels, list[tuple[int, int]]] = {}
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
             uuid, device, vm = (words[column[start]] for column, words in keys)
             sets.setdefault(labels_of(self._all, name, (uuid, device, vm), told[codes[start]]), []).append((start, end))
         for labels, pieces in sets.items():
             yield _one_per_moment(labels, rows, pieces, goes_on)
+
+    def _of_vms(self, uuids: list[str], start: int, end: int) -> pa.Table:
+        """The samples of VMs that count, in milliseconds from and to."""
+        of_vms = (pc.field("kind") == "vm") & pc.field("uuid").isin(pa.array(uuids, pa.string()))
+        found = self._rows(SAMPLES, ["uuid", "time", "node"], between("time", start / 1000, end / 1000 + 1) & of_vms)
+        if len(found.column("node").unique()) <= 1:
+            return found
+        # A node's word holds for a while: which ones count is told from earlier on.
+        vms = self._rows(SAMPLES, OWNERSHIP, between("time", start / 1000 - HOLDS_SECONDS, end / 1000 + 1) & of_vms)
+        return without(vms, not_authoritative(vms))
 
     def _goes_on(self, rows: pa.Table, keys: Sequence[tuple[Numbers, list[Any]]], ends: Numbers) -> Numbers:
         """For each row that ends a piece, when another one of the same VM and device goes on: see ``Rows``."""

@@ -28,7 +28,7 @@ class Rows:
     """All rows of one label set in the order of their time, one per moment.
 
     ``goes_on`` is, for each row after which another label set of the same VM and device goes on, when it does so (milliseconds, ``NEVER`` after
-    the last row of all), and -1 for the others.
+    the last row of all); where the device is missing from the VM's next sample, when that is; and -1 for the others.
     """
 
     labels: Labels
@@ -37,7 +37,7 @@ class Rows:
 
 
 def raw_series(name: str, sight: Sight, found: Rows) -> Series:
-    """Samples as they came, and a mark where Prometheus would have put one: absent values, gaps, and where another series goes on."""
+    """Samples as they came, and a mark where Prometheus would have put one: absent values, gaps, missing devices, other series that go on."""
     rows = found.rows
     times = milliseconds(rows)
     values = numbers(rows.column(name)) if name in COLUMN_OF else np.ones(len(times))

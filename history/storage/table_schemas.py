@@ -1,7 +1,7 @@
 """The tables: one row each, with their columns. Those that the catalogue names come from its rows.
 
 ``samples`` holds one row per VM and sample (``kind`` vm) and one per device of it (``vcpu``, ``network``, ``block``, with the
-device's name or number in ``device``); a column is named after its metric and is null where the metric is absent or not of that
+device's name or number in ``device``, and ``filesystem``, see ``device_of``); a column is named after its metric and is null where the metric is absent or not of that
 kind. Flat columns compress by difference, which lists of devices within a row do not, every tool reads them, and one row
 still means one commit. ``hourly`` and ``daily`` have a row per VM or device and period. ``counters`` is the upkeep's own: where the
 counters of each VM or device and node stood after an hour.
@@ -9,16 +9,18 @@ counters of each VM or device and node stood after an hour.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, get_type_hints
 
 import pyarrow as pa
 from msgspec import Struct
 
-from virtflow.schemas.catalogue.metrics import of_libvirt
-from virtflow.schemas.catalogue.types import Libvirt, Metric, Rollup, Scope, Tier
-from virtflow.schemas.records import VmEvent, VmInventory, VmMigration
+from virtflow.schemas.catalogue.metrics import of_agent, of_libvirt
+from virtflow.schemas.catalogue.types import Guest, Libvirt, Metric, Rollup, Scope
+from virtflow.schemas.records import GuestFilesystemMetrics, GuestMetrics, VmEvent, VmInventory, VmMigration
 from virtflow.schemas.states import STATES
+from virtflow.schemas.text import REPLACEMENT
 from virtflow.schemas.topics import EVENTS, INVENTORY, METRICS, MIGRATIONS, Topic
 
 LAYOUT_VERSION: Final = 1
@@ -28,7 +30,15 @@ TIME: Final = pa.timestamp("us", tz="UTC")
 SECONDS: Final = pa.decimal128(18, 6)
 """Seconds of a sample, to the microsecond: stored as whole numbers they compress by difference, and every reader knows them, which is
 not so of the encodings that do the same for doubles."""
-KINDS: Final[dict[Scope, str]] = {Scope.VM: "vm", Scope.VCPU: "vcpu", Scope.NETWORK: "network", Scope.BLOCK: "block"}
+KINDS: Final[dict[Scope, str]] = {
+    Scope.VM: "vm",
+    Scope.VCPU: "vcpu",
+    Scope.NETWORK: "network",
+    Scope.BLOCK: "block",
+    Scope.FILESYSTEM: "filesystem",
+}
+LABEL_SEPARATOR: Final = "\t"
+"""Between the labels of a device that has several, in its column ``device``."""
 RATED: Final = frozenset({"vm_cpu_seconds_total"})
 """Counters of which a period also keeps the rate: reports tell their peaks."""
 VCPU_STATES: Final = ("offline", "running", "blocked")
@@ -45,7 +55,6 @@ class Column:
     metric: Metric
     kind: str
     type: pa.DataType
-    tier: Tier
     of_guest: bool
 
     @property
@@ -91,13 +100,29 @@ class Column:
                 return ()
 
 
-def _column(metric: Metric, source: Libvirt, kind: str) -> Column:
+def device_of(labels: Iterable[str]) -> str:
+    """What tells a device with these labels' values from the others of its VM: they, separated by tabs; a tab within one is replaced."""
+    return LABEL_SEPARATOR.join(value.replace(LABEL_SEPARATOR, REPLACEMENT) for value in labels)
+
+
+def _column(metric: Metric, source: Libvirt | Guest, kind: str) -> Column:
+    if isinstance(source, Guest):
+        return Column(metric, kind, _AGENT_TYPES[_AGENT_HINTS[source.scope][source.attribute]], of_guest=True)
     kind_of = SECONDS if source.conversion.to_float else pa.int64()
-    return Column(metric, kind, kind_of, source.tier, source.field.startswith("balloon."))
+    return Column(metric, kind, kind_of, source.field.startswith("balloon."))
+
+
+_AGENT_HINTS: Final = {Scope.VM: get_type_hints(GuestMetrics), Scope.FILESYSTEM: get_type_hints(GuestFilesystemMetrics)}
+_AGENT_TYPES: Final = {int: pa.int64(), float: pa.float64()}
+
+
+def _of_scope(scope: Scope) -> Iterator[tuple[Metric, Libvirt | Guest]]:
+    yield from of_libvirt(scope)
+    yield from of_agent(scope)
 
 
 COLUMNS: Final[tuple[Column, ...]] = tuple(
-    _column(metric, source, kind) for scope, kind in KINDS.items() for metric, source in of_libvirt(scope)
+    _column(metric, source, kind) for scope, kind in KINDS.items() for metric, source in _of_scope(scope)
 )
 """Every metric of a sample, in the catalogue's order within its kind."""
 

@@ -18,10 +18,10 @@ DAY_SECONDS: Final = 86_400
 
 
 def array_of(numbers: Numbers, kind: pa.DataType) -> pa.Array:
-    """Numbers as a column of that type: what is negative or NaN stands for absent."""
+    """Numbers as a column of that type: what is negative or no finite number stands for absent."""
     if kind == SECONDS:
         return decimals(numbers)
-    return pa.array(numbers, kind, mask=np.isnan(numbers) if pa.types.is_floating(kind) else numbers < 0)
+    return pa.array(numbers, kind, mask=~np.isfinite(numbers) if pa.types.is_floating(kind) else numbers < 0)
 
 
 def decimals(seconds: Numbers) -> pa.Array:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -24,6 +25,8 @@ ITEMS_AT_MOST: Final = 1_024
 """A message with a longer list is read by itself."""
 ABSENT: Final[dict[str, float | int | str]] = {"long": -1, "double": float("nan"), "string": ""}
 _PADDING: Final = 16
+_ASCII: Final = 0x80
+_MOST_DIFFERENT: Final = 2**62
 _TOPS: Final = np.uint64(0x8080808080808080)
 _LOWS: Final = np.uint64(0x7F7F7F7F7F7F7F7F)
 _ONE: Final = np.uint64(1)
@@ -50,6 +53,11 @@ class Step:
     type: str
     kept: bool
     items: tuple[Step, ...] = ()
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether it is text or has any in its items."""
+        return self.type == "string" or any(each.has_texts for each in self.items)
 
 
 @dataclass(slots=True)
@@ -87,6 +95,20 @@ class Columns:
 def dictionary(words: Sequence[str], codes: Numbers) -> pa.DictionaryArray:
     """Words by their number among ``words``."""
     return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(words, pa.string()))
+
+
+def together(columns: Sequence[pa.DictionaryArray]) -> tuple[list[tuple[str, ...]], Numbers]:
+    """The different combinations of words that records have, and each record's place among them."""
+    joined, different = np.zeros(len(columns[0]), np.int64), 1
+    for each in columns:
+        size = max(1, len(each.dictionary))
+        if different * size > _MOST_DIFFERENT:
+            known, joined = np.unique(joined, return_inverse=True)
+            different = len(known)
+        joined, different = joined * size + each.indices.to_numpy(), different * size
+    _, first, codes = np.unique(joined, return_index=True, return_inverse=True)
+    words = (each.take(pa.array(first)).to_pylist() for each in columns)
+    return list(zip(*words, strict=True)), codes
 
 
 def steps_of(schema: Schema, wanted: Wanted) -> tuple[Step, ...] | None:
@@ -149,12 +171,13 @@ class Messages:
                 case "string":
                     length, start = self._long(at, kept=True)
                     at = self._after(start, length)
-                    if step.kept:
-                        read.texts[step.name] = (start, length)
+                    (read.texts if step.kept else read.passed)[step.name] = (start, length)
                 case _:
                     owners, items, at = self._items(step, at)
                     if step.kept:
                         read.lists[step.name] = (owners, items)
+                    elif step.has_texts:
+                        read.passed_lists[step.name] = (owners, items)
         return read, at
 
     def _long(self, at: Numbers, *, kept: bool) -> tuple[Numbers, Numbers]:
@@ -194,14 +217,35 @@ class Messages:
     def _worded(self, read: _Read, fit: Numbers) -> Columns:
         """The records with their words; messages in which a word is no UTF-8 are taken out of ``fit``."""
         columns = Columns(read.count, read.numbers)
+        for texts in read.passed.values():
+            fit &= self._are_texts(*texts, fit)
         for name, texts in read.texts.items():
             columns.words[name], good = self._dictionary(*texts, fit)
             fit &= good
-        for name, (owners, items) in read.lists.items():
-            of_items = fit[owners]
-            columns.lists[name] = (owners, self._worded(items, of_items))
-            fit[owners[~of_items]] = False
+        for lists, kept in ((read.lists, True), (read.passed_lists, False)):
+            for name, (owners, items) in lists.items():
+                of_items = fit[owners]
+                worded = self._worded(items, of_items)
+                fit[owners[~of_items]] = False
+                if kept:
+                    columns.lists[name] = (owners, worded)
         return columns
+
+    @cached_property
+    def _beyond_ascii(self) -> Numbers:
+        """How many bytes before each one are none of ASCII."""
+        return np.concatenate([[0], np.cumsum(self._bytes >= _ASCII)])
+
+    def _are_texts(self, start: Numbers, length: Numbers, fit: Numbers) -> Numbers:
+        """Which texts that are not kept are UTF-8; the others' messages are refused all the same."""
+        good = np.ones(len(start), bool)
+        if not len(start):
+            return good
+        start, end = np.where(fit, start, 0), np.where(fit, start + length, 0)
+        some = np.flatnonzero(self._beyond_ascii[end] != self._beyond_ascii[start])
+        if len(some):
+            _, good[some] = self._dictionary(start[some], length[some], fit[some])
+        return good
 
     def _dictionary(self, start: Numbers, length: Numbers, fit: Numbers) -> tuple[pa.DictionaryArray, Numbers]:
         """Texts as an Arrow dictionary, and which of them are UTF-8; those that don't fit are empty."""
@@ -225,19 +269,32 @@ class _Read:
     count: int
     numbers: dict[str, Numbers] = field(default_factory=dict)
     texts: dict[str, tuple[Numbers, Numbers]] = field(default_factory=dict)
+    passed: dict[str, tuple[Numbers, Numbers]] = field(default_factory=dict)
+    """As ``texts``, of those that are not kept."""
     lists: dict[str, tuple[Numbers, _Read]] = field(default_factory=dict)
+    passed_lists: dict[str, tuple[Numbers, _Read]] = field(default_factory=dict)
+    """Lists with texts that are not kept."""
 
 
 def _joined(parts: Sequence[_Read]) -> _Read:
-    """The first, second ... items as one; lists within lists are passed over, not kept."""
+    """The first, second ... items as one."""
+    parts = [part for part in parts if part.count]
     if not parts:
         return _Read(0)
     read = _Read(sum(part.count for part in parts))
     for name in parts[0].numbers:
         read.numbers[name] = np.concatenate([part.numbers[name] for part in parts])
-    for name in parts[0].texts:
-        start, length = zip(*(part.texts[name] for part in parts), strict=True)
-        read.texts[name] = (np.concatenate(start), np.concatenate(length))
+    for joined, of_parts in ((read.texts, [part.texts for part in parts]), (read.passed, [part.passed for part in parts])):
+        for name in of_parts[0]:
+            start, length = zip(*(texts[name] for texts in of_parts), strict=True)
+            joined[name] = (np.concatenate(start), np.concatenate(length))
+    # Items of lists within lists belong to records that now stand behind those of the parts before.
+    before = np.cumsum([0, *(part.count for part in parts)])
+    for lists, of_lists in ((read.lists, [part.lists for part in parts]), (read.passed_lists, [part.passed_lists for part in parts])):
+        for name in of_lists[0]:
+            owners, items = zip(*(each[name] for each in of_lists), strict=True)
+            places = [each + first for each, first in zip(owners, before, strict=False)]
+            lists[name] = (np.concatenate(places), _joined(items))
     return read
 
 

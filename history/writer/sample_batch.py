@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from virtflow.history.storage.delta import Opened
 from virtflow.history.storage.table_schemas import SAMPLES
-from virtflow.history.writer.avro_columns import Columns, Messages, Numbers, Step, steps_of
+from virtflow.history.writer.avro_columns import Columns, Messages, Numbers, Step, steps_of, together
 from virtflow.history.writer.dedup import Key, Run, Sequences
 from virtflow.history.writer.sample_rows import WANTED, columns_of_samples, rows_of
 from virtflow.history.writer.validation import Intake
@@ -151,10 +151,5 @@ def _true(samples: Columns) -> Numbers:
 
 def _keys(samples: Columns) -> tuple[list[Key], Numbers]:
     """The different VMs, nodes and producer runs, and the place of each sample's among them."""
-    words = [samples.words[name] for name in ("uuid", "node", "boot_id")]
-    joined = np.zeros(samples.count, np.int64)
-    for each in words:
-        joined = joined * max(1, len(each.dictionary)) + each.indices.to_numpy()
-    _, first, codes = np.unique(joined, return_index=True, return_inverse=True)
-    uuids, nodes, boots = (each.take(pa.array(first)).to_pylist() for each in words)
-    return list(zip(uuids, nodes, boots, strict=True)), codes
+    keys, codes = together([samples.words[name] for name in ("uuid", "node", "boot_id")])
+    return [(uuid, node, boot_id) for uuid, node, boot_id in keys], codes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from virtflow.schemas.catalogue.types import Derived, Group, Guest, Metric, Type
+from virtflow.schemas.catalogue.types import Derived, Group, Guest, Metric, Rollup, Type
 
 GUEST_PREFIX: Final = "vm_guest_"
 FILESYSTEM_LABELS: Final = ("mountpoint", "fstype", "device")
@@ -26,8 +26,8 @@ INFO_LABELS: Final = (
 """Fields of ``GuestMetrics`` of the same names."""
 
 
-def _row(name: str, unit: str, text: str, source: Guest | Derived, labels: tuple[str, ...] = ()) -> Metric:
-    return Metric(GUEST_PREFIX + name, Type.GAUGE, unit, text, Group.GUEST, source, labels)
+def _row(name: str, unit: str, text: str, source: Guest | Derived, labels: tuple[str, ...] = (), rolls: Rollup | None = None) -> Metric:
+    return Metric(GUEST_PREFIX + name, Type.GAUGE, unit, text, Group.GUEST, source, labels, rolls=rolls)
 
 
 AGENT_METRICS: Final = (
@@ -73,6 +73,13 @@ AGENT_METRICS: Final = (
         "",
         "What was left out of the agent's newest answer because there was too much of it.",
         Guest("cut", "every call"),
+        rolls=Rollup.NONE,
     ),
-    _row("values_dropped", "", "What was left out of the agent's newest answer because it can't be true.", Guest("dropped", "every call")),
+    _row(
+        "values_dropped",
+        "",
+        "What was left out of the agent's newest answer because it can't be true.",
+        Guest("dropped", "every call"),
+        rolls=Rollup.NONE,
+    ),
 )

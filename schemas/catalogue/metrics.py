@@ -15,10 +15,21 @@ from virtflow.schemas.catalogue.migration import MIGRATION_METRICS
 from virtflow.schemas.catalogue.monitor import NODE_MONITOR_METRICS, VM_MONITOR_METRICS
 from virtflow.schemas.catalogue.node_agent import NODE_AGENT_METRICS
 from virtflow.schemas.catalogue.service import NODE_METRICS, PIPELINE_METRICS
-from virtflow.schemas.catalogue.types import Health, Job, Libvirt, Metric, Scope, Split, Stability
+from virtflow.schemas.catalogue.types import Guest, Health, Job, Libvirt, Metric, Rollup, Scope, Split, Stability
 from virtflow.schemas.catalogue.vm import CORE_METRICS, GUEST_METRICS, HYPERVISOR_METRICS, INVENTORY_LABELS, VM_METRICS
 
-__all__ = ["BY_COLUMN", "BY_NAME", "IGNORED_FIELDS", "INVENTORY_LABELS", "METRICS", "UNSTABLE", "of_health", "of_libvirt", "of_migration"]
+__all__ = [
+    "BY_COLUMN",
+    "BY_NAME",
+    "IGNORED_FIELDS",
+    "INVENTORY_LABELS",
+    "METRICS",
+    "UNSTABLE",
+    "of_agent",
+    "of_health",
+    "of_libvirt",
+    "of_migration",
+]
 
 METRICS: tuple[Metric, ...] = (
     *CORE_METRICS,
@@ -43,6 +54,14 @@ BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}
 def of_libvirt(scope: Scope) -> tuple[tuple[Metric, Libvirt], ...]:
     """The rows whose value libvirt reports in records of ``scope``, each with its source; one row for each field of a ``Split``."""
     return tuple((row, source) for metric in METRICS for row, source in _fields(metric) if source.scope is scope)
+
+
+@cache
+def of_agent(scope: Scope) -> tuple[tuple[Metric, Guest], ...]:
+    """The rows that the history keeps of what guests' agents report, in records of ``scope``, each with its source."""
+    return tuple(
+        (m, m.source) for m in AGENT_METRICS if isinstance(m.source, Guest) and m.source.scope is scope and m.rollup is not Rollup.NONE
+    )
 
 
 def _fields(metric: Metric) -> tuple[tuple[Metric, Libvirt], ...]:

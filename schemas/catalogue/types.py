@@ -48,6 +48,8 @@ class Scope(StrEnum):
     BLOCK = "block"
     KVM = "kvm"
     """KVM's own statistics of one vCPU, carried only on request."""
+    FILESYSTEM = "filesystem"
+    """A filesystem of the guest, as its agent reports it."""
 
 
 class Tier(StrEnum):
@@ -156,6 +158,11 @@ class Guest:
     command: str
     each: str = ""
 
+    @property
+    def scope(self) -> Scope:
+        """The record that carries the value: the VM, or one of its filesystems."""
+        return Scope.FILESYSTEM if self.each == "filesystems" else Scope.VM
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -219,7 +226,7 @@ class Metric:
     @property
     def rollup(self) -> Rollup:
         """What an hour or a day keeps of it: a counter its increase, a gauge its spread, where the row does not say otherwise."""
-        if not isinstance(self.source, Libvirt):
+        if not isinstance(self.source, Libvirt) and not (isinstance(self.source, Guest) and self.source.attribute):
             return Rollup.NONE
         return self.rolls or (Rollup.INCREASE if self.type is Type.COUNTER else Rollup.SPREAD)
 

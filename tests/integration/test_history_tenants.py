@@ -20,7 +20,9 @@ from virtflow.runtime.settings import Exporter, History, Settings
 
 START = float(int(time.time()) // 3_600 * 3_600 - 3 * 3_600)
 END = START + ROUNDS * 60
-KNOWN = ("samples", "hourly", "daily", "inventory", "vms", "vcpus", "networks", "blocks")
+TABLES = ("samples", "hourly", "daily", "inventory")
+VIEWS = ("vms", "vcpus", "networks", "blocks", "filesystems", "filesystems_hourly", "filesystems_daily")
+KNOWN = (*TABLES, *VIEWS)
 READS = length(800, 8_000)
 SELECTS = length(200, 2_000)
 
@@ -130,7 +132,7 @@ def test_labels_are_the_tenants(written: Written) -> None:
 
 
 def random_select(rng: random.Random) -> str:
-    table = rng.choice(["samples", "hourly", "daily", "inventory", "vms", "vcpus", "networks", "blocks"])
+    table = rng.choice(KNOWN)
     other = rng.choice(["samples", "inventory", "hourly"])
     where = rng.choice(
         ["", "WHERE true", "WHERE uuid IS NOT NULL OR 1 = 1", "WHERE uuid LIKE '%' OR project = 'project-1'", "WHERE NOT (uuid = '')"]

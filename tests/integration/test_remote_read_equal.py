@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from tests.support.broker import DIES_WITH_US, free_ports
 from tests.support.command import PROGRAM, environment
+from tests.support.guest_samples import told
 from tests.support.history import fleet_samples
 from tests.support.own_storage import scraped, write
 from tests.support.prometheus import Prometheus
@@ -30,7 +31,7 @@ from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.history.writer.dedup import Sequences
 from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.settings import History
-from virtflow.schemas.records import VmMetrics
+from virtflow.schemas.records import GuestFilesystemMetrics, GuestMetrics, VmMetrics
 from virtflow.schemas.states import STATES
 
 ROUNDS = 120
@@ -44,7 +45,7 @@ WANTED = tuple(name for name in NAMES if name != INFO)
 
 
 def lived(samples: list[VmMetrics]) -> list[VmMetrics]:
-    """The fleet's samples as rough as reality: microseconds, a pause, a rename and back, a disk unplugged for a while, a gap, a reboot."""
+    """The fleet's samples as rough as reality: microseconds, a pause, a rename and back, devices unplugged for a while, a gap, guests' words."""
     uuids = sorted({sample.uuid for sample in samples})
     numbered = [(uuids.index(sample.uuid), sample) for sample in samples]
     return [roughened(vm, sample) for vm, sample in numbered if not (vm == 3 and 70 <= sample.sequence < 90)]
@@ -59,9 +60,21 @@ def roughened(vm: int, sample: VmMetrics) -> VmMetrics:
         changes |= {"state": PAUSED, "state_reason": 1}
     if vm == 2 and 20 <= at < 40:
         changes["blocks"] = [disk for disk in sample.blocks if disk.device != "vdb"]
+    if vm == 2 and (50 <= at < 60 or at >= 110):
+        changes["networks"] = []
+    if vm == 5 or (vm == 4 and at % 40 < 30):
+        changes["guest"] = [guest_of(at)]
     if vm == 4 and 33 <= at < 37:
         changes |= {"memory_rss_bytes": -1, "guest_memory_usable_bytes": -1}
     return to_microseconds(replace(sample, **changes))
+
+
+def guest_of(at: int) -> GuestMetrics:
+    """What a guest's agent tells: a load that is not always known, a filesystem that fills, one that is unmounted for a while."""
+    filesystems = [GuestFilesystemMetrics(mountpoint="/", fstype="ext4", device="vda1", size_bytes=2**33, free_bytes=2**33 - at * 2**20)]
+    if not 45 <= at < 46 and at < 90:
+        filesystems.append(GuestFilesystemMetrics(mountpoint="/srv/d\u00e4ta, 1", fstype="xfs", size_bytes=2**40, free_bytes=at))
+    return told(filesystems=filesystems, load1=math.nan if 20 <= at < 22 else at / 100, cpus=2 + at % 2)
 
 
 def to_microseconds(record: R) -> R:

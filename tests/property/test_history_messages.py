@@ -13,7 +13,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from tests.support.guest_samples import told
 from tests.support.history import fleet_samples
 from tests.support.strategies import records
 from virtflow.history.storage.table_schemas import SAMPLES
@@ -24,12 +26,17 @@ from virtflow.history.writer.validation import Intake
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History
 from virtflow.schemas.avro.codec import Codec
-from virtflow.schemas.records import VmMetrics
+from virtflow.schemas.records import GuestMetrics, VmMetrics
 
 CODEC = Codec()
 NOW = float(int(time.time()))
 SETTINGS = History(raw_days=36_500)
-WHOLE = [CODEC.encode(sample) for sample in fleet_samples(2, 8, range(3), start=NOW - 60)]
+GUESTS: tuple[list[GuestMetrics], ...] = ([], [told()], [told(filesystems=[], load1=math.nan)], [told(cpus=-1), told()])
+"""None, a whole answer, one in which something is missing, and more entries than there should be."""
+WHOLE = [
+    CODEC.encode(replace(sample, guest=GUESTS[number % len(GUESTS)]))
+    for number, sample in enumerate(fleet_samples(2, 8, range(3), start=NOW - 60))
+]
 
 
 class Counted(Intake):
@@ -106,6 +113,13 @@ def test_whole_messages_need_no_second_look() -> None:
     assert intake.one_by_one == 0
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_lists_within_lists_of_which_some_are_empty(order: tuple[int, int]) -> None:
+    """One entry has no filesystem and no address, the other has some."""
+    sample, entries = CODEC.decode(WHOLE[0], VmMetrics), (told(), told(filesystems=[], addresses=[]))
+    agree([CODEC.encode(replace(sample, guest=[entries[place] for place in order]))])
+
+
 @given(st.lists(records(VmMetrics), max_size=4))
 def test_any_record(samples: list[VmMetrics]) -> None:
     agree([CODEC.encode(sample) for sample in samples])
@@ -165,9 +179,10 @@ def test_older_schemas_are_read_at_once_too() -> None:
             out, fastavro.parse_schema(schema, named_schemas={}), msgspec.to_builtins(CODEC.decode(message, VmMetrics))
         )
         messages.append(SINGLE_OBJECT_MAGIC + bytes.fromhex(schema_fingerprint(schema)) + out.getvalue())
-    rows, intake = at_once([*WHOLE[:4], *messages[4:]])
+    both = [*WHOLE[:4], *messages[4:]]
+    rows, intake = at_once(both)
     assert intake.one_by_one == 0
-    assert alike(rows) == alike(one_by_one(WHOLE)[0])
+    assert alike(rows) == alike(one_by_one(both)[0])
 
 
 SEEN = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 12)), max_size=40)

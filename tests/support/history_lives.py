@@ -21,13 +21,14 @@ from virtflow.history.maintenance.rollup import days_of, hours_of
 from virtflow.history.maintenance.rows import Rows
 from virtflow.history.maintenance.run import maintain
 from virtflow.history.storage.delta import Store
-from virtflow.history.storage.table_schemas import COLUMNS, DAILY, HOURLY, KINDS, SAMPLES
+from virtflow.history.storage.table_schemas import COLUMN_OF, COLUMNS, DAILY, HOURLY, KINDS, SAMPLES
 from virtflow.history.writer.dedup import Sequences
 from virtflow.history.writer.sample_rows import sample_rows
 from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.settings import History
+from virtflow.schemas.catalogue.types import Guest
 from virtflow.schemas.fields import BlockMetrics, NetworkMetrics, VcpuMetrics
-from virtflow.schemas.records import VmMetrics
+from virtflow.schemas.records import GuestFilesystemMetrics, GuestMetrics, VmMetrics
 
 METRICS: Final = Metrics(
     {column.name: column.rollup.value for column in COLUMNS},
@@ -51,11 +52,13 @@ def record(vm: str, seen: Seen, name: str = "") -> VmMetrics:
     at = seen.at / SECOND
     devices: dict[str, list[Any]] = {}
     for (kind, device), told in seen.told.items():
-        if kind != "vm":
+        if kind not in {"vm", "filesystem"}:
             field, of_kind, key = _DEVICES[kind]
             made = of_kind(**{key: int(device) if kind == "vcpu" else device}, **{FIELD[metric]: value for metric, value in told.items()})
             devices.setdefault(field, []).append(made)
-    own: dict[str, Any] = {FIELD[metric]: value for metric, value in seen.told.get(("vm", ""), {}).items()}
+    of_vm = seen.told.get(("vm", ""), {})
+    own: dict[str, Any] = {FIELD[metric]: value for metric, value in of_vm.items() if not _of_agent(metric)}
+    guest = _guest(seen)
     return VmMetrics(
         uuid=vm,
         name=name,
@@ -65,8 +68,25 @@ def record(vm: str, seen: Seen, name: str = "") -> VmMetrics:
         collected=at,
         interval=seen.interval,
         monitor_collected=at if seen.monitored else math.nan,
+        guest=[] if guest == GuestMetrics() else [guest],
         **{"state": seen.state, "state_reason": seen.reason, **own, **devices},
     )
+
+
+def _of_agent(metric: str) -> bool:
+    return isinstance(COLUMN_OF[metric].metric.source, Guest)
+
+
+def _guest(seen: Seen) -> GuestMetrics:
+    """What the guest's agent told, with the filesystems, whose device is mountpoint, type and disk between tabs."""
+    own: dict[str, Any] = {FIELD[metric]: value for metric, value in seen.told.get(("vm", ""), {}).items() if _of_agent(metric)}
+    filesystems = []
+    for (kind, device), told in seen.told.items():
+        if kind == "filesystem":
+            mountpoint, fstype, disk = device.split("\t")
+            sizes: dict[str, Any] = {FIELD[metric]: int(value) for metric, value in told.items()}
+            filesystems.append(GuestFilesystemMetrics(mountpoint=mountpoint, fstype=fstype, device=disk, **sizes))
+    return GuestMetrics(filesystems=filesystems, **own)
 
 
 class Kept:
@@ -118,6 +138,7 @@ class Life:
         self._node, self._disks = dice.choice("abc"), {"vda", "vdb"}
         self._counters: dict[tuple[str, str, str], float] = {}
         self._memory = float(2**30 * dice.randrange(1, 64))
+        self._agent = dice.random() < 0.5
         self.samples: Final[list[Seen]] = []
         self._left_behind: set[str] = set()
         self._double = dice.random() < 0.1
@@ -230,10 +251,23 @@ class Life:
         for disk in sorted(self._disks):
             written = {"vm_block_write_bytes_total": self._count("block", disk, "vm_block_write_bytes_total", grow)} if monitored else {}
             told["block", disk] = written
+        if self._agent and grow and dice.random() < 0.9:
+            self._tell(told)
         self._sequence[node] += 1
         at = self._at + self._skew[node] + dice.randrange(SECOND)
         told = {series: values for series, values in told.items() if series[0] == "vm" or state[0] != 5}
         self.samples.append(Seen(at, node, self._runs[node], self._sequence[node], self._interval, *state, monitored, told))
+
+    def _tell(self, told: dict[tuple[str, str], dict[str, float]]) -> None:
+        """What the guest's agent tells; one that does not know the load, and a filesystem that comes and goes."""
+        dice = self._dice
+        told["vm", ""] |= {"vm_guest_cpus": dice.randrange(1, 9), "vm_guest_agent_up": dice.randrange(2)}
+        if dice.random() < 0.7:
+            told["vm", ""] |= {f"vm_guest_load{minutes}": dice.randrange(1_000) / 100 for minutes in (1, 5, 15)}
+        for labels in ("/\text4\tvda1", "/\text4\tvdb1", "/srv/d\u00e4ta, 1\txfs\t")[: dice.randrange(1, 4)]:
+            size = dice.randrange(2**60)
+            sizes = {"size_bytes": size, "free_bytes": dice.randrange(size + 1)}
+            told["filesystem", labels] = {f"vm_guest_filesystem_{name}": float(value) for name, value in sizes.items()}
 
     def _count(self, kind: str, device: str, metric: str, grow: bool) -> float:  # noqa: FBT001, a counter's own
         key = (kind, device, metric)

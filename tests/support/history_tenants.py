@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from tests.support.guest_samples import told
 from tests.support.history import fleet_inventories, fleet_samples
 from virtflow.history.maintenance.rollup_job import Rolling
 from virtflow.history.storage.delta import Store
@@ -23,7 +24,7 @@ MOVED_AT = 61
 
 def write_tenants(path: Path, start: float) -> tuple[list[VmMetrics], list[VmInventory]]:
     """Two hours of eight VMs, rolled up, and their inventory; the records that were written."""
-    samples = list(fleet_samples(1, 8, range(ROUNDS), interval=INTERVAL, start=start))
+    samples = [replace(sample, guest=[told()]) for sample in fleet_samples(1, 8, range(ROUNDS), interval=INTERVAL, start=start)]
     inventories = fleet_inventories(1, 8, start=start)
     vm = inventories[0]
     unnamed = replace(inventories[1], project_id="")
@@ -35,11 +36,11 @@ def write_tenants(path: Path, start: float) -> tuple[list[VmMetrics], list[VmInv
     for offset, sample in enumerate(samples):
         writer.take("raw", offset, sample)
     writer.commit()
-    told = TableWriter(store.make(INVENTORY_ROWS), Changes())
-    told.begin(["inventory"], 0)
+    describing = TableWriter(store.make(INVENTORY_ROWS), Changes())
+    describing.begin(["inventory"], 0)
     for offset, inventory in enumerate(inventories):
-        told.take("inventory", offset, inventory)
-    told.commit()
+        describing.take("inventory", offset, inventory)
+    describing.commit()
     rolling = Rolling(store, History(raw_days=3650), lambda *_: None)
     rolling.run(rolling.due())
     return samples, inventories

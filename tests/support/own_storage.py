@@ -35,11 +35,8 @@ def scraped(samples: Iterable[VmMetrics], names: Iterable[str], intervals: int =
         if before is not None:
             ended = int(before[0].collected * 1e6) // 1000 + round(before[0].interval * 1000 * intervals)
             gap = ended < at
-            devices = {dict(labels).get("device") for labels in now}
             for labels in before[1] if gap else before[1] - set(now):
-                # A device that is gone stands for three intervals (docs/history.md): its rows do not know when the VM was sampled next.
-                lasts = gap or dict(labels).get("device") not in devices
-                stored[labels].append((ended if lasts else at, STALE))
+                stored[labels].append((ended if gap else at, STALE))
         for labels, value in now.items():
             stored.setdefault(labels, []).append((at, value))
         shown[sample.uuid] = sample, set(now)

@@ -93,6 +93,7 @@ VMS: dict[str, Vm] = {
 }
 UUIDS = {name: vm_uuid(number) for number, name in enumerate(VMS)}
 STEP_HOURS = STEP / H
+KEYS = {"project": "project_id", "owner": "owner_id", "node": "node", "vm": "uuid"}
 
 
 @pytest.fixture(scope="module")
@@ -216,3 +217,22 @@ def test_a_history_without_an_inventory_is_billed_to_nobody(tmp_path: Path) -> N
     store_rolled(store, list(VMS["created"].samples(UUIDS["created"])))
     (row,) = report(store, settings, Report("usage", MONTH, "project")).to_pylist()
     assert (row["project_id"], row["lived_hours"]) == ("", pytest.approx(CREATED - LATE / H))
+
+
+def test_a_vm_counts_once_an_hour_whatever_its_owners(tmp_path: Path) -> None:
+    """Of one hour in which it went from p1 to p2 and back, in p1 to another user, and was renamed: one VM of each of them."""
+    settings = History(path=str(tmp_path), hourly_days=36_500)
+    store = Store(settings)
+    vms = (vm_uuid(1), vm_uuid(2))
+    at = [START + minutes * 60 for minutes in (0, 10, 20, 30, 40, 50)]
+    store_rolled(store, [record(vm, Seen(round(second * SECOND), "n", "r", second, 600.0, *RUNNING)) for vm in vms for second in at])
+    owners = [("p1", "u1"), ("p2", "u1"), ("p1", "u1"), ("p1", "u2"), ("p1", "u1"), ("p1", "u1")]
+    writer = TableWriter(store.make(INVENTORY_ROWS), Changes())
+    writer.begin(["p"], 0)
+    told = [(vms[0], second, *owner, f"title {second}") for second, owner in zip(at, owners, strict=True)]
+    for offset, (vm, second, project, user, title) in enumerate([*told, (vms[1], at[0], "p1", "u1", "")]):
+        inventory = VmInventory(uuid=vm, node="n", collected=float(second + 60), project_id=project, user_id=user, title=title)
+        writer.take("p", offset, inventory)
+    writer.commit()
+    counted = {by: {row[key]: row["vms"] for row in usage((store, settings), by, key).values()} for by, key in KEYS.items()}
+    assert counted == {"project": {"p1": 2, "p2": 1}, "owner": {"u1": 2, "u2": 1}, "node": {"n": 2}, "vm": dict.fromkeys(vms, 1)}
