@@ -86,7 +86,7 @@ def verify(settings: Settings, *, as_json: bool) -> int:
     log.setup(settings.log.level, settings.log.format)
     store = part("virtflow.history.storage.delta", "history").Store(settings.history)
     with Progress() as progress:
-        damage = part("virtflow.history.storage.verify", "history").verify(store, progress)
+        damage = part("virtflow.history.maintenance.verify", "history").verify(store, progress)
     if as_json:
         click.echo(json.dumps([asdict(each) for each in damage], indent=2))
     else:
@@ -116,7 +116,11 @@ def forget(settings: Settings, *, as_json: bool, dry_run: bool, yes: bool, **giv
     log.setup(settings.log.level, settings.log.format)
     module = part("virtflow.history.maintenance.forget", "history")
     store = part("virtflow.history.storage.delta", "history").Store(settings.history)
-    subjects = module.vms(store, settings.history, given["vms"]) if given["vms"] else [module.project(store, given["project"])]
+    if given["vms"]:
+        uuids_of = part("virtflow.history.query.range", "history").uuids_of
+        subjects = module.vms({name: uuids_of(store, settings.history, [name]) for name in given["vms"]})
+    else:
+        subjects = [module.project(store, given["project"])]
     found = {subject.name: module.counted(store, subject) for subject in subjects}
     if not dry_run:
         if not yes:

@@ -72,6 +72,8 @@ class Verdict:
     probed: bool
 
 
+STOPPED: Final = frozenset("TtD")
+"""States of QEMU's main thread in which it does not answer: stopped, traced, waiting for storage."""
 STUCK: Final = Verdict(responsive=False, probed=True)
 RESPONSIVE: Final = Verdict(responsive=True, probed=True)
 UNDECIDED: Final = Verdict(responsive=None, probed=True)

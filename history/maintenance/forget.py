@@ -10,7 +10,7 @@ import getpass
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,6 @@ from pyarrow import fs
 
 from virtflow.history.maintenance.kept import Kept, Tell, is_compact
 from virtflow.history.maintenance.rollup_job import Rolling
-from virtflow.history.query.range import uuids_of
 from virtflow.history.storage.delta import Opened, Store, translated
 from virtflow.history.storage.scope import COLUMNS, Owned, owned_by, touched
 from virtflow.history.storage.table_schemas import FORGOTTEN, INVENTORY_ROWS, SAMPLES, Table
@@ -47,9 +46,9 @@ class Subject:
         return touched(table, self.owned)
 
 
-def vms(store: Store, settings: History, names: Sequence[str]) -> list[Subject]:
-    """VMs by name or UUID, all that ever had a name; raises ``AskedError`` for one that nobody knows."""
-    return [Subject("vm", name, tuple(Owned(uuid, None, None) for uuid in uuids_of(store, settings, [name]))) for name in names]
+def vms(named: Mapping[str, Sequence[str]]) -> list[Subject]:
+    """VMs by what they were named, a name or a UUID: the UUIDs of all that ever had the name."""
+    return [Subject("vm", name, tuple(Owned(uuid, None, None) for uuid in uuids)) for name, uuids in named.items()]
 
 
 def project(store: Store, name: str) -> Subject:

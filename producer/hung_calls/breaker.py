@@ -16,7 +16,6 @@ from virtflow.producer.hung_calls.breaker_types import (
     DEGRADED_BATCHES,
     NEVER,
     PLANS,
-    STOPPED,
     TABLE,
     Abandon,
     Action,
@@ -42,7 +41,7 @@ from virtflow.producer.hung_calls.breaker_types import (
     VmMonitor,
 )
 from virtflow.producer.hung_calls.budget import CallBudget, Kind
-from virtflow.producer.types import NOT_PROBED, RESPONSIVE, STUCK, UNDECIDED, HealthCheck, Verdict
+from virtflow.producer.types import NOT_PROBED, RESPONSIVE, STOPPED, STUCK, UNDECIDED, HealthCheck, Verdict
 
 
 class Breaker:

@@ -28,11 +28,9 @@ from enum import Enum, auto
 from typing import Final
 
 from virtflow.producer.hung_calls.budget import Lease
-from virtflow.producer.types import HealthCheck
+from virtflow.producer.types import STOPPED, HealthCheck
 
 NEVER: Final = float("inf")
-STOPPED: Final = frozenset("TtD")
-"""States of QEMU's main thread in which it does not answer: stopped, traced, waiting for storage."""
 BATCHES: Final = 64
 """Into how many batches VMs are divided when one is stuck and nothing says which: up to that many VMs, one by one."""
 DEGRADED_BATCHES: Final = 8

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from virtflow.producer.agent.domain_xml import look_of
-from virtflow.producer.hung_calls.breaker_types import STOPPED
 from virtflow.producer.hypervisor.call_safety import LibvirtCall, may_wait, stats_groups
 from virtflow.producer.hypervisor.connection import Connection, Opener, Worker
 from virtflow.producer.hypervisor.mailbox import Inbox
@@ -22,7 +21,7 @@ from virtflow.producer.hypervisor.queries import check_health, domains, list_vms
 from virtflow.producer.hypervisor.subscriptions import KINDS, register
 from virtflow.producer.records.domain_xml import IndescribableError, inventory
 from virtflow.producer.records.node_health import version_words
-from virtflow.producer.types import HealthCheck, Listed
+from virtflow.producer.types import STOPPED, HealthCheck, Listed
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.text import printable
 

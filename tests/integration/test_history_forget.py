@@ -84,7 +84,7 @@ def test_a_file_that_still_holds_something_is_found(tmp_path: Path, monkeypatch:
     _, inventories = write_tenants(path, START)
     monkeypatch.setattr(DeltaTable, "vacuum", lambda *_, **__: [])
     store = Store(History(path=str(path)))
-    (subject,) = module.vms(store, History(path=str(path)), [inventories[2].uuid])
+    (subject,) = module.vms({inventories[2].uuid: [inventories[2].uuid]})
     with pytest.raises(module.LeftError, match="still hold"):
         module.forget(store, History(path=str(path)), subject, lambda *_: None)
 

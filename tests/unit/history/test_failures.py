@@ -11,10 +11,10 @@ from deltalake import DeltaTable
 
 from tests.support.command import one_line_error, virtflow
 from virtflow.history import service
+from virtflow.history.maintenance.verify import verify
 from virtflow.history.query.sql import Query, QueryError
 from virtflow.history.storage.delta import LAYOUT_KEY, NewerTableError, StorageError, Store
 from virtflow.history.storage.table_schemas import SAMPLES
-from virtflow.history.storage.verify import verify
 from virtflow.history.writer.consumer import Consume, Partition
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.own_metrics import OwnMetrics
