@@ -1,7 +1,7 @@
 """What each hop of the data does, in counts that are the same on a slow and on a fast machine: the guard against getting dearer unseen.
 
     python -m bench.counts            says what differs from tests/counts/counts.json
-    python -m bench.counts --write    writes it anew, when a change is meant
+    python -m bench.counts --write    writes it again, when a change is meant
 
 Counted over some rounds of simulated VMs after a first one: calls of functions (Python's own and built-in ones) per VM-sample, objects
 that the results keep alive per VM-sample, messages and bytes per round.

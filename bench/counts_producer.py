@@ -1,7 +1,7 @@
 """What a running producer has loaded, and what it asks libvirtd in a round when nothing happens: counts that a test holds.
 
     python -m bench.counts_producer            says what differs from tests/counts/producer.json
-    python -m bench.counts_producer --write    writes it anew, when a change is meant
+    python -m bench.counts_producer --write    writes it again, when a change is meant
 
 A real libvirtd with some VMs, a real broker, and the command itself, which is watched from within: by the interpreter's own list of
 modules, and by a profiler that sees each call into libvirt's binding.

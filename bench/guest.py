@@ -44,7 +44,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def hypervisor(folder: Path) -> dict[str, Any]:
-    """CPU in milliseconds per VM and cycle: of the process apart, of what the producer does more, and of libvirtd."""
+    """CPU in milliseconds per VM and cycle: of the helper process, of what the producer does more, and of libvirtd."""
     with ExitStack() as stack:
         node = stack.enter_context(Lab(nodes=1)).nodes[0]
         guests = [node.start_guest(GuestSpec(f"told-{number}", agent="relay"), wait=False) for number in range(GUESTS)]
@@ -154,13 +154,13 @@ def section(found: dict[str, Any]) -> list[str]:
     """The part of the page."""
     host, hops = found["hypervisor"], found["pipeline"]
     used = host["milliseconds"]
-    words = {"apart": "the process apart", "producer": "the producer, more than without", "libvirtd": "libvirtd, more than without"}
+    words = {"apart": "the helper process", "producer": "the producer, more than without", "libvirtd": "libvirtd, more than without"}
     return [
         "## Asking the guests' agents",
         origin(found, "scripts/bench guest"),
         (
             f"{host['guests']} guests of a real libvirtd, each asked {host['calls_per_cycle']:g} agent commands a cycle, over {host['cycles']:g} cycles of "
-            f"{host['cycle_seconds']:g} s; the default cycle is 60 s. The process apart takes {host['apart_resident_mib']:g} MiB."
+            f"{host['cycle_seconds']:g} s; the default cycle is 60 s. The helper process takes {host['apart_resident_mib']:g} MiB."
         ),
         table(("CPU per VM and cycle", "ms"), [(words[name], f"{used[name]:.2f}") for name in words]),
         (

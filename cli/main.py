@@ -24,7 +24,7 @@ PIPE_CLOSED: Final = 141
 """What a shell expects of a program whose reader went away."""
 DEBUG_VARIABLE: Final = "VIRTFLOW_DEBUG"
 _CODES: Final[Mapping[type[InputError], int]] = {SettingError: WRONG_USE, StopForGoodError: FOR_GOOD}
-"""Exit codes of errors that a person has to mend before another try makes sense; of all others it is FOUND."""
+"""Exit codes of errors that a person has to fix before another try makes sense; of all others it is FOUND."""
 
 COMMANDS: Final[Mapping[str, str]] = {
     "snapshot": "virtflow.cli.snapshot:snapshot",

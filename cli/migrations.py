@@ -90,7 +90,7 @@ def _learn(known: dict[str, VmMigration], messages: Iterable[Message], codec: Co
         try:
             migration = codec.decode(value, VmMigration)
         except UndecodableError as error:
-            click.echo(f"virtflow: a migration of {uuid} is passed by: {error}", err=True)
+            click.echo(f"virtflow: a migration of {uuid} is skipped: {error}", err=True)
             continue
         known[uuid] = migration
         changed.append(migration)

@@ -55,7 +55,7 @@ def snapshot(settings: Settings, *, form: str, record: Path | None, replay: Path
         else samples.sample_libvirt(settings, record)
     )
     if sample.broken_lines:
-        click.echo(f"virtflow: recording {replay}: {sample.broken_lines} broken lines passed by", err=True)
+        click.echo(f"virtflow: recording {replay}: {sample.broken_lines} broken lines skipped", err=True)
     if form == "prom":
         now = sample.collected if replay is not None else time.time()
         # The format is UTF-8, whatever the locale is.

@@ -36,7 +36,7 @@ class Kept:
         self._path = path
 
     def read(self) -> dict[str, VmMigration]:
-        """What an earlier run kept; lines that are none are passed by."""
+        """What an earlier run kept; lines that are none are skipped."""
         try:
             lines = self._path.read_text("utf-8").splitlines()
         except FileNotFoundError:

@@ -43,7 +43,7 @@ class Sink(Protocol):
         """Takes a message of ``vm.events``."""
 
     def revoked(self) -> None:
-        """Partitions were taken away or dealt anew."""
+        """Partitions were taken away or dealt again."""
 
     def assigned(self, partitions: Iterable[int]) -> None:
         """The partitions of ``vm.events`` that are ours from now on."""

@@ -94,5 +94,5 @@ class Window:
             raise TooManyUndecodableError(
                 f"{self._bad} of the last {len(self._last)} messages can't be decoded (limit: {self._share:.0%} of {self._last.maxlen}); "
                 f"stopped before {message.topic}[{message.partition}] offset {message.offset}, which is not acknowledged; "
-                "see the reasons in the dead letters, and mend the producer or the release"
+                "see the reasons in the dead letters, and fix the producer or the release"
             )

@@ -1,4 +1,4 @@
-"""The order of each node's snapshots, kept in memory: what was seen is passed by, what is newer goes on.
+"""The order of each node's snapshots, kept in memory: what was seen is skipped, what is newer goes on.
 
 Nothing is stored: after a crash, and after a rebalance that gave partitions away, snapshots that were handled but not committed
 come again and are handled again. Every sink tells them by (node, boot id, sequence, part) and keeps the newest.

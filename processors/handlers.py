@@ -20,7 +20,7 @@ from virtflow.schemas.topics import INVENTORY, METRICS, MIGRATIONS, NODES
 
 
 class Outcome(Struct, frozen=True, gc=False):
-    """What came of a message: the messages to produce, how many of them are VM samples, what was passed by, and results of migrations."""
+    """What came of a message: the messages to produce, how many of them are VM samples, what was skipped, and results of migrations."""
 
     results: list[Result]
     vm_samples: int = 0

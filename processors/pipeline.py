@@ -129,7 +129,7 @@ class Pipeline:
         task.add_done_callback(self._delivered)
 
     def revoked(self) -> None:
-        """Partitions were taken away or dealt anew: what is under way comes again, here or elsewhere, and is handled again."""
+        """Partitions were taken away or dealt again: what is under way comes again, here or elsewhere, and is handled again."""
         for entry in self._under_way:
             entry.acknowledge = None
         self._orders.forget()

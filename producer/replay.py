@@ -25,7 +25,7 @@ from virtflow.schemas.records import VmSnapshot
 
 STATS: Final = "stats"
 LINE_BYTES: Final = 16 * 1024 * 1024
-"""A longer line is broken; it is passed by without being held in memory."""
+"""A longer line is broken; it is skipped without being held in memory."""
 
 
 def write(found: Round, node: str, out: TextIO) -> int:
@@ -80,7 +80,7 @@ class Recording:
             raise EnvironmentProblemError(
                 thing="recording",
                 value=str(path),
-                why=f"holds no sample ({self.passed_by.total()} lines passed by)",
+                why=f"holds no sample ({self.passed_by.total()} lines skipped)",
                 fix="name a file written by `virtflow snapshot --record`",
             )
         self.newest = tuple(sorted(by_node.values(), key=lambda line: line.time))

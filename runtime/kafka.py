@@ -74,7 +74,7 @@ def client_settings(settings: Settings) -> ClientSettings:
 
 def unusable(kafka: Kafka, reason: str) -> SettingError:
     """The error for client settings that librdkafka refuses; ``reason`` is what it says."""
-    fix = "mend the settings of section kafka; kafka.client takes what librdkafka's CONFIGURATION.md lists"
+    fix = "fix the settings of section kafka; kafka.client takes what librdkafka's CONFIGURATION.md lists"
     return SettingError(origin="settings", key="kafka.client", value=redacted(kafka.client), why=reason, fix=fix)
 
 

@@ -95,7 +95,7 @@ class Guest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     enabled: Annotated[
         bool,
         _row(
-            "Ask the guests' agents, in a process apart with a connection that may write; of all VMs, unless some are named.",
+            "Ask the guests' agents, in a helper process with a connection that may write; of all VMs, unless some are named.",
             "--guest-agent",
         ),
     ] = False
@@ -126,9 +126,9 @@ class Guest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             le=86400,
         ),
     ] = 0
-    memory_bytes: Annotated[int, _row("Address space that the process apart may take.", ge=134_217_728, le=2**40)] = 167_772_160
-    hang_seconds: Annotated[Seconds, _row("Silence after which the process apart is killed.", ge=1, le=600)] = 10.0
-    restart_maximum_seconds: Annotated[Seconds, _row("Longest pause before the process apart is started again.", ge=0.1, le=3600)] = 60.0
+    memory_bytes: Annotated[int, _row("Address space that the helper process may take.", ge=134_217_728, le=2**40)] = 167_772_160
+    hang_seconds: Annotated[Seconds, _row("Silence after which the helper process is killed.", ge=1, le=600)] = 10.0
+    restart_maximum_seconds: Annotated[Seconds, _row("Longest pause before the helper process is started again.", ge=0.1, le=3600)] = 60.0
 
 
 class Kafka(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

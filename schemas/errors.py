@@ -41,7 +41,7 @@ class RegistryUnavailableError(InputError):
 
 
 class SettingError(InputError):
-    """A setting that can't be used: says where it came from, its key, its value, what is wrong and how to mend it."""
+    """A setting that can't be used: says where it came from, its key, its value, what is wrong and how to fix it."""
 
     def __init__(self, *, origin: str, key: str, value: object, why: str, fix: str) -> None:
         """``origin`` is the file, environment variable or switch that held the value."""

@@ -44,7 +44,7 @@ def data_folder() -> Path:
 def fetch() -> Path:
     """Copy the broker's jars into the data folder unless they are there, and return their folder.
 
-    The folder's name carries a digest of the pom, so a changed version is fetched anew. Raises CannotRunError.
+    The folder's name carries a digest of the pom, so a changed version is fetched again. Raises CannotRunError.
     """
     pom = EMBEDDED / "pom.xml"
     jars = data_folder() / "kafka" / hashlib.sha256(pom.read_bytes()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Makes the current schemas and metric names a release that is kept for ever: ``.venv/bin/python -m tools.release_schemas VERSION``.
+"""Makes the current schemas and metric names a release that is kept indefinitely: ``.venv/bin/python -m tools.release_schemas VERSION``.
 
 Writes ``schemas/released/VERSION/*.avsc`` (shipped, so that every reader knows every release), golden messages under
 ``tests/contract/data/VERSION`` and adds the names to ``schemas/released/metrics.txt``. Never changes what was released before.

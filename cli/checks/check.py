@@ -34,7 +34,7 @@ LONGEST = 400
 def check(*, services: tuple[str, ...], config_file: Path | None, as_json: bool, **given: str | None) -> int:
     """Test everything a service will need: settings, files, packages, libvirt, broker, topics, registry and ports.
 
-    One line each, with the fix where something is wrong; exit code 1 then. Nothing is changed, and nothing waits for ever.
+    One line each, with the fix where something is wrong; exit code 1 then. Nothing is changed, and nothing waits indefinitely.
 
     \b
     Examples:

@@ -23,7 +23,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "its agent does not answer in time",
         "restart the agent in the guest; a guest that is only slow needs a longer guest.timeout_seconds",
     ),
-    GuestReason.BLOCKED: ("its agent knows or allows none of the commands", "mend block-rpcs or allow-rpcs in the guest's qemu-ga.conf"),
+    GuestReason.BLOCKED: ("its agent knows or allows none of the commands", "fix block-rpcs or allow-rpcs in the guest's qemu-ga.conf"),
     GuestReason.MALFORMED: (
         "its agent's answers can't be understood",
         "see who listens on the channel in the guest: QEMU's own agent should",
@@ -36,7 +36,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     GuestReason.SUSPECT: ("libvirt went away while its agent was asked", "leave it out: see docs/guest-agent.md"),
     GuestReason.CAPPED: (
         "it was not asked: calls are lost on this host, and no more may be",
-        "mend the stuck VMs first: docs/stuck-vms.md",
+        "fix the stuck VMs first: docs/stuck-vms.md",
     ),
     GuestReason.WAITING: ("its turn did not come in time", "raise guest.calls_per_minute, or ask fewer VMs (guest.names)"),
 }

@@ -156,7 +156,7 @@ def registry(settings: Settings) -> Iterator[Finding]:
             "registry",
             client.url,
             str(error).removeprefix(client.name).strip(),
-            "start the registry, or mend registry.url; without it set no URL",
+            "start the registry, or fix registry.url; without it set no URL",
         )
 
 

@@ -96,7 +96,7 @@ def _grown(column: Column, rows: Rows, values: Values, cut: _Cut) -> dict[str, N
     by the period's length, or by the time that it took where that is longer.
     """
     found = growth(rows, values, rows.times(column.name), of_guest=column.of_guest)
-    # Sums of whole numbers go beyond 64 bits where a counter near its end begins anew; as doubles they are exact up to 2^53.
+    # Sums of whole numbers go beyond 64 bits where a counter near its end begins again; as doubles they are exact up to 2^53.
     grown = found.grown.astype(np.float64)
     if not column.rated:
         return {"increase": cut.sum(grown)}

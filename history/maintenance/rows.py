@@ -142,7 +142,7 @@ class Growth(NamedTuple):
 def growth(rows: Rows, values: Values, times: Numbers, *, of_guest: bool) -> Growth:
     """By how much a counter grew up to each row: since the row before it on the same node, unless a new process began in between.
 
-    A counter that fell began anew: all it shows is growth. So is the first value of a new process, where the counter was known before
+    A counter that fell began again: all it shows is growth. So is the first value of a new process, where the counter was known before
     anywhere; the guest's own counter moved there with the VM and grew since it was last read, on whichever node.
     """
     grown, since = np.zeros_like(values.numbers), times.copy()

@@ -88,7 +88,7 @@ def satisfied(matcher: Matcher, value: str) -> bool:
             return value == matcher.value
         case Match.NOT_EQUAL:
             return value != matcher.value
-    # Arrow's patterns are RE2's, as Prometheus' own are: the same language, and no pattern takes for ever.
+    # Arrow's patterns are RE2's, as Prometheus' own are: the same language, and no pattern runs without end.
     try:
         found = pc.match_substring_regex(pa.scalar(value), pattern=f"^(?s:{matcher.value})$").as_py()
     except pa.ArrowInvalid as error:

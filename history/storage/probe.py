@@ -25,7 +25,7 @@ FREE_BYTES: Final = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One thing about the storage: whether it is good, what it is, and how to mend it."""
+    """One thing about the storage: whether it is good, what it is, and how to fix it."""
 
     ok: bool
     what: str

@@ -49,7 +49,7 @@ VCPU_STATES: Final = ("offline", "running", "blocked")
 class Column:
     """A metric's column: its catalogue row, the kind of row that has it, its Arrow type in ``samples``, and whether its counter is the guest's.
 
-    A guest's counters outlive a migration, the hypervisor's start anew with the VM's new process.
+    A guest's counters outlive a migration, the hypervisor's start again with the VM's new process.
     """
 
     metric: Metric

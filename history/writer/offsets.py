@@ -19,7 +19,7 @@ ANSWER_SECONDS: Final = 10.0
 class Names:
     """The partitions' names: topic, the id the broker gave the topic when it was made, and number.
 
-    A topic that was deleted and made anew has another id, so its offsets are never taken for the old one's.
+    A topic that was deleted and made again has another id, so its offsets are never taken for the old one's.
     """
 
     def __init__(self, settings: Settings, make: Callable[[ClientSettings], Any] = AdminClient) -> None:

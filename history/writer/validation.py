@@ -1,4 +1,4 @@
-"""From messages to records that are worth a row: what can't be decoded, or can't be true, is counted and passed by."""
+"""From messages to records that are worth a row: what can't be decoded, or can't be true, is counted and skipped."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class Intake:
         try:
             record = self.codec.decode(value, _EXPECTED[table.name])
         except UndecodableError as error:
-            _LOG.warning("a record for %s is passed by: %s", table.name, error)
+            _LOG.warning("a record for %s is skipped: %s", table.name, error)
             return None, error.reason.value
         if isinstance(record, VmMigration) and math.isnan(moment_of(record)):
             record = ArrivedMigration(**msgspec.structs.asdict(record), arrived=arrived)
         reason = self._unfit(table, moment_of(record), arrived)
         if reason:
-            _LOG.warning("a record for %s is passed by: %s: %s", table.name, reason, moment_of(record))
+            _LOG.warning("a record for %s is skipped: %s: %s", table.name, reason, moment_of(record))
         return (None, reason) if reason else (record, "")
 
     def untimely(self, table: Table, moments: Numbers, arrived: Numbers) -> tuple[Numbers, Numbers]:
@@ -65,7 +65,7 @@ class Intake:
         late = ~future & (moments < time.time() - self._oldest)
         for reason, which in (("future", future), ("too_late", late)):
             if which.any():
-                _LOG.warning("%d records for %s are passed by: %s: %s", which.sum(), table.name, reason, moments[which][0])
+                _LOG.warning("%d records for %s are skipped: %s: %s", which.sum(), table.name, reason, moments[which][0])
         return future, late
 
     def taken(self, table: Table, count: int) -> None:

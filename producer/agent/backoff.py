@@ -7,7 +7,7 @@ from typing import Final
 
 FIRST_SECONDS: Final = 1.0
 STEADY: Final = 2
-"""A process that lived for so many of the longest pauses was well: the pauses begin anew."""
+"""A process that lived for so many of the longest pauses was well: the pauses begin again."""
 
 
 class Restarts:

@@ -9,7 +9,7 @@ no addresses, libvirt's own sources; at last the balloon's period where that is 
 
 A VM that answered is due again a cycle later, one that did not after a pause that grows from half a cycle to two: long enough to
 spare the host, short enough to see within two cycles that the guest behaves. Turns of VMs that fail never take the last place.
-A command that the agent does not know or allow is not asked again before the VM or its agent starts anew. When libvirt goes away during a call to
+A command that the agent does not know or allow is not asked again before the VM or its agent starts again. When libvirt goes away during a call to
 an agent, that VM is a suspect: it is left alone for two cycles, then for an hour, then for good.
 """
 

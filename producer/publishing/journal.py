@@ -217,7 +217,7 @@ class Journal:
     # -- replaying
 
     def left_behind(self) -> Iterator[list[Entry]]:
-        """What earlier runs left, a segment at a time, oldest first; what can't be read is counted and passed by."""
+        """What earlier runs left, a segment at a time, oldest first; what can't be read is counted and skipped."""
         while self._unread:
             number = self._unread.popleft()
             entries = self._read(number)
@@ -256,7 +256,9 @@ class Journal:
         path = self._segments[number].path
         version = struct.unpack_from(">H", data, len(MAGIC))[0] if data.startswith(MAGIC) and len(data) >= len(HEADER) else 0
         if version > VERSION:
-            self._note(NEWER, f"journal segment {path} is of version {version}, newer than {VERSION}: set aside as {path.name}{SET_ASIDE}")
+            self._note(
+                NEWER, f"journal segment {path} is of version {version}, newer than {VERSION}: quarantined as {path.name}{SET_ASIDE}"
+            )
             self._segments.pop(number)
             try:
                 path.rename(path.with_name(path.name + SET_ASIDE))

@@ -207,7 +207,7 @@ class Publisher:
         self._drops[self._trouble or "ring_full"] += 1
 
     def _note(self, error: KafkaError) -> None:
-        """Say what is wrong and how to mend it; the log lets each problem through once a minute."""
+        """Say what is wrong and how to fix it; the log lets each problem through once a minute."""
         code = error.code()
         if code in _TOPIC_MISSING:
             self._trouble = "topic_missing"

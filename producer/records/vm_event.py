@@ -17,7 +17,7 @@ from virtflow.schemas.text import printable
 
 TEXT_LENGTH: Final = 256
 JOB_FIELDS: Final = 64
-"""More fields than a job's statistics have; the rest is passed by."""
+"""More fields than a job's statistics have; the rest is skipped."""
 BYTES_PER_KIBIBYTE: Final = 1024
 
 Details = tuple[object, ...]

@@ -49,7 +49,7 @@ class Reading(Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class Tally:
-    """What was passed by, counted since the producer started: drops by reason, and fields the catalogue does not know."""
+    """What was skipped, counted since the producer started: drops by reason, and fields the catalogue does not know."""
 
     unknown_fields: int = 0
     drops: Counter[str] = field(default_factory=Counter)

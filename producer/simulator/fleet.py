@@ -1,7 +1,7 @@
 """Synthetic VMs: what libvirt would say of them at any time, as a pure function of (seed, node, slot, time).
 
 A slot is a place for a VM on a node. Some slots keep their VM, in others VMs are made and deleted; all VMs reboot now and then
-(their counters start anew), some are paused or shut off. A VM's load is a curve with a closed integral: every counter is that
+(their counters start again), some are paused or shut off. A VM's load is a curve with a closed integral: every counter is that
 integral times a rate of its own, so that counters at two times always agree, whatever was asked in between.
 """
 

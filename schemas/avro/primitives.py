@@ -18,7 +18,7 @@ END: Final = b"\0"
 
 TEXTS_KEPT: Final = 16_384
 TEXT_LENGTH_KEPT: Final = 64
-"""Names and UUIDs come again in every round. What is longer, or more than that, is encoded anew each time."""
+"""Names and UUIDs come again in every round. What is longer, or more than that, is encoded again each time."""
 
 _SMALL: Final = range(-64, 1024)
 _LONG_END: Final = 1 << 64

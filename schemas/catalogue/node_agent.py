@@ -1,4 +1,4 @@
-"""The catalogue's rows about the process apart that asks the guests' agents, one for each node where it is wanted (docs/guest-agent.md)."""
+"""The catalogue's rows about the helper process that asks the guests' agents, one for each node where it is wanted (docs/guest-agent.md)."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ NODE_METRICS: Final = (
         Health("rounds_late_total"),
     ),
     _node("rounds_skipped_total", _C, "", "Rounds that were skipped because one before took too long.", Health("rounds_skipped_total")),
-    _node("reconnects_total", _C, "", "Connections to libvirt opened anew after a loss.", Health("reconnects_total")),
+    _node("reconnects_total", _C, "", "Connections to libvirt opened again after a loss.", Health("reconnects_total")),
     _node(
         "unknown_fields_total",
         _C,
@@ -97,7 +97,7 @@ PIPELINE_METRICS: Final = (
         "processors_duplicates_total",
         _C,
         "",
-        "Snapshots passed by because they had been seen or a newer one had.",
+        "Snapshots skipped because they had been seen or a newer one had.",
         "processors",
     ),
     _pipeline("processors_dead_letters_total", _C, "", "Messages sent to vm.dead-letters, by reason.", "processors", ("reason",)),
@@ -117,10 +117,8 @@ PIPELINE_METRICS: Final = (
         "processors",
     ),
     _pipeline("exporter_records_total", _C, "", "Records taken from the topics, by topic.", "exporter", ("topic",)),
-    _pipeline(
-        "exporter_undecodable_total", _C, "", "Records passed by because they could not be decoded, by topic.", "exporter", ("topic",)
-    ),
-    _pipeline("exporter_stale_records_total", _C, "", "Samples passed by because a newer one is shown.", "exporter"),
+    _pipeline("exporter_undecodable_total", _C, "", "Records skipped because they could not be decoded, by topic.", "exporter", ("topic",)),
+    _pipeline("exporter_stale_records_total", _C, "", "Samples skipped because a newer one is shown.", "exporter"),
     _pipeline(
         "exporter_skipped_records_total",
         _C,

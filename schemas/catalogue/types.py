@@ -53,7 +53,7 @@ class Scope(StrEnum):
 
 
 class Tier(StrEnum):
-    """How a value is sampled: the safe groups never wait, the monitor groups can hang for ever."""
+    """How a value is sampled: the safe groups never wait, the monitor groups can hang indefinitely."""
 
     SAFE = "safe"
     MONITOR = "monitor"

@@ -79,7 +79,7 @@ def directives(unit: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.get("alert") or rule["record"])
 def test_rules_ask_for_what_exists(rule: dict[str, Any]) -> None:
-    """A rule over a metric that nobody exposes would be silent for ever."""
+    """A rule over a metric that nobody exposes would be silent indefinitely."""
     assert unknown_names(rule["expr"]) == set()
     assert NAME.search(rule["expr"]) or "up{" in rule["expr"]
 

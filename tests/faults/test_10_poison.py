@@ -131,7 +131,7 @@ def test_a_newer_compatible_schema_is_read_through_the_registry(bus: Bus, tmp_pa
 
 
 def test_when_everything_is_poison_it_stops_and_says_so(bus: Bus, tmp_path: Path) -> None:
-    """At 100 % for 1,000 messages: exit 3, so that no unit starts it again, one clear line, and nothing acknowledged that was not set aside."""
+    """At 100 % for 1,000 messages: exit 3, so that no unit starts it again, one clear line, and nothing acknowledged that was not quarantined."""
     kinds = [kind for kind in POISON if kind != "10 MB"]
     with Processors(bus, tmp_path) as processors:
         bus.produce((kinds[number % len(kinds)], POISON[kinds[number % len(kinds)]][0]) for number in range(1000))
@@ -145,7 +145,7 @@ def test_when_everything_is_poison_it_stops_and_says_so(bus: Bus, tmp_path: Path
 
 
 def test_after_the_stop_the_rest_is_handled_once_the_cause_is_gone(bus: Bus, tmp_path: Path) -> None:
-    """Restarted with a rule that lets it pass, it goes on where it stopped: every poison is set aside, none lost."""
+    """Restarted with a rule that lets it pass, it goes on where it stopped: every poison is quarantined, none lost."""
     with Processors(bus, tmp_path) as processors:
         bus.produce(("random", POISON["random"][0]) for _ in range(600))
         assert processors.wait(30.0) == 3

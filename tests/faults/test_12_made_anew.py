@@ -1,4 +1,4 @@
-"""Fault 12: a VM is deleted and made anew within one interval, with the same name and a new UUID."""
+"""Fault 12: a VM is deleted and made again within one interval, with the same name and a new UUID."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ MODES: dict[str, Speech] = {
     "old_version": speech.outdated,
 }
 ANEW = {"broken_json", "endless", "old_version"}
-"""After the first two libvirt has hung up, and talks to the agent again once that has opened its channel anew; a newer version starts anew."""
+"""After the first two libvirt has hung up, and talks to the agent again once that has opened its channel anew; a newer version starts again."""
 ALONE = length(("silent", "endless", "10000_interfaces"), tuple(MODES))
 CASES = [*((mode, HOSTILE) for mode in MODES), *((mode, 1) for mode in ALONE)]
 """What one agent does five do as well; with ``--long`` each mode is tried with one too."""
@@ -112,7 +112,7 @@ def behaves(seen: Scrape, guest: Guest) -> bool:
 
 
 def behave(host: Host, agents: Sequence[AgentProgram], *, anew: bool) -> None:
-    """The agents are honest again; ``anew``: as programs that were started anew, their channels closed and opened again."""
+    """The agents are honest again; ``anew``: as programs that were started again, their channels closed and opened again."""
     for guest, agent in zip(host.hostile, agents, strict=False):
         if not anew:
             agent.speech = speech.HONEST
@@ -200,7 +200,7 @@ def watched(host: Host) -> Iterator[None]:
             assert_clean(seen, guest)
     check_metrics(watch.scrapes[-1].text)
     assert_a_line_a_minute(producer.log)
-    assert children_of(producer.process.pid) == [apart], "the process apart had to be started anew"
+    assert children_of(producer.process.pid) == [apart], "the helper process had to be started again"
 
 
 def await_all_behave(host: Host) -> None:

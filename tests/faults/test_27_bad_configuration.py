@@ -154,7 +154,7 @@ def test_every_error_is_told_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_file_modes(setting: str, mode: int, detail: str, fix: str, tmp_path: Path) -> None:
-    """A secret that others can read is found, and so is a file of certificates that others can write; with the mode mended it is not."""
+    """A secret that others can read is found, and so is a file of certificates that others can write; with the mode fixed it is not."""
     named = tmp_path / "named"
     named.write_text("s3cret-that-no-output-may-hold\n")
     named.chmod(mode)
@@ -167,8 +167,8 @@ def test_file_modes(setting: str, mode: int, detail: str, fix: str, tmp_path: Pa
     assert found["fix"] == f"{fix}{named}"
     named.chmod(0o640)
     again = virtflow("check", "--config", str(file), "--for", "node", "--connect", NOWHERE, "--json")
-    (mended,) = (one for one in json.loads(again.stdout)["findings"] if one["value"] == str(named))
-    assert mended["ok"]
+    (fixed,) = (one for one in json.loads(again.stdout)["findings"] if one["value"] == str(named))
+    assert fixed["ok"]
     assert "s3cret" not in done.stdout + again.stdout
 
 
@@ -194,9 +194,9 @@ def test_secrets_of_the_object_store(tmp_path: Path) -> None:
     assert all("other users can use this secret" in detail for _, detail in told("history").values())
     for path in secrets.values():
         path.chmod(0o600)
-    mended = told("history")
-    assert [mended.pop(str(path))[0] for path in secrets.values()] == [True, True]
-    assert [ok for ok, _ in mended.values()] == [False], "the storage is asked now"
+    fixed = told("history")
+    assert [fixed.pop(str(path))[0] for path in secrets.values()] == [True, True]
+    assert [ok for ok, _ in fixed.values()] == [False], "the storage is asked now"
 
 
 def test_the_file_of_the_last_migrations(tmp_path: Path) -> None:

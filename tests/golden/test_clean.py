@@ -1,4 +1,4 @@
-"""What becomes of recorded answers of a real libvirt, field by field. ``VIRTFLOW_WRITE_GOLDEN=1`` writes it anew, to be read before it is committed."""
+"""What becomes of recorded answers of a real libvirt, field by field. ``VIRTFLOW_WRITE_GOLDEN=1`` writes it again, to be read before it is committed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATA = Path(__file__).with_name("data")
 
 @pytest.mark.parametrize("name", ["lab-recording", "odd-recording", "kvm-recording"])
 def test_recorded_answers_become_the_expected_records(name: str) -> None:
-    """Every VM of the recording, without what is absent; and what was passed by."""
+    """Every VM of the recording, without what is absent; and what was skipped."""
     recording, tally = Recording(DATA / f"{name}.jsonl"), Tally()
     vms = sorted((vm_snapshot(reading, tally, kvm=True) for reading in recording.round().readings), key=lambda vm: vm.uuid)
     found = {

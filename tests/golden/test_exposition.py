@@ -1,4 +1,4 @@
-"""The whole expected exposition of a small fleet, word for word. ``VIRTFLOW_WRITE_GOLDEN=1`` writes it anew, to be read before it is committed."""
+"""The whole expected exposition of a small fleet, word for word. ``VIRTFLOW_WRITE_GOLDEN=1`` writes it again, to be read before it is committed."""
 
 from __future__ import annotations
 

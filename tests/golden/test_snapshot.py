@@ -248,16 +248,16 @@ def test_broken_lines_are_passed_by_and_counted(tmp_path: Path) -> None:
     assert done.returncode == 0
     (vm,) = json.loads(done.stdout)["vms"]
     assert vm["vm_cpu_seconds_total"] == 5.0
-    assert done.stderr == f"virtflow: recording {file}: 7 broken lines passed by\n"
+    assert done.stderr == f"virtflow: recording {file}: 7 broken lines skipped\n"
 
 
 @pytest.mark.parametrize(
     ("content", "why"),
     [
         (None, "No such file or directory"),
-        (b"", "holds no sample (0 lines passed by)"),
-        (b"hello\n", "holds no sample (1 lines passed by)"),
-        (b'{"t": 1, "node": "a", "kind": "event", "data": {}}\n', "holds no sample (1 lines passed by)"),
+        (b"", "holds no sample (0 lines skipped)"),
+        (b"hello\n", "holds no sample (1 lines skipped)"),
+        (b'{"t": 1, "node": "a", "kind": "event", "data": {}}\n', "holds no sample (1 lines skipped)"),
         (bytes(range(256)) * 100, "holds no sample"),
     ],
     ids=["missing", "empty", "no JSON", "no statistics", "binary"],

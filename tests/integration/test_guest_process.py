@@ -1,4 +1,4 @@
-"""The process apart and its supervisor, for real, on libvirt's own test driver: it needs no hypervisor, and has leases and balloons."""
+"""The helper process and its supervisor, for real, on libvirt's own test driver: it needs no hypervisor, and has leases and balloons."""
 
 from __future__ import annotations
 

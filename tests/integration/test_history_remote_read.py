@@ -122,7 +122,7 @@ def test_three_years_of_growth_are_the_days_growth(served: Served) -> None:
 
 
 def test_a_gap_of_days_years_ago_is_a_gap(served: Served) -> None:
-    """A gauge ends with its last row, also for an expression that looks back, and begins anew with the next."""
+    """A gauge ends with its last row, also for an expression that looks back, and begins again with the next."""
     asked = f'vm_memory_rss_bytes{{uuid="{vm_uuid(1)}"}}'
     begin, end = LONG_GAP[0] - 3 * DAY, LONG_GAP[1] + 3 * DAY
     at = {int(moment) for moment, _ in served.prometheus.query_range(asked, begin, end, DAY)[0][1]}

@@ -1,4 +1,4 @@
-"""The writer on a real broker: every topic into its table, bad records passed by, repeated ones stored once, late ones where they belong."""
+"""The writer on a real broker: every topic into its table, bad records skipped, repeated ones stored once, late ones where they belong."""
 
 from __future__ import annotations
 

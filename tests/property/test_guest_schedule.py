@@ -202,7 +202,7 @@ def test_who_does_not_answer_costs_nobody_else(silent: set[int], in_flight: int)
 
 @given(st.integers(0, 2**32), st.floats(0.1, 3600.0), st.lists(st.floats(0.0, 10.0), max_size=40))
 def test_pauses_between_processes_grow(seed: int, longest: float, lives: list[float]) -> None:
-    """Up to the longest one; a life that was long enough lets them begin anew."""
+    """Up to the longest one; a life that was long enough lets them begin again."""
     restarts = Restarts(longest, random.Random(seed))  # noqa: S311, a test's
     expected = min(FIRST_SECONDS, longest)
     for lived in lives:

@@ -220,7 +220,7 @@ class AgentProgram:
             await_true(is_closed, HEARD_SECONDS, "the guest closes the agent's channel")
 
     def restart(self, speech: Speech) -> None:
-        """The agent ends, and starts anew with another speech."""
+        """The agent ends, and starts again with another speech."""
         self.disconnect()
         self.speech = speech
         opened = self._said(OPEN)

@@ -50,7 +50,7 @@ def hours_of_vm(number: int, first: int, last: int, *, gap: tuple[int, int] = (0
 
 
 def hourly_rows(number: int, hours: list[Hour]) -> pa.Table:
-    """Hours as rows of ``hourly``: samples every ten seconds, counters that never began anew."""
+    """Hours as rows of ``hourly``: samples every ten seconds, counters that never began again."""
     count = len(hours)
     total, totals = 0.0, []
     for hour in hours:

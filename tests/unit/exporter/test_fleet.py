@@ -181,7 +181,7 @@ def test_a_node_whose_libvirt_is_away_is_down_and_speaks() -> None:
 
 
 def test_a_node_of_an_earlier_run_is_stale() -> None:
-    """A producer that was started anew counts from 0; late messages of the run before have no effect."""
+    """A producer that was started again counts from 0; late messages of the run before have no effect."""
     vms = fleet()
     vms.take_node(status(sequence=9), 0.0)
     assert vms.take_node(status(boot_id="boot-2", sequence=0), 1.0) is Freshness.NEW

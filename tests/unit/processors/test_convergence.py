@@ -65,7 +65,7 @@ def test_converging_compares_the_passes(passes: tuple[int, ...], expected: int) 
 
 
 def test_passes_are_kept_once_and_few() -> None:
-    """The first poll of a pass counts, the last few passes are kept, a restart begins anew."""
+    """The first poll of a pass counts, the last few passes are kept, a restart begins again."""
     passes: list[MigrationPass] = []
     for number in range(1, 12):
         passes = with_pass(passes, number, 1000 - number)

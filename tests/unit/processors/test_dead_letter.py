@@ -30,7 +30,7 @@ def test_a_dead_letter_keeps_the_original_and_says_where_it_came_from() -> None:
 
 
 def test_our_own_failure_is_a_reason_too() -> None:
-    """A message that makes our code fail must not stop the stream for ever: it is kept with the failure's name."""
+    """A message that makes our code fail must not stop the stream indefinitely: it is kept with the failure's name."""
     headers = dict(dead_letter(MESSAGE, ZeroDivisionError("by zero"), 0.0).headers)
     assert (headers["reason"], headers["detail"]) == (DEFECT.encode(), b"ZeroDivisionError: by zero")
 

@@ -152,5 +152,5 @@ def test_lists_end_at_their_limits() -> None:
 
 
 def test_more_than_one_guest_part_is_one() -> None:
-    """A VM has one guest: what follows the first is passed by."""
+    """A VM has one guest: what follows the first is skipped."""
     assert len(guests([sampled(), sampled()], lambda _, absent: absent)) == 1

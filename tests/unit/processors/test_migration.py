@@ -242,7 +242,7 @@ def test_there_and_back_five_times() -> None:
 
 @pytest.mark.parametrize("elapsed", [0.3, 0.9])
 def test_a_restarted_one_is_another_though_iterations_count_on(elapsed: float) -> None:
-    """Cancelled and started again at once: QEMU may go on counting its passes; the job's own time starts anew."""
+    """Cancelled and started again at once: QEMU may go on counting its passes; the job's own time starts again."""
     a, b = hosts()
     first = [b.lifecycle(0.1, 2, 1), a.poll(5, 5.0, memory_iteration=7), a.gone(5.5, text="cancelled")]
     again = [b.lifecycle(5.6, 2, 1), a.poll(6.0, elapsed, memory_iteration=8), a.completed(8, 2.9)]

@@ -145,7 +145,7 @@ def test_a_timeout_ends_the_turn_and_pauses_grow() -> None:
 
 
 def test_nothing_is_repeated_when_nothing_is_asked() -> None:
-    """The process apart is gone for long: nothing is known any more, not even that the agent was up."""
+    """The helper process is gone for long: nothing is known any more, not even that the agent was up."""
     stage = Stage()
     stage.turn(15.0)
     stage.schedule.observe(Down(struck=False), stage.now)

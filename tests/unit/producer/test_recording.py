@@ -1,4 +1,4 @@
-"""Recordings: the newest line per VM counts, everything else is passed by and counted."""
+"""Recordings: the newest line per VM counts, everything else is skipped and counted."""
 
 from __future__ import annotations
 
@@ -64,5 +64,5 @@ def test_a_file_that_is_missing_or_holds_no_sample_is_named(tmp_path: Path) -> N
     with pytest.raises(EnvironmentProblemError, match="No such file"):
         Recording(tmp_path / "none")
     (tmp_path / "empty").write_text("\n\n")
-    with pytest.raises(EnvironmentProblemError, match="2 lines passed by"):
+    with pytest.raises(EnvironmentProblemError, match="2 lines skipped"):
         Recording(tmp_path / "empty")

@@ -196,7 +196,7 @@ def test_a_half_request_times_out() -> None:
 
 
 def test_an_idle_connection_is_closed() -> None:
-    """Kept alive after an answer, but not for ever."""
+    """Kept alive after an answer, but not indefinitely."""
 
     async def scenario() -> None:
         async with serving(limits=Limits(request_timeout_seconds=0.4, idle_seconds=0.2)) as (server, _):

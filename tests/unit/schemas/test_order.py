@@ -39,7 +39,7 @@ def test_freshness(before: tuple[Position, ...], position: Position, expected: F
 
 
 def test_remembered_boots_are_bounded() -> None:
-    """A producer that restarts for ever costs bounded memory."""
+    """A producer that restarts indefinitely costs bounded memory."""
     state = seen(*(Position(str(number), 0) for number in range(100)))
     assert state is not None
     assert len(state.earlier_boots) == REMEMBERED_BOOTS

@@ -132,7 +132,7 @@ def test_there_and_back_is_no_conflict() -> None:
 
 @pytest.mark.parametrize(("source_again", "expected"), [(990.0, False), (1009.0, False), (1011.0, True)])
 def test_what_a_node_said_before_it_let_go_is_no_conflict(source_again: float, expected: bool) -> None:  # noqa: FBT001, the table's column
-    """After a hand-over the source says nothing more: its last claim, however late it came, does not count for ever."""
+    """After a hand-over the source says nothing more: its last claim, however late it came, does not count indefinitely."""
     tracked = SplitBrain(1000.0)
     reports = (report("a", RUNNING, arrived=source_again), report("b", RUNNING, arrived=1025.0))
     assert is_split_brain(tracked, reports, 1025.0) is expected
