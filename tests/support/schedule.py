@@ -28,6 +28,7 @@ SECONDS: Final[dict[str, int]] = {
     "tests/integration/test_exporter.py": 100,
     "tests/lab/test_guest_process.py": 100,
     "tests/lab/test_recovery.py": 100,
+    "tests/lab/test_stuck_services.py": 90,
     "tests/lab/test_values.py": 85,
     "tests/faults/test_24_stop_and_kill.py": 80,
     "tests/lab/test_up.py": 55,
