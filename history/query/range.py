@@ -17,7 +17,7 @@ from virtflow.history.maintenance.rollup import HOUR_SECONDS, periods_of
 from virtflow.history.query.resolution import RAW, Tier, step_for, tier_for
 from virtflow.history.query.sql import Query
 from virtflow.history.storage.delta import Store, translated
-from virtflow.history.storage.table_schemas import COLUMN_OF, LABEL_SEPARATOR, SAMPLES, TIME, Column
+from virtflow.history.storage.table_schemas import COLUMN_OF, SAMPLES, TIME, Column, values_of_device
 from virtflow.runtime.settings import History
 from virtflow.schemas.catalogue.types import Rollup
 from virtflow.schemas.errors import InputError
@@ -79,10 +79,10 @@ def _labelled(points: pa.Table, column: Column) -> pa.Table:
     if column.kind == "vm" or len(labels) == 1:
         return points
     place = points.schema.get_field_index("device")
-    values = [device.split(LABEL_SEPARATOR) for device in points.column(place).to_pylist()]
+    values = [values_of_device(labels, device) for device in points.column(place).to_pylist()]
     points = points.remove_column(place)
     for number, label in enumerate(labels):
-        points = points.add_column(place + number, label, pa.array([each[number] for each in values], pa.string()))
+        points = points.add_column(place + number, label, pa.array([each[label] for each in values], pa.string()))
     return points
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from virtflow.history.remote_read.wire import Match, Matcher, ProtocolError
-from virtflow.history.storage.table_schemas import COLUMN_OF, COLUMNS, LABEL_SEPARATOR
+from virtflow.history.storage.table_schemas import COLUMN_OF, COLUMNS, values_of_device
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS
 
@@ -60,11 +60,6 @@ def labels_of(settings: Settings, name: str, key: tuple[str, str, str | None], t
         label, value = _VARIANTS[name]
         labels |= {"__name__": exported_name(name), label: value}
     return tuple(sorted((label, _UNSAFE.sub("\ufffd", value[:LABEL_LENGTH])) for label, value in labels.items() if value))
-
-
-def values_of_device(labels: Sequence[str], device: str) -> dict[str, str]:
-    """A device's labels by its column ``device``: one is all of it, several are divided by tabs."""
-    return dict(zip(labels, device.split(LABEL_SEPARATOR) if len(labels) > 1 else [device], strict=False))
 
 
 def matching(matchers: Sequence[Matcher]) -> Callable[[str, str], bool]:

@@ -27,14 +27,13 @@ from virtflow.history.remote_read.labels import (
     foreign_labels,
     labels_of,
     matching,
-    values_of_device,
 )
 from virtflow.history.remote_read.missing import missing_at
 from virtflow.history.remote_read.resample import Sight
 from virtflow.history.remote_read.series import NEVER, Rows, milliseconds, raw_series, rolled_series
 from virtflow.history.remote_read.wire import Asked, Match, Matcher, Series
 from virtflow.history.storage.delta import Store, translated
-from virtflow.history.storage.table_schemas import COLUMN_OF, INVENTORY_ROWS, SAMPLES, Table
+from virtflow.history.storage.table_schemas import COLUMN_OF, INVENTORY_ROWS, SAMPLES, Table, values_of_device
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS
 from virtflow.schemas.errors import InputError

@@ -9,7 +9,7 @@ counters of each VM or device and node stood after an hour.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, get_type_hints
 
@@ -103,6 +103,11 @@ class Column:
 def device_of(labels: Iterable[str]) -> str:
     """What tells a device with these labels' values from the others of its VM: they, separated by tabs; a tab within one is replaced."""
     return LABEL_SEPARATOR.join(value.replace(LABEL_SEPARATOR, REPLACEMENT) for value in labels)
+
+
+def values_of_device(labels: Sequence[str], device: str) -> dict[str, str]:
+    """A device's labels by its column ``device``: one is all of it, several are divided by tabs."""
+    return dict(zip(labels, device.split(LABEL_SEPARATOR) if len(labels) > 1 else [device], strict=False))
 
 
 def _column(metric: Metric, source: Libvirt | Guest, kind: str) -> Column:
