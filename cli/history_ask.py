@@ -172,11 +172,9 @@ def report(settings: Settings, *, form: str, output: Path | None, **given: str) 
     store = part("virtflow.history.storage.delta", "history").Store(settings.history)
     with Progress() as progress:
         rows = module.report(store, settings.history, module.Report(kind, month, by), progress)
-        full = (
-            rows
-            if by == module.FILESYSTEM or kind == "usage"
-            else module.report(store, settings.history, module.Report(kind, month, module.FILESYSTEM))
-        )
+        full = rows
+        if kind == "capacity" and by != module.FILESYSTEM:
+            full = module.report(store, settings.history, module.Report(kind, month, module.FILESYSTEM))
     show(rows, form, output)
     if kind == "capacity":
         warn_of(part("virtflow.history.query.filesystems", "history").filling(full), month)
