@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
-from tests.support.lab import Guest, Lab, Node, await_true
+from tests.support.lab import Guest, Lab, Node
 from tests.support.lab_node_alone import NodeAlone
 from tests.support.lab_pipeline import Pipeline
 from tests.support.lab_release import releases
@@ -23,6 +23,7 @@ from tests.support.watching import Watching
 from virtflow.schemas.records import NodeSnapshot
 
 RELEASES = releases(modular=True)
+NODES = 1
 VMS = 26
 COUNTS = (1, 2, 6) if LONG else (2,)
 INTERVAL_SECONDS = 2.0
@@ -37,33 +38,6 @@ MISSED = 0.01
 """Part of the rounds that a healthy VM may lack its monitor's values in: one round of each run at least."""
 SHOWN_SECONDS = (TWO_ROUNDS + 1) * INTERVAL_SECONDS + 1.0
 """From a VM's stop to the scrape that flags it: the round under way, two more, and the way to the scrape."""
-
-
-@pytest.fixture(scope="module")
-def lab(release: str) -> Iterator[Lab]:
-    """One host."""
-    with Lab(1, release) as lab:
-        yield lab
-
-
-@pytest.fixture(scope="module")
-def node(lab: Lab) -> Node:
-    """The host."""
-    return lab.nodes[0]
-
-
-@pytest.fixture(scope="module")
-def all_guests(node: Node) -> list[Guest]:
-    """Its VMs."""
-    return node.load_paused(VMS)
-
-
-@pytest.fixture
-def guests(node: Node, all_guests: list[Guest]) -> Iterator[list[Guest]]:
-    """All VMs, none of them frozen before and after the test."""
-    yield all_guests
-    node.thaw(*all_guests)
-    await_true(lambda: node.hung_calls() == 0, HANGING_SECONDS, "libvirtd holds no call any more")
 
 
 def define_until(node: Node, guests: Iterable[Guest], end: float, turn: Callable[[], object]) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import pytest
 
-from tests.support.lab import Guest, Lab, Node, await_true
+from tests.support.lab import Guest, Node, await_true
 from tests.support.lab_release import releases
 from tests.support.long import length
 from tests.support.stuck_vms import CAP, HANGING_SECONDS, TWO_ROUNDS, Neighbours, flagged, uuids_of, with_monitor
@@ -26,6 +26,7 @@ from virtflow.runtime.settings import Libvirt, Producer, Settings
 from virtflow.schemas.records import NodeSnapshot, VmSnapshot
 
 RELEASES = releases(every_run=True, modular=True)
+NODES = 1
 VMS = 30
 INTERVAL = 2.0
 INVENTORY_SECONDS = 20.0
@@ -100,27 +101,6 @@ class Sampling:
 
 def complete(vm: VmSnapshot) -> bool:
     return vm.state_state >= 0 and vm.cpu_time >= 0 and vm.net_count >= 0 and vm.balloon_current >= 0
-
-
-@pytest.fixture(scope="module")
-def node(release: str) -> Iterator[Node]:
-    """One host."""
-    with Lab(1, release) as lab:
-        yield lab.nodes[0]
-
-
-@pytest.fixture(scope="module")
-def all_guests(node: Node) -> list[Guest]:
-    """Its VMs."""
-    return node.load_paused(VMS)
-
-
-@pytest.fixture
-def guests(node: Node, all_guests: list[Guest]) -> Iterator[list[Guest]]:
-    """All VMs, none of them frozen before and after the test."""
-    yield all_guests
-    node.thaw(*all_guests)
-    await_true(lambda: node.hung_calls() == 0, HANGING_SECONDS, "libvirtd holds no call any more")
 
 
 def test_vms_that_are_stuck_before_the_first_contact_are_not_touched(node: Node, guests: list[Guest]) -> None:
