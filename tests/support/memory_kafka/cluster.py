@@ -7,7 +7,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -16,6 +16,7 @@ from tests.support.memory_kafka.consumer import MemoryConsumer
 from tests.support.memory_kafka.groups import Group
 from tests.support.memory_kafka.log import Headers, Log
 from tests.support.memory_kafka.producer import MemoryProducer
+from virtflow.schemas.topics import Topic
 
 DEFAULTS: Final = {"cleanup.policy": "delete", "max.message.bytes": "1048588"}
 """Of the topics' settings that virtflow looks at."""
@@ -44,6 +45,14 @@ class Cluster:
         self.consumers: list[MemoryConsumer] = []
         self._refusals: dict[str, deque[KafkaError]] = {}
         self._unmade: deque[KafkaError] = deque()
+
+    @classmethod
+    def with_topics(cls, *topics: Topic) -> Self:
+        """Runs, with these topics in two partitions each."""
+        cluster = cls()
+        for topic in topics:
+            cluster.create(topic.name, 2, topic.config())
+        return cluster
 
     # -- the clients, in the place of confluent_kafka's classes
 

@@ -84,10 +84,7 @@ def fed(test: Callable[[Fed], Awaitable[None]], cluster: Cluster, **more: Any) -
 
 @pytest.fixture
 def cluster() -> Cluster:
-    cluster = Cluster()
-    for topic in TOPICS:
-        cluster.create(topic.name, 2, topic.config())
-    return cluster
+    return Cluster.with_topics(*TOPICS)
 
 
 def put(cluster: Cluster, topic: Topic, *records: Record, partition: int = 0, timestamp: float | None = None) -> None:

@@ -102,10 +102,7 @@ def writing(cluster: Cluster, path: Path, codec: Codec = CODEC, **history: objec
 
 @pytest.fixture
 def cluster() -> Cluster:
-    cluster = Cluster()
-    for topic in TOPICS:
-        cluster.create(topic.name, 2, topic.config())
-    return cluster
+    return Cluster.with_topics(*TOPICS)
 
 
 def put(cluster: Cluster, topic: Topic, *records: Record | bytes) -> None:

@@ -58,10 +58,7 @@ def delivering(cluster: Cluster, **config: object) -> Iterator[Deliverer]:
 
 @pytest.fixture
 def cluster() -> Cluster:
-    cluster = Cluster()
-    for topic in (METRICS, DEAD_LETTERS, MIGRATIONS):
-        cluster.create(topic.name, 2, topic.config())
-    return cluster
+    return Cluster.with_topics(METRICS, DEAD_LETTERS, MIGRATIONS)
 
 
 def stored(cluster: Cluster, name: str) -> list[tuple[bytes | None, bytes | None]]:
