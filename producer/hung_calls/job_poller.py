@@ -14,10 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-import libvirt
-
 from virtflow.producer.hung_calls.budget import CallBudget, Kind, Lease
-from virtflow.producer.hypervisor.queries import poll_job
+from virtflow.producer.hypervisor.queries import NO_JOB, poll_job
 from virtflow.producer.hypervisor.reconnecting import Call, ReconnectingConnection, end
 from virtflow.producer.types import HypervisorEvent, Polled
 from virtflow.schemas.jobs import JobType, Lifecycle, Result
@@ -25,8 +23,6 @@ from virtflow.schemas.jobs import Kind as EventKind
 
 POLL: Final = "job"
 NEVER: Final = float("inf")
-GONE: Final = frozenset({libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_OPERATION_UNSUPPORTED})
-"""What libvirt answers where there is no job to ask about: no such VM, not running, or it is the destination's side."""
 ENDED: Final = frozenset({JobType.COMPLETED, JobType.FAILED, JobType.CANCELLED})
 GRACE_POLLS: Final = 2
 """Polls without a job before it counts as gone: the event that tells the end may come a moment after the job has."""
@@ -157,7 +153,8 @@ class Jobs:
         for uuid in list(self._candidates):
             if self.vms.may_ask(uuid, healthy=True) and (lease := self.budget.acquire(Kind.JOB, uuid)) is not None:
                 del self._candidates[uuid]
-                return uuid, False, lease
+                # A poll may be of a VM whose job has ended since: without its state, nobody could tell how.
+                return uuid, uuid in self._watched, lease
         return "", False, None
 
     def _put_off(self, uuid: str, now: float) -> None:
@@ -174,7 +171,7 @@ class Jobs:
         self._put_off(poll.uuid, now)
 
     def _answered(self, uuid: str, call: Call, now: float) -> None:
-        if call.error is not None and getattr(call.error, "get_error_code", lambda: 0)() not in GONE:
+        if call.error is not None and getattr(call.error, "get_error_code", lambda: 0)() not in NO_JOB:
             self._count("failed")
             self._put_off(uuid, now)
             return

@@ -20,6 +20,8 @@ from virtflow.schemas.text import REPLACEMENT
 
 FEW: Final = 8
 """VMs up to which a look-up of each is cheaper than a list of all."""
+NO_JOB: Final = frozenset({libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_OPERATION_UNSUPPORTED})
+"""What libvirt answers where there is no job to ask about: no such VM, not running, or it is the destination's side."""
 NOWAIT: Final = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
 
 Domain = Any
@@ -190,13 +192,19 @@ def _xml(connection: Connection, domain: Domain) -> str:
 def poll_job(uuid: str, *, known: bool) -> Callable[[Connection], Polled]:
     """A query for the statistics of a VM's job, and where a job is ``known`` but not there, for the VM's state.
 
-    The moment is the middle of that one question: looking up the VM before it may wait for a busy daemon, and numbers grow meanwhile.
+    libvirt may also refuse the statistics of a job that has just ended; the VM's state is asked for then as well, since it
+    alone tells a migration that did not complete from one that may have. The moment is the middle of that one question: looking up the VM before it may wait for a busy daemon, and numbers grow meanwhile.
     """
 
     def query(connection: Connection) -> Polled:
         domain = connection.lookupByUUIDString(uuid)
         asked = time.time()
-        statistics = domain.jobStats()
+        try:
+            statistics = domain.jobStats()
+        except libvirt.libvirtError as error:
+            if not known or error.get_error_code() not in NO_JOB:
+                raise
+            statistics = {}
         moment = (asked + time.time()) / 2
         state, reason = domain.state() if known and statistics.get("type", 0) == JobType.NONE else (-1, -1)
         return Polled(domain.name(), statistics, state, reason, moment)

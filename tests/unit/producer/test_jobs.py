@@ -153,6 +153,17 @@ def test_the_jobs_own_type_says_how_it_ended(stage: Stage, kind: int, word: str)
     assert stage.announced[-1].detail == (-1, -1, word)
 
 
+def test_the_search_for_jobs_asks_a_watched_vm_for_its_state_too(stage: Stage) -> None:
+    """Its poll may be the one that finds the job gone, and the VM's state is what tells a migration that did not complete."""
+    stage.jobs.happened(iteration(), 0.0)
+    stage.at(0.0)
+    stage.answer(0.1, OUT)
+    stage.jobs.look([A])
+    stage.at(0.2)
+    polled = stage.submitted[-1].query(SlowDaemon(NONE))
+    assert (polled.state, polled.reason) == (3, 1)
+
+
 def test_a_save_that_was_too_quick_to_be_seen_is_not_told(stage: Stage) -> None:
     """Suspended for a save: polled, nothing found, forgotten."""
     stage.jobs.happened(HypervisorEvent(A, "web-1", "lifecycle", (3, 0)), 0.0)
@@ -245,8 +256,8 @@ def test_a_refused_poll_is_tried_again(stage: Stage) -> None:
 class SlowDaemon:
     """A connection and a VM in one, whose calls take time on a clock of its own."""
 
-    def __init__(self, statistics: dict[str, int]) -> None:
-        """It tells these statistics."""
+    def __init__(self, statistics: dict[str, int] | libvirt.libvirtError) -> None:
+        """It tells these statistics, or refuses to."""
         self.now, self.statistics = MOMENT, statistics
 
     def time(self) -> float:
@@ -258,6 +269,8 @@ class SlowDaemon:
 
     def jobStats(self) -> dict[str, int]:  # noqa: N802, libvirt's name
         self.now += 2.0
+        if isinstance(self.statistics, libvirt.libvirtError):
+            raise self.statistics
         return self.statistics
 
     def state(self) -> tuple[int, int]:
@@ -277,3 +290,17 @@ def test_numbers_are_of_the_moment_they_were_asked_for(
     daemon = SlowDaemon(statistics)
     monkeypatch.setattr("virtflow.producer.hypervisor.queries.time", daemon)
     assert poll_job(A, known=True)(daemon) == Polled("web-1", statistics, *state, moment=MOMENT + 11.0)
+
+
+@pytest.mark.parametrize("code", [libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_OPERATION_UNSUPPORTED])
+def test_the_state_is_told_where_the_jobs_statistics_are_refused(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A VM that still runs at its source was not migrated: without its state the result would be unknown."""
+    daemon = SlowDaemon(Refused(code))
+    monkeypatch.setattr("virtflow.producer.hypervisor.queries.time", daemon)
+    assert poll_job(A, known=True)(daemon) == Polled("web-1", {}, 3, 1, moment=MOMENT + 11.0)
+
+
+@pytest.mark.parametrize(("code", "known"), [(libvirt.VIR_ERR_OPERATION_INVALID, False), (libvirt.VIR_ERR_OPERATION_TIMEOUT, True)])
+def test_another_refusal_is_the_polls_own(code: int, *, known: bool) -> None:
+    with pytest.raises(Refused):
+        poll_job(A, known=known)(SlowDaemon(Refused(code)))
