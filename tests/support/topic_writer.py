@@ -28,7 +28,9 @@ class TopicWriter:
         self._partitions = partitions
         self._codec = Codec()
         self._admin = AdminClient({"bootstrap.servers": brokers, "log_level": 0})
-        self._producer = Producer({"bootstrap.servers": brokers, "partitioner": "murmur2_random", "linger.ms": 5, "log_level": 0})
+        # Idempotent, since a batch that a new topic's broker refuses would otherwise be sent again behind the next one.
+        ordered = {"enable.idempotence": True, "partitioner": "murmur2_random", "linger.ms": 5}
+        self._producer = Producer({"bootstrap.servers": brokers, "log_level": 0, **ordered})
         self._failed: list[str] = []
         self.create(topics)
 
