@@ -3,7 +3,8 @@
 A job is found by an event that only a job makes, and once at the start among all VMs whose monitor is known to answer. libvirt's
 ``controlInfo`` is of no use for that: it says "job" while a call holds the VM's lock, and "ok" throughout a migration (measured on
 9.0). A poll is a monitor call like any other: it needs a lease of the same budget, skips VMs that do not answer, and when it
-hangs it is left alone with its worker. One poll is out at a time, beside those that hang.
+hangs it is left alone with its worker. One poll is out at a time, beside those that hang. The search asks many VMs in one call, since
+a poll of each by itself would cost the producer more than all its samples do.
 
 ``Jobs`` decides and never waits: its calls go into its connection's outbox. Belongs to the sampling thread.
 """
@@ -12,16 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Protocol
 
 from virtflow.producer.hung_calls.budget import CallBudget, Kind, Lease
-from virtflow.producer.hypervisor.queries import NO_JOB, poll_job
-from virtflow.producer.hypervisor.reconnecting import Call, ReconnectingConnection, end
+from virtflow.producer.hypervisor.queries import NO_JOB, Position, find_jobs, poll_job
+from virtflow.producer.hypervisor.reconnecting import Call, ReconnectingConnection, WorkerHandle, end
 from virtflow.producer.types import HypervisorEvent, Polled
 from virtflow.schemas.jobs import JobType, Lifecycle, Result
 from virtflow.schemas.jobs import Kind as EventKind
 
 POLL: Final = "job"
+SEARCH_VMS: Final = 256
+"""VMs that one search asks at most: polls of running jobs wait for it."""
 NEVER: Final = float("inf")
 ENDED: Final = frozenset({JobType.COMPLETED, JobType.FAILED, JobType.CANCELLED})
 GRACE_POLLS: Final = 2
@@ -43,11 +47,12 @@ class _Watch:
 
 @dataclass(slots=True)
 class _Poll:
-    """The poll that is out."""
+    """The call that is out: a poll of one VM's job, or a search for jobs in many VMs (``asked``)."""
 
     call: Call
-    uuid: str
     lease: Lease
+    position: Position
+    asked: tuple[str, ...] = ()
 
 
 class MayAsk(Protocol):
@@ -92,34 +97,32 @@ class Jobs:
 
     def watch(self, uuid: str, name: str, now: float) -> None:
         """Poll this VM's job from now on."""
+        self._candidates.pop(uuid, None)
         self._watched.setdefault(uuid, _Watch(now, name))
 
     def look(self, uuids: list[str]) -> None:
-        """Ask each of these VMs once, as soon as its monitor is known to answer, whether it has a job."""
-        self._candidates.update(dict.fromkeys(uuids))
+        """Ask each of these VMs once, as soon as its monitor is known to answer, whether it has a job; one that is polled anyway is not."""
+        self._candidates.update(dict.fromkeys(uuid for uuid in uuids if uuid not in self._watched))
 
     # -- the polls
 
     def tick(self, now: float) -> None:
-        """Make the poll that is due, or leave one alone that hangs."""
+        """Make the poll or the search that is due, or leave one alone that hangs."""
         if self._poll is not None:
-            if now - self._poll.call.began > self.stall_timeout:
+            if now - self._poll.position.at[1] > self.stall_timeout:
                 self._leave(self._poll, now)
             return
         if self.connection.worker is None:
             if self.connection.opening or self._candidates or any(watch.due <= now for watch in self._watched.values()):
                 self.connection.tick(now)
             return
-        uuid, known, lease = self._next(now)
-        if lease is not None:
-            call = self.connection.worker.submit(POLL, poll_job(uuid, known=known), now)
-            self._poll = _Poll(call, uuid, lease)
+        self._begin(self.connection.worker, now)
 
     @property
     def due(self) -> float:
         """The next deadline."""
         if self._poll is not None:
-            return self._poll.call.began + self.stall_timeout
+            return self._poll.position.at[1] + self.stall_timeout
         soonest = min((watch.due for watch in self._watched.values()), default=NEVER)
         if self.connection.worker is not None:
             return soonest
@@ -138,37 +141,49 @@ class Jobs:
         if call.error is not None and not call.alive:
             self.connection.drop(call.worker, now, str(call.error))
             self._count("failed")
-            self._put_off(poll.uuid, now)
-            return
-        self._answered(poll.uuid, call, now)
+            self._put_off(poll.position.at[0], now)
+        elif not poll.asked:
+            self._answered(poll.position.at[0], call, now)
+        elif call.error is not None:
+            self._count("failed")
+        else:
+            self._count("answered", len(poll.asked))
+            for uuid, polled in call.result:
+                self._runs(uuid, polled, now)
 
-    def _next(self, now: float) -> tuple[str, bool, Lease | None]:
-        """The VM to ask now, whether a job of it is known, and the lease; none where no VM is due, or none may be asked."""
+    def _begin(self, worker: WorkerHandle, now: float) -> None:
+        """Poll the VM that is due, or search for jobs where no VM is; nothing where no VM may be asked."""
         due = sorted((watch.due, uuid) for uuid, watch in self._watched.items() if watch.due <= now)
         for _, uuid in due:
             if self.vms.may_ask(uuid, healthy=False) and (lease := self.budget.acquire(Kind.JOB, uuid)) is not None:
-                return uuid, True, lease
+                self._poll = _Poll(worker.submit(POLL, poll_job(uuid), now), lease, Position(now, uuid))
+                return
             self._count("skipped")
             self._put_off(uuid, now)
-        for uuid in list(self._candidates):
-            if self.vms.may_ask(uuid, healthy=True) and (lease := self.budget.acquire(Kind.JOB, uuid)) is not None:
+        asked = tuple(islice((uuid for uuid in self._candidates if self._may_search(uuid)), SEARCH_VMS))
+        if asked and (lease := self.budget.acquire(Kind.JOB)) is not None:
+            for uuid in asked:
                 del self._candidates[uuid]
-                # A poll may be of a VM whose job has ended since: without its state, nobody could tell how.
-                return uuid, uuid in self._watched, lease
-        return "", False, None
+            position = Position(now)
+            self._poll = _Poll(worker.submit(POLL, find_jobs(asked, position), now), lease, position, asked)
+
+    def _may_search(self, uuid: str) -> bool:
+        return self.vms.may_ask(uuid, healthy=True) and not self.budget.hangs_in(uuid, Kind.JOB)
 
     def _put_off(self, uuid: str, now: float) -> None:
         if uuid in self._watched:
             self._watched[uuid].due = now + self.every
 
     def _leave(self, poll: _Poll, now: float) -> None:
+        uuid, _ = poll.position.at
         self._poll = None
         self._hanging[poll.call] = poll.lease
         self._count("hung")
-        poll.lease.abandon()
+        poll.lease.abandon(uuid)
         self.connection.leave(poll.call.worker, now)
-        self.hung(Kind.JOB, poll.uuid, now)
-        self._put_off(poll.uuid, now)
+        self.hung(Kind.JOB, uuid, now)
+        self._put_off(uuid, now)
+        self._candidates.update(dict.fromkeys(other for other in poll.asked if other != uuid))
 
     def _answered(self, uuid: str, call: Call, now: float) -> None:
         if call.error is not None and getattr(call.error, "get_error_code", lambda: 0)() not in NO_JOB:
@@ -177,15 +192,18 @@ class Jobs:
             return
         self._count("answered")
         polled = call.result or Polled()
-        name, kind = polled.name, polled.statistics.get("type", JobType.NONE)
-        watch = self._watched.get(uuid)
-        if kind != JobType.NONE:
-            watch = self._watched.setdefault(uuid, _Watch(now, name))
-            watch.seen, watch.missing, watch.due = True, 0, now + self.every
-            watch.result = {JobType.FAILED: Result.FAILED.value, JobType.CANCELLED: Result.CANCELLED.value}.get(kind, watch.result)
-            self.emit(HypervisorEvent(uuid, name, EventKind.JOB.value, (polled.statistics,), polled.moment))
-        elif watch is not None:
+        if polled.statistics.get("type", JobType.NONE) != JobType.NONE:
+            self._runs(uuid, polled, now)
+        elif (watch := self._watched.get(uuid)) is not None:
             self._missing(uuid, watch, call, now)
+
+    def _runs(self, uuid: str, polled: Polled, now: float) -> None:
+        """The VM has a job."""
+        watch = self._watched.setdefault(uuid, _Watch(now, polled.name))
+        watch.seen, watch.missing, watch.due = True, 0, now + self.every
+        kind = polled.statistics["type"]
+        watch.result = {JobType.FAILED: Result.FAILED.value, JobType.CANCELLED: Result.CANCELLED.value}.get(kind, watch.result)
+        self.emit(HypervisorEvent(uuid, polled.name, EventKind.JOB.value, (polled.statistics,), polled.moment))
 
     def _missing(self, uuid: str, watch: _Watch, call: Call, now: float) -> None:
         """No job where one was expected: after some polls it is gone. Where no event has reported its end, we do."""
@@ -199,5 +217,5 @@ class Jobs:
             detail = (polled.state, polled.reason, watch.result)
             self.emit(HypervisorEvent(uuid, watch.name, EventKind.JOB_GONE.value, detail, call.started + call.seconds))
 
-    def _count(self, outcome: str) -> None:
-        self.polls[outcome] = self.polls.get(outcome, 0) + 1
+    def _count(self, outcome: str, vms: int = 1) -> None:
+        self.polls[outcome] = self.polls.get(outcome, 0) + vms

@@ -189,8 +189,8 @@ def _xml(connection: Connection, domain: Domain) -> str:
         return ""
 
 
-def poll_job(uuid: str, *, known: bool) -> Callable[[Connection], Polled]:
-    """A query for the statistics of a VM's job, and where a job is ``known`` but not there, for the VM's state.
+def poll_job(uuid: str) -> Callable[[Connection], Polled]:
+    """A query for the statistics of a VM's job, and where there is none any more, for the VM's state.
 
     libvirt may also refuse the statistics of a job that has just ended; the VM's state is asked for then as well, since it
     alone tells a migration that did not complete from one that may have. The moment is the middle of that one question: looking up the VM before it may wait for a busy daemon, and numbers grow meanwhile.
@@ -202,12 +202,47 @@ def poll_job(uuid: str, *, known: bool) -> Callable[[Connection], Polled]:
         try:
             statistics = domain.jobStats()
         except libvirt.libvirtError as error:
-            if not known or error.get_error_code() not in NO_JOB:
+            if error.get_error_code() not in NO_JOB:
                 raise
             statistics = {}
         moment = (asked + time.time()) / 2
-        state, reason = domain.state() if known and statistics.get("type", 0) == JobType.NONE else (-1, -1)
+        state, reason = domain.state() if statistics.get("type", JobType.NONE) == JobType.NONE else (-1, -1)
         return Polled(domain.name(), statistics, state, reason, moment)
+
+    return query
+
+
+class Position:
+    """In which VM a query is that asks many of them, and since when (monotonic seconds).
+
+    The worker's thread writes it and the sampling thread reads it; both values are replaced at once, by one assignment.
+    """
+
+    def __init__(self, now: float, uuid: str = "") -> None:
+        """In this VM, or in none yet."""
+        self.at: tuple[str, float] = (uuid, now)
+
+
+def find_jobs(uuids: Collection[str], position: Position) -> Callable[[Connection], list[tuple[str, Polled]]]:
+    """A query that asks each of these VMs whether it has a job, and returns those that have one.
+
+    One call for all: a poll of each by itself costs the producer several times of what libvirt's answer costs.
+    """
+
+    def query(connection: Connection) -> list[tuple[str, Polled]]:
+        found = []
+        for uuid, domain in domains(connection, uuids).items():
+            position.at = uuid, time.monotonic()
+            asked = time.time()
+            try:
+                statistics = domain.jobStats()
+            except libvirt.libvirtError:  # it has just ended, or is the destination's side
+                if not connection.isAlive():
+                    raise
+                continue
+            if statistics.get("type", JobType.NONE) != JobType.NONE:
+                found.append((uuid, Polled(domain.name(), statistics, moment=(asked + time.time()) / 2)))
+        return found
 
     return query
 

@@ -8,14 +8,15 @@ import libvirt
 import pytest
 
 from virtflow.producer.hung_calls.budget import CallBudget, Kind
-from virtflow.producer.hung_calls.job_poller import GRACE_POLLS, NEVER, Jobs
+from virtflow.producer.hung_calls.job_poller import GRACE_POLLS, NEVER, SEARCH_VMS, Jobs
 from virtflow.producer.hypervisor.messages import Retire, Returned, Submit
-from virtflow.producer.hypervisor.queries import poll_job
+from virtflow.producer.hypervisor.queries import Position, find_jobs, poll_job
 from virtflow.producer.hypervisor.reconnecting import Outbox, ReconnectingConnection
 from virtflow.producer.types import HypervisorEvent, Polled
 from virtflow.runtime.settings import Libvirt
 
 A, B = "01c4627c-7455-4be4-b014-9523f6d7e739", "00000000-0000-4000-8000-000000000001"
+C = "00000000-0000-4000-8000-000000000002"
 OUT = {"type": 2, "operation": 5, "time_elapsed": 1000}
 NONE = {"type": 0}
 MOMENT = 1_795_476_000.0
@@ -68,9 +69,14 @@ class Stage:
 
     @property
     def out(self) -> list[str]:
-        """The VM that is being polled."""
+        """The VM that is being polled, or the VMs that are asked for a job."""
         poll = self.jobs._poll
-        return [] if poll is None else [poll.uuid]
+        return [] if poll is None else list(poll.asked) or [poll.position.at[0]]
+
+    def found(self, now: float, jobs: Mapping[str, Mapping[str, object]] | None = None, code: int = 0, *, alive: bool = True) -> None:
+        """The search comes back with the jobs of these VMs, or with an error of libvirt's."""
+        found = [(uuid, Polled("web-1", dict(statistics), moment=MOMENT + now)) for uuid, statistics in (jobs or {}).items()]
+        self._returned(now, None if code else found, Refused(code) if code else None, alive=alive)
 
     def at(self, now: float) -> None:
         """Time has come to ``now``."""
@@ -89,9 +95,11 @@ class Stage:
         alive: bool = True,
     ) -> None:
         """The newest poll comes back with statistics, or with an error of libvirt's."""
-        number = self.submitted[-1].call
         result, error = (None, Refused(code)) if code else (Polled("web-1", dict(statistics or {}), *state, moment=MOMENT + now), None)
-        call = self.outbox.returned(Returned(number, now, MOMENT, 0.1, result, error, alive))
+        self._returned(now, result, error, alive=alive)
+
+    def _returned(self, now: float, result: object, error: Refused | None, *, alive: bool) -> None:
+        call = self.outbox.returned(Returned(self.submitted[-1].call, now, MOMENT, 0.1, result, error, alive))
         assert call is not None
         self.jobs.take(call, now)
 
@@ -153,17 +161,6 @@ def test_the_jobs_own_type_says_how_it_ended(stage: Stage, kind: int, word: str)
     assert stage.announced[-1].detail == (-1, -1, word)
 
 
-def test_the_search_for_jobs_asks_a_watched_vm_for_its_state_too(stage: Stage) -> None:
-    """Its poll may be the one that finds the job gone, and the VM's state is what tells a migration that did not complete."""
-    stage.jobs.happened(iteration(), 0.0)
-    stage.at(0.0)
-    stage.answer(0.1, OUT)
-    stage.jobs.look([A])
-    stage.at(0.2)
-    polled = stage.submitted[-1].query(SlowDaemon(NONE))
-    assert (polled.state, polled.reason) == (3, 1)
-
-
 def test_a_save_that_was_too_quick_to_be_seen_is_not_told(stage: Stage) -> None:
     """Suspended for a save: polled, nothing found, forgotten."""
     stage.jobs.happened(HypervisorEvent(A, "web-1", "lifecycle", (3, 0)), 0.0)
@@ -175,20 +172,84 @@ def test_a_save_that_was_too_quick_to_be_seen_is_not_told(stage: Stage) -> None:
 
 
 def test_running_jobs_are_found_at_the_start(stage: Stage) -> None:
-    """Each VM is asked once, as soon as its monitor is known to answer; only one that has a job is asked again."""
+    """All VMs are asked in one call, each as soon as its monitor is known to answer; only one that has a job is asked again."""
     stage.vms.unknown = {B}
-    stage.jobs.look([A, B])
+    stage.jobs.look([A, B, C])
     stage.at(0.0)
-    stage.answer(0.1, NONE)
+    assert stage.out == [A, C]
+    stage.found(0.1)
     stage.at(0.2)
     assert len(stage.submitted) == 1
     stage.vms.unknown = set()
     stage.at(0.3)
-    stage.answer(0.4, OUT)
+    assert stage.out == [B]
+    stage.found(0.4, {B: OUT})
     assert [event.uuid for event in stage.announced] == [B]
+    assert stage.jobs.polls == {"answered": 3}
     stage.at(0.5)
     stage.at(1.4)
     assert len(stage.submitted) == 3
+
+
+def test_a_watched_vm_is_not_searched(stage: Stage) -> None:
+    """Its own polls ask for its state as well, which tells how a job ended that is gone."""
+    stage.jobs.look([A, B])
+    stage.jobs.happened(iteration(A), 0.0)
+    stage.jobs.look([A])
+    stage.at(0.0)
+    assert stage.out == [A]
+    stage.answer(0.1, OUT)
+    stage.at(0.2)
+    assert stage.out == [B]
+
+
+def test_a_search_is_of_so_many_vms_at_most(stage: Stage) -> None:
+    """A poll of a running job waits for it no longer than that."""
+    vms = [f"00000000-0000-4000-8000-{number:012x}" for number in range(SEARCH_VMS + 1)]
+    stage.jobs.look(vms)
+    stage.at(0.0)
+    stage.jobs.happened(iteration(A), 0.0)
+    assert stage.out == vms[:SEARCH_VMS]
+    stage.found(0.1)
+    stage.at(0.2)
+    assert stage.out == [A]
+    stage.answer(0.3, OUT)
+    stage.at(0.4)
+    assert stage.out == vms[SEARCH_VMS:]
+
+
+def test_a_search_that_hangs_is_left_alone_in_its_vm(stage: Stage) -> None:
+    """However long it took before; the others are asked again, and what it returns in the end is ignored."""
+    stage.jobs.look([A, B, C])
+    stage.at(0.0)
+    poll = stage.jobs._poll
+    assert poll is not None
+    poll.position.at = B, 4.0
+    stage.at(5.1)
+    assert (stage.hung, stage.jobs.due) == ([], 9.0)
+    stage.at(9.1)
+    assert (stage.hung, stage.retired, stage.jobs.polls) == ([(Kind.JOB, B)], True, {"hung": 1})
+    assert (stage.budget.hung, stage.budget.hung_vms()) == (1, frozenset({B}))
+    assert list(stage.jobs._candidates) == [A, C]
+    stage.found(60.0, {B: OUT})
+    assert (stage.announced, stage.budget.outstanding) == ([], 0)
+
+
+def test_a_search_spares_a_vm_in_which_a_call_hangs(stage: Stage) -> None:
+    stage.budget.adopt(Kind.MONITOR, A)
+    stage.jobs.look([A, B])
+    stage.at(0.0)
+    assert stage.out == [B]
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_search_that_fails_is_counted(stage: Stage, alive: bool) -> None:  # noqa: FBT001, a parameter
+    """Its VMs have their turn again, with the next search or the next connection."""
+    stage.jobs.look([A])
+    stage.at(0.0)
+    stage.found(0.1, code=libvirt.VIR_ERR_INTERNAL_ERROR, alive=alive)
+    assert stage.jobs.polls == {"failed": 1}
+    assert (stage.jobs.connection.worker is None) is not alive
 
 
 def test_vms_that_may_not_be_asked_are_skipped(stage: Stage) -> None:
@@ -289,7 +350,7 @@ def test_numbers_are_of_the_moment_they_were_asked_for(
     """Not of the whole poll's: looking the VM up first took ten seconds here."""
     daemon = SlowDaemon(statistics)
     monkeypatch.setattr("virtflow.producer.hypervisor.queries.time", daemon)
-    assert poll_job(A, known=True)(daemon) == Polled("web-1", statistics, *state, moment=MOMENT + 11.0)
+    assert poll_job(A)(daemon) == Polled("web-1", statistics, *state, moment=MOMENT + 11.0)
 
 
 @pytest.mark.parametrize("code", [libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_OPERATION_UNSUPPORTED])
@@ -297,10 +358,53 @@ def test_the_state_is_told_where_the_jobs_statistics_are_refused(code: int, monk
     """A VM that still runs at its source was not migrated: without its state the result would be unknown."""
     daemon = SlowDaemon(Refused(code))
     monkeypatch.setattr("virtflow.producer.hypervisor.queries.time", daemon)
-    assert poll_job(A, known=True)(daemon) == Polled("web-1", {}, 3, 1, moment=MOMENT + 11.0)
+    assert poll_job(A)(daemon) == Polled("web-1", {}, 3, 1, moment=MOMENT + 11.0)
 
 
-@pytest.mark.parametrize(("code", "known"), [(libvirt.VIR_ERR_OPERATION_INVALID, False), (libvirt.VIR_ERR_OPERATION_TIMEOUT, True)])
-def test_another_refusal_is_the_polls_own(code: int, *, known: bool) -> None:
+def test_another_refusal_is_the_polls_own() -> None:
     with pytest.raises(Refused):
-        poll_job(A, known=known)(SlowDaemon(Refused(code)))
+        poll_job(A)(SlowDaemon(Refused(libvirt.VIR_ERR_OPERATION_TIMEOUT)))
+
+
+class Daemon:
+    """A connection with VMs whose jobs, or refusals, are given; ``alive`` says whether it stands."""
+
+    def __init__(self, jobs: Mapping[str, Mapping[str, int] | Refused], *, alive: bool = True) -> None:
+        """With these VMs."""
+        self.vms = {uuid: Domain(uuid, job) for uuid, job in jobs.items()}
+        self.alive = alive
+
+    def lookupByUUIDString(self, uuid: str) -> Domain:  # noqa: N802, libvirt's name
+        return self.vms[uuid]
+
+    def isAlive(self) -> bool:  # noqa: N802, libvirt's name
+        return self.alive
+
+
+class Domain:
+    """One of its VMs."""
+
+    def __init__(self, uuid: str, job: Mapping[str, int] | Refused) -> None:
+        """With this job."""
+        self.uuid, self.job = uuid, job
+
+    def jobStats(self) -> Mapping[str, int]:  # noqa: N802, libvirt's name
+        if isinstance(self.job, Refused):
+            raise self.job
+        return self.job
+
+    def name(self) -> str:
+        return f"vm-{self.uuid}"
+
+
+def test_a_search_returns_the_jobs_and_says_where_it_is() -> None:
+    """A VM that refuses costs the others nothing."""
+    position = Position(0.0)
+    daemon = Daemon({A: Refused(libvirt.VIR_ERR_OPERATION_INVALID), B: OUT, C: NONE})
+    assert [(uuid, polled.name, polled.statistics) for uuid, polled in find_jobs([A, B, C], position)(daemon)] == [(B, f"vm-{B}", OUT)]
+    assert position.at[0] == C
+
+
+def test_a_search_ends_with_its_connection() -> None:
+    with pytest.raises(Refused):
+        find_jobs([A], Position(0.0))(Daemon({A: Refused(libvirt.VIR_ERR_INTERNAL_ERROR)}, alive=False))
