@@ -54,3 +54,10 @@ def test_the_guard_names_what_is_new() -> None:
         "a round of the producer calls virDomainGetXMLDesc 0.5 times, not 0",
     ]
     assert Path(counts_producer.BASELINE).exists()
+
+
+def test_what_a_known_module_loads_is_known() -> None:
+    """Which ones it needs differs from Python to Python."""
+    found = counts_producer.brought_along(["os", "msgspec", "xml"])
+    assert {"os", "stat", "posixpath", "xml"} <= found
+    assert not {"msgspec", "asyncio"} & found
