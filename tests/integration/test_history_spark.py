@@ -71,7 +71,7 @@ def test_spark_reads_what_is_there(tmp_path: Path) -> None:
             f"print('ANSWER', json.dumps([json.loads(row) for row in spark.sql('{question(table)}').toJSON().collect()]))",
         ]
     said = spark("\n".join([session, *asked]))
-    assert "sim-118-0" in said  # the page's own question: CPU by node
+    assert "sim-2603-0" in said  # the page's own question: CPU by node
     answers = [json.loads(line.removeprefix("ANSWER")) for line in said.splitlines() if line.startswith("ANSWER")]
     assert len(answers) == len(SUMS)
     for table, theirs in zip(SUMS, answers, strict=True):

@@ -245,7 +245,7 @@ def test_a_name_that_matches_no_vm_is_an_empty_answer(pair: Pair) -> None:
 
 def test_external_labels_are_warned_of_and_may_be_given_or_left_out(pair: Pair, served: str, tmp_path: Path) -> None:
     program, there = pair.reading.program, len(pair.own.query("vm_state", START + 300))
-    assert there > 1, "simulated VMs come and go with the time of day, so that not all may be there"
+    assert there > 1
     for settings, shown in (({}, 0), ({"filter_external_labels": False}, there)):
         reading = Prometheus(tmp_path / str(shown), {}, program=program, remote_read=served)
         reading.external_labels["region"] = "north"

@@ -30,7 +30,7 @@ from virtflow.schemas.records import Record, VmInventory, VmMetrics
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 START: Final = 1_790_000_000.0
-STEADY: Final = 118
+STEADY: Final = 2603
 """A seed of the simulator whose first 40 VMs of the first node, and 8 of the second, live for ever: whatever the clock says, all are there."""
 Key = tuple[str, str, str, int]
 
