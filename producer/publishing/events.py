@@ -22,7 +22,7 @@ from virtflow.producer.records.node_health import Outgoing, added
 from virtflow.producer.records.vm_event import counted_as, vm_event
 from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.kafka import event_producer_settings, topic_name
-from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer, ended
+from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.threads import Owner
 from virtflow.schemas.avro.encoder import Encoder, Framed, as_it_is
@@ -168,11 +168,8 @@ class EventPublisher:
 
     def _poll(self, seconds: float) -> None:
         """Takes delivery reports. A client that an error has ended is let go once it has reported what was under way; a new one is made."""
-        try:
-            self._client.poll(seconds)
-        except KafkaException as error:
+        if not take_reports(self._client, seconds):
             self._ended = True
-            _LOGGER.warning("the Kafka client cannot go on, another one takes its place: %s", error.args[0].str())
         if self._ended and not self._window:
             self._ended, self._client = False, None
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 from virtflow.producer.publishing.split import messages
 from virtflow.producer.records.node_health import Outgoing
 from virtflow.runtime.kafka import snapshot_producer_settings, topic_name
-from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer, ended
+from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.encoder import Encoder, Framed, as_it_is
 from virtflow.schemas.records import NodeSnapshot
@@ -117,17 +117,10 @@ class Publisher:
             self._replace()
             if self._current is not None and self._current[1].open == 0:
                 self._send(*self._current)
-            self._poll(POLL_SECONDS if self._current is not None else 0)
+            if not take_reports(self._producer, POLL_SECONDS if self._current is not None else 0):
+                self._ended = True
             if self._current is not None and self._current[1].open == 0:
                 self._settle(*self._current)
-
-    def _poll(self, seconds: float) -> None:
-        """Takes delivery reports; notes where an error has ended the client."""
-        try:
-            self._producer.poll(seconds)
-        except KafkaException as error:
-            self._ended = True
-            _LOGGER.warning("the Kafka client cannot go on, another one takes its place: %s", error.args[0].str())
 
     def _replace(self) -> None:
         """Makes a new client in the place of one that an error has ended, once that has reported what was under way."""
