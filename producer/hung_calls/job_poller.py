@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from virtflow.producer.hung_calls.budget import CallBudget, Kind, Lease
+from virtflow.producer.hung_calls.reconnecting import Call, ReconnectingConnection, end
 from virtflow.producer.hypervisor.queries import NO_JOB, poll_job
-from virtflow.producer.hypervisor.reconnecting import Call, ReconnectingConnection, end
 from virtflow.producer.types import HypervisorEvent, Polled
 from virtflow.schemas.jobs import JobType, Lifecycle, Result
 from virtflow.schemas.jobs import Kind as EventKind

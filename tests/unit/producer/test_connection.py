@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 
 from virtflow.producer.hung_calls.budget import CallBudget, Kind
+from virtflow.producer.hung_calls.reconnecting import OPENINGS, Outbox, ReconnectingConnection
 from virtflow.producer.hypervisor.messages import Open, Retire
-from virtflow.producer.hypervisor.reconnecting import OPENINGS, Outbox, ReconnectingConnection
 from virtflow.runtime.settings import Libvirt
 
 TIMEOUT = 10.0
