@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.schedule import COMPUTING, SECONDS
 from tools.import_picture import PACKAGES as PICTURE_PACKAGES
 from tools.import_picture import PICTURED, edges_between, modules_by_room, of_packages, reduced
 
@@ -181,3 +182,7 @@ def test_producer_imports_nothing_of_the_centre() -> None:
         [sys.executable, "-c", code], cwd="/", env={"PYTHONPATH": str(ROOT / ".types")}, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_schedule_names_files_that_exist() -> None:
+    assert [name for name in {*SECONDS, *COMPUTING} if not (ROOT / name).is_file()] == []
