@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,14 +11,13 @@ import pytest
 
 from tests.support.history_lives import METRICS, Kept, Life
 from tests.support.history_truth import Row, days, hours
-from tests.support.long import length
 from virtflow.history.storage.table_schemas import DAILY, HOURLY, Table
 
-LIVES: Final = length(80, 200)
+LIVES: Final = 200
 """Lives in one history: they share its commits and its upkeep."""
 HOURS: Final = 30
 COMMITS: Final = 3
-SEEDS: Final = length(1, 10)
+SEEDS: Final = 10 if os.environ.get("VIRTFLOW_TEST_LONG") else 1
 START: Final = 1_790_000_000 // 86_400 * 86_400
 MICRO: Final = 1_000_000
 
