@@ -1,1 +1,1 @@
-"""Between the topics: decodes, orders, normalises and names what the producers sent."""
+"""Between the topics: decodes, orders and normalises the producers' messages, and gives values the names of the metrics."""

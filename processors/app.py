@@ -1,8 +1,9 @@
-"""The wiring of faust, and nothing else: the one way of using it that loses no message.
+"""The configuration of faust, and nothing else: the only way of using it that loses no message.
 
-Raw bytes in, decoded inside the agent's callee; acknowledged by hand after delivery (``noack``), because faust acknowledges
-a message whose handling failed; one agent at a time, because two of them commit past each other; a crash of the agent crashes
-the app, because every other supervisor skips the message. Results do not go through faust's producer, which costs twice.
+The agent receives raw bytes; its sink decodes them. Messages are acknowledged explicitly after delivery (``noack``), because faust
+acknowledges a message whose handling failed. There is one agent for each topic, because concurrent agents commit offsets of messages that
+others still handle. A crash of the agent crashes the app, because every other supervisor skips the message. Results are not sent by faust's
+producer, which costs twice as much.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ SESSION_SECONDS: Final = 12.0
 HEARTBEAT_SECONDS: Final = SESSION_SECONDS / 4
 COMMIT_SECONDS: Final = 1.0
 METADATA_SECONDS: Final = 5.0
-"""How soon a change of the topics is seen: a member that joins a broker which has just come back may be told of no topics at
-all, and would idle until it asks again."""
+"""How soon a change of the topics is detected: a broker that has just restarted may report no topics to a member that joins, and the
+member receives nothing until it asks again."""
 CHATTY: Final = ("faust", "mode", "aiokafka")
 
 Take = Callable[[Message, Callable[[], object]], Awaitable[None]]
 
 
 class Sink(Protocol):
-    """Who takes the messages, each with the function that acknowledges it, and hears of the partitions."""
+    """The receiver of the messages, each with the function that acknowledges it, and of changes of the assigned partitions."""
 
     async def take(self, message: Message, acknowledge: Callable[[], object]) -> None:
         """Takes a message of ``vm.snapshots``."""
@@ -43,19 +44,19 @@ class Sink(Protocol):
         """Takes a message of ``vm.events``."""
 
     def revoked(self) -> None:
-        """Partitions were taken away or dealt again."""
+        """Partitions were revoked or assigned again."""
 
     def assigned(self, partitions: Iterable[int]) -> None:
-        """The partitions of ``vm.events`` that are ours from now on."""
+        """The partitions of ``vm.events`` that are assigned to this process from now on."""
 
     def fail(self, error: BaseException) -> None:
-        """Nothing can go on, for this reason."""
+        """Processing has to end, for this reason."""
 
 
 def build_app(settings: Settings, folder: Path, sink: Sink, fence: Fence) -> Any:  # noqa: ANN401, faust is untyped
     """The faust app that hands every message of ``vm.snapshots`` and ``vm.events`` to ``sink``.
 
-    ``folder`` is where faust may put its files: it has none to keep. ``fence`` tells whether our name in the group is still ours.
+    ``folder`` is for faust's files, none of which has to be kept. ``fence`` detects another process with this one's name in the group.
     """
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -73,7 +74,7 @@ def build_app(settings: Settings, folder: Path, sink: Sink, fence: Fence) -> Any
             await fence.check()
         except NameTakenError as error:
             sink.fail(error)
-            await asyncio.Event().wait()  # whoever goes on from here joins again, and takes the partitions back
+            await asyncio.Event().wait()  # returning would join the group again and take the partitions back
 
     @app.on_partitions_assigned.connect(weak=False)
     async def on_assigned(app: Any, partitions: Any, **_: Any) -> None:  # noqa: ANN401, faust is untyped
@@ -97,7 +98,7 @@ def _agent(app: Any, topic: str, take: Take) -> None:  # noqa: ANN401, faust is 
 
 
 def _safe(settings: Settings, folder: Path) -> dict[str, Any]:
-    """The settings of faust; each one that is not its default loses data, opens a port or makes topics if left alone."""
+    """The settings of faust. Where one differs from its default, the default loses data, opens a port or creates topics."""
     return {
         "agent_supervisor": CrashingSupervisor,
         "autodiscover": False,
@@ -107,14 +108,14 @@ def _safe(settings: Settings, folder: Path) -> dict[str, Any]:
         "broker_max_poll_records": settings.processors.in_flight,
         "broker_session_timeout": SESSION_SECONDS,
         "consumer_auto_offset_reset": "earliest",
-        # A member that comes back under its name within the session gets its partitions back without a rebalance.
+        # A member that restarts with the same name within the session timeout keeps its partitions without a rebalance.
         "consumer_group_instance_id": instance_of(settings),
         "consumer_metadata_max_age_ms": int(METADATA_SECONDS * 1000),
         "datadir": str(folder),
         "key_serializer": "raw",
         "store": "memory://",
         "stream_buffer_maxsize": settings.processors.in_flight,
-        # What is not acknowledged comes again; waiting for it would never end where its handling has.
+        # Unacknowledged messages are delivered again. Waiting for them would never end if their handling has stopped.
         "stream_wait_empty": False,
         "topic_allow_declare": False,
         "topic_disable_leader": True,

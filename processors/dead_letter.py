@@ -1,8 +1,8 @@
-"""Messages that can't be decoded: what becomes of each, and when there are too many to go on.
+"""Messages that can't be decoded: each becomes a dead letter, and too many of them stop the processors.
 
-A dead letter keeps the original's key and bytes; where it came from and why it was refused stand in its headers. A few of them
-are somebody's mistake; when they are a large share of all messages the mistake is ours (a bad release, a wrong topic), and
-moving everything to the dead letters would only hide it. Then processing stops, and nothing is acknowledged that was not handled.
+A dead letter keeps the original's key and bytes; its headers say where it came from and why it was refused. A few of them
+are errors of single producers. If they are a large share of all messages, the processors are at fault (a bad release, a wrong topic), and
+moving every message to the dead letters would only hide that. Then processing stops, and unhandled messages stay unacknowledged.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ KEY_BYTES: Final = 10_000
 """What is kept of a message that is too large for the dead letters' topic; the header ``size`` tells how large it was."""
 
 DEFECT: Final = "defect"
-"""The reason of a message that made our own code fail."""
+"""The reason of a message whose handling failed because of a defect in the processors."""
 
 
 class Message(Struct, frozen=True, gc=False):
-    """A message as it was taken from a topic. ``timestamp`` is when the broker or its producer dated it, in Unix seconds."""
+    """A message as it was taken from a topic. ``timestamp`` is the one of the broker or the producer, in Unix seconds."""
 
     topic: str
     partition: int
@@ -66,26 +66,26 @@ def dead_letter(message: Message, error: Exception, now: float) -> Result:
 
 
 def reason_of(error: Exception) -> str:
-    """The word for why a message was refused."""
+    """Why a message was refused, in a word."""
     return error.reason.value if isinstance(error, UndecodableError) else DEFECT
 
 
 class TooManyUndecodableError(StopForGoodError):
-    """So many of the last messages can't be decoded that going on would lose data silently."""
+    """So many of the last messages can't be decoded that continuing would lose data silently."""
 
 
 class Window:
     """The share of undecodable messages among the last ``size`` ones."""
 
     def __init__(self, size: int, share: float) -> None:
-        """From ``share`` of ``size`` messages on (both from the settings) it is too many."""
+        """The limit is ``share`` of ``size`` messages (both from the settings)."""
         self._limit = share * size
         self._share = share
         self._last: deque[bool] = deque(maxlen=size)
         self._bad = 0
 
     def note(self, message: Message, *, undecodable: bool) -> None:
-        """Counts a message; raises ``TooManyUndecodableError`` that names it when it is the one too many."""
+        """Counts a message; raises ``TooManyUndecodableError``, which names it, when it reaches the limit."""
         if len(self._last) == self._last.maxlen:
             self._bad -= self._last.popleft()
         self._last.append(undecodable)

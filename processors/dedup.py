@@ -1,7 +1,7 @@
-"""The order of each node's snapshots, kept in memory: what was seen is skipped, what is newer goes on.
+"""The newest position of each node's snapshots, in memory: duplicates and older snapshots are skipped.
 
-Nothing is stored: after a crash, and after a rebalance that gave partitions away, snapshots that were handled but not committed
-come again and are handled again. Every sink tells them by (node, boot id, sequence, part) and keeps the newest.
+Nothing is stored: after a crash, and after a rebalance that revoked partitions, snapshots that were handled but not committed
+are delivered and handled again. Every sink identifies them by (node, boot id, sequence, part) and keeps the newest.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness
 from virtflow.schemas.records import NodeSnapshot
 
 NODES: Final = 100_000
-"""Nodes that are remembered; beyond that the one remembered longest is forgotten, so that forged names can't fill the memory."""
+"""Nodes that are remembered; beyond that the oldest entry is removed, so that forged names can't fill the memory."""
 
 
 class Taken(Struct, frozen=True, gc=False):
-    """What the order says of a snapshot: how fresh it is, and whether it is the first one seen of its round."""
+    """A snapshot compared with the newest of its node: how fresh it is, and whether it is the first message of its round."""
 
     freshness: Freshness
     opens_round: bool
@@ -33,7 +33,7 @@ class Orders:
         self._seen: dict[str, Seen] = {}
 
     def take(self, snapshot: NodeSnapshot) -> Taken:
-        """Where ``snapshot`` stands in its node's order; a new one is the newest from now on."""
+        """Compares ``snapshot`` with the newest of its node; a new one replaces it."""
         seen = self._seen.get(snapshot.node)
         position = Position(snapshot.boot_id, snapshot.sequence, snapshot.part)
         fresh = freshness(seen, position)
@@ -45,7 +45,7 @@ class Orders:
         return Taken(fresh, opens_round=seen is None or _round(seen.newest) != _round(position))
 
     def forget(self) -> None:
-        """Forgets everything: what comes again is handled again."""
+        """Forgets all positions: snapshots that are delivered again are handled again."""
         self._seen.clear()
 
 

@@ -1,7 +1,7 @@
-"""Produces results and says when the broker has all of them.
+"""Produces results and reports when the broker has all of them.
 
-One thread polls librdkafka for its delivery reports; a batch is done when every one of its reports says so. What failed is
-produced again: nothing is given up but what no broker will ever take.
+One thread polls librdkafka for its delivery reports; a batch is done when all of its reports have arrived. Failed messages are
+produced again, except those that every broker rejects.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ RETRY_SECONDS: Final = (0.5, 10.0)
 
 _LOG: Final = logging.getLogger("virtflow.processors")
 _REFUSED: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD})
-"""What a broker says of a message that it will never take, however often it is sent."""
+"""Errors of messages that a broker rejects every time."""
 
 
 class DeliveryFailedError(InputError):
-    """The broker and the producer can't go on together: what is not delivered comes again after a restart."""
+    """The producer can't deliver to the broker any more: undelivered messages are handled again after a restart."""
 
 
 class _Batch:
-    """The reports of one batch that are still out; ``failed`` collects what has to be produced again."""
+    """The outstanding reports of one batch; ``failed`` collects what has to be produced again."""
 
     __slots__ = ("_done", "_lock", "_out", "failed", "fatal", "refused")
 
@@ -58,7 +58,7 @@ class _Batch:
         self.count()
 
     def note(self, error: KafkaError, topic: str, key: bytes) -> None:
-        """Sorts a failure: fatal, refused for good, or worth another try."""
+        """Classifies a failure: fatal, refused permanently, or to be retried."""
         if ended(error):
             self.fatal = str(error)
         elif error.code() in _REFUSED:
@@ -67,7 +67,7 @@ class _Batch:
             self.failed.add((topic, key))
 
     def count(self) -> None:
-        """One report less to wait for."""
+        """Counts one report as received."""
         with self._lock:
             self._out -= 1
             if self._out:
@@ -93,16 +93,16 @@ class Delivery:
         self._tally = tally
 
     def start(self) -> None:
-        """Starts to read the delivery reports."""
+        """Starts the thread that reads the delivery reports."""
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread; whoever has to, has awaited ``deliver`` before."""
+        """Ends the thread; callers await ``deliver`` before."""
         self._over.set()
         self._thread.join()
 
     async def deliver(self, results: list[Result]) -> None:
-        """Returns when the broker has acknowledged every result; raises ``DeliveryFailedError`` where the producer is of no more use."""
+        """Returns when the broker has acknowledged every result; raises ``DeliveryFailedError`` when the producer is unusable."""
         pause, longest = RETRY_SECONDS
         while results:
             batch = await self._attempt(results)
@@ -123,13 +123,13 @@ class Delivery:
         done = asyncio.Event()
         batch = _Batch(len(results), partial(loop.call_soon_threadsafe, done.set))
         for result in results:
-            while not self._accepted(result, batch):  # noqa: ASYNC110, librdkafka tells nobody that its queue has room again
+            while not self._accepted(result, batch):  # noqa: ASYNC110, librdkafka does not report when its queue has room again
                 await asyncio.sleep(FULL_PAUSE_SECONDS)
         await done.wait()
         return batch
 
     def _accepted(self, result: Result, batch: _Batch) -> bool:
-        """Hands a result to librdkafka; False where its queue is full for the moment."""
+        """Passes a result to librdkafka; False while its queue is full."""
         topic = self._topic(result.topic)
         try:
             self._producer.produce(topic, result.value, result.key, on_delivery=batch.report, headers=list(result.headers) or None)
@@ -150,5 +150,5 @@ class Delivery:
         while not self._over.is_set():
             try:
                 self._producer.poll(POLL_SECONDS)
-            except KafkaException as error:  # once, when an error ends the client: the reports still come, and `produce` fails from now on
+            except KafkaException as error:  # raised once, when an error ends the client: reports still arrive, `produce` fails
                 _LOG.warning("the Kafka client cannot go on: %s", error.args[0].str())

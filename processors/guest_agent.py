@@ -1,7 +1,7 @@
-"""What a guest's agent told, held once more against what can be true: a producer of another version may not have.
+"""Validates the guest agent's values again, because a producer of another version may not have done so.
 
-Nothing is repaired here. A text that can't be shown, a number that can't be true or an address that is none costs itself, and
-is counted under the metric it would have become; what is more than the limits of ``schemas/guest.py`` is left out.
+Nothing is repaired here. A text that is not printable, a number out of range or an invalid address is left out, and
+counted under the metric it would have become; entries beyond the limits of ``schemas/guest.py`` are left out.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _named(s: GuestSample, lost: Lost) -> GuestMetrics:
 
 
 def _filesystems(listed: Sequence[GuestFilesystem], lost: Lost) -> list[GuestFilesystemMetrics]:
-    """Those with a name of their own that can be shown; the first of a name counts."""
+    """The file systems with a printable mount point; of several with one mount point the first."""
     kept: dict[str, GuestFilesystemMetrics] = {}
     for one in listed[:FILESYSTEMS]:
         if not one.mountpoint or one.mountpoint in kept or not _shown(one.mountpoint):
@@ -94,7 +94,7 @@ def _filesystem(one: GuestFilesystem, lost: Lost) -> GuestFilesystemMetrics:
 
 
 def _addresses(interfaces: Sequence[GuestInterface], lost: Lost) -> list[GuestAddressMetrics]:
-    """Every address with its interface, each pair once."""
+    """Every valid address with its interface, each pair once."""
     kept: dict[tuple[str, str], GuestAddressMetrics] = {}
     for interface in interfaces[:INTERFACES]:
         if not _shown(interface.name):
@@ -153,7 +153,7 @@ def _load(value: float, name: str, lost: Lost) -> float:
 
 
 def _time(at: float, lost: Lost) -> float:
-    """Unix seconds; NaN, or -1 from a writer that left it out, says that nothing was told."""
+    """Unix seconds; NaN, or -1 from a writer without the field, means that nothing was reported."""
     if EARLIEST_SECONDS <= at <= LATEST_SECONDS or at != at:  # noqa: PLR0124, only NaN differs from itself
         return at
     return NAN if at == ABSENT_LONG else lost(AGE, NAN)

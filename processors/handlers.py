@@ -1,4 +1,4 @@
-"""One message in, its results out: decode, order, normalise or follow, encode. No I/O, no clock."""
+"""From a message to its results: decode, check the order, normalise or apply to a migration, encode. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from virtflow.schemas.topics import INVENTORY, METRICS, MIGRATIONS, NODES
 
 
 class Outcome(Struct, frozen=True, gc=False):
-    """What came of a message: the messages to produce, how many of them are VM samples, what was skipped, and results of migrations."""
+    """The result of a message: the messages to produce, how many are VM samples, what was skipped, and the results of ended migrations."""
 
     results: list[Result]
     vm_samples: int = 0
@@ -57,7 +57,7 @@ def outcome_of_event(message: Message, codec: Codec, migrations: Migrations, now
 
 
 def _ends(before: VmMigration | None, after: VmMigration) -> bool:
-    """Whether a migration has ended that ran before, or that nobody had heard of."""
+    """Whether a migration has ended that was running, or was not known before."""
     known = before is not None and before.id == after.id and before.result != Ending.RUNNING
     return after.result != Ending.RUNNING and not known
 

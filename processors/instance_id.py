@@ -1,11 +1,12 @@
-"""Whether this process's name in its group is still its own.
+"""Detects another process that uses this one's instance id (static membership) in the consumer group.
 
-A static member's name is what the broker deals partitions by: a second process of the same name takes the first one's place, which
-hears of it at its next heartbeat, joins again, and takes the place back; so they would go on, each handling what the other has not
-committed. The Java client is told apart by the broker (``FENCED_INSTANCE_ID``); ours does not send its name with its heartbeats, so
-we look ourselves: the broker gives whoever takes a place a new member id, so who finds another id in its place when it is to join
-again was replaced while it was alive, and ends. The one that came last stays, which is what a restart on another machine needs.
-Source: KIP-345. What the broker tells of a member beside its id (client id, host) stays that of the first one, and proves nothing.
+The broker assigns partitions to static members by their instance id. A second process with the same id replaces the first one. The first
+one learns this at its next heartbeat, joins again and replaces the second one: without a check both would continue like this, each handling
+the messages that the other one has not committed. The broker fences a Java client (``FENCED_INSTANCE_ID``); this client does not send its
+instance id with heartbeats, so the check is made here: the broker gives each process that joins a new member id. A process that
+finds another member id under its instance id when it has to join again was replaced while it was running, and ends. The newest process
+continues, which is what a restart on another machine needs. Source: KIP-345. The other fields that the broker reports of a member (client
+id, host) remain those of the first process, and prove nothing.
 """
 
 from __future__ import annotations
@@ -28,23 +29,23 @@ ANSWER_SECONDS: Final = 5.0
 _LOG: Final = logging.getLogger("virtflow.processors")
 
 Members = Callable[[], dict[str, str]]
-"""Asks the broker who is in the group: each static member's id by its name. Blocks; raises ``KafkaException`` where there is no answer."""
+"""Asks the broker for the group's static members: member ids by instance id. Blocks; raises ``KafkaException`` without an answer."""
 
 
 class NameTakenError(StopForGoodError):
-    """Another process has this one's name in the group, and now its partitions."""
+    """Another process has joined with this one's instance id and has its partitions."""
 
 
 def instance_of(settings: Settings) -> str:
-    """This process's name in the group."""
+    """This process's instance id in the group."""
     return settings.processors.instance or socket.gethostname()
 
 
 class Fence:
-    """Looks at the group whenever this process has joined it, and whenever it is to join it again."""
+    """Checks the group's members after this process has joined it, and before it joins again."""
 
     def __init__(self, settings: Settings, members: Members | None = None) -> None:
-        """Asks nobody yet; ``members`` is for tests."""
+        """No request is made yet; ``members`` is for tests."""
         self._instance = instance_of(settings)
         self._group = settings.processors.group
         self._members = members or (lambda: _members(settings))
@@ -52,13 +53,13 @@ class Fence:
         self._learning: asyncio.Task[None] | None = None
 
     def joined(self) -> asyncio.Task[None]:
-        """Partitions were assigned: whoever is in our place now is we. Nobody need wait for the answer; none leaves it open."""
+        """Partitions were assigned: the member id under our instance id is ours. Need not be awaited; it may stay unknown."""
         self._mine = ""
         self._learning = asyncio.create_task(self._learn())
         return self._learning
 
     async def check(self) -> None:
-        """Raises ``NameTakenError`` where another process has taken our place; a broker that does not answer proves nothing."""
+        """Raises ``NameTakenError`` when another process has replaced this one; a broker that does not answer proves nothing."""
         if not self._mine:
             return
         if (await self._listed()).get(self._instance, self._mine) != self._mine:
@@ -74,7 +75,7 @@ class Fence:
         try:
             return await asyncio.to_thread(self._members)
         except (KafkaException, TimeoutError) as error:
-            _LOG.info("can't see who is in group %s: %s", self._group, str(error) or "no answer")
+            _LOG.info("can't list the members of group %s: %s", self._group, str(error) or "no answer")
             return {}
 
 

@@ -1,4 +1,4 @@
-"""What a snapshot tells of its VMs' inventory, and of its node."""
+"""The inventories of a snapshot's VMs, and the status of its node."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from virtflow.schemas.records import NodeSnapshot, NodeStatus, VmInventory
 def inventories_of(snapshot: NodeSnapshot) -> list[VmInventory]:
     """The inventories that came with ``snapshot``: the producer sends a VM's when it is first seen, has changed or is due again.
 
-    Whose it is and how new it is comes from the snapshot around it, whatever the inventory says of itself. The definition that a
-    migration left on its source describes the VM no longer: its inventory must not replace the one of the VM's node.
+    VM, node and position are those of the snapshot, not those in the inventory itself. The definition that a migration leaves on its
+    source does not describe the VM any more: its inventory must not replace the one of the VM's node.
     """
     return [
         replace(
@@ -32,7 +32,7 @@ def inventories_of(snapshot: NodeSnapshot) -> list[VmInventory]:
 
 
 def status_of(snapshot: NodeSnapshot) -> NodeStatus:
-    """The node's own health as of this round."""
+    """The node's own health in this round."""
     return NodeStatus(
         node=snapshot.node,
         boot_id=snapshot.boot_id,

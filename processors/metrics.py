@@ -1,4 +1,4 @@
-"""What the processors count about themselves, by the catalogue's names."""
+"""The processors' own metrics, by the catalogue's names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Tally:
     """The counters and gauges of the processors, one attribute each."""
 
     def __init__(self, metrics: OwnMetrics) -> None:
-        """Takes them from the service's own metrics."""
+        """Creates them in the service's own metrics."""
         self.messages = metrics.counter("virtflow_processors_messages_total")
         self.vm_samples = metrics.counter("virtflow_processors_vm_samples_total")
         self.duplicates = metrics.counter("virtflow_processors_duplicates_total")

@@ -1,4 +1,4 @@
-"""From libvirt's names and units to ours: the one place where either changes.
+"""From libvirt's names and units to those of the metrics: the only place where either changes.
 
 The work is a table, the catalogue's rows that libvirt reports (``schemas/catalogue/metrics.py``). ``tools/normalise_source.py`` turns each
 scope's rows into one function of ``normalise_generated.py``, a constructor call with one line per field: a loop over the table costs
@@ -21,7 +21,7 @@ from virtflow.schemas.ranges import EARLIEST_SECONDS, LATEST_SECONDS, NAME_LENGT
 from virtflow.schemas.records import NAN, NodeSnapshot, VmMetrics, VmSnapshot
 
 VCPU_LIMIT: Final = 65_536
-"""More than any hypervisor gives a VM: a vCPU's number from here on is garbage."""
+"""More than any hypervisor gives a VM: vCPU numbers from here on are invalid."""
 
 S_contra = TypeVar("S_contra", contravariant=True)
 M_co = TypeVar("M_co", covariant=True)
@@ -30,19 +30,19 @@ M = TypeVar("M", VcpuMetrics, NetworkMetrics, BlockMetrics, KvmMetrics)
 
 
 class Dropped(Struct):
-    """What was left out because it can't be true: the metric of each value, ``vm_block_devices`` for a whole device, and VMs."""
+    """What was left out because it is out of range: the metric of each value, ``vm_block_devices`` for a whole device, and VMs."""
 
     values: list[str]
     vms: int = 0
 
     def lost(self, name: str, absent: float) -> float:
-        """Notes a value of the metric ``name`` and returns what stands for it."""
+        """Records a value of the metric ``name`` as dropped and returns ``absent`` in its place."""
         self.values.append(name)
         return absent
 
 
 class Normalised(Struct, frozen=True, gc=False):
-    """The samples of one snapshot in base units, and what had to be left out of them."""
+    """The samples of one snapshot in base units, and what was left out of them."""
 
     metrics: list[VmMetrics]
     dropped: Dropped
@@ -55,11 +55,11 @@ class Named(Protocol[S_contra, M_co]):
     """One device's record under the catalogue's names."""
 
     def __call__(self, sample: S_contra, lost: Lost, /) -> M_co:
-        """``lost`` is told of every value that is out of range."""
+        """``lost`` is called for every value that is out of range."""
 
 
 def normalise_snapshot(snapshot: NodeSnapshot) -> Normalised:
-    """Every VM of ``snapshot`` in base units: absent stays absent, a value out of range costs its field, a bad uuid its VM."""
+    """Every VM of ``snapshot`` in base units: absent stays absent, a value out of range drops its field, an invalid UUID drops its VM."""
     dropped = Dropped([])
     metrics = []
     for vm in snapshot.vms:
@@ -71,7 +71,7 @@ def normalise_snapshot(snapshot: NodeSnapshot) -> Normalised:
 
 
 def _monitor_collected(at: float, lost: Lost) -> float:
-    """When the monitor groups were read: NaN, or -1 from a writer that left it out, says that they were not."""
+    """When the monitor groups were read: NaN, or -1 from a writer without the field, means that they were not."""
     if EARLIEST_SECONDS <= at <= LATEST_SECONDS or at != at:  # noqa: PLR0124, only NaN differs from itself
         return at
     return NAN if at == ABSENT_LONG else lost("vm_monitor_age_seconds", NAN)
@@ -80,7 +80,7 @@ def _monitor_collected(at: float, lost: Lost) -> float:
 def _devices(
     named: Named[S, M], key: Literal["number", "name"], *, valid: Callable[[Any], bool], count: str
 ) -> Callable[[list[S], Lost], list[M]]:
-    """Names all devices of one kind. A device without a usable key, or with one that was seen, has no series of its own."""
+    """Renames the fields of all devices of one kind. A device without a valid key, or with the key of an earlier one, is left out."""
 
     def each(samples: list[S], lost: Lost) -> list[M]:
         keys = [getattr(sample, key) for sample in samples]

@@ -1,8 +1,8 @@
-"""A message's way through the processors: step, deliver, acknowledge; bounded, in order, nothing acknowledged too early.
+"""How the processors handle a message: compute the results, deliver them, acknowledge; bounded and in order.
 
 A message is acknowledged when the broker has all its results *and* every message taken before it is acknowledged. The stream
-framework must never see an acknowledgement out of order: where a partition has no committed offset yet it would commit past
-the one that is still under way.
+framework must never receive acknowledgements out of order: on a partition without a committed offset it would commit an offset beyond a
+message that is still being handled.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ ReadBack = Callable[[], Awaitable[None]]
 
 
 class Deliverer(Protocol):
-    """Who produces results."""
+    """The sender of results."""
 
     async def deliver(self, results: list[Result]) -> None:
-        """Returns when the broker has all of them; raises ``DeliveryFailedError`` where it never will."""
+        """Returns when the broker has all of them; raises ``DeliveryFailedError`` when they can't be delivered any more."""
 
 
 class _UnderWay:
-    """A message whose results are being delivered; without ``acknowledge`` it belongs to nobody any more."""
+    """A message whose results are being delivered; ``acknowledge`` is None once its partition was revoked."""
 
     __slots__ = ("acknowledge", "done")
 
@@ -52,10 +52,10 @@ class _UnderWay:
 
 
 class Pipeline:
-    """All messages under way in this process."""
+    """All messages that this process is handling."""
 
     def __init__(self, codec: Codec, delivery: Deliverer, window: Window, tally: Tally, in_flight: int) -> None:
-        """At most ``in_flight`` messages are under way; ``window`` says when too many are undecodable."""
+        """At most ``in_flight`` messages are handled at a time; ``window`` decides when too many are undecodable."""
         self._codec = codec
         self._delivery = delivery
         self._window = window
@@ -68,14 +68,14 @@ class Pipeline:
         self._empty = asyncio.Event()
         self._empty.set()
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        """Set when nothing can go on: the reason."""
+        """Set when processing has to end: the reason."""
         self.waits_for = ""
-        """What keeps the next message from being taken: a schema registry that does not answer."""
+        """Why the next message is not taken yet: the schema registry does not answer."""
         self._migrations: Migrations | None = None
         self._read_back: ReadBack | None = None
 
     def follow(self, migrations: Migrations, read_back: ReadBack) -> None:
-        """Has messages that come by ``take_event`` followed in ``migrations``, which ``read_back`` makes known first."""
+        """Applies the messages of ``take_event`` to ``migrations``, which ``read_back`` restores first."""
         self._migrations, self._read_back = migrations, read_back
 
     async def take_event(self, message: Message, acknowledge: Acknowledge) -> None:
@@ -96,7 +96,7 @@ class Pipeline:
             self.fail(error)
 
     async def take(self, message: Message, acknowledge: Acknowledge) -> None:
-        """Takes a message on its way and returns as soon as there is room for the next one.
+        """Starts to handle a message and returns as soon as there is room for the next one.
 
         Never returns once processing has ended: the message then stays unacknowledged.
         """
@@ -129,7 +129,7 @@ class Pipeline:
         task.add_done_callback(self._delivered)
 
     def revoked(self) -> None:
-        """Partitions were taken away or dealt again: what is under way comes again, here or elsewhere, and is handled again."""
+        """Partitions were revoked or assigned again: messages in flight are delivered again, here or to another process."""
         for entry in self._under_way:
             entry.acknowledge = None
         self._orders.forget()
@@ -137,18 +137,18 @@ class Pipeline:
             self._migrations.forget()
 
     def assigned(self, partitions: Iterable[int]) -> None:
-        """The partitions of ``vm.events`` that are ours from now on."""
+        """The partitions of ``vm.events`` that are assigned to this process from now on."""
         if self._migrations is not None:
             self._migrations.assign(partitions)
 
     def fail(self, error: BaseException) -> None:
-        """Nothing can go on, for this reason: nothing more is taken, and what is under way may end."""
+        """Processing has to end, for this reason: no more messages are taken; those in flight may finish."""
         self._closed = True
         if not self.failure.done():
             self.failure.set_result(error)
 
     async def drain(self, seconds: float) -> bool:
-        """Takes nothing more and waits for what is under way; whether all of it was acknowledged in time."""
+        """Takes no more messages and waits for those in flight; whether all of them were acknowledged in time."""
         self._closed = True
         try:
             await asyncio.wait_for(self._empty.wait(), seconds)
@@ -157,7 +157,7 @@ class Pipeline:
         return True
 
     async def _schema_known(self, message: Message) -> None:
-        """Returns once the schema that the message was written with is known, or known to be unknown; waits for a registry that is away."""
+        """Returns once the message's schema is known, or the registry does not have it; waits while the registry is unavailable."""
         while not self._closed and self._codec.unresolved(message.value):
             try:
                 await asyncio.to_thread(self._codec.resolve, message.value)
@@ -170,7 +170,7 @@ class Pipeline:
         self.waits_for = ""
 
     async def _migrations_known(self) -> None:
-        """Returns once they are; nothing awaits between this and the event's step, so they stay so."""
+        """Returns once they are restored. Nothing is awaited between this and the event's step, so they can't be dropped meanwhile."""
         while self._migrations is not None and self._read_back is not None and not self._migrations.restored:
             await self._read_back()
 
@@ -206,7 +206,7 @@ class Pipeline:
         if isinstance(error, UndecodableError):
             _LOG.warning("%s[%d] offset %d goes to the dead letters: %s", *where, error)
         else:
-            _LOG.error("%s[%d] offset %d made us fail and goes to the dead letters", *where, exc_info=error)
+            _LOG.error("%s[%d] offset %d caused a defect in the processors and goes to the dead letters", *where, exc_info=error)
         self._tally.dead_letters.labels(reason=reason_of(error)).inc()
         return Outcome([dead_letter(message, error, now)])
 

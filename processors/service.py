@@ -1,4 +1,4 @@
-"""The processors as a service: waits for the broker and its topics, processes until told to stop, leaves nothing half done."""
+"""The processors as a service: waits for the broker and its topics, processes until it is stopped, and finishes messages in flight."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ from virtflow.schemas.errors import EnvironmentProblemError, InputError, Registr
 
 RETRY_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 3.0
-"""How long the broker may take to say which topics it has; short, because stopping waits for the answer."""
+"""Timeout of the request for the broker's topics; short, because stopping waits for the answer."""
 LOOK_SECONDS: Final = 1.0
-"""How often migrations that went silent are looked for."""
+"""How often migrations without events are checked."""
 DRAIN_SECONDS: Final = STOP_SECONDS * 0.5
-"""How long results may take to be delivered at the end; the rest of the time is for the last commit and for leaving."""
+"""Timeout for the delivery of results at the end; the remaining time is for the last commit and for leaving the group."""
 LEAVE_SECONDS: Final = STOP_SECONDS * 0.2
 LAST_SECONDS: Final = STOP_SECONDS * 0.95
-"""When the process ends whatever still hangs: clients wait for a broker that does not answer, and can't be told not to."""
+"""When the process exits even if a thread still hangs: clients wait for a broker that does not answer, and can't be interrupted."""
 
 _LOG: Final = logging.getLogger("virtflow.processors")
 
 
 class StreamBrokenError(InputError):
-    """The stream framework gave up: what was not acknowledged comes again after a restart."""
+    """The stream framework failed: unacknowledged messages are delivered again after a restart."""
 
 
 def run(settings: Settings, stop: Stop) -> None:
-    """Processes until ``stop`` is set; raises ``InputError`` where it can't go on, with all that was acknowledged handled.
+    """Processes until ``stop`` is set; raises ``InputError`` when it has to end. Every acknowledged message has been handled.
 
-    The process ends soon after this returns, also where a client's thread still waits for a broker that does not answer.
+    The process exits soon after this returns, even if a client's thread still waits for a broker that does not answer.
     """
     threading.excepthook = _unless_cancelled
     last = threading.Timer(LAST_SECONDS, _end)
@@ -62,14 +62,14 @@ def run(settings: Settings, stop: Stop) -> None:
     try:
         asyncio.run(Service(settings, stop).run())
     finally:
-        stop.set()  # the interpreter waits for every thread: the timer, which is no such thread, ends one that never returns
+        stop.set()  # the interpreter waits for all non-daemon threads: the timer, a daemon thread, ends the process if one never returns
 
 
 class Service:
     """One run of the processors."""
 
     def __init__(self, settings: Settings, stop: Stop) -> None:
-        """Nothing is connected before ``run``."""
+        """Connects only in ``run``."""
         self._settings = settings
         self._stop = stop
         self._stopped = asyncio.Event()
@@ -78,7 +78,7 @@ class Service:
         self._pipeline: Pipeline | None = None
 
     async def run(self) -> None:
-        """Serves its own pages from the start, so that waiting can be seen, and processes as soon as the topics are there."""
+        """Serves its own pages from the start, so that they show what it waits for, and processes as soon as the topics exist."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_complain)
         self._stop.subscribe(lambda: _call(loop, self._stopped.set))
@@ -98,7 +98,7 @@ class Service:
         return self._missing or (self._pipeline.waits_for if self._pipeline else "")
 
     async def _there(self, look: Callable[[], str]) -> bool:
-        """Waits until ``look`` has no problem to tell; False when it was time to stop before that."""
+        """Waits until ``look`` returns no problem; False when the service is stopped before that."""
         while not self._stopped.is_set():
             problem = await asyncio.to_thread(look)
             if not problem:
@@ -141,7 +141,7 @@ class Service:
                 delivery.close()
 
     async def _read_back(self, migrations: Migrations, codec: Codec) -> None:
-        """Makes the migrations known; waits for a broker that is away."""
+        """Restores the migrations; waits a moment when the broker is unavailable."""
         try:
             stored = await asyncio.to_thread(read_migrations, self._settings, codec)
         except (EnvironmentProblemError, RegistryUnavailableError) as error:
@@ -151,7 +151,7 @@ class Service:
         migrations.restore(stored, time.monotonic())
 
     async def _stream(self, app: Any, pipeline: Pipeline) -> None:  # noqa: ANN401, faust is untyped
-        """Runs the app until it is time to stop or something gave up; then drains, commits and leaves."""
+        """Runs the app until the service is stopped or fails; then drains, commits and leaves the group."""
         running = asyncio.create_task(_run_app(app))
         stopped = asyncio.create_task(self._stopped.wait())
         self._missing = ""
@@ -162,7 +162,7 @@ class Service:
         self._missing = "stopping"
         drained = await pipeline.drain(DRAIN_SECONDS)
         if not drained:
-            _LOG.warning("results not delivered after %.0f s: their snapshots stay unacknowledged and come again", DRAIN_SECONDS)
+            _LOG.warning("results not delivered after %.0f s: their snapshots stay unacknowledged and are delivered again", DRAIN_SECONDS)
         await asyncio.wait([asyncio.create_task(app.stop())], timeout=LEAVE_SECONDS)
         running.cancel()
         stopped.cancel()
@@ -175,14 +175,14 @@ class Service:
 
 
 def _unless_cancelled(what: threading.ExceptHookArgs) -> None:
-    """A library's thread whose waiting is cancelled at the end is no defect, and nobody is to see its traceback."""
+    """A library's thread that is cancelled at the end is no defect: its traceback is not printed."""
     if not issubclass(what.exc_type, asyncio.CancelledError):
         threading.__excepthook__(what)
 
 
 def _end() -> None:
-    """Ends the process at once: what is not acknowledged comes again, to whoever is there."""
-    _LOG.error("not gone %.1f s after it was told to stop: ended with connections open", LAST_SECONDS)
+    """Exits at once: unacknowledged messages are delivered again, to this process after a restart or to another one."""
+    _LOG.error("still running %.1f s after the stop signal: the process exits with open connections", LAST_SECONDS)
     os._exit(1)
 
 
@@ -192,27 +192,27 @@ async def _run_app(app: Any) -> None:  # noqa: ANN401, faust is untyped
 
 
 async def _give_up(pipeline: Pipeline) -> None:
-    """Looks for migrations that have timed out."""
+    """Ends migrations that have timed out, periodically."""
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         await pipeline.give_up(time.monotonic(), time.time())
 
 
 def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """One line for what a library's task left behind, where asyncio would print a traceback."""
+    """Logs an unhandled error of a library's task in one line, where asyncio would print a traceback."""
     del loop
     error = context.get("exception")
-    _LOG.warning("left behind: %s: %s: %s", context["message"], type(error).__name__, error)
+    _LOG.warning("unhandled error of a library: %s: %s: %s", context["message"], type(error).__name__, error)
 
 
 def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    """Calls back in the loop, whatever thread this is; a loop that is closed has nobody left to tell."""
+    """Calls back in the loop from any thread; does nothing when the loop is closed."""
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(callback)
 
 
 async def _watch() -> None:
-    """Tells systemd that the event loop turns."""
+    """Reports to systemd's watchdog that the event loop runs."""
     pause = watchdog_seconds()
     while pause is not None:
         notify("WATCHDOG=1")

@@ -24,6 +24,8 @@ from virtflow.producer.hung_calls.budget import CallBudget
 from virtflow.producer.hung_calls.executor import CHECK, MonitorTier, ProcessStates, breaker_of
 from virtflow.producer.hung_calls.job_discovery import JobDiscovery
 from virtflow.producer.hung_calls.job_poller import POLL, Jobs
+from virtflow.producer.hung_calls.reconnecting import Call, Outbox, ReconnectingConnection, WorkerHandle
+from virtflow.producer.hung_calls.version_finder import VersionFinder
 from virtflow.producer.hung_calls.xml_reader import XML, XmlReader
 from virtflow.producer.hypervisor.call_safety import StatsGroups, fill_may_wait, stats_groups
 from virtflow.producer.hypervisor.messages import (
@@ -40,8 +42,6 @@ from virtflow.producer.hypervisor.messages import (
     VersionsFound,
 )
 from virtflow.producer.hypervisor.queries import fill, list_vms
-from virtflow.producer.hypervisor.reconnecting import Call, Outbox, ReconnectingConnection, WorkerHandle
-from virtflow.producer.hypervisor.version_finder import VersionFinder
 from virtflow.producer.records.inventory_cache import Inventories, per_round
 from virtflow.producer.records.merge import Exported, newest, reading
 from virtflow.producer.records.vm_snapshot import Reading, device_names

@@ -7,6 +7,7 @@ which needs no package; whoever imports the package later, here or in a library,
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
@@ -15,6 +16,8 @@ from typing import Any, Final
 
 PACKAGE: Final = "confluent_kafka"
 EXTENSION: Final = f"{PACKAGE}.cimpl"
+
+_LOGGER: Final = logging.getLogger(__name__)
 
 
 def _extension() -> ModuleType:
@@ -44,3 +47,13 @@ def ended(error: Any) -> bool:  # noqa: ANN401, the extension has no types
     ``_FATAL``, as does a consumer in the place of a message; delivery reports of what was under way have other codes.
     """
     return bool(error.fatal() or error.code() == KafkaError._FATAL)  # noqa: SLF001, the client's own name
+
+
+def take_reports(producer: Any, seconds: float) -> bool:  # noqa: ANN401, the extension has no types
+    """Call the callbacks of the delivery reports that arrive within ``seconds``; False where an error has ended the client: replace it."""
+    try:
+        producer.poll(seconds)
+    except KafkaException as error:
+        _LOGGER.warning("the Kafka client cannot go on, another one takes its place: %s", error.args[0].str())
+        return False
+    return True

@@ -15,10 +15,13 @@ from tests.support.schedule import ByFile
 pytest.register_assert_rewrite("tests.support.libvirt_contract")
 os.environ.setdefault("VIRTFLOW_CHECK_THREADS", "1")
 """Which thread uses what is checked, here and in every process that the tests start."""
-settings.register_profile("virtflow", deadline=None, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "virtflow", deadline=None, max_examples=40, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("long", settings.get_profile("virtflow"), max_examples=400)
 # Enough to see that a mutant fails, without looking for the smallest example of it.
 settings.register_profile("mutation", settings.get_profile("virtflow"), max_examples=25, phases=[Phase.explicit, Phase.generate])
-settings.load_profile(os.environ.get("VIRTFLOW_TEST_PROFILE", "virtflow"))
+settings.load_profile(os.environ.get("VIRTFLOW_TEST_PROFILE", "long" if os.environ.get("VIRTFLOW_TEST_LONG") else "virtflow"))
 # A shell starts what runs in its background with Ctrl-C ignored, and so would every program that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -32,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Pass ``--long`` on to test modules, which are imported later, and to every process that they start."""
     if config.getoption("--long"):
         os.environ["VIRTFLOW_TEST_LONG"] = "1"
+        settings.load_profile(os.environ.get("VIRTFLOW_TEST_PROFILE", "long"))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -27,7 +27,6 @@ MODULES: Final = (
     "producer/sampl*.py",
     "producer/hung_calls/*.py",
     "producer/hypervisor/connection.py",
-    "producer/hypervisor/reconnecting.py",
     "producer/hypervisor/workers.py",
     "producer/agent/supervisor.py",
     "producer/publishing/*.py",

@@ -60,9 +60,7 @@ ROOMS: Final = {
     "producer/records": Room(("producer/records/*.py",), ("tests/unit/producer", "tests/golden/test_clean.py"), 0.55),
     "producer/hung_calls": Room(("producer/hung_calls/breaker*.py",), ("tests/unit/producer", "tests/property/test_breaker.py"), 0.7),
     "producer/agent": Room(
-        tuple(
-            f"producer/agent/{name}.py" for name in ("scheduler", "cache", "backoff", "poll_cycle", "selection", "domain_xml", "answers")
-        ),
+        tuple(f"producer/agent/{name}.py" for name in ("scheduler", "cache", "backoff", "poll_cycle", "selection", "answers")),
         ("tests/unit/producer/test_guest_*.py", "tests/property/test_guest_*.py"),
         0.6,
     ),

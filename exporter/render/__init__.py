@@ -1,1 +1,1 @@
-"""Lines of exposition from records: pure."""
+"""Renders records as lines of the exposition format. Pure."""

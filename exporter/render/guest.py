@@ -1,4 +1,4 @@
-"""The lines of what only the guest knows: texts and lists that the tenant made, rendered only where something changed."""
+"""Renders the values of the guest agent: texts and lists that the tenant controls, rendered again only after a change."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class GuestText:
         self._addresses: Final = at.get(ADDRESS_INFO)
 
     def render(self, lines: list[str], identity: str, guests: Sequence[GuestMetrics], before: Sequence[GuestMetrics]) -> None:
-        """Brings the lines from ``before`` up to ``guests``, each with one entry or none."""
+        """Updates the lines from ``before`` to ``guests``, each with one entry or none."""
         new, old = guests[0] if guests else _ABSENT, before[0] if before else _ABSENT
         self._values.render(lines, identity, self._values.values(new), self._values.values(old))
         if self._info is not None and (words := _INFO(new)) != _INFO(old):
@@ -53,13 +53,13 @@ class GuestText:
         return f"{identity},{label_text(zip(FILESYSTEM_LABELS, told, strict=True), self._label_bytes)}"
 
     def _of_addresses(self, identity: str, guest: GuestMetrics) -> dict[str, None]:
-        """A line for each address; two that would be the same series are one."""
+        """A line for each address; duplicates of a series are left out."""
         labels = [(one.interface, one.address, one.family, guest.address_source) for one in guest.addresses]
         return dict.fromkeys(self._of_info(ADDRESS_INFO, identity, zip(ADDRESS_LABELS, each, strict=True)) for each in labels)
 
 
 def taken(guests: Sequence[GuestMetrics]) -> float:
-    """When the guest's agent was asked for what it told, in Unix seconds; NaN where nothing is known."""
+    """When the guest agent's values were read, in Unix seconds; NaN if there are none."""
     return guests[0].taken if guests else NAN
 
 

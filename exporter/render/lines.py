@@ -22,7 +22,7 @@ Lines = tuple[str, ...]
 """One string per family, in the order of the families they were rendered for."""
 
 LABEL_BYTES: Final = 1_024
-"""Bytes of a label's value in UTF-8 that are shown: room for the 256 characters that any name or title has at most."""
+"""Maximum length of a label's value in bytes of UTF-8: enough for the 256 characters that a name or title has at most."""
 
 # A NUL ends Prometheus' lexer, a lone surrogate has no UTF-8: both become the replacement character.
 _UNSAFE: Final = re.compile('[\\\\"\n\0\ud800-\udfff]')
@@ -34,21 +34,21 @@ _MARK_BYTES: Final = len(_MARK.encode()) + 2 * _DIGEST_BYTES
 _END: Final = "} "
 _ENCODE: Final = msgspec.json.Encoder().encode
 _LEAST, _NULL, _MINUS_ZERO = "0", "null", "-0.0"
-"""Between them lie the texts of all numbers from 0 on; those of negative ones and of no number do not: those values are absent."""
+"""The texts of numbers from 0 on sort between ``_LEAST`` and ``_NULL``, those of negative numbers and NaN do not: they are absent."""
 
 _REPLACED: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
 
 
 @lru_cache(maxsize=65_536)
 def quoted(value: str, limit: int = LABEL_BYTES) -> str:
-    """A label value's text between its quotes: escaped, always valid UTF-8, of which a reader gets at most ``limit`` bytes."""
+    """The text of a label value between its quotes: escaped, valid UTF-8, at most ``limit`` bytes once it is unescaped."""
     if len(value) * _CHARACTER_BYTES > limit:
         value = _cut(value, limit)
     return _UNSAFE.sub(lambda found: _REPLACED.get(found[0], "\ufffd"), value)
 
 
 def _cut(value: str, limit: int) -> str:
-    """The value's begin, a mark, and a hash of the whole: two long values with one begin stay two."""
+    """The start of the value, a mark, and a hash of the whole value: long values with the same start stay different."""
     raw = _NO_TEXT.sub("\ufffd", value).encode()
     if len(raw) <= limit:
         return value
@@ -63,9 +63,9 @@ def label_text(pairs: Iterable[tuple[str, str]], limit: int = LABEL_BYTES) -> st
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is rendered from one kind of record: where each family's line goes; of each value its family, its text around the labels, itself.
+    """How one kind of record is rendered: the families' places among the lines; for each value its family, the text around its labels.
 
-    Values of one family (``variant``) share its place, where their lines stand one after another.
+    Values of one family (``variant``) share its place, with their lines one after another.
     """
 
     at: tuple[int, ...]
@@ -88,7 +88,7 @@ class Plan:
         )
 
     def render(self, lines: list[str], labels: str, values: tuple[float, ...], before: tuple[float, ...] | None) -> None:
-        """Renders one record's families where a value changed; each of them is one series. ``labels`` stand without braces."""
+        """Renders the families of one record whose value changed; each is one series. ``labels`` has no braces."""
         if values == before:
             return
         old: Iterable[float | None] = repeat(None) if before is None else before
@@ -97,7 +97,7 @@ class Plan:
                 lines[at] = f"{prefix}{labels}{_END}{text}\n" if _LEAST <= text < _NULL else ""
 
     def render_each(self, lines: list[str], labelled: Mapping[str, Any]) -> None:
-        """Renders all families again, from one record for each text of labels; the labels stand without braces."""
+        """Renders all families again, from one record for each text of labels; the labels have no braces."""
         new = [""] * len(self.at)
         for labels, record in labelled.items():
             for family, prefix, ending, text in zip(self.families, self.prefixes, self.endings, _texts(self.values(record)), strict=False):
@@ -109,13 +109,13 @@ class Plan:
 
 
 def _getter(fields: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """Reads the fields as a tuple, however many there are."""
+    """A function that returns the fields as a tuple, also for one field or none."""
     if len(fields) > 1:
         return attrgetter(*fields)
     return lambda record: tuple(getattr(record, field) for field in fields)
 
 
 def _texts(values: tuple[float, ...]) -> list[str]:
-    """The values as text, shortest form that reads back the same; ``null`` for NaN and infinity. All at once: a tenth of repr's cost."""
+    """The values as text in the shortest exact form; ``null`` for NaN and infinity. One call for all costs a tenth of ``repr`` each."""
     texts = _ENCODE(values)[1:-1].decode("ascii").split(",")
     return [_MINUS_ZERO[1:] if text == _MINUS_ZERO else text for text in texts] if _MINUS_ZERO in texts else texts

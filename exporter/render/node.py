@@ -1,4 +1,4 @@
-"""A node's lines of exposition, from its newest health and from how long it has been silent."""
+"""Renders a node's lines of the exposition format from its newest status, and those of a node whose status is overdue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from virtflow.schemas.records import NodeStatus
 NODE_FAMILIES: Final = tuple(metric for metric in METRICS if metric.group is Group.NODE)
 UP, INFO, AGE, INTERVAL = (f"virtflow_node_{what}" for what in ("up", "info", "sample_age_seconds", "interval_seconds"))
 LASTING: Final = frozenset({INFO, INTERVAL})
-"""What is still true of a node that has fallen silent; the rest of its health is not known then."""
+"""Families that stay valid when a node's status is overdue; the rest of its health is unknown then."""
 
 
 class NodeText:
@@ -26,7 +26,7 @@ class NodeText:
         self.families: Final = tuple(metric for metric in NODE_FAMILIES if metric.name in wanted)
 
     def key(self, node: str) -> str:
-        """What tells a node's series from another node's: its name as it is shown."""
+        """What distinguishes a node's series from another node's: its name as it is rendered."""
         return quoted(node, self._label_bytes)
 
     def identity(self, node: str) -> str:
@@ -34,12 +34,12 @@ class NodeText:
         return label_text([("node", node)], self._label_bytes)
 
     def lines(self, status: NodeStatus) -> Lines:
-        """What the node said of itself; the age is rendered at the scrape and stays "" here."""
+        """The lines of a node's status; the age is rendered at the scrape and stays "" here."""
         identity = self.identity(status.node)
         return tuple(_lines_of(metric, status, identity) for metric in self.families)
 
     def silent(self, status: NodeStatus) -> Lines:
-        """The lines of a node that has not spoken for three of its intervals: down, and what lasts."""
+        """The lines of a node without a status for three of its intervals: down, and the families that stay valid."""
         identity = self.identity(status.node)
         return tuple(
             f"{UP}{{{identity}}} 0\n" if metric.name == UP else _lines_of(metric, status, identity) if metric.name in LASTING else ""

@@ -1,6 +1,6 @@
-"""A record's lines of exposition, compiled from the catalogue: rendered when it arrives, and only where a value changed.
+"""Renders a VM's record as lines of the exposition format, by the catalogue: on arrival, and only the families whose value changed.
 
-A VM's lines are a tuple with one string per family, all of the family's series in it, "" where nothing was reported. At a scrape
+A VM's lines are a tuple with one string per family that has all series of the family, "" if nothing was reported. At a scrape
 they only have to be joined (``exposition``). Format: Prometheus' text exposition 0.0.4.
 """
 
@@ -29,7 +29,7 @@ _DEVICES: Final = (
     (Scope.BLOCK, "blocks", "device"),
     (Scope.KVM, "kvm", "vcpu"),
 )
-"""The records of a VM's devices: their scope, where they stand in ``VmMetrics``, and the label (and field) that tells them apart."""
+"""The records of a VM's devices: their scope, their field in ``VmMetrics``, and the label (and field) that identifies a device."""
 
 
 def head(metric: Metric) -> str:
@@ -51,7 +51,7 @@ def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Devices:
-    """One kind of a VM's devices: their records in ``VmMetrics``, the label that tells them apart and its value, and their plan."""
+    """One kind of a VM's devices: their records in ``VmMetrics``, the label that identifies a device and its value, and their plan."""
 
     plan: Plan
     listed: Callable[[VmMetrics], list[Any]]
@@ -66,7 +66,7 @@ class _Devices:
         return list(map(self.plan.values, devices)) == list(map(self.plan.values, before))
 
     def render(self, lines: list[str], identity: str, devices: list[Any]) -> None:
-        """Renders all families of the kind; of two devices that would make the same series the last counts."""
+        """Renders all families of the kind; of two devices with the same series the last one is rendered."""
         prefix, limit = f"{identity},{self.label}=", self.label_bytes
         self.plan.render_each(lines, {f'{prefix}"{quoted(str(self.key(device)), limit)}"': device for device in devices})
 
@@ -75,7 +75,7 @@ class VmText:
     """Renders VMs for the families and labels that were chosen at start."""
 
     def __init__(self, names: Iterable[str], labels: Sequence[str] = ("name",), label_bytes: int = LABEL_BYTES) -> None:
-        """``names`` are the metrics to export (others are skipped); ``labels`` stand in every series after uuid, cut at ``label_bytes``."""
+        """``names`` are the metrics to export (others are skipped); every series has ``labels`` after uuid, cut at ``label_bytes``."""
         wanted = frozenset(names)
         self.families: Final = tuple(metric for metric in VM_FAMILIES if metric.name in wanted)
         self.at: Final = {metric.name: place for place, metric in enumerate(self.families)}
@@ -93,7 +93,7 @@ class VmText:
         )
 
     def identity(self, record: VmMetrics, inventory: VmInventory | None) -> str:
-        """The labels of all of the VM's series, from its newest sample and what is known of it."""
+        """The labels of all series of the VM, from its newest sample and its inventory."""
         pairs = [("uuid", record.uuid)]
         for label in self._labels:
             if label in {"name", "node"}:
@@ -103,9 +103,9 @@ class VmText:
         return label_text(pairs, self._label_bytes)
 
     def lines(self, record: VmMetrics, identity: str, before: VmMetrics | None, rendered: Lines) -> Lines:
-        """The sample's lines. ``rendered`` are those of ``before`` under the same ``identity``: what did not change is kept.
+        """The sample's lines. ``rendered`` are those of ``before`` under the same ``identity``; unchanged lines are reused.
 
-        Without ``before`` all is rendered and ``rendered`` does not matter.
+        Without ``before`` all lines are rendered and ``rendered`` is ignored.
         """
         lines = list(rendered) if before is not None else [""] * len(self.families)
         self._vm.render(lines, identity, self._vm.values(record), None if before is None else self._vm.values(before))
@@ -131,7 +131,7 @@ class VmText:
         lines[at] = f"{STATE_INFO}{{{identity},{label_text([('state', state_word(record.state)), ('reason', reason)])}}} 1\n"
 
     def info(self, record: VmMetrics, identity: str, inventory: VmInventory | None) -> str:
-        """The line of ``vm_info``: the inventory with the node that speaks for the VM; "" without an inventory."""
+        """The line of ``vm_info``: the inventory with the VM's authoritative node; "" without an inventory."""
         if inventory is None or VM_INFO not in self.at:
             return ""
         pairs = ((label, record.node if label == "node" else getattr(inventory, label)) for label in self._info_labels)

@@ -20,7 +20,8 @@ from virtflow.history.maintenance.kept import Kept, Tell, at_version, buckets, i
 from virtflow.history.maintenance.rollup import HOUR_SECONDS
 from virtflow.history.maintenance.rollup_job import ROLLED
 from virtflow.history.maintenance.rows import distinct, series_of
-from virtflow.history.storage.delta import BY_KIND, File, Opened, StorageError, Store, translated
+from virtflow.history.storage.delta import File, Opened, StorageError, Store, translated
+from virtflow.history.storage.parquet import BY_KIND
 from virtflow.history.storage.table_schemas import (
     COUNTERS,
     DAILY,

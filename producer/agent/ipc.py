@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from virtflow.producer.agent.domain_xml import Look
+from virtflow.producer.records.guest_devices import Look
 from virtflow.schemas.errors import InputError
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import GuestSample

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from virtflow.producer.agent.domain_xml import Look
 from virtflow.producer.agent.ipc import AGENT, Answered, Command, Happened, Up
 from virtflow.producer.hung_calls.budget import Lease
+from virtflow.producer.records.guest_devices import Look
 from virtflow.schemas.guest import GuestReason
 
 AGE_CYCLES: Final = 3

@@ -13,8 +13,8 @@ from typing import Any, Final
 import libvirt
 
 from virtflow.producer.agent.answers import address_of_interfaces, cpus_of, sample_of
-from virtflow.producer.agent.domain_xml import look_of
 from virtflow.producer.agent.ipc import AGENT, LISTED_VMS, Command, Listed, Start
+from virtflow.producer.records.guest_devices import look_of
 from virtflow.schemas.guest import AddressSource
 from virtflow.schemas.text import printable
 

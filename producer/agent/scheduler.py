@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from virtflow.producer.agent.cache import Held, Part
-from virtflow.producer.agent.domain_xml import CONNECTED, DISCONNECTED, Look
 from virtflow.producer.agent.ipc import AGENT, Answered, Ask, Command, Happened, Listed, Up
 from virtflow.producer.agent.poll_cycle import (
     AGE_CYCLES,
@@ -44,6 +43,7 @@ from virtflow.producer.agent.poll_cycle import (
     Vm,
 )
 from virtflow.producer.hung_calls.budget import CallBudget, Kind, Lease
+from virtflow.producer.records.guest_devices import CONNECTED, DISCONNECTED, Look
 from virtflow.schemas.catalogue.types import ABSENT_LONG
 from virtflow.schemas.guest import GuestReason
 

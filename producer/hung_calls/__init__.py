@@ -1,1 +1,1 @@
-"""Calls to libvirt that may never return: their budget, whom to ask while some are hung, and who makes them."""
+"""Calls to libvirt that may never return: their budget, the connections that carry them, and which VMs are asked while some hang."""

@@ -34,9 +34,9 @@ from virtflow.producer.hung_calls.breaker_types import (
     Ticked,
 )
 from virtflow.producer.hung_calls.budget import CallBudget, Kind
+from virtflow.producer.hung_calls.reconnecting import Call, ReconnectingConnection, WorkerHandle
 from virtflow.producer.hypervisor.call_safety import StatsGroups, stats_groups
 from virtflow.producer.hypervisor.queries import ask_everyone, ask_monitors, check_health
-from virtflow.producer.hypervisor.reconnecting import Call, ReconnectingConnection, WorkerHandle
 from virtflow.producer.records.merge import STATE, answered, monitor_groups, newest
 from virtflow.producer.records.node_health import HungCalls
 from virtflow.producer.types import Answer, HealthCheck, HypervisorEvent, Listed, Verdict

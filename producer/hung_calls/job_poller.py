@@ -17,8 +17,8 @@ from itertools import islice
 from typing import Final, Protocol
 
 from virtflow.producer.hung_calls.budget import CallBudget, Kind, Lease
+from virtflow.producer.hung_calls.reconnecting import Call, ReconnectingConnection, WorkerHandle, end
 from virtflow.producer.hypervisor.queries import NO_JOB, Position, find_jobs, poll_job
-from virtflow.producer.hypervisor.reconnecting import Call, ReconnectingConnection, WorkerHandle, end
 from virtflow.producer.types import HypervisorEvent, Polled
 from virtflow.schemas.jobs import JobType, Lifecycle, Result
 from virtflow.schemas.jobs import Kind as EventKind

@@ -13,10 +13,10 @@ from typing import Final
 
 from virtflow.producer.hung_calls.breaker import Breaker
 from virtflow.producer.hung_calls.budget import Kind, Lease
+from virtflow.producer.hung_calls.reconnecting import Call, ReconnectingConnection, end
 from virtflow.producer.hypervisor.call_safety import LibvirtCall, may_wait
 from virtflow.producer.hypervisor.messages import Progress
 from virtflow.producer.hypervisor.queries import read_xml
-from virtflow.producer.hypervisor.reconnecting import Call, ReconnectingConnection, end
 
 XML: Final = "xml"
 NEVER: Final = float("inf")

@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from virtflow.producer.agent.domain_xml import look_of
 from virtflow.producer.hypervisor.call_safety import LibvirtCall, may_wait, stats_groups
 from virtflow.producer.hypervisor.connection import Connection, Opener, Worker
 from virtflow.producer.hypervisor.mailbox import Inbox
@@ -20,6 +19,7 @@ from virtflow.producer.hypervisor.qemu_processes import Processes
 from virtflow.producer.hypervisor.queries import check_health, domains, list_vms, read_xml, versions
 from virtflow.producer.hypervisor.subscriptions import KINDS, register
 from virtflow.producer.records.domain_xml import IndescribableError, inventory
+from virtflow.producer.records.guest_devices import look_of
 from virtflow.producer.records.node_health import version_words
 from virtflow.producer.types import STOPPED, HealthCheck, Listed
 from virtflow.runtime.settings import Settings

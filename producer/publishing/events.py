@@ -1,8 +1,8 @@
-"""Events to Kafka: journal first, then the broker, and out of the journal when the broker has them.
+"""Sends events to Kafka: each is written to the journal, then sent, and removed from the journal when the broker has it.
 
-One thread does all of it, so that neither libvirt's event loop nor the sampling ever waits for a disk or a broker. Events go out in
-the order of their numbers, journal first; a bounded window of them is with the client at a time, the rest waits on disk. Polls of
-running jobs are not worth a journal: while the broker is away the newest one of each VM is kept.
+One thread does all of this, so that neither libvirt's event loop nor the sampling waits for a disk or a broker. Events are sent in
+the order of their numbers, those of the journal first. A bounded number of them is in flight at a time, the rest waits on disk. Polls of
+running jobs are not written to the journal: while the broker is unavailable only the newest one of each VM is kept.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from virtflow.producer.records.node_health import Outgoing, added
 from virtflow.producer.records.vm_event import counted_as, vm_event
 from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.kafka import event_producer_settings, topic_name
-from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer, ended
+from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.threads import Owner
 from virtflow.schemas.avro.encoder import Encoder, Framed, as_it_is
@@ -31,13 +31,13 @@ from virtflow.schemas.records import NodeSnapshot, VmEvent
 from virtflow.schemas.topics import EVENTS
 
 WINDOW: Final = 500
-"""Events that are with the client at a time."""
+"""Events that are in flight at a time."""
 MEMORY_EVENTS: Final = 10_000
-"""Events that wait in memory for the disk, or for the broker where the disk takes none."""
+"""Events that wait in memory for the disk, or for the broker when the journal can't be written."""
 POLL_SECONDS: Final = 0.05
 IDLE_SECONDS: Final = 600.0
-"""How long the sending thread waits for something to send, which wakes it, before it lets go of its client: three threads that look after
-a connection nobody uses cost a calm host as much as a tenth of its rounds. Not sooner: brokers remember every new client for a day."""
+"""How long the sending thread waits for an event, which wakes it, before it closes its client: the three threads of an unused connection
+cost an idle host as much CPU time as a tenth of its rounds. Not sooner: brokers keep state of every new client for a day."""
 GRACE_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
 SYNC_SECONDS: Final = 1.0
@@ -49,7 +49,7 @@ _NEVER: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG
 
 
 class Pauses(NamedTuple):
-    """Seconds until what failed is sent again, and until a client that nobody uses is let go."""
+    """Seconds until failed events are sent again, and until an unused client is closed."""
 
     retry: float = RETRY_SECONDS
     idle: float = IDLE_SECONDS
@@ -60,7 +60,7 @@ PAUSES: Final = Pauses()
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """What waits in the sending thread, and what its journal had to pass by."""
+    """What waits in the sending thread, and the problems of its journal."""
 
     events: int = 0
     journal_bytes: int = 0
@@ -68,7 +68,7 @@ class _Waiting:
 
 
 class EventPublisher:
-    """The way of one node's events; ``offer`` may be called from one thread and never waits."""
+    """Publishes one node's events; ``offer`` may be called from one thread and never waits."""
 
     def __init__(
         self,
@@ -78,9 +78,9 @@ class EventPublisher:
         framed: Framed = as_it_is,
         pauses: Pauses = PAUSES,
     ) -> None:
-        """``node`` is its name in the records; ``make`` builds the client from librdkafka's settings, no broker needs to be there.
+        """``node`` is its name in the records; ``make`` builds the client from librdkafka's settings, no broker is needed yet.
 
-        ``framed`` gives a message a registry's id; the journal holds fingerprints, which need no registry.
+        ``framed`` adds the schema registry's id to a message; the journal has fingerprints, which need no registry.
         """
         self._config = event_producer_settings(settings)
         self._topic = topic_name(settings, EVENTS)
@@ -115,7 +115,7 @@ class EventPublisher:
     # -- the sampling thread
 
     def offer(self, happened: HypervisorEvent) -> None:
-        """Number the event and hand it to the sending thread; beyond a bound the newest is dropped, counted."""
+        """Number the event and pass it to the sending thread; beyond a limit the newest is dropped and counted."""
         self._owner.check()
         event = vm_event(happened, self._node, self._boot_id, self._sequence)
         self._sequence += 1
@@ -128,14 +128,14 @@ class EventPublisher:
             self._changed.notify()
 
     def outgoing(self) -> Outgoing:
-        """What was taken, what was lost and what waits, as of now."""
+        """How many events were taken, were lost, and wait now."""
         with self._changed:
             waiting = self._waiting
             events = waiting.events + len(self._offered)
             return Outgoing(0, added(self._drops, waiting.drops), dict(self._taken), events, waiting.journal_bytes)
 
     def close(self, seconds: float) -> int:
-        """Send what is there for at most ``seconds``; how many events are left, in the journal for the next run."""
+        """Send the waiting events for at most ``seconds``; how many remain in the journal for the next run."""
         with self._changed:
             self._until = time.monotonic() + seconds
             self._changed.notify()
@@ -146,7 +146,7 @@ class EventPublisher:
 
     def _run(self) -> None:
         self._journal.open()
-        # What an earlier run left goes first, a segment at a time; what happens meanwhile is only written down.
+        # The events of an earlier run are sent first, a segment at a time; new ones are only written to the journal meanwhile.
         replay = self._journal.left_behind()
         while not self._over():
             if not self._ready and not self._window:
@@ -167,12 +167,9 @@ class EventPublisher:
         self._tell()
 
     def _poll(self, seconds: float) -> None:
-        """Takes delivery reports. A client that an error has ended is let go once it has reported what was under way; a new one is made."""
-        try:
-            self._client.poll(seconds)
-        except KafkaException as error:
+        """Takes delivery reports. A client that an error has ended is replaced once it has reported all events in flight."""
+        if not take_reports(self._client, seconds):
             self._ended = True
-            _LOGGER.warning("the Kafka client cannot go on, another one takes its place: %s", error.args[0].str())
         if self._ended and not self._window:
             self._ended, self._client = False, None
 
@@ -189,19 +186,19 @@ class EventPublisher:
             unused = not waits and not self._changed.wait(self._pauses.idle) and not self._offered
             fresh = list(self._offered)
             self._offered.clear()
-        if unused:  # without the lock: the client's end waits for its threads, and the sampling must not
+        if unused:  # without the lock: closing the client waits for its threads, and the sampling must not wait
             self._client = None
         return fresh
 
     def _keep(self, event: VmEvent) -> None:
-        """Into the journal; where that takes none, memory has to do."""
+        """Writes the event to the journal; keeps it in memory only when the journal can't be written."""
         key, message = event.uuid.encode(), self._codec.encode(event)
         if event.kind == Kind.JOB:
             self._polls[key] = Entry(0, key, message)
             return
         poll = self._polls.pop(key, None)
         if poll is not None:
-            self._ready.append(poll)  # what is told next must not overtake it
+            self._ready.append(poll)  # the next event must not overtake it
         entry = self._journal.append(key, message) or Entry(0, key, message)
         if len(self._ready) >= MEMORY_EVENTS and entry.segment == 0:
             self._drop(LOST)
@@ -245,7 +242,7 @@ class EventPublisher:
             self._window[number] = entry
 
     def _delivered(self, error: KafkaError | None, number: int) -> None:
-        """A delivery report: in this thread, from ``poll``."""
+        """Handles a delivery report; called in the sending thread, by ``poll``."""
         entry = self._window.pop(number)
         if error is None:
             self._journal.delivered(entry)
@@ -254,7 +251,7 @@ class EventPublisher:
             self._refuse(entry, error)
 
     def _refuse(self, entry: Entry, error: KafkaError) -> None:
-        """What the broker will never take is dropped, anything else is sent again."""
+        """Drops an event that the broker refuses permanently; any other is sent again."""
         if error.code() in _NEVER:
             self._drop(REFUSED)
             self._journal.delivered(entry)
@@ -262,7 +259,7 @@ class EventPublisher:
             self._failed.append(entry)
 
     def _settle(self) -> None:
-        """Once all reports are in, what failed is sent again, before what came after it; what has no id yet waits."""
+        """Once all reports have arrived, failed events are sent again, before later ones; events without a schema id wait."""
         if self._window or not (self._failed or self._unframed):
             return
         if self._unframed:
@@ -289,27 +286,27 @@ class EventPublisher:
 
 
 class Snapshots(Protocol):
-    """Where the rounds go."""
+    """The publisher of the rounds."""
 
     def offer(self, snapshot: NodeSnapshot) -> None:
         """Take a round's snapshot; never waits."""
 
     def outgoing(self) -> Outgoing:
-        """What waits, and what had to be dropped since the start."""
+        """What waits, and what was dropped since the start."""
 
 
 @dataclass(frozen=True, slots=True)
 class WithEvents:
-    """A sink for rounds whose health tells of the events as well."""
+    """A sink for rounds whose health includes the events."""
 
     snapshots: Snapshots
     events: EventPublisher
 
     def offer(self, snapshot: NodeSnapshot) -> None:
-        """Hand the round on."""
+        """Pass the round on."""
         self.snapshots.offer(snapshot)
 
     def outgoing(self) -> Outgoing:
-        """Both sides' in one."""
+        """The numbers of both publishers together."""
         rounds, events = self.snapshots.outgoing(), self.events.outgoing()
         return replace(events, spooled_rounds=rounds.spooled_rounds, drops=added(rounds.drops, events.drops))

@@ -1,8 +1,8 @@
-"""A node's snapshots to Kafka: a ring of the newest rounds in front of one round in flight.
+"""Sends a node's snapshots to Kafka: a ring buffer of the newest rounds, and one round in flight.
 
-librdkafka's own queue rejects the newest when it is full; a monitoring pipeline wants the newest. So the ring is ours: when the
-broker is away the oldest rounds fall out, each counted. One round is in flight at a time, which keeps the order over every retry;
-its messages have arrived when their delivery reports say so, and not before.
+When librdkafka's own queue is full it rejects the newest message, but a monitoring pipeline needs the newest. Therefore rounds wait in
+a ring buffer here: while the broker is unavailable the oldest rounds are dropped and counted. One round is in flight at a time, which keeps
+the order over every retry; a message has arrived when its delivery report confirms it, and not before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final
 from virtflow.producer.publishing.split import messages
 from virtflow.producer.records.node_health import Outgoing
 from virtflow.runtime.kafka import snapshot_producer_settings, topic_name
-from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer, ended
+from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.encoder import Encoder, Framed, as_it_is
 from virtflow.schemas.records import NodeSnapshot
@@ -26,7 +26,7 @@ from virtflow.schemas.topics import SNAPSHOTS
 
 POLL_SECONDS: Final = 0.1
 IDLE_SECONDS: Final = 2.0
-"""How long the sending thread waits for a round before it lets the client say what it has to; a round wakes it."""
+"""How long the sending thread waits for a round before it polls the client; a round wakes it."""
 GRACE_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
 
@@ -47,11 +47,11 @@ class _Round:
     open: int = 0
     errors: list[KafkaError] = field(default_factory=list)
     unframed: bool = False
-    """Whether sending was put off because the schema registry has not told its ids yet."""
+    """Whether sending was postponed because the schema registry's ids are not known yet."""
 
 
 class Publisher:
-    """The sink of a producer: takes snapshots without waiting, sends them from a thread of its own."""
+    """The sink of a producer's snapshots: takes them without waiting and sends them in a thread of its own."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Publisher:
         framed: Framed = as_it_is,
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
-        """``make`` builds the client from librdkafka's settings; no broker needs to be there. ``framed`` gives a message a registry's id.
+        """``make`` builds the client from librdkafka's settings; no broker is needed yet. ``framed`` adds the registry's id.
 
         A round that failed is sent again after ``retry_seconds``.
         """
@@ -87,7 +87,7 @@ class Publisher:
     # -- the sampling thread
 
     def offer(self, snapshot: NodeSnapshot) -> None:
-        """Encode the round and put it into the ring; the oldest falls out when it is full."""
+        """Encode the round and put it into the ring; when that is full, the oldest round is dropped."""
         encoded = messages(snapshot, self._codec.encode)
         with self._changed:
             if len(self._ring) >= self._size:
@@ -97,12 +97,12 @@ class Publisher:
             self._changed.notify()
 
     def outgoing(self) -> Outgoing:
-        """Rounds that wait, and what was dropped, by reason."""
+        """The number of waiting rounds, and of dropped ones by reason."""
         with self._changed:
             return Outgoing(len(self._ring) + (self._current is not None), dict(self._drops))
 
     def close(self, seconds: float) -> int:
-        """Send what is there for at most ``seconds``; how many rounds were left behind."""
+        """Send the waiting rounds for at most ``seconds``; how many were not sent."""
         with self._changed:
             self._until = time.monotonic() + seconds
             self._changed.notify()
@@ -117,20 +117,13 @@ class Publisher:
             self._replace()
             if self._current is not None and self._current[1].open == 0:
                 self._send(*self._current)
-            self._poll(POLL_SECONDS if self._current is not None else 0)
+            if not take_reports(self._producer, POLL_SECONDS if self._current is not None else 0):
+                self._ended = True
             if self._current is not None and self._current[1].open == 0:
                 self._settle(*self._current)
 
-    def _poll(self, seconds: float) -> None:
-        """Takes delivery reports; notes where an error has ended the client."""
-        try:
-            self._producer.poll(seconds)
-        except KafkaException as error:
-            self._ended = True
-            _LOGGER.warning("the Kafka client cannot go on, another one takes its place: %s", error.args[0].str())
-
     def _replace(self) -> None:
-        """Makes a new client in the place of one that an error has ended, once that has reported what was under way."""
+        """Replaces a client that an error has ended, once it has reported all messages in flight."""
         if not self._ended or (self._current is not None and self._current[1].open):
             return
         try:
@@ -141,7 +134,7 @@ class Publisher:
             self._ended = False
 
     def _awaited(self) -> bool:
-        """Waits for a round to send and takes it; False when it is time to end."""
+        """Waits for a round to send and takes it; False when the thread has to end."""
         with self._changed:
             if self._current is None and not self._ring and self._until is None:
                 self._changed.wait(IDLE_SECONDS)
@@ -170,13 +163,13 @@ class Publisher:
                 )
             except KafkaException as error:
                 sending.errors.append(error.args[0])
-            except BufferError:  # librdkafka's queue is full of this round: the rest follows when there is room
+            except BufferError:  # this round fills librdkafka's queue: the rest follows when there is room
                 break
             else:
                 sending.open += 1
 
     def _settle(self, node: str, sent: _Round) -> None:
-        """All delivery reports are in: the round is done, or what failed of it is tried again, unless newer rounds need its place."""
+        """All delivery reports have arrived: the round is done, or its failed messages are sent again unless newer rounds fill the ring."""
         errors, sent.errors = sent.errors, []
         waits, sent.unframed = sent.unframed, False
         if waits:
@@ -203,11 +196,11 @@ class Publisher:
             self._drop()
 
     def _drop(self) -> None:
-        """Count a dropped round by what kept it from the broker."""
+        """Count a dropped round by the reason why it was not delivered."""
         self._drops[self._trouble or "ring_full"] += 1
 
     def _note(self, error: KafkaError) -> None:
-        """Say what is wrong and how to fix it; the log lets each problem through once a minute."""
+        """Log the problem and how to fix it; the log shows each problem once a minute."""
         code = error.code()
         if code in _TOPIC_MISSING:
             self._trouble = "topic_missing"

@@ -21,7 +21,7 @@ _ADDRESS_BYTES = 45
 def messages(snapshot: NodeSnapshot, encode: Encode, limit: int = SNAPSHOT_SPLIT_BYTES) -> list[bytes]:
     """The round as encoded messages below ``limit`` bytes; the node's health travels in every one of them.
 
-    The sizes are estimated, then measured; where an estimate was too low the round is cut finer. A single VM is never cut.
+    The sizes are estimated, then measured; if an estimate was too low the round is split into smaller messages. A single VM is never split.
     """
     share = limit
     while True:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.schedule import COMPUTING, SECONDS
 from tools.import_picture import PACKAGES as PICTURE_PACKAGES
-from tools.import_picture import edges_between, modules_by_room, of_packages, reduced
+from tools.import_picture import PICTURED, edges_between, modules_by_room, of_packages, reduced
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -149,6 +150,20 @@ def test_the_picture_of_the_imports_is_read_off_the_code() -> None:
     assert all(target in reach(source) for source, target in arrows)
 
 
+@pytest.mark.parametrize("package", PICTURED)
+def test_rooms_import_one_way(package: str) -> None:
+    """No two rooms of a package import each other, directly or over others; a package's own modules join its rooms."""
+    arrows = {(source, target) for source, target in edges_between([package]) if package not in {source, target}}
+    inner = {(source, target) for source, target in arrows if target.startswith(f"{package}/")}
+    assert inner
+
+    def reach(start: str, seen: frozenset[str] = frozenset()) -> set[str]:
+        ends = {target for source, target in inner if source == start} - seen
+        return ends.union(*(reach(end, seen | ends) for end in ends))
+
+    assert [room for room in sorted({source for source, _ in inner}) if room in reach(room)] == []
+
+
 def test_one_place_per_service_catches_everything() -> None:
     """A bare ``except Exception`` stands at most once in a package: at the top of its service's loop."""
     for package in ALLOWED:
@@ -167,3 +182,7 @@ def test_producer_imports_nothing_of_the_centre() -> None:
         [sys.executable, "-c", code], cwd="/", env={"PYTHONPATH": str(ROOT / ".types")}, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_schedule_names_files_that_exist() -> None:
+    assert [name for name in {*SECONDS, *COMPUTING} if not (ROOT / name).is_file()] == []

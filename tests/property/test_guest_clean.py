@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from virtflow.producer.agent.answers import address_of_interfaces, cpus_of, merged, sample_of
-from virtflow.producer.agent.domain_xml import look_of
 from virtflow.producer.agent.ipc import FRAME_BYTES, Answered, Reader, encoded
+from virtflow.producer.records.guest_devices import look_of
 from virtflow.schemas.guest import AddressSource
 from virtflow.schemas.records import GuestSample
 from virtflow.schemas.text import is_printable

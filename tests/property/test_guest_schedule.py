@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from virtflow.producer.agent.backoff import Restarts
-from virtflow.producer.agent.domain_xml import Look
 from virtflow.producer.agent.ipc import AGENT, Answered, Ask, Command, Happened, Listed, Up
 from virtflow.producer.agent.poll_cycle import Down, Limits, Ticked
 from virtflow.producer.agent.scheduler import Schedule
 from virtflow.producer.hung_calls.budget import CallBudget, Kind, Lease
+from virtflow.producer.records.guest_devices import Look
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import GuestSample
 

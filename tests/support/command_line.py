@@ -1,12 +1,33 @@
-"""A command line held against the real commands: parsed by them to the last switch, without running any."""
+"""The real commands by their names, and command lines held against them: parsed to the last switch, without running any."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
-from virtflow.cli.main import main
+from virtflow.cli.main import COMMANDS, main
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Every command below ``virtflow`` by the words that call it."""
+    context = click.Context(main)
+    for name in COMMANDS:
+        command = main.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {inner}", found) for inner, found in command.commands.items())
+        else:
+            yield name, command
+
+
+ALL = dict(commands())
+"""Every command by its name."""
+
+
+def switches(command: click.Command) -> set[str]:
+    """The names of a command's switches."""
+    return {name for parameter in command.params for name in parameter.opts}
 
 
 def parse_command_line(words: Sequence[str]) -> str:

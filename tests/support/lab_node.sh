@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# Process 1 of a lab node. Started in namespaces of its own (network, mount, UTS, PID); binds DIR/{run,lib,etc,log,cache} over libvirt's
-# folders, makes the bridge that guests hang on, prints "ready" and then only adopts what libvirtd leaves behind.
+# Process 1 of a lab node. Started in namespaces of its own (network, mount, UTS, PID), where every mount is private; binds
+# DIR/{run,lib,etc,log,cache} over libvirt's folders, makes the bridge that guests hang on, prints "ready" and then only adopts what
+# libvirtd leaves behind.
 # Usage: lab_node.sh DIR HOSTNAME ROOT FOLDER...
 # With a ROOT other than / the hypervisor's programs are that root's: it is laid out, read-only, as DIR/root, to be entered by chroot. The
 # node's libvirt folders and the machine's FOLDERs are there under their own paths.
 set -euo pipefail
 dir=$1 name=$2 root=$3; shift 3
-# Nothing mounted here may reach the machine; "/" alone would not do, in a chroot it is no mount point.
-awk '{print $5}' /proc/self/mountinfo | while read -r point; do mount --make-private "$point" 2>/dev/null || true; done
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys # this network namespace's devices, and no cgroups of the machine
 

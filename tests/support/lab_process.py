@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from scripts.debian_root import PRIVATE
+
 SETUP_SECONDS = 20.0
 COMMAND_SECONDS = 60.0
 
@@ -124,11 +126,14 @@ class Namespaces:
     """Network, mount, UTS and PID namespaces, alive as long as the first process in them."""
 
     def __init__(self, first: Sequence[str], log: Path) -> None:
-        """Start ``first`` as process 1; it prints ``ready`` when the namespaces may be used, and its errors go to ``log``."""
+        """Start ``first`` as process 1; it prints ``ready`` when the namespaces may be used, and its errors go to ``log``.
+
+        Nothing that it mounts reaches the machine.
+        """
         unshare = ["unshare", "-n", "-m", "-u", "-p", "--fork", "--kill-child", "--propagation", "unchanged"]
         with log.open("ab") as errors:
             self._outer = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *unshare, *first],
+                ["setpriv", "--pdeathsig", "KILL", *unshare, "sh", "-c", f'{PRIVATE}; exec "$@"', "sh", *first],
                 stdout=subprocess.PIPE,
                 stdin=subprocess.DEVNULL,
                 stderr=errors,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from virtflow.cli.checks.doctor_agents import findings
-from virtflow.producer.agent.domain_xml import Look
 from virtflow.producer.agent.ipc import Command
 from virtflow.producer.agent.poll_cycle import Vm
+from virtflow.producer.records.guest_devices import Look
 from virtflow.runtime.settings import Guest
 from virtflow.schemas.guest import GuestReason
 

@@ -16,10 +16,9 @@ VM = vm_uuid(1)
 START = 1_790_000_000 // 3_600 * 3_600
 
 
-@pytest.fixture
-def moved(tmp_path: Path) -> Kept:
+def moved(folder: Path) -> Kept:
     """A VM that ran on a from 10:00 to 50:00 of the first hour, then on b until 20:00 of the third, with the second hour whole."""
-    history = Kept(tmp_path)
+    history = Kept(folder)
     spans = (("a", 600, 3_000), ("b", 3_000, 8_400))
     seen = [
         Seen(round((START + at + 0.123456) * SECOND), node, node, at, 60.0, 1, 1, told={("vm", ""): {}})
@@ -30,23 +29,36 @@ def moved(tmp_path: Path) -> Kept:
     return history
 
 
+@pytest.fixture(scope="module")
+def with_samples(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """The history of the VM that moved; nothing changes it."""
+    return moved(tmp_path_factory.mktemp("samples"))
+
+
+@pytest.fixture(scope="module")
+def rolled_alone(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """The same once its samples have expired; nothing changes it."""
+    history = moved(tmp_path_factory.mktemp("rolled"))
+    samples = Upkept(history.store.open(SAMPLES))
+    samples.commit([], samples.opened.files())
+    assert samples.opened.dataset().count_rows() == 0
+    return history
+
+
 QUESTIONS = [(0, ""), (599, ""), (700, "a"), (2_999, "a"), (3_001, "b"), (5_000, "b"), (8_400, "b"), (8_600, ""), (90_000, "")]
 
 
 @pytest.mark.parametrize(("at", "node"), QUESTIONS)
-def test_the_samples_answer(moved: Kept, at: float, node: str) -> None:
+def test_the_samples_answer(with_samples: Kept, at: float, node: str) -> None:
     """Before the VM was, after it ended, and before it came to another node, nothing is made up."""
-    found = where(moved.store, moved.settings, "web", START + at)
+    found = where(with_samples.store, with_samples.settings, "web", START + at)
     assert [place.node for place in found] == ([node] if node else [])
     assert {place.source for place in found} <= {"samples"}
 
 
 @pytest.mark.parametrize(("at", "node"), [(at, "" if at < 3_600 else node) for at, node in QUESTIONS])
-def test_without_samples_the_roll_up_answers_what_it_knows(moved: Kept, at: float, node: str) -> None:
+def test_without_samples_the_roll_up_answers_what_it_knows(rolled_alone: Kept, at: float, node: str) -> None:
     """In the hour in which the VM moved it does not know; at the ends of its life it does."""
-    samples = Upkept(moved.store.open(SAMPLES))
-    samples.commit([], samples.opened.files())
-    assert samples.opened.dataset().count_rows() == 0
-    found = where(moved.store, moved.settings, VM, START + at)
+    found = where(rolled_alone.store, rolled_alone.settings, VM, START + at)
     assert [(place.node, place.state) for place in found] == ([(node, "running")] if node else [])
     assert {place.source for place in found} <= {HOURLY.name}

@@ -7,11 +7,11 @@ import random
 import pytest
 
 from virtflow.producer.agent.backoff import FIRST_SECONDS, STEADY, Restarts
-from virtflow.producer.agent.domain_xml import Look
 from virtflow.producer.agent.ipc import Answered, Command, Listed, Up
 from virtflow.producer.agent.poll_cycle import Limits, Ticked
 from virtflow.producer.agent.scheduler import Schedule
 from virtflow.producer.hung_calls.budget import CallBudget
+from virtflow.producer.records.guest_devices import Look
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import GuestSample
 

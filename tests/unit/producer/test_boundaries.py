@@ -22,8 +22,8 @@ from virtflow.producer.hung_calls.breaker_types import (
 )
 from virtflow.producer.hung_calls.budget import CallBudget
 from virtflow.producer.hung_calls.executor import limits
+from virtflow.producer.hung_calls.reconnecting import Outbox, ReconnectingConnection
 from virtflow.producer.hypervisor.messages import Open
-from virtflow.producer.hypervisor.reconnecting import Outbox, ReconnectingConnection
 from virtflow.producer.types import HealthCheck
 from virtflow.runtime.settings import Libvirt, Producer
 

@@ -8,8 +8,9 @@ from itertools import pairwise
 import pytest
 
 from virtflow.producer.hung_calls.budget import CallBudget, Kind
-from virtflow.producer.hypervisor.messages import Open, Retire
-from virtflow.producer.hypervisor.reconnecting import OPENINGS, Outbox, ReconnectingConnection
+from virtflow.producer.hung_calls.reconnecting import OPENINGS, Outbox, ReconnectingConnection
+from virtflow.producer.hung_calls.version_finder import VersionFinder
+from virtflow.producer.hypervisor.messages import FindVersions, Open, Retire, VersionsFound
 from virtflow.runtime.settings import Libvirt
 
 TIMEOUT = 10.0
@@ -127,3 +128,18 @@ def test_a_worker_that_is_left_to_its_call_is_replaced_at_once_and_is_no_reconne
     assert (stage.retired, len(stage.opening)) == ([stage.opening[0]], 2)
     stage.connection.opened(stage.opening[1], 9_000_000)
     assert stage.connection.connects == 1
+
+
+def test_a_question_for_versions_that_is_overdue_counts_as_hung_until_it_is_answered() -> None:
+    budget, outbox = CallBudget(3), Outbox()
+    finder = VersionFinder(outbox, budget, timeout=5.0)
+    finder.wanted = True
+    finder.tick(100.0)
+    assert outbox.take() == [FindVersions()]
+    finder.tick(104.9)
+    assert (budget.outstanding, budget.hung) == (1, 0)
+    finder.tick(105.0)
+    assert (budget.outstanding, budget.hung) == (1, 1)
+    finder.found(VersionsFound("12.8.0", "10.0.6"))
+    assert (budget.outstanding, budget.hung) == (0, 0)
+    assert (finder.versions.libvirt, finder.versions.hypervisor) == ("12.8.0", "10.0.6")

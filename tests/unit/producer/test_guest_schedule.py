@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from virtflow.producer.agent.domain_xml import Look
 from virtflow.producer.agent.ipc import AGENT, Answered, Ask, Command, Happened, Listed, Up
 from virtflow.producer.agent.poll_cycle import AGENT_CONNECTED, STARTED, Down, Limits, Ticked
 from virtflow.producer.agent.scheduler import Schedule
 from virtflow.producer.agent.selection import allowed, asks, wanted
 from virtflow.producer.hung_calls.budget import CallBudget, Kind
+from virtflow.producer.records.guest_devices import Look
 from virtflow.runtime.settings import Guest
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import GuestAddress, GuestInterface, GuestSample

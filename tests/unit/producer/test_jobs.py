@@ -9,9 +9,9 @@ import pytest
 
 from virtflow.producer.hung_calls.budget import CallBudget, Kind
 from virtflow.producer.hung_calls.job_poller import GRACE_POLLS, NEVER, SEARCH_VMS, Jobs
+from virtflow.producer.hung_calls.reconnecting import Outbox, ReconnectingConnection
 from virtflow.producer.hypervisor.messages import Retire, Returned, Submit
 from virtflow.producer.hypervisor.queries import Position, find_jobs, poll_job
-from virtflow.producer.hypervisor.reconnecting import Outbox, ReconnectingConnection
 from virtflow.producer.types import HypervisorEvent, Polled
 from virtflow.runtime.settings import Libvirt
 

@@ -13,10 +13,10 @@ import pytest
 
 from tests.support.scripted_helper import ScriptedHelper, Scripts
 from virtflow.producer.agent import supervisor
-from virtflow.producer.agent.domain_xml import Look
 from virtflow.producer.agent.ipc import AGENT, Answered, Beat, Command, Ended, Happened, Listed, Up
 from virtflow.producer.agent.supervisor import GuestAgents
 from virtflow.producer.hung_calls.budget import CallBudget
+from virtflow.producer.records.guest_devices import Look
 from virtflow.runtime.settings import Guest, Settings
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import GuestSample

@@ -9,9 +9,9 @@ import pytest
 from virtflow.producer.hung_calls.breaker import Breaker
 from virtflow.producer.hung_calls.breaker_types import Answered, ConnectionChanged, Limits, RoundBegan
 from virtflow.producer.hung_calls.budget import CallBudget, Kind
+from virtflow.producer.hung_calls.reconnecting import Outbox, ReconnectingConnection
 from virtflow.producer.hung_calls.xml_reader import XmlReader
 from virtflow.producer.hypervisor.messages import Open, Progress, Retire, Returned, Submit
-from virtflow.producer.hypervisor.reconnecting import Outbox, ReconnectingConnection
 from virtflow.producer.types import HealthCheck
 from virtflow.runtime.settings import Libvirt
 

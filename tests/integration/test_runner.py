@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.broker import free_ports
-from tests.support.schedule import COMPUTING, SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = "from tests.support.long import LONG, length\ndef test() -> None:\n    assert (LONG, length(1, 2)) == {}\n"
@@ -69,10 +68,6 @@ def test_a_file_stays_with_one_worker(tmp_path: Path) -> None:
     assert len(workers) == 20
     assert len(set(workers)) == len(files)
     assert len({worker for worker, _ in workers}) == 2
-
-
-def test_the_schedule_names_files_that_exist() -> None:
-    assert [name for name in {*SECONDS, *COMPUTING} if not (ROOT / name).is_file()] == []
 
 
 def test_a_port_is_given_once() -> None:

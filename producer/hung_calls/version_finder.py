@@ -7,8 +7,8 @@ and as it opens a connection it needs a lease of the budget.
 from __future__ import annotations
 
 from virtflow.producer.hung_calls.budget import CallBudget, Kind, Lease
+from virtflow.producer.hung_calls.reconnecting import Outbox
 from virtflow.producer.hypervisor.messages import FindVersions, VersionsFound
-from virtflow.producer.hypervisor.reconnecting import Outbox
 from virtflow.producer.records.node_health import Versions
 from virtflow.runtime.version import version
 
