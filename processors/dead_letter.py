@@ -1,18 +1,15 @@
-"""Messages that can't be decoded: what becomes of each, and when there are too many to go on.
+"""Messages that can't be decoded: what becomes of each. When there are too many, ``processors/dead_letter_limit.py`` says so.
 
-A dead letter keeps the original's key and bytes; where it came from and why it was refused stand in its headers. A few of them
-are somebody's mistake; when they are a large share of all messages the mistake is ours (a bad release, a wrong topic), and
-moving everything to the dead letters would only hide it. Then processing stops, and nothing is acknowledged that was not handled.
+A dead letter keeps the original's key and bytes; where it came from and why it was refused stand in its headers.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from msgspec import Struct
 
-from virtflow.schemas.errors import StopForGoodError, UndecodableError
+from virtflow.schemas.errors import UndecodableError
 from virtflow.schemas.topics import DEAD_LETTERS, Topic
 
 VALUE_BYTES: Final = 900_000
@@ -68,31 +65,3 @@ def dead_letter(message: Message, error: Exception, now: float) -> Result:
 def reason_of(error: Exception) -> str:
     """The word for why a message was refused."""
     return error.reason.value if isinstance(error, UndecodableError) else DEFECT
-
-
-class TooManyUndecodableError(StopForGoodError):
-    """So many of the last messages can't be decoded that going on would lose data silently."""
-
-
-class Window:
-    """The share of undecodable messages among the last ``size`` ones."""
-
-    def __init__(self, size: int, share: float) -> None:
-        """From ``share`` of ``size`` messages on (both from the settings) it is too many."""
-        self._limit = share * size
-        self._share = share
-        self._last: deque[bool] = deque(maxlen=size)
-        self._bad = 0
-
-    def note(self, message: Message, *, undecodable: bool) -> None:
-        """Counts a message; raises ``TooManyUndecodableError`` that names it when it is the one too many."""
-        if len(self._last) == self._last.maxlen:
-            self._bad -= self._last.popleft()
-        self._last.append(undecodable)
-        self._bad += undecodable
-        if undecodable and self._bad >= self._limit:
-            raise TooManyUndecodableError(
-                f"{self._bad} of the last {len(self._last)} messages can't be decoded (limit: {self._share:.0%} of {self._last.maxlen}); "
-                f"stopped before {message.topic}[{message.partition}] offset {message.offset}, which is not acknowledged; "
-                "see the reasons in the dead letters, and fix the producer or the release"
-            )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from virtflow.processors.app import build_app
-from virtflow.processors.dead_letter import Window
+from virtflow.processors.dead_letter_limit import DeadLetterLimit, Rule
 from virtflow.processors.delivery import Delivery
 from virtflow.processors.instance_id import Fence
 from virtflow.processors.metrics import Tally
@@ -121,9 +121,9 @@ class Service:
         settings = self._settings
         ids = SchemaIds(settings)
         delivery = Delivery(acknowledged_producer_settings(settings), partial(topic_name, settings), tally)
-        window = Window(settings.processors.dead_letter_window, settings.processors.dead_letter_share)
+        limit = DeadLetterLimit(_dead_letter_rule(settings))
         codec = Codec(ids.ids, ids.fetch)
-        pipeline = Pipeline(codec, delivery, window, tally, settings.processors.in_flight)
+        pipeline = Pipeline(codec, delivery, limit, tally, settings.processors.in_flight)
         self._pipeline = pipeline
         migrations = Migrations(settings.processors.migration_silence_seconds)
         pipeline.follow(migrations, partial(self._read_back, migrations, codec))
@@ -178,6 +178,11 @@ def _unless_cancelled(what: threading.ExceptHookArgs) -> None:
     """A library's thread whose waiting is cancelled at the end is no defect, and nobody is to see its traceback."""
     if not issubclass(what.exc_type, asyncio.CancelledError):
         threading.__excepthook__(what)
+
+def _dead_letter_rule(settings: Settings) -> Rule:
+    own = settings.processors
+    return Rule(window=own.dead_letter_window, node_window=own.dead_letter_node_window, share=own.dead_letter_share)
+
 
 
 def _end() -> None:

@@ -124,6 +124,7 @@ ROOM: int = 12
 FULLER = {
     "cli": (16, "a module for each command, under the command's name"),
     "runtime": (15, "the edges that all services share, each a module of its own"),
+    "processors": (13, "a module for each step of a message's way, named after it"),
 }
 """Rooms that have more, how many, and why."""
 
