@@ -3,6 +3,9 @@
 One thread does all of it, so that neither libvirt's event loop nor the sampling ever waits for a disk or a broker. Events go out in
 the order of their numbers, journal first; a bounded window of them is with the client at a time, the rest waits on disk. Polls of
 running jobs are not worth a journal: while the broker is away the newest one of each VM is kept.
+
+A journal that can't be used is tried again, and takes what still waits in memory as soon as it can. While another process has its
+lock, as a former producer that is about to end has, events wait for it at first, so that what that one left goes before them.
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ a connection nobody uses cost a calm host as much as a tenth of its rounds. Not 
 GRACE_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
 SYNC_SECONDS: Final = 1.0
+LOCK_SECONDS: Final = 10.0
+"""How long events wait in memory for a journal that another process has locked, before they are sent without it."""
 LOST: Final = "event_lost"
 REFUSED: Final = "event_refused"
 
@@ -49,10 +54,11 @@ _NEVER: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG
 
 
 class Pauses(NamedTuple):
-    """Seconds until what failed is sent again, and until a client that nobody uses is let go."""
+    """Seconds until what failed is tried again, until a client that nobody uses is let go, and until a locked journal is given up."""
 
     retry: float = RETRY_SECONDS
     idle: float = IDLE_SECONDS
+    lock: float = LOCK_SECONDS
 
 
 PAUSES: Final = Pauses()
@@ -91,6 +97,8 @@ class EventPublisher:
         self._journal = Journal(Path(settings.producer.journal_folder), settings.producer.journal_bytes)
         self._sync = settings.producer.journal_sync
         self._synced = time.monotonic()
+        self._opens_again = 0.0
+        self._waits_for_lock = False
         self._codec = Encoder()
         self._framed = framed
         self._unframed = False
@@ -145,12 +153,13 @@ class EventPublisher:
     # -- the sending thread
 
     def _run(self) -> None:
-        self._journal.open()
-        # What an earlier run left goes first, a segment at a time; what happens meanwhile is only written down.
-        replay = self._journal.left_behind()
+        gives_up = time.monotonic() + self._pauses.lock
         while not self._over():
+            if not self._journal.usable:
+                self._open_journal_again(gives_up)
             if not self._ready and not self._window:
-                self._ready.extend(next(replay, []))
+                # What an earlier run left goes first, a segment at a time; what happens meanwhile is only written down.
+                self._ready.extend(self._journal.left_behind())
             fresh = self._take()
             for event in fresh:
                 self._keep(event)
@@ -165,6 +174,25 @@ class EventPublisher:
             self._poll(0)
         self._journal.close()
         self._tell()
+
+    def _open_journal_again(self, gives_up: float) -> None:
+        """Tries to open a journal that can't be used, at most once in a pause; it then takes what waits in memory.
+
+        ``gives_up`` is when events are sent without a journal that is still locked, in monotonic seconds.
+        """
+        now = time.monotonic()
+        if now < self._opens_again:
+            return
+        self._opens_again = now + self._pauses.retry
+        self._journal.open()
+        self._waits_for_lock = self._journal.locked and now < gives_up
+        if self._journal.usable:
+            self._window = {number: self._written(entry) for number, entry in self._window.items()}
+            self._failed = [self._written(entry) for entry in self._failed]
+            self._ready = deque(self._written(entry) for entry in self._ready)
+
+    def _written(self, entry: Entry) -> Entry:
+        return self._journal.append(entry.key, entry.message) or entry
 
     def _poll(self, seconds: float) -> None:
         """Takes delivery reports. A client that an error has ended is let go once it has reported what was under way; a new one is made."""
@@ -185,8 +213,13 @@ class EventPublisher:
 
     def _take(self) -> list[VmEvent]:
         with self._changed:
+            if self._waits_for_lock and self._until is None:
+                self._changed.wait(self._pauses.retry)
+                return []
             waits = self._offered or self._window or self._ready or self._polls or self._until is not None
-            unused = not waits and not self._changed.wait(self._pauses.idle) and not self._offered
+            usable = self._journal.usable
+            woken = waits or self._changed.wait(self._pauses.idle if usable else self._pauses.retry)
+            unused = usable and not woken and not self._offered
             fresh = list(self._offered)
             self._offered.clear()
         if unused:  # without the lock: the client's end waits for its threads, and the sampling must not
