@@ -144,6 +144,14 @@ class Kafka(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls_ca_file: Annotated[str, _row("CA certificates the brokers are checked against; the system's when empty.")] = ""
     tls_certificate_file: Annotated[str, _row("Client certificate (PEM).")] = ""
     tls_key_file: Annotated[str, _row("Key of the client certificate (PEM).")] = ""
+    silence_seconds: Annotated[
+        Seconds,
+        _row(
+            "Silence of the brokers after which a service that reads topics reports at /readyz that it is not ready; 0: never.",
+            ge=0,
+            le=86400,
+        ),
+    ] = 10.0
     client: Annotated[dict[str, str], _row("Further librdkafka settings, passed through to every client as they are.")] = field(
         default_factory=dict
     )
