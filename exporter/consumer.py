@@ -19,6 +19,7 @@ from virtflow.exporter.assignment import Clients, Found, Key, Partitions, Place
 from virtflow.exporter.clocks import Clocks
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.shard import shard_of
+from virtflow.runtime.broker_watch import BrokerWatch
 from virtflow.runtime.kafka import client_settings, consumer_settings, topic_name
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
@@ -42,6 +43,8 @@ LOOK_SECONDS: Final = 5.0
 """How often new partitions are looked for; every second while a topic is missing."""
 RETRY_SECONDS: Final = 1.0
 MEASURE_SECONDS: Final = 1.0
+TAKEN: Final = (METRICS, INVENTORY, MIGRATIONS, NODES)
+"""The topics that are read."""
 
 
 class Intake:
@@ -119,7 +122,7 @@ class Feed:
 
         Raises ``SettingError`` where a secret can't be read, ``KafkaException`` for bad client settings.
         """
-        rows = {topic_name(settings, topic): topic for topic in (METRICS, INVENTORY, MIGRATIONS, NODES)}
+        rows = {topic_name(settings, topic): topic for topic in TAKEN}
         back = {name: settings.exporter.read_back_seconds if topic is METRICS else None for name, topic in rows.items()}
         self._brokers = settings.kafka.bootstrap_servers
         self._shard = shard_of(settings.exporter.shard)
@@ -142,7 +145,7 @@ class Feed:
         self._ready = False
 
     def missing(self) -> str:
-        """Why the fleet is not known yet; "" once it is, whatever happens to the broker later."""
+        """Why the fleet is not known yet; "" once it is. Whether the broker still answers is for ``Watched``."""
         if self._ready:
             return ""
         if self._looked == float("-inf"):
@@ -295,6 +298,24 @@ class Feed:
                 place.ended(offset)
         else:
             LOGGER.warning("the brokers %s: %s", self._brokers, problem.str())
+
+
+class Watched:
+    """A feed that is not ready while the brokers are silent either."""
+
+    def __init__(self, feed: Feed, brokers: BrokerWatch) -> None:
+        """``brokers`` is started and stopped by the caller."""
+        self._feed = feed
+        self._brokers = brokers
+        self.topics = feed.topics
+
+    def missing(self) -> str:
+        """Why the fleet is not known, or no longer heard of; "" while it is."""
+        return self._feed.missing() or self._brokers.problem
+
+    async def run(self) -> None:
+        """Feeds until it is cancelled."""
+        await self._feed.run()
 
 
 def _words(error: KafkaException) -> str:

@@ -140,15 +140,18 @@ def run(settings: Settings, stop: Stop) -> None:
 
     Raises ``SettingError`` for settings that can't be used and ``EnvironmentProblemError`` where the address is taken.
     """
-    from virtflow.exporter.consumer import Feed
+    from virtflow.exporter.consumer import TAKEN, Feed, Watched
+    from virtflow.runtime.broker_watch import BrokerWatch
     from virtflow.runtime.registry import SchemaIds
     from virtflow.schemas.avro.codec import Codec
 
     exporter = Exporter(settings)
     ids = SchemaIds(settings)
-    feed = Feed(settings, exporter.fleet, Codec(fetch=ids.fetch), exporter.metrics, SYSTEM)
-    ids.connect()
-    exporter.serve(stop, feed)
+    age = exporter.metrics.gauge("virtflow_exporter_broker_answer_age_seconds")
+    with BrokerWatch(settings, TAKEN, age) as brokers:
+        feed = Feed(settings, exporter.fleet, Codec(fetch=ids.fetch), exporter.metrics, SYSTEM)
+        ids.connect()
+        exporter.serve(stop, Watched(feed, brokers))
 
 
 async def _until(stopped: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:

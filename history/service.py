@@ -12,9 +12,11 @@ from confluent_kafka.admin import AdminClient
 
 from virtflow.history.maintenance.scheduler import Upkeep
 from virtflow.history.storage.delta import NewerTableError, StorageError, Store
+from virtflow.history.storage.table_schemas import WRITTEN
 from virtflow.history.writer.consumer import Consume
 from virtflow.history.writer.offsets import Names
 from virtflow.history.writer.validation import Intake
+from virtflow.runtime.broker_watch import BrokerWatch
 from virtflow.runtime.kafka import ClientSettings, consumer_settings
 from virtflow.runtime.lifecycle import Stop, notify, watchdog_seconds
 from virtflow.runtime.own_metrics import OwnMetrics
@@ -57,6 +59,9 @@ class Service:
         self._store = Store(settings.history)
         self._metrics = OwnMetrics("history")
         self._missing = "the broker has not answered yet"
+        topics = [table.topic for table in WRITTEN if table.topic is not None]
+        age = self._metrics.gauge("virtflow_history_broker_answer_age_seconds")
+        self._brokers = BrokerWatch(settings, topics, age, make.admin)
         self._consume: Consume | None = None
 
     async def run(self) -> None:
@@ -65,15 +70,17 @@ class Service:
         await web.start()
         _LOG.info("own metrics at http://%s/metrics", web.address)
         watchdog = asyncio.create_task(_watch())
+        self._brokers.start()
         try:
             await asyncio.to_thread(self._work)
         finally:
             watchdog.cancel()
+            self._brokers.stop()
             notify("STOPPING=1")
             await web.stop()
 
     def _not_ready(self) -> str:
-        return self._missing or (self._consume.failing if self._consume else "")
+        return self._missing or (self._consume.failing if self._consume else "") or self._brokers.problem
 
     def _work(self) -> None:
         """Waits until everything is there; then writes."""

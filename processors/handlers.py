@@ -20,9 +20,13 @@ from virtflow.schemas.topics import INVENTORY, METRICS, MIGRATIONS, NODES
 
 
 class Outcome(Struct, frozen=True, gc=False):
-    """The result of a message: the messages to produce, how many are VM samples, what was skipped, and the results of ended migrations."""
+    """The result of a message: the messages to produce, how many are VM samples, what was skipped, and the results of ended migrations.
+
+    ``node`` is the one that sent the message.
+    """
 
     results: list[Result]
+    node: str = ""
     vm_samples: int = 0
     duplicate: bool = False
     event: bool = False
@@ -36,14 +40,14 @@ def outcome_of(message: Message, codec: Codec, orders: Orders) -> Outcome:
     snapshot = codec.decode(message.value, NodeSnapshot)
     taken = orders.take(snapshot)
     if taken.freshness is not Freshness.NEW:
-        return Outcome([], duplicate=True)
+        return Outcome([], snapshot.node, duplicate=True)
     normalised = normalise_snapshot(snapshot)
     results = [Result(METRICS, sample.uuid.encode(), codec.encode(sample)) for sample in normalised.metrics]
     results += [Result(INVENTORY, inventory.uuid.encode(), codec.encode(inventory)) for inventory in inventories_of(snapshot)]
     if taken.opens_round:
         results.append(Result(NODES, snapshot.node.encode(), codec.encode(status_of(snapshot))))
     dropped = normalised.dropped
-    return Outcome(results, len(normalised.metrics), dropped_values=len(dropped.values), dropped_vms=dropped.vms)
+    return Outcome(results, snapshot.node, len(normalised.metrics), dropped_values=len(dropped.values), dropped_vms=dropped.vms)
 
 
 def outcome_of_event(message: Message, codec: Codec, migrations: Migrations, now: float) -> Outcome:
@@ -53,7 +57,7 @@ def outcome_of_event(message: Message, codec: Codec, migrations: Migrations, now
     changes = migrations.apply(event, message.partition, now)
     steps = pairwise((before, *changes))
     ended = tuple(after.result for was, after in steps if after is not None and _ends(was, after))
-    return Outcome(migration_results(changes, codec), event=True, ended=ended)
+    return Outcome(migration_results(changes, codec), event.node, event=True, ended=ended)
 
 
 def _ends(before: VmMigration | None, after: VmMigration) -> bool:

@@ -14,6 +14,7 @@ class Tally:
         self.vm_samples = metrics.counter("virtflow_processors_vm_samples_total")
         self.duplicates = metrics.counter("virtflow_processors_duplicates_total")
         self.dead_letters = metrics.counter("virtflow_processors_dead_letters_total")
+        self.undecodable = metrics.counter("virtflow_processors_node_undecodable_total")
         self.dropped_values = metrics.counter("virtflow_processors_dropped_values_total")
         self.dropped_vms = metrics.counter("virtflow_processors_dropped_vms_total")
         self.refused_messages = metrics.counter("virtflow_processors_refused_messages_total")

@@ -12,9 +12,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from virtflow.processors.dead_letter import Message, Result, Window, dead_letter, reason_of
+from virtflow.processors.dead_letter import Message, Result, dead_letter, reason_of
+from virtflow.processors.dead_letter_limit import DeadLetterLimit
 from virtflow.processors.dedup import Orders
 from virtflow.processors.delivery import DeliveryFailedError
 from virtflow.processors.handlers import Outcome, migration_results, outcome_of, outcome_of_event
@@ -29,9 +30,15 @@ REGISTRY_SECONDS: Final = 1.0
 """How often a registry that does not answer is asked again."""
 
 Acknowledge = Callable[[], object]
-Step = Callable[[Message], Outcome]
 ReadBack = Callable[[], Awaitable[None]]
 """Returns once the migrations are known."""
+
+
+class _Step(NamedTuple):
+    """How a topic's messages are handled, and whether their keys name the node that sent them."""
+
+    outcome: Callable[[Message], Outcome]
+    keyed_by_node: bool
 
 
 class Deliverer(Protocol):
@@ -54,11 +61,11 @@ class _UnderWay:
 class Pipeline:
     """All messages that this process is handling."""
 
-    def __init__(self, codec: Codec, delivery: Deliverer, window: Window, tally: Tally, in_flight: int) -> None:
-        """At most ``in_flight`` messages are handled at a time; ``window`` decides when too many are undecodable."""
+    def __init__(self, codec: Codec, delivery: Deliverer, limit: DeadLetterLimit, tally: Tally, in_flight: int) -> None:
+        """At most ``in_flight`` messages are handled at a time; ``limit`` decides when too many are undecodable."""
         self._codec = codec
         self._delivery = delivery
-        self._window = window
+        self._limit = limit
         self._tally = tally
         self._orders = Orders()
         self._under_way: deque[_UnderWay] = deque()
@@ -80,7 +87,7 @@ class Pipeline:
 
     async def take_event(self, message: Message, acknowledge: Acknowledge) -> None:
         """As ``take``, for a message of ``vm.events``."""
-        await self._taken(message, acknowledge, self._event_outcome, self._migrations_known)
+        await self._taken(message, acknowledge, _Step(self._event_outcome, keyed_by_node=False), self._migrations_known)
 
     async def give_up(self, now: float, wall: float) -> None:
         """Ends the migrations that have timed out."""
@@ -100,9 +107,9 @@ class Pipeline:
 
         Never returns once processing has ended: the message then stays unacknowledged.
         """
-        await self._taken(message, acknowledge, self._snapshot_outcome)
+        await self._taken(message, acknowledge, _Step(self._snapshot_outcome, keyed_by_node=True))
 
-    async def _taken(self, message: Message, acknowledge: Acknowledge, step: Step, ready: ReadBack | None = None) -> None:
+    async def _taken(self, message: Message, acknowledge: Acknowledge, step: _Step, ready: ReadBack | None = None) -> None:
         await self._places.acquire()
         if ready is not None or self._codec.unresolved(message.value):
             try:
@@ -181,15 +188,15 @@ class Pipeline:
         assert self._migrations is not None
         return outcome_of_event(message, self._codec, self._migrations, time.monotonic())
 
-    def _outcome(self, message: Message, step: Step) -> Outcome:
+    def _outcome(self, message: Message, step: _Step) -> Outcome:
         self._tally.messages.inc()
         now = time.time()
         self._tally.lag_seconds.set(max(0.0, now - message.timestamp))
         try:
-            outcome = step(message)
+            outcome = step.outcome(message)
         except Exception as error:  # noqa: BLE001, the service's one place: whatever a message makes fail ends as a dead letter
-            return self._refused(message, error, now)
-        self._window.note(message, undecodable=False)
+            return self._refused(message, error, now, keyed_by_node=step.keyed_by_node)
+        self._limit.decoded(message.key, outcome.node, time.monotonic())
         self._tally.duplicates.inc(outcome.duplicate)
         self._tally.dropped_values.inc(outcome.dropped_values)
         self._tally.dropped_vms.inc(outcome.dropped_vms)
@@ -200,13 +207,15 @@ class Pipeline:
             self._tally.migrations_running.set(self._migrations.running)
         return outcome
 
-    def _refused(self, message: Message, error: Exception, now: float) -> Outcome:
-        self._window.note(message, undecodable=True)
+    def _refused(self, message: Message, error: Exception, now: float, *, keyed_by_node: bool) -> Outcome:
+        claimed = message.key.decode("utf-8", "replace") if keyed_by_node else ""
+        name = self._limit.undecodable(message, claimed, time.monotonic())
         where = (message.topic, message.partition, message.offset)
         if isinstance(error, UndecodableError):
             _LOG.warning("%s[%d] offset %d goes to the dead letters: %s", *where, error)
         else:
             _LOG.error("%s[%d] offset %d caused a defect in the processors and goes to the dead letters", *where, exc_info=error)
+        self._tally.undecodable.labels(node=name).inc()
         self._tally.dead_letters.labels(reason=reason_of(error)).inc()
         return Outcome([dead_letter(message, error, now)])
 

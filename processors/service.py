@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from virtflow.processors.app import build_app
-from virtflow.processors.dead_letter import Window
+from virtflow.processors.dead_letter_limit import DeadLetterLimit, Rule
 from virtflow.processors.delivery import Delivery
 from virtflow.processors.instance_id import Fence
 from virtflow.processors.metrics import Tally
 from virtflow.processors.migrations.restore import read_migrations
 from virtflow.processors.migrations.state import Migrations
 from virtflow.processors.pipeline import Pipeline
+from virtflow.runtime.broker_watch import BrokerWatch
 from virtflow.runtime.kafka import acknowledged_producer_settings, topic_name
 from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, notify, watchdog_seconds
 from virtflow.runtime.own_metrics import OwnMetrics
@@ -31,6 +32,7 @@ from virtflow.runtime.topic_admin import TopicAdmin
 from virtflow.runtime.web import Web, own_routes
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, RegistryUnavailableError
+from virtflow.schemas.topics import EVENTS, SNAPSHOTS
 
 RETRY_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 3.0
@@ -75,6 +77,7 @@ class Service:
         self._stopped = asyncio.Event()
         self._missing = "the broker has not answered yet"
         self._metrics = OwnMetrics("processors")
+        self._brokers = BrokerWatch(settings, (SNAPSHOTS, EVENTS), self._metrics.gauge("virtflow_processors_broker_answer_age_seconds"))
         self._pipeline: Pipeline | None = None
 
     async def run(self) -> None:
@@ -86,16 +89,18 @@ class Service:
         await web.start()
         _LOG.info("own metrics at http://%s/metrics", web.address)
         watchdog = asyncio.create_task(_watch())
+        self._brokers.start()
         try:
             if await self._there(self._problem):
                 await self._process()
         finally:
             watchdog.cancel()
+            self._brokers.stop()
             notify("STOPPING=1")
             await web.stop()
 
     def _not_ready(self) -> str:
-        return self._missing or (self._pipeline.waits_for if self._pipeline else "")
+        return self._missing or (self._pipeline.waits_for if self._pipeline else "") or self._brokers.problem
 
     async def _there(self, look: Callable[[], str]) -> bool:
         """Waits until ``look`` returns no problem; False when the service is stopped before that."""
@@ -121,9 +126,9 @@ class Service:
         settings = self._settings
         ids = SchemaIds(settings)
         delivery = Delivery(acknowledged_producer_settings(settings), partial(topic_name, settings), tally)
-        window = Window(settings.processors.dead_letter_window, settings.processors.dead_letter_share)
+        limit = DeadLetterLimit(_dead_letter_rule(settings))
         codec = Codec(ids.ids, ids.fetch)
-        pipeline = Pipeline(codec, delivery, window, tally, settings.processors.in_flight)
+        pipeline = Pipeline(codec, delivery, limit, tally, settings.processors.in_flight)
         self._pipeline = pipeline
         migrations = Migrations(settings.processors.migration_silence_seconds)
         pipeline.follow(migrations, partial(self._read_back, migrations, codec))
@@ -172,6 +177,11 @@ class Service:
             why = app.crash_reason or (running.exception() if running.done() and not running.cancelled() else None)
             raise StreamBrokenError(f"the stream from {self._settings.kafka.bootstrap_servers} broke: {type(why).__name__}: {why}")
         _LOG.info("drained, committed, stopped" if drained else "stopped")
+
+
+def _dead_letter_rule(settings: Settings) -> Rule:
+    own = settings.processors
+    return Rule(window=own.dead_letter_window, node_window=own.dead_letter_node_window, share=own.dead_letter_share)
 
 
 def _unless_cancelled(what: threading.ExceptHookArgs) -> None:

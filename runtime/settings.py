@@ -144,6 +144,14 @@ class Kafka(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls_ca_file: Annotated[str, _row("CA certificates the brokers are checked against; the system's when empty.")] = ""
     tls_certificate_file: Annotated[str, _row("Client certificate (PEM).")] = ""
     tls_key_file: Annotated[str, _row("Key of the client certificate (PEM).")] = ""
+    silence_seconds: Annotated[
+        Seconds,
+        _row(
+            "Silence of the brokers after which a service that reads topics reports at /readyz that it is not ready; 0: never.",
+            ge=0,
+            le=86400,
+        ),
+    ] = 10.0
     client: Annotated[dict[str, str], _row("Further librdkafka settings, passed through to every client as they are.")] = field(
         default_factory=dict
     )
@@ -195,7 +203,18 @@ class Processors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Seconds, _row("How long a running migration may go unheard of before it is given up with result unknown.", ge=1, le=604800)
     ] = 60.0
     dead_letter_window: Annotated[int, _row("Messages over which the share of undecodable ones is watched.", ge=10, le=1000000)] = 1000
-    dead_letter_share: Annotated[float, _row("Share of undecodable messages in the window at which processing stops.", gt=0, le=1)] = 0.5
+    dead_letter_node_window: Annotated[
+        int, _row("Messages of one node over which the share of undecodable ones is watched.", ge=1, le=10000)
+    ] = 20
+    dead_letter_share: Annotated[
+        float,
+        _row(
+            "Share of undecodable messages in a node's window at which the node counts as failing; processing stops when the messages "
+            "of all reach that share in their window and more than that share of the nodes, two at least, is failing.",
+            gt=0,
+            le=1,
+        ),
+    ] = 0.5
 
 
 class Exporter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -3,6 +3,9 @@
 One thread does all of this, so that neither libvirt's event loop nor the sampling waits for a disk or a broker. Events are sent in
 the order of their numbers, those of the journal first. A bounded number of them is in flight at a time, the rest waits on disk. Polls of
 running jobs are not written to the journal: while the broker is unavailable only the newest one of each VM is kept.
+
+A journal that can't be used is tried again, and takes what still waits in memory as soon as it can. While another process has its
+lock, as an earlier producer that is about to end has, events wait for it at first, so that what that one left is sent before them.
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ cost an idle host as much CPU time as a tenth of its rounds. Not sooner: brokers
 GRACE_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
 SYNC_SECONDS: Final = 1.0
+LOCK_SECONDS: Final = 10.0
+"""How long events wait in memory for a journal that another process has locked, before they are sent without it."""
 LOST: Final = "event_lost"
 REFUSED: Final = "event_refused"
 
@@ -49,10 +54,11 @@ _NEVER: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG
 
 
 class Pauses(NamedTuple):
-    """Seconds until failed events are sent again, and until an unused client is closed."""
+    """Seconds until failed events are sent again, until an unused client is closed, and until a locked journal is not waited for."""
 
     retry: float = RETRY_SECONDS
     idle: float = IDLE_SECONDS
+    lock: float = LOCK_SECONDS
 
 
 PAUSES: Final = Pauses()
@@ -91,6 +97,8 @@ class EventPublisher:
         self._journal = Journal(Path(settings.producer.journal_folder), settings.producer.journal_bytes)
         self._sync = settings.producer.journal_sync
         self._synced = time.monotonic()
+        self._opens_again = 0.0
+        self._waits_for_lock = False
         self._codec = Encoder()
         self._framed = framed
         self._unframed = False
@@ -145,12 +153,13 @@ class EventPublisher:
     # -- the sending thread
 
     def _run(self) -> None:
-        self._journal.open()
-        # The events of an earlier run are sent first, a segment at a time; new ones are only written to the journal meanwhile.
-        replay = self._journal.left_behind()
+        gives_up = time.monotonic() + self._pauses.lock
         while not self._over():
+            if not self._journal.usable:
+                self._open_journal_again(gives_up)
             if not self._ready and not self._window:
-                self._ready.extend(next(replay, []))
+                # What an earlier run left goes first, a segment at a time; what happens meanwhile is only written down.
+                self._ready.extend(self._journal.left_behind())
             fresh = self._take()
             for event in fresh:
                 self._keep(event)
@@ -165,6 +174,25 @@ class EventPublisher:
             self._poll(0)
         self._journal.close()
         self._tell()
+
+    def _open_journal_again(self, gives_up: float) -> None:
+        """Tries to open a journal that can't be used, at most once in a pause; it then takes what waits in memory.
+
+        ``gives_up`` is when events are sent without a journal that is still locked, in monotonic seconds.
+        """
+        now = time.monotonic()
+        if now < self._opens_again:
+            return
+        self._opens_again = now + self._pauses.retry
+        self._journal.open()
+        self._waits_for_lock = self._journal.locked and now < gives_up
+        if self._journal.usable:
+            self._window = {number: self._written(entry) for number, entry in self._window.items()}
+            self._failed = [self._written(entry) for entry in self._failed]
+            self._ready = deque(self._written(entry) for entry in self._ready)
+
+    def _written(self, entry: Entry) -> Entry:
+        return self._journal.append(entry.key, entry.message) or entry
 
     def _poll(self, seconds: float) -> None:
         """Takes delivery reports. A client that an error has ended is replaced once it has reported all events in flight."""
@@ -182,8 +210,13 @@ class EventPublisher:
 
     def _take(self) -> list[VmEvent]:
         with self._changed:
+            if self._waits_for_lock and self._until is None:
+                self._changed.wait(self._pauses.retry)
+                return []
             waits = self._offered or self._window or self._ready or self._polls or self._until is not None
-            unused = not waits and not self._changed.wait(self._pauses.idle) and not self._offered
+            usable = self._journal.usable
+            woken = waits or self._changed.wait(self._pauses.idle if usable else self._pauses.retry)
+            unused = usable and not woken and not self._offered
             fresh = list(self._offered)
             self._offered.clear()
         if unused:  # without the lock: closing the client waits for its threads, and the sampling must not wait

@@ -1,10 +1,11 @@
 """Events on disk until the broker has them: written before they are sent, removed on the delivery report, replayed at start.
 
-A folder of segments, each a header and entries of ``length, checksum, key length, key, message``. Entries are only ever added to
-the newest segment; a segment whose entries have all been delivered is removed, the newest one emptied. What a run left behind is read again by the next
-one: an event may then be sent twice, with the same identity, and never be lost.
+A folder of segments, whose bytes are those of ``producer/publishing/journal_records.py``. Entries are only ever added to the newest
+segment; a segment whose entries have all been delivered is removed, the newest one emptied. What a run left behind is read again by
+the next one: an event may then be sent twice, with the same identity, and never be lost.
 
 What a journal can't take or can't read costs nothing but itself: ``append`` says no, ``problems`` counts why, and the caller goes on.
+A folder that can't be used, because another process has its lock or for any other reason, can be opened again at any time.
 
 Writes go to the kernel at once, so a process that is killed loses nothing. When they reach the disk is the setting: ``always`` is
 one fsync per batch before it is sent, ``second`` at most one a second (a power cut may cost what a second brought), ``never``.
@@ -16,25 +17,23 @@ import errno
 import fcntl
 import logging
 import os
-import struct
-import zlib
+import re
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
-VERSION: Final = 1
-MAGIC: Final = b"virtflow events "
-HEADER: Final = MAGIC + struct.pack(">H", VERSION)
-ENTRY: Final = struct.Struct(">IIH")
-SEGMENT_BYTES: Final = 1 << 20
-ENTRY_BYTES: Final = 1 << 20
-"""No entry is larger: a length beyond it is damage."""
-SUFFIX: Final = ".events"
-SET_ASIDE: Final = ".newer"
+from virtflow.producer.publishing.journal_records import HEADER, OVERHEAD, VERSION, read, record, version_of
 
-FULL, BROKEN, TRUNCATED, NEWER = "journal_full", "journal_broken", "journal_truncated", "journal_newer"
+SEGMENT_BYTES: Final = 1 << 20
+SUFFIX: Final = ".events"
+QUARANTINED: Final = ".other-version"
+
+FULL, BROKEN, DAMAGED, OTHER_VERSION = "journal_full", "journal_broken", "journal_damaged", "journal_other_version"
+_NAME: Final = re.compile(r"(\d{12})(?:-([0-9a-f]{8}))?" + re.escape(SUFFIX))
+"""A segment's number, and the nonce of its checksums, which version 1 did not have."""
 _FULL_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -51,10 +50,15 @@ class Entry:
 
 @dataclass(slots=True)
 class _Segment:
-    """A file of the journal: its size, and how many of its entries the broker does not have yet."""
+    """A file of the journal: its size, its next record's number, and how many of its entries the broker does not have yet.
+
+    Version 1 has no nonce.
+    """
 
     path: Path
-    size_bytes: int = len(HEADER)
+    nonce: int | None
+    size_bytes: int = 0
+    number: int = 0
     waiting: int = 0
     sealed: bool = False
 
@@ -63,13 +67,16 @@ class _Segment:
 class Journal:
     """One producer's journal. Not thread-safe: the sending thread alone uses it.
 
-    ``problems`` counts what went wrong, by reason; ``trouble`` is the newest one in words, "" while all is well.
+    ``problems`` counts what went wrong, by reason; ``trouble`` is the newest one in words, "" while all is well. ``locked`` is
+    whether another process had the folder when it was opened.
     """
 
     folder: Path
     limit_bytes: int
     problems: Counter[str] = field(default_factory=Counter)
     trouble: str = ""
+    locked: bool = False
+    _unusable: str = ""
     _segments: dict[int, _Segment] = field(default_factory=dict)
     _descriptor: int = -1
     _lock: int = -1
@@ -89,19 +96,43 @@ class Journal:
         return sum(segment.waiting for segment in self._segments.values())
 
     def open(self) -> None:
-        """Take the folder and find what an earlier run left; on failure the journal takes nothing, and says why."""
+        """Take the folder and find what an earlier run left; on failure the journal takes nothing until it is opened again.
+
+        A failure that lasts is counted and logged once.
+        """
+        self.locked = False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            paths = sorted(path for path in self.folder.iterdir() if path.suffix == SUFFIX and path.stem.isdecimal())
+            found = dict(sorted(self._found(), key=itemgetter(0)))
         except OSError as error:
             self._release()
-            self._failed(error, f"journal {self.folder} can't be used")
+            self._not_opened(error)
             return
-        for path in paths:
-            self._segments[int(path.stem)] = _Segment(path, size_bytes=path.stat().st_size, sealed=True)
-        self._unread.extend(self._segments)
+        if self._unusable:
+            _LOGGER.info("journal %s is used from now on", self.folder)
+        self._unusable = ""
+        self._segments = found
+        self._unread.extend(found)
+
+    def _found(self) -> Iterator[tuple[int, _Segment]]:
+        for path in self.folder.iterdir():
+            name = _NAME.fullmatch(path.name)
+            if name is not None:
+                yield int(name[1]), _Segment(path, int(name[2], 16) if name[2] else None, path.stat().st_size, sealed=True)
+
+    def _not_opened(self, error: OSError) -> None:
+        self.locked = isinstance(error, BlockingIOError)
+        why = "another process has its lock" if self.locked else error.strerror or error
+        words = f"journal {self.folder} can't be used, and is tried again: {why}"
+        if words == self._unusable:
+            return
+        self._unusable = self.trouble = words
+        if self.locked:
+            _LOGGER.warning("%s", words)
+        else:
+            self._note(_reason(error), words)
 
     @property
     def usable(self) -> bool:
@@ -118,21 +149,22 @@ class Journal:
 
     def append(self, key: bytes, message: bytes) -> Entry | None:
         """Write an entry; None when that can't be done, with the reason counted."""
-        data = ENTRY.pack(len(message), zlib.crc32(key + message), len(key)) + key + message
         if not self.usable:
             self.problems[BROKEN] += 1
             return None
-        if self.size_bytes + len(data) > self.limit_bytes:
+        size = OVERHEAD + len(key) + len(message)
+        if self.size_bytes + size > self.limit_bytes:
             self._note(FULL, f"journal {self.folder} is full: {self.size_bytes} of {self.limit_bytes} bytes wait for the broker")
             return None
         try:
-            number = self._current(len(data))
-            self._write(number, data)
+            number = self._current(size)
+            segment = self._segments[number]
+            self._write(segment, record(segment.number, key, message, segment.nonce or 0))
         except OSError as error:
             self._seal()
             self._failed(error, f"journal {self.folder} can't be written")
             return None
-        segment = self._segments[number]
+        segment.number += 1
         segment.waiting += 1
         self.trouble = ""
         return Entry(number, key, message)
@@ -167,23 +199,24 @@ class Journal:
             self._failed(error, f"journal segment {segment.path} can't be emptied")
             return
         segment.size_bytes = len(HEADER)
+        segment.number = 0
 
     def _current(self, size: int) -> int:
-        newest = max(self._segments, default=0)
+        newest = next(reversed(self._segments), 0)  # they are in the order of their numbers
         segment = self._segments.get(newest)
         if segment is not None and not segment.sealed and segment.size_bytes + size <= max(SEGMENT_BYTES, size + len(HEADER)):
             return newest
         self._seal()
         number = newest + 1
-        path = self.folder / f"{number:012d}{SUFFIX}"
+        nonce = os.urandom(4)
+        path = self.folder / f"{number:012d}-{nonce.hex()}{SUFFIX}"
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._segments[number] = _Segment(path, size_bytes=0)
-        self._write(number, HEADER)
+        segment = self._segments[number] = _Segment(path, int.from_bytes(nonce))
+        self._write(segment, HEADER)
         return number
 
-    def _write(self, number: int, data: bytes) -> None:
-        """All of it or nothing: half an entry would hide those behind it."""
-        segment = self._segments[number]
+    def _write(self, segment: _Segment, data: bytes) -> None:
+        """All of it or nothing: half an entry is damage for whoever reads it."""
         written = 0
         try:
             written = os.write(self._descriptor, data)
@@ -202,7 +235,7 @@ class Journal:
         self.sync()
         os.close(self._descriptor)
         self._descriptor = -1
-        newest = max(self._segments)
+        newest = next(reversed(self._segments))
         self._segments[newest].sealed = True
         if self._segments[newest].waiting == 0:
             self._remove(newest)
@@ -216,8 +249,8 @@ class Journal:
 
     # -- replaying
 
-    def left_behind(self) -> Iterator[list[Entry]]:
-        """What earlier runs left, a segment at a time, oldest first; what can't be read is counted and skipped."""
+    def left_behind(self) -> list[Entry]:
+        """What earlier runs left in the next segment, oldest first; [] when all is read. What can't be read is counted and skipped."""
         while self._unread:
             number = self._unread.popleft()
             entries = self._read(number)
@@ -226,55 +259,47 @@ class Journal:
                 continue
             segment.waiting = len(entries)
             if entries:
-                yield entries
-            else:
-                self._remove(number)
+                return entries
+            self._remove(number)
+        return []
 
     def _read(self, number: int) -> list[Entry]:
-        path = self._segments[number].path
+        segment = self._segments[number]
         try:
-            data = path.read_bytes()
+            data = segment.path.read_bytes()
         except OSError as error:
             self._segments.pop(number)
-            self._failed(error, f"journal segment {path} can't be read")
+            self._failed(error, f"journal segment {segment.path} can't be read")
             return []
-        if not data.startswith(HEADER):
-            self._unknown(number, data)
+        version = 1 if segment.nonce is None else version_of(data)
+        if version not in {0, VERSION}:
+            self._quarantine(number, version)
             return []
-        entries, at = [], len(HEADER)
-        while at < len(data):
-            found = _entry(data, at)
-            if found is None:
-                self._note(TRUNCATED, f"journal segment {path} is damaged at byte {at} of {len(data)}: what follows is lost")
-                break
-            key, message, at = found
-            entries.append(Entry(number, key, message))
-        return entries
+        found = read(data, segment.nonce or 0)
+        if found.lost:
+            self._note(DAMAGED, f"journal segment {segment.path} is damaged: {found.lost} of its events are lost", found.lost)
+        return [Entry(number, key, message) for key, message in found.records]
 
-    def _unknown(self, number: int, data: bytes) -> None:
-        """A segment that this version did not write: one of a newer version is kept for it, anything else is damage."""
-        path = self._segments[number].path
-        version = struct.unpack_from(">H", data, len(MAGIC))[0] if data.startswith(MAGIC) and len(data) >= len(HEADER) else 0
-        if version > VERSION:
-            self._note(
-                NEWER, f"journal segment {path} is of version {version}, newer than {VERSION}: quarantined as {path.name}{SET_ASIDE}"
-            )
-            self._segments.pop(number)
-            try:
-                path.rename(path.with_name(path.name + SET_ASIDE))
-            except OSError as error:
-                self._failed(error, f"journal segment {path} can't be renamed")
-        elif data:
-            self._note(TRUNCATED, f"journal segment {path} does not begin as one: {len(data)} bytes are lost")
+    def _quarantine(self, number: int, version: int) -> None:
+        """A segment of another version is kept for that version."""
+        path = self._segments.pop(number).path
+        kept = path.with_name(path.name + QUARANTINED)
+        self._note(
+            OTHER_VERSION,
+            f"journal segment {path} is of version {version}, not {VERSION}: its events are not sent, it is kept as {kept.name}",
+        )
+        try:
+            path.rename(kept)
+        except OSError as error:
+            self._failed(error, f"journal segment {path} can't be renamed")
 
     # -- trouble
 
     def _failed(self, error: OSError, what: str) -> None:
-        reason = FULL if error.errno in _FULL_ERRORS else BROKEN
-        self._note(reason, f"{what}: {error.strerror or error}")
+        self._note(_reason(error), f"{what}: {error.strerror or error}")
 
-    def _note(self, reason: str, words: str) -> None:
-        self.problems[reason] += 1
+    def _note(self, reason: str, words: str, count: int = 1) -> None:
+        self.problems[reason] += count
         self.trouble = words
         _LOGGER.error("%s", words)
 
@@ -284,13 +309,5 @@ class Journal:
             self._lock = -1
 
 
-def _entry(data: bytes, at: int) -> tuple[bytes, bytes, int] | None:
-    """Key, message and where the next entry begins; None where there is no whole entry."""
-    if at + ENTRY.size > len(data):
-        return None
-    length, checksum, key_length = ENTRY.unpack_from(data, at)
-    begin = at + ENTRY.size
-    end = begin + key_length + length
-    if length > ENTRY_BYTES or end > len(data) or zlib.crc32(data[begin:end]) != checksum:
-        return None
-    return data[begin : begin + key_length], data[begin + key_length : end], end
+def _reason(error: OSError) -> str:
+    return FULL if error.errno in _FULL_ERRORS else BROKEN

@@ -93,7 +93,7 @@ def journaled(folder: Path, codec: Codec) -> list[VmEvent]:
         except FileNotFoundError:  # delivered meanwhile
             continue
     copy.open()
-    for entries in copy.left_behind():
+    while entries := copy.left_behind():
         found += [codec.decode(entry.message, VmEvent) for entry in entries]
     copy.close()
     for path in copy.folder.iterdir():

@@ -147,13 +147,32 @@ def test_when_everything_is_poison_it_stops_and_says_so(bus: Bus, tmp_path: Path
 def test_after_the_stop_the_rest_is_handled_once_the_cause_is_gone(bus: Bus, tmp_path: Path) -> None:
     """Restarted with a rule that lets it pass, it goes on where it stopped: every poison is quarantined, none lost."""
     with Processors(bus, tmp_path) as processors:
-        bus.produce(("random", POISON["random"][0]) for _ in range(600))
+        bus.produce((f"node-{number % 9}", POISON["random"][0]) for number in range(600))
         assert processors.wait(30.0) == 3
     with Processors(bus, tmp_path, processors_dead_letter_window="100000") as processors:
         bus.wait_until_committed()
         assert processors.terminate() == 0
     places = {(headers_of(letter)["partition"], headers_of(letter)["offset"]) for letter in bus.read(DEAD_LETTERS)}
     assert len(places) == 600
+
+
+def test_one_nodes_poison_never_stops_the_others(bus: Bus, tmp_path: Path) -> None:
+    """2,000 undecodable messages of one node, before and after a start: all are quarantined, and the good nodes' rounds come through."""
+    flood = [("bad", POISON["random"][0])] * 1000
+    bus.produce(flood)
+    with Processors(bus, tmp_path) as processors:
+        bus.produce(("good", CODEC.encode(snapshot("good", sequence))) for sequence in range(3))
+        bus.wait_until_committed()
+        bus.produce(flood)
+        bus.produce([("good", CODEC.encode(snapshot("good", 3)))])
+        bus.wait_until_committed()
+        assert processors.value('virtflow_processors_node_undecodable_total{node="bad"}') == 2000
+        assert processors.value('virtflow_processors_node_undecodable_total{node="good"}') == 0
+        assert processors.terminate() == 0
+    assert len(bus.read(DEAD_LETTERS)) == 2000
+    assert [s.sequence for s in bus.records(NODES, NodeStatus)] == [0, 1, 2, 3]
+    lines = [line for line in processors.log.read_text().splitlines() if "of its last 20 messages can't be decoded" in line]
+    assert len(lines) == 1
 
 
 def test_poison_in_the_other_topics_is_no_business_of_the_processors(bus: Bus, tmp_path: Path) -> None:

@@ -49,9 +49,10 @@ def test_waits_for_its_broker(tmp_path: Path) -> None:
             killed = time.monotonic()
             exporter.wait_until(lambda: not shown(exporter, 3), SECONDS, "its end")
             assert health_seconds(exporter) < 1.0
-            assert exporter.status("/readyz") == 200
+            exporter.wait_until(lambda: exporter.status("/readyz") == 503, SECONDS, "it is not ready without its broker")
             broker.start()
             writer.write(METRICS, sample(2, 1, interval=60.0))
             exporter.wait_until(lambda: shown(exporter, 2), SECONDS, "what came after the outage")
+            exporter.wait_until_ready(SECONDS)
             minutes = 1 + (time.monotonic() - killed) // 60
             assert sum("do not answer" in line for line in exporter.lines("warning")) <= 1 + minutes

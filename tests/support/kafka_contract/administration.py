@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import ConfigResource, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from tests.support.kafka_contract.bus import Bus, code, wait, write
 
 ANSWER_SECONDS = 10.0
+LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 class Administration:
@@ -68,6 +69,20 @@ class Administration:
             asked["nosuch"].result(ANSWER_SECONDS)
         assert code(missing.value) == KafkaError.UNKNOWN_TOPIC_OR_PART
 
+    def test_partitions_have_a_leader_that_gives_their_ends(self, bus: Bus) -> None:
+        """Also of partitions without a record; a partition that there is not spoils no other answer."""
+        admin, name = bus.admin(), bus.topic(2)
+        write(bus, name, b"a", b"b", partition=1)
+        [described] = admin.describe_topics(TopicCollection([name]), request_timeout=ANSWER_SECONDS).values()
+        leaders = {partition.id: partition.leader.id for partition in described.result(ANSWER_SECONDS).partitions}
+        assert leaders == {0: 1, 1: 1}
+        wanted = {TopicPartition(name, number): LATEST for number in (*leaders, 7)}
+        asked = {place.partition: future for place, future in admin.list_offsets(wanted, request_timeout=ANSWER_SECONDS).items()}
+        assert {number: asked[number].result(ANSWER_SECONDS).offset for number in leaders} == {0: 0, 1: 2}
+        with pytest.raises(KafkaException) as missing:
+            asked[7].result(ANSWER_SECONDS)
+        assert code(missing.value) == KafkaError._UNKNOWN_PARTITION, missing.value
+
     def test_partitions_that_are_added_are_empty(self, bus: Bus) -> None:
         admin, consumer, name = bus.admin(), bus.consumer(), bus.topic(1)
         write(bus, name, b"a")
@@ -83,7 +98,8 @@ class Administration:
         bus.stop()
         [described] = admin.describe_topics(TopicCollection(["any"]), request_timeout=1.0).values()
         [made] = admin.create_topics([NewTopic("any", 1, 1)], request_timeout=1.0).values()
-        for future in (described, made):
+        [listed] = admin.list_offsets({TopicPartition("any", 0): LATEST}, request_timeout=1.0).values()
+        for future in (described, made, listed):
             with pytest.raises(KafkaException) as failed:
                 future.result(ANSWER_SECONDS)
             assert code(failed.value) in {KafkaError._TIMED_OUT, KafkaError._TRANSPORT}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import ConfigResource, NewTopic  # type: ignore[attr-defined]
 
 if TYPE_CHECKING:
     from tests.support.memory_kafka.cluster import Cluster
+
+LEADER: Final = 1
+"""The id of the one broker, which leads every partition."""
 
 
 class MemoryAdmin:
@@ -33,17 +36,30 @@ class MemoryAdmin:
             return SimpleNamespace(topics=found)
 
     def describe_topics(self, topics: TopicCollection, request_timeout: float = -1) -> dict[str, Future[Any]]:
-        """Each topic's id and partitions."""
+        """Each topic's id, and its partitions with their leader."""
         del request_timeout
 
         def described(name: str) -> Any:  # noqa: ANN401, the parts of TopicDescription that are used
             topic = self._cluster.topics.get(name)
             if topic is None:
                 raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
-            partitions = [SimpleNamespace(id=number) for number in range(len(topic.logs))]
+            leader = SimpleNamespace(id=LEADER)
+            partitions = [SimpleNamespace(id=number, leader=leader) for number in range(len(topic.logs))]
             return SimpleNamespace(name=name, topic_id=topic.id, partitions=partitions)
 
         return self._answers(topics.topic_names, described)
+
+    def list_offsets(self, topic_partition_offsets: Mapping[TopicPartition, Any], request_timeout: float = -1) -> dict[Any, Future[Any]]:
+        """Each partition's end, which is the only question that is asked."""
+        del request_timeout
+
+        def end(place: TopicPartition) -> Any:  # noqa: ANN401, the parts of ListOffsetsResultInfo that are used
+            log = self._cluster.log(place.topic, place.partition)
+            if log is None:
+                raise KafkaException(KafkaError(KafkaError._UNKNOWN_PARTITION))
+            return SimpleNamespace(offset=log.high)
+
+        return self._answers(topic_partition_offsets, end)
 
     def describe_configs(self, resources: Iterable[ConfigResource], request_timeout: float = -1) -> dict[ConfigResource, Future[Any]]:
         """Each topic's settings."""

@@ -1,12 +1,10 @@
-"""A dead letter's headers, and the share of them at which processing stops."""
+"""A dead letter's content and headers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from virtflow.processors.dead_letter import Message, TooManyUndecodableError, Window, dead_letter
+from virtflow.processors.dead_letter import Message, dead_letter
 from virtflow.schemas.errors import Reason, UndecodableError
 from virtflow.schemas.topics import DEAD_LETTERS
 
@@ -40,30 +38,6 @@ def test_what_no_topic_would_take_is_cut_and_its_size_told() -> None:
     letter = dead_letter(large, UndecodableError(Reason.TOO_LARGE, "10 MB"), 0.0)
     assert len(letter.key) + len(letter.value) < 1_000_000
     assert dict(letter.headers)["size"] == b"10000000"
-
-
-def test_a_few_undecodable_messages_do_not_stop_processing() -> None:
-    window = Window(100, 0.5)
-    for number in range(10_000):
-        window.note(MESSAGE, undecodable=number % 10 == 0)
-
-
-def test_a_burst_at_the_start_is_measured_against_the_whole_window() -> None:
-    """Ten bad messages of ten are no reason to stop when a window holds a hundred."""
-    window = Window(100, 0.5)
-    for _ in range(49):
-        window.note(MESSAGE, undecodable=True)
-    with pytest.raises(TooManyUndecodableError):
-        window.note(MESSAGE, undecodable=True)
-
-
-def test_the_share_is_taken_over_the_last_messages_only() -> None:
-    """Old failures leave the window; the message one too many is named."""
-    window = Window(10, 0.5)
-    for undecodable in [True] * 4 + [False] * 10 + [True] * 4:
-        window.note(MESSAGE, undecodable=undecodable)
-    with pytest.raises(TooManyUndecodableError, match=r"5 of the last 10 .* vm\.snapshots\[3\] offset 42"):
-        window.note(MESSAGE, undecodable=True)
 
 
 def test_every_reason_is_explained() -> None:

@@ -7,14 +7,18 @@ from collections.abc import Coroutine
 from typing import Any
 
 from tests.support.processors import CODEC, snapshot
-from virtflow.processors.dead_letter import Message, Result, TooManyUndecodableError, Window
+from virtflow.processors.dead_letter import Message, Result
+from virtflow.processors.dead_letter_limit import DeadLetterLimit, Rule, TooManyUndecodableError
 from virtflow.processors.delivery import DeliveryFailedError
 from virtflow.processors.metrics import Tally
+from virtflow.processors.migrations.state import Migrations
 from virtflow.processors.pipeline import Pipeline
 from virtflow.runtime.own_metrics import OwnMetrics
+from virtflow.schemas.records import VmEvent
 from virtflow.schemas.topics import DEAD_LETTERS
 
 METRICS = OwnMetrics("processors")
+VM = "d4e232be-ede6-48cb-9c15-42cde320a1fc"
 
 
 class Held:
@@ -44,8 +48,8 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def message(offset: int, value: bytes | None = None) -> Message:
-    return Message("vm.snapshots", 0, offset, b"n", CODEC.encode(snapshot("n", offset)) if value is None else value, 0.0)
+def message(offset: int, value: bytes | None = None, node: str = "n") -> Message:
+    return Message("vm.snapshots", 0, offset, node.encode(), CODEC.encode(snapshot(node, offset)) if value is None else value, 0.0)
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
@@ -53,7 +57,8 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 
 
 def pipeline(broker: Held, *, in_flight: int = 10, window: int = 100) -> tuple[Pipeline, list[int]]:
-    return Pipeline(CODEC, broker, Window(window, 0.5), Tally(METRICS), in_flight), []
+    limit = DeadLetterLimit(Rule(window=window, node_window=2, share=0.5))
+    return Pipeline(CODEC, broker, limit, Tally(METRICS), in_flight), []
 
 
 async def take(pipe: Pipeline, acknowledged: list[int], *messages: Message) -> None:
@@ -142,12 +147,46 @@ def test_the_message_too_many_is_neither_set_aside_nor_acknowledged() -> None:
         broker = Held()
         pipe, acknowledged = pipeline(broker, window=4)
         await take(pipe, acknowledged, message(0, b"garbage"))
-        stuck = asyncio.create_task(take(pipe, acknowledged, message(1, b"garbage")))
+        stuck = asyncio.create_task(take(pipe, acknowledged, message(1, b"garbage", "another")))
         assert isinstance(await pipe.failure, TooManyUndecodableError)
         await broker.let_through(0)
         assert (acknowledged, len(broker.batches)) == ([0], 1)
         assert await pipe.drain(1.0)
         stuck.cancel()
+
+    run(scenario())
+
+
+def test_one_nodes_poison_goes_to_the_dead_letters_and_the_other_node_goes_on() -> None:
+    """However many there are: they are counted by their node, and the process goes on."""
+
+    async def scenario() -> None:
+        broker = Held()
+        pipe, acknowledged = pipeline(broker, in_flight=1000, window=10)
+        counted = METRICS.value("virtflow_processors_node_undecodable_total", "bad")
+        await take(pipe, acknowledged, *(message(offset, b"garbage", "bad") for offset in range(500)), message(500, node="good"))
+        assert not pipe.failure.done()
+        assert {letter.topic for (letter,), _ in broker.batches[:500]} == {DEAD_LETTERS}
+        assert len(broker.batches[500][0]) > 1
+        assert METRICS.value("virtflow_processors_node_undecodable_total", "bad") == counted + 500
+
+    run(scenario())
+
+
+def test_an_undecodable_event_is_counted_by_the_node_that_sent_the_vms_last_one() -> None:
+    """An event's key is its VM; which node that is on is known from the events that were decoded."""
+
+    async def scenario() -> None:
+        pipe, _ = pipeline(Held())
+        migrations = Migrations(60.0)
+        migrations.restore({}, 0.0)
+        pipe.follow(migrations, settle)
+        value = CODEC.encode(VmEvent(uuid=VM, node="sender", boot_id="b", sequence=1, kind="lifecycle", time=1_795_476_243.0))
+        for offset, event in enumerate((value, b"garbage")):
+            await pipe.take_event(Message("vm.events", 0, offset, VM.encode(), event, 0.0), bool)
+        await pipe.take_event(Message("vm.events", 0, 2, b"another", b"garbage", 0.0), bool)
+        assert METRICS.value("virtflow_processors_node_undecodable_total", "sender") == 1
+        assert METRICS.value("virtflow_processors_node_undecodable_total", "other") == 1
 
     run(scenario())
 

@@ -67,7 +67,7 @@ def test_an_inventory_is_whose_snapshot_it_came_in() -> None:
 def test_a_duplicate_has_no_results() -> None:
     orders = Orders()
     step(snapshot(3), orders)
-    assert step(snapshot(3), orders) == Outcome([], duplicate=True)
+    assert step(snapshot(3), orders) == Outcome([], "n", duplicate=True)
 
 
 def test_what_is_no_snapshot_is_refused_with_its_reason() -> None:

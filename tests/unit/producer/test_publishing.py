@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError
 from tests.support.lab_process import await_true
 from tests.support.memory_kafka import Cluster
 from virtflow.producer.publishing.events import WINDOW, EventPublisher, Pauses, WithEvents
+from virtflow.producer.publishing.journal import Journal
 from virtflow.producer.publishing.snapshots import Publisher
 from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.settings import Producer, Settings
@@ -78,9 +79,11 @@ def emit(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., EventPublis
     """Makes publishers of events, and ends them."""
     made: list[EventPublisher] = []
 
-    def make(folder: str = "journal", sync: str = "second", framed: Framed = as_it_is, idle: float = SECONDS) -> EventPublisher:
+    def make(
+        folder: str = "journal", sync: str = "second", framed: Framed = as_it_is, idle: float = SECONDS, lock: float = SECONDS
+    ) -> EventPublisher:
         producer = Producer(journal_folder=str(tmp_path / folder), journal_sync=sync)  # type: ignore[arg-type]  # a literal
-        made.append(EventPublisher(Settings(producer=producer), "node-1", cluster.producer, framed, Pauses(RETRY, idle)))
+        made.append(EventPublisher(Settings(producer=producer), "node-1", cluster.producer, framed, Pauses(RETRY, idle, lock)))
         return made[-1]
 
     yield make
@@ -365,6 +368,49 @@ class TestEvents:
         assert publisher.close(SECONDS) == 0
         assert events(cluster) == list(range(5))
         assert publisher.outgoing().drops == {"journal_broken": 6}
+
+    def test_events_wait_in_memory_for_a_journal_that_is_locked(
+        self, cluster: Cluster, emit: Callable[..., EventPublisher], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A former producer is about to end: what it left goes first, then what happened meanwhile, and the log says it once."""
+        former = Journal(tmp_path / "journal", 1 << 20)
+        former.open()
+        former.append(
+            UUIDS[0].encode(),
+            CODEC.encode(VmEvent(uuid=UUIDS[0], node="node-1", boot_id="former", sequence=77, kind="lifecycle", time=1.7e9)),
+        )
+        publisher = emit()
+        for number in range(3):
+            publisher.offer(happened(number))
+        await_true(lambda: "another process has its lock" in caplog.text, SECONDS, "the log names the lock")
+        assert (events(cluster), publisher.outgoing().journal_events) == ([], 3)
+        former.close()
+        await_true(lambda: len(events(cluster)) == 4, SECONDS, "the events")
+        assert events(cluster) == [77, 0, 1, 2]
+        assert publisher.outgoing().drops == {}
+        assert caplog.text.count("another process has its lock") == 1
+
+    def test_a_journal_that_stays_locked_holds_nothing_up_and_is_used_when_it_is_free(
+        self, cluster: Cluster, emit: Callable[..., EventPublisher], tmp_path: Path
+    ) -> None:
+        """Events are sent without it after a while, and counted; those that wait for the broker then are written once it is free."""
+        other = Journal(tmp_path / "journal", 1 << 20)
+        other.open()
+        publisher = emit(lock=0.0)
+        publisher.offer(happened(0))
+        await_true(lambda: events(cluster) == [0], SECONDS, "the first event")
+        cluster.delete(EVENTS.name)
+        publisher.offer(happened(1))
+        await_true(lambda: publisher.outgoing().drops == {"journal_broken": 2}, SECONDS, "both are counted")
+        assert publisher.outgoing().journal_bytes == 0
+        other.close()
+        await_true(lambda: publisher.outgoing().journal_bytes > 0, SECONDS, "the second event is written")
+        assert publisher.close(0.0) == 1
+        cluster.create(EVENTS.name)
+        second = emit()
+        second.offer(happened(2))
+        assert second.close(SECONDS) == 0
+        assert events(cluster) == [1, 0]
 
     def test_one_sink_reports_rounds_and_events(
         self, cluster: Cluster, publish: Callable[..., Publisher], emit: Callable[..., EventPublisher]
