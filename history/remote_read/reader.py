@@ -121,19 +121,20 @@ class _Reading:
 
     def values(self, label: str, start: float, end: float) -> list[str]:
         if label in {"uuid", "name", *INVENTORY_LABELS}:
-            return self._distinct(INVENTORY_ROWS, label, None)
-        of_devices: set[str] = set()
-        for kind, labels in LABELS_OF_KIND.items():
-            if label in labels:
-                found = self._distinct(HOURS.table, "device", (pc.field("kind") == kind) & between("time", start, end))
-                of_devices |= {values_of_device(labels, device).get(label, "") for device in found}
-        return sorted(of_devices - {""})
-
-    def _distinct(self, table: Table, column: str, wanted: Any) -> list[str]:  # noqa: ANN401, an Arrow expression
-        """A column's different values: the inventory has what changes rarely, the roll-ups have the devices."""
-        if not self._store.exists(table):
+            return sorted({str(value) for (value,) in self._distinct(INVENTORY_ROWS, [label], None) if value})
+        kinds = [kind for kind, labels in LABELS_OF_KIND.items() if label in labels]
+        if not kinds:
             return []
-        return sorted({str(value) for value in self._rows(table, [column], wanted).column(column).unique().to_pylist() if value})
+        of_kinds = pc.field("kind").isin(pa.array(kinds, pa.string())) & between("time", start, end)
+        devices = self._distinct(HOURS.table, ["kind", "device"], of_kinds)
+        return sorted({values_of_device(LABELS_OF_KIND[kind], device or "").get(label, "") for kind, device in devices} - {""})
+
+    def _distinct(self, table: Table, columns: Sequence[str], wanted: Any) -> set[tuple[Any, ...]]:  # noqa: ANN401, an Arrow expression
+        """The columns' different values, from one read: the inventory has what changes rarely, the roll-ups have the devices."""
+        if not self._store.exists(table):
+            return set()
+        rows = self._rows(table, columns, wanted).group_by(list(columns)).aggregate([])
+        return set(zip(*(rows.column(name).to_pylist() for name in columns), strict=True))
 
     def _within_limits(self, sight: Sight) -> None:
         days = (sight.end - sight.start) / 1000 / DAY_SECONDS
@@ -165,9 +166,7 @@ class _Reading:
             wanted[SAMPLES] = between("time", fresh, end) & (pc.field("kind") == "vm")
         names: set[tuple[str, str]] = set()
         for table, within in wanted.items():
-            if self._store.exists(table):
-                rows = self._rows(table, ["uuid", "name"], within).group_by(["uuid", "name"]).aggregate([])
-                names.update(zip(rows.column("uuid").to_pylist(), rows.column("name").to_pylist(), strict=True))
+            names |= self._distinct(table, ["uuid", "name"], within)
         return names
 
     def _rows(self, table: Table, columns: Sequence[str], wanted: Any) -> pa.Table:  # noqa: ANN401, Arrow expressions
