@@ -48,7 +48,7 @@ def samples(own_broker: Broker, registry: RealRegistry) -> list[VmMetrics]:
     """What is on the topic, in the registry's framing, its schemas registered as our services do."""
     known = SchemaIds(Settings(registry=Registry(url=registry.url)))
     known.start()
-    eventually("registration", lambda: len(known.ids) == len(RECORDS), 30.0)
+    eventually("registration", lambda: len(known.ids) == len(RECORDS), 90.0)
     known.stop()
     assert virtflow("topics", "create", "--bootstrap-servers", own_broker.address).returncode == 0
     found = list(fleet_samples(2, 3, range(5)))
