@@ -170,14 +170,14 @@ def report(settings: Settings, *, form: str, output: Path | None, **given: str) 
     if kind == "usage" and by == module.FILESYSTEM:
         raise click.UsageError("filesystems are in capacity reports: virtflow history report capacity --by filesystem")
     store = part("virtflow.history.storage.delta", "history").Store(settings.history)
+    wanted, full = module.Report(kind, month, by), []
     with Progress() as progress:
-        rows = module.report(store, settings.history, module.Report(kind, month, by), progress)
-        full = rows
-        if kind == "capacity" and by != module.FILESYSTEM:
-            full = module.report(store, settings.history, module.Report(kind, month, module.FILESYSTEM))
+        if kind == "capacity":
+            rows, full = module.capacity(store, settings.history, wanted, progress)
+        else:
+            rows = module.report(store, settings.history, wanted, progress)
     show(rows, form, output)
-    if kind == "capacity":
-        warn_of(part("virtflow.history.query.filesystems", "history").filling(full), month)
+    warn_of(full, month)
 
 
 def warn_of(filling: Sequence[Any], month: str) -> None:

@@ -16,10 +16,10 @@ import pyarrow as pa
 
 from virtflow.history.maintenance.kept import Tell
 from virtflow.history.maintenance.rollup import DAY_SECONDS
-from virtflow.history.query.filesystems import filesystems
+from virtflow.history.query.filesystems import Filling, filesystems, filling
 from virtflow.history.query.lives import lives_in
 from virtflow.history.query.range import AskedError
-from virtflow.history.query.resolution import DAYS, HOURS
+from virtflow.history.query.resolution import DAYS, HOURS, Tier
 from virtflow.history.query.sql import Query
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import INVENTORY_ROWS
@@ -145,29 +145,45 @@ class Report:
 
 def report(store: Store, settings: History, asked: Report, tell: Tell = lambda *_: None) -> pa.Table:
     """The report's rows, largest first; ``tell`` is told of progress. Raises ``AskedError`` for a month that is none, ``QueryError`` beyond the limits."""
+    tier = _tier(settings, asked)
+    with _asking(store, settings, tier.table.name) as query:
+        return _rows(query, store, tier, asked, tell)
+
+
+def capacity(store: Store, settings: History, asked: Report, tell: Tell = lambda *_: None) -> tuple[pa.Table, list[Filling]]:
+    """A capacity report's rows as of ``report``, and the filesystems to warn of: of one state of the tables, which are opened once."""
+    tier = _tier(settings, asked)
+    with _asking(store, settings, tier.table.name) as query:
+        rows = _rows(query, store, tier, asked, tell)
+        of_filesystems = rows if asked.by == FILESYSTEM else filesystems(query, tier, month_bounds(asked.month))
+    return rows, filling(of_filesystems)
+
+
+def _tier(settings: History, asked: Report) -> Tier:
+    """The finest roll-up that still has the whole month."""
+    return HOURS if month_bounds(asked.month)[0] >= time.time() - settings.hourly_days * DAY_SECONDS else DAYS
+
+
+def _rows(query: Query, store: Store, tier: Tier, asked: Report, tell: Tell) -> pa.Table:
     start, end = month_bounds(asked.month)
-    tier = HOURS if start >= time.time() - settings.hourly_days * DAY_SECONDS else DAYS
     if asked.by == FILESYSTEM:
-        with _asking(store, settings, tier.table.name) as query:
-            return filesystems(query, tier, (start, end))
+        return filesystems(query, tier, (start, end))
     words = _words(asked.by) | {"seconds": str(tier.seconds), "table": tier.table.name}
     owners = "WITH " + _OWNERS.format(**words)
     of_periods, of_all = (_USAGE_PERIODS, _USAGE) if asked.kind == "usage" else (_CAPACITY_PERIODS, _CAPACITY)
     sql = f"{owners}, {_PERIODS.format(**words)} {of_periods.format(**words)}"
-    with _asking(store, settings, tier.table.name) as query:
-        # A few days at a time: what an hour needs is in that hour, and memory stays bounded however long the month.
-        bounds = range(start, end, PORTION_SECONDS)
-        parts = []
-        for done, at in enumerate(bounds):
-            tell("days", done * PORTION_SECONDS // DAY_SECONDS, (end - start) // DAY_SECONDS)
-            parts.append(query.run(sql, [at * 1_000_000, min(at + PORTION_SECONDS, end) * 1_000_000]))
-        query.add("together", pa.concat_tables(parts))
-        if asked.kind == "usage":
-            lives, places = lives_in(store, query, tier.table.name, (start, end))
-            query.add("lives", lives)
-            query.add("places", places)
-            query.add("lived", query.run(f"{owners} {_LIVED[words['key']].format(overlap=_OVERLAP)}"))
-        return query.run(of_all.format(**words))
+    # A few days at a time: what an hour needs is in that hour, and memory stays bounded however long the month.
+    parts = []
+    for done, at in enumerate(range(start, end, PORTION_SECONDS)):
+        tell("days", done * PORTION_SECONDS // DAY_SECONDS, (end - start) // DAY_SECONDS)
+        parts.append(query.run(sql, [at * 1_000_000, min(at + PORTION_SECONDS, end) * 1_000_000]))
+    query.add("together", pa.concat_tables(parts))
+    if asked.kind == "usage":
+        lives, places = lives_in(store, query, tier.table.name, (start, end))
+        query.add("lives", lives)
+        query.add("places", places)
+        query.add("lived", query.run(f"{owners} {_LIVED[words['key']].format(overlap=_OVERLAP)}"))
+    return query.run(of_all.format(**words))
 
 
 def _words(by: str) -> dict[str, str]:

@@ -32,7 +32,7 @@ from virtflow.history.remote_read.missing import missing_at
 from virtflow.history.remote_read.resample import Sight
 from virtflow.history.remote_read.series import NEVER, Rows, milliseconds, raw_series, rolled_series
 from virtflow.history.remote_read.wire import Asked, Match, Matcher, Series
-from virtflow.history.storage.delta import Store, translated
+from virtflow.history.storage.delta import Opened, Store, translated
 from virtflow.history.storage.table_schemas import COLUMN_OF, INVENTORY_ROWS, SAMPLES, Table, values_of_device
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS
@@ -89,6 +89,7 @@ class _Reading:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
+        self._tables: dict[str, Opened] = {}
         self._datasets: dict[str, Any] = {}
         self._all = settings
         self._settings = settings.history
@@ -121,19 +122,20 @@ class _Reading:
 
     def values(self, label: str, start: float, end: float) -> list[str]:
         if label in {"uuid", "name", *INVENTORY_LABELS}:
-            return self._distinct(INVENTORY_ROWS, label, None)
-        of_devices: set[str] = set()
-        for kind, labels in LABELS_OF_KIND.items():
-            if label in labels:
-                found = self._distinct(HOURS.table, "device", (pc.field("kind") == kind) & between("time", start, end))
-                of_devices |= {values_of_device(labels, device).get(label, "") for device in found}
-        return sorted(of_devices - {""})
-
-    def _distinct(self, table: Table, column: str, wanted: Any) -> list[str]:  # noqa: ANN401, an Arrow expression
-        """A column's different values: the inventory has what changes rarely, the roll-ups have the devices."""
-        if not self._store.exists(table):
+            return sorted({str(value) for (value,) in self._distinct(INVENTORY_ROWS, [label], None) if value})
+        kinds = [kind for kind, labels in LABELS_OF_KIND.items() if label in labels]
+        if not kinds:
             return []
-        return sorted({str(value) for value in self._rows(table, [column], wanted).column(column).unique().to_pylist() if value})
+        of_kinds = pc.field("kind").isin(pa.array(kinds, pa.string())) & between("time", start, end)
+        devices = self._distinct(HOURS.table, ["kind", "device"], of_kinds)
+        return sorted({values_of_device(LABELS_OF_KIND[kind], device or "").get(label, "") for kind, device in devices} - {""})
+
+    def _distinct(self, table: Table, columns: Sequence[str], wanted: Any) -> set[tuple[Any, ...]]:  # noqa: ANN401, an Arrow expression
+        """The columns' different values, from one read: the inventory has what changes rarely, the roll-ups have the devices."""
+        if not self._store.exists(table):
+            return set()
+        rows = self._rows(table, columns, wanted).group_by(list(columns)).aggregate([])
+        return set(zip(*(rows.column(name).to_pylist() for name in columns), strict=True))
 
     def _within_limits(self, sight: Sight) -> None:
         days = (sight.end - sight.start) / 1000 / DAY_SECONDS
@@ -160,20 +162,23 @@ class _Reading:
         fresh = start
         if self._store.exists(HOURS.table):
             wanted[HOURS.table] = between("time", start, end) & (pc.field("kind") == "vm")
-            fresh = max([start, *(file.last for file in self._store.open(HOURS.table).files())])
+            fresh = max(start, self._opened(HOURS.table).newest())
         if fresh < end:
             wanted[SAMPLES] = between("time", fresh, end) & (pc.field("kind") == "vm")
         names: set[tuple[str, str]] = set()
         for table, within in wanted.items():
-            if self._store.exists(table):
-                rows = self._rows(table, ["uuid", "name"], within).group_by(["uuid", "name"]).aggregate([])
-                names.update(zip(rows.column("uuid").to_pylist(), rows.column("name").to_pylist(), strict=True))
+            names |= self._distinct(table, ["uuid", "name"], within)
         return names
+
+    def _opened(self, table: Table) -> Opened:
+        if table.name not in self._tables:
+            self._tables[table.name] = self._store.open(table)
+        return self._tables[table.name]
 
     def _rows(self, table: Table, columns: Sequence[str], wanted: Any) -> pa.Table:  # noqa: ANN401, Arrow expressions
         with translated(str(self._store)):
             if table.name not in self._datasets:
-                self._datasets[table.name] = self._store.open(table).dataset()
+                self._datasets[table.name] = self._opened(table).dataset()
             return self._datasets[table.name].to_table(columns=list(columns), filter=wanted)
 
     def _of_metric(self, name: str, tier: Tier, sight: Sight, uuids: list[str] | None) -> Iterator[Series]:
@@ -223,7 +228,9 @@ class _Reading:
         ends = np.append(starts[1:], rows.num_rows)
         goes_on = self._goes_on(rows, keys, ends)
         if until is not None:
-            missing = missing_at(rows, keys[0], keys[1], until, self._of_vms)
+            # No VM has a sample after the newest of all: past that there is nothing to look for.
+            known = min(until, self._opened(SAMPLES).newest() * 1000)
+            missing = missing_at(rows, keys[0], keys[1], known, self._of_vms)
             goes_on = np.where(missing < NEVER, missing, goes_on)
         sets: dict[Labels, list[tuple[int, int]]] = {}
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):

@@ -33,10 +33,12 @@ from virtflow.schemas.records import VmMetrics
 DAY: Final = 86_400
 HOUR: Final = 3_600
 RUN_ELSEWHERE: Final = {
-    ("spark",): "tests/integration/test_history_spark.py",
-    ("spark", "from_avro"): "tests/integration/test_history_spark.py",
+    "python spark": "tests/integration/test_history_spark.py",
+    "python spark from_avro": "tests/integration/test_history_spark.py",
+    "flink": "tests/integration/test_stream_engines.py",
+    "properties apicurio": "tests/integration/test_stream_engines.py",
 }
-"""Python blocks that need more than Python, by their tags, and the test that runs each."""
+"""Blocks that need a program of their own, by the words of their fences, and the test that runs each."""
 
 BLOCKS: Final = all_blocks()
 
@@ -82,7 +84,7 @@ def _compared(block: Block) -> bool:
 
 def test_few_blocks_are_excused() -> None:
     """What nothing here can run is a short list; whoever makes it longer says so here, too."""
-    assert sorted(block.language for block in BLOCKS if block.excused) == ["clickhouse", "flink", "ksql", "properties"]
+    assert sorted(block.language for block in BLOCKS if block.excused) == ["clickhouse", "ksql", "properties"]
 
 
 def check_shell(block: Block) -> None:
@@ -154,8 +156,7 @@ def answered(sql: str, history: Path) -> int:
 def check_python(block: Block, history: Path) -> None:
     """It runs on a real history and finds both VMs; what needs more than Python is compiled here and run by the test that is named."""
     compile(block.text, str(block), "exec")
-    if block.tags in RUN_ELSEWHERE:
-        assert f'block("python {" ".join(block.tags)}")' in (ROOT / RUN_ELSEWHERE[block.tags]).read_text()
+    if run_elsewhere(block):
         return
     command = [sys.executable, "-c", block.text.replace("HISTORY", str(history))]
     done = subprocess.run(command, env=environment() | {"PYTHONPATH": ""}, capture_output=True, text=True, timeout=60, check=False)
@@ -201,9 +202,18 @@ def check_mermaid(block: Block) -> None:
     assert ends <= boxes, f"{block}: {ends - boxes}"
 
 
-def check_excused(block: Block) -> None:
-    """Nothing here runs it; the columns that it names are a sample's own."""
-    assert block.excused, f"{block}: the line before says (Not run here: why)"
+def run_elsewhere(block: Block) -> bool:
+    """Whether a test with the program itself runs it: that test takes it from the page."""
+    words = " ".join([block.language, *block.tags])
+    if words not in RUN_ELSEWHERE:
+        return False
+    assert f'block("{words}")' in (ROOT / RUN_ELSEWHERE[words]).read_text(), f"{block}: {RUN_ELSEWHERE[words]} does not run it"
+    return True
+
+
+def check_stream(block: Block) -> None:
+    """For an engine that reads topics: another test runs it, or the page says why none does; the columns that it names are a sample's own."""
+    assert block.excused or run_elsewhere(block), f"{block}: the line before says (Not run here: why)"
     fields = {*VmMetrics.__struct_fields__}
     for columns in re.findall(r"\(((?:\w+ [A-Za-z]\w+(?: KEY)?(?:, )?)+)\)", block.text):
         assert {column.split()[0] for column in columns.split(", ")} <= fields, block
@@ -219,10 +229,10 @@ CHECKS: Final[dict[str, Callable[..., None]]] = {
     "ini": check_ini,
     "json": check_json,
     "mermaid": check_mermaid,
-    "clickhouse": check_excused,
-    "flink": check_excused,
-    "ksql": check_excused,
-    "properties": check_excused,
+    "clickhouse": check_stream,
+    "flink": check_stream,
+    "ksql": check_stream,
+    "properties": check_stream,
 }
 """Who reads the blocks of a language."""
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.support import lab_guest, real_registry, s3, spark
+from tests.support import flink, kafka_connect, lab_guest, real_registry, s3, spark
 
 
 def main() -> int:
     """Fetch all at a time; 1 when something fails."""
     with ThreadPoolExecutor() as pool:
-        parts = [pool.submit(fetch) for fetch in (lab_guest.guest_image, real_registry.fetched, s3.program, spark.packages)]
+        fetches = (lab_guest.guest_image, real_registry.fetched, s3.program, spark.packages, flink.fetched, kafka_connect.fetched)
+        parts = [pool.submit(fetch) for fetch in fetches]
     failures = [error for part in parts if (error := part.exception()) is not None]
     for error in failures:
         print(f"prefetch: {error}", file=sys.stderr)  # noqa: T201, a program

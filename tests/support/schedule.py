@@ -34,6 +34,7 @@ SECONDS: Final[dict[str, int]] = {
     "tests/faults/test_24_stop_and_kill.py": 80,
     "tests/lab/test_up.py": 55,
     "tests/integration/test_history_spark.py": 70,
+    "tests/integration/test_stream_engines.py": 60,
     "tests/faults/test_03_one_vm_stuck.py": 65,
     "tests/lab/test_migration_found.py": 60,
     "tests/integration/test_exporter_broker_away.py": 60,

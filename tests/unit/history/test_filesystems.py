@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.support.history_guests import HOUR, HOURS, MONTH, START, month
 from tests.support.history_lives import vm_uuid
+from virtflow.cli.history import history
 from virtflow.history.query.filesystems import filling
 from virtflow.history.query.report import FILESYSTEM, Report, report
-from virtflow.history.storage.delta import Store
+from virtflow.history.storage.delta import Opened, Store
+from virtflow.history.storage.table_schemas import HOURLY, INVENTORY_ROWS, Table
 from virtflow.runtime.settings import History
 
 
@@ -72,3 +76,22 @@ def test_days_say_what_hours_did(tmp_path: Path) -> None:
     (row,) = [row for row in rows if row["device"] == "vdb"]
     assert row["days_until_full"] == pytest.approx((90 - 0.25 * (HOURS - 1 - 11.5)) / 6)
     assert row["used_share"] == pytest.approx((10 + 0.25 * (HOURS - 1 - 11.5)) / 100)
+
+
+@pytest.mark.parametrize("by", ["vm", FILESYSTEM])
+def test_a_capacity_report_opens_each_table_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    """For its rows and for the filesystems that it warns of: both are of one state of the tables."""
+    month(tmp_path)
+    opened: Counter[str] = Counter()
+    real = Store.open
+
+    def counted(store: Store, table: Table) -> Opened:
+        opened[table.name] += 1
+        return real(store, table)
+
+    monkeypatch.setattr(Store, "open", counted)
+    words = ["report", "capacity", "--month", MONTH, "--history", str(tmp_path), "--by", by]
+    done = CliRunner().invoke(history, words, env={"VIRTFLOW_HISTORY_HOURLY_DAYS": "36500"})
+    assert done.exit_code == 0
+    assert "filesystems that are nearly full, or soon will be: 3" in done.stderr
+    assert opened == {HOURLY.name: 1, INVENTORY_ROWS.name: 1}
