@@ -26,11 +26,10 @@ OfVms = Callable[[list[str], int, int], pa.Table]
 """Reads the samples of VMs by UUID, from and to in milliseconds, with ``uuid`` and ``time``."""
 
 
-def missing_at(rows: pa.Table, vms: Coded, devices: Coded, end: float, read: OfVms) -> Numbers:
+def missing_at(rows: pa.Table, vms: Coded, devices: Coded, end: int, read: OfVms) -> Numbers:
     """For each row, when the next sample of its VM is that its device is missing from (milliseconds); ``NEVER`` where there is none.
 
-    ``rows`` are of devices of one kind in the order of VM, device and time; ``end`` is the last
-    moment that matters and of which anything is known (milliseconds).
+    ``rows`` are of devices of one kind in the order of VM, device and time; ``end`` is the last moment that matters.
     """
     found = np.full(rows.num_rows, NEVER)
     times, vm = milliseconds(rows), vms[0]
@@ -48,7 +47,7 @@ def missing_at(rows: pa.Table, vms: Coded, devices: Coded, end: float, read: OfV
     if len(late):
         uuids = [vms[1][code] for code in np.unique(vm[late]).tolist()]
         last = int((times[late] + STALE_INTERVALS * interval[late]).max())
-        of_vms = read(uuids, int(times[late].min()), int(min(end, last)))
+        of_vms = read(uuids, int(times[late].min()), min(end, last))
         place = {uuid: code for code, uuid in enumerate(vms[1])}
         codes = np.array([place[uuid] for uuid in of_vms.column("uuid").to_pylist()], np.int64)
         found[late] = np.minimum(found[late], _next(late, times, vm, (milliseconds(of_vms), codes)))

@@ -32,7 +32,7 @@ from virtflow.history.remote_read.missing import missing_at
 from virtflow.history.remote_read.resample import Sight
 from virtflow.history.remote_read.series import NEVER, Rows, milliseconds, raw_series, rolled_series
 from virtflow.history.remote_read.wire import Asked, Match, Matcher, Series
-from virtflow.history.storage.delta import Opened, Store, translated
+from virtflow.history.storage.delta import Store, translated
 from virtflow.history.storage.table_schemas import COLUMN_OF, INVENTORY_ROWS, SAMPLES, Table, values_of_device
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS
@@ -89,7 +89,6 @@ class _Reading:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
-        self._tables: dict[str, Opened] = {}
         self._datasets: dict[str, Any] = {}
         self._all = settings
         self._settings = settings.history
@@ -162,7 +161,7 @@ class _Reading:
         fresh = start
         if self._store.exists(HOURS.table):
             wanted[HOURS.table] = between("time", start, end) & (pc.field("kind") == "vm")
-            fresh = max(start, self._opened(HOURS.table).newest())
+            fresh = max([start, *(file.last for file in self._store.open(HOURS.table).files())])
         if fresh < end:
             wanted[SAMPLES] = between("time", fresh, end) & (pc.field("kind") == "vm")
         names: set[tuple[str, str]] = set()
@@ -170,15 +169,10 @@ class _Reading:
             names |= self._distinct(table, ["uuid", "name"], within)
         return names
 
-    def _opened(self, table: Table) -> Opened:
-        if table.name not in self._tables:
-            self._tables[table.name] = self._store.open(table)
-        return self._tables[table.name]
-
     def _rows(self, table: Table, columns: Sequence[str], wanted: Any) -> pa.Table:  # noqa: ANN401, Arrow expressions
         with translated(str(self._store)):
             if table.name not in self._datasets:
-                self._datasets[table.name] = self._opened(table).dataset()
+                self._datasets[table.name] = self._store.open(table).dataset()
             return self._datasets[table.name].to_table(columns=list(columns), filter=wanted)
 
     def _of_metric(self, name: str, tier: Tier, sight: Sight, uuids: list[str] | None) -> Iterator[Series]:
@@ -228,9 +222,7 @@ class _Reading:
         ends = np.append(starts[1:], rows.num_rows)
         goes_on = self._goes_on(rows, keys, ends)
         if until is not None:
-            # No VM has a sample after the newest of all: past that there is nothing to look for.
-            known = min(until, self._opened(SAMPLES).newest() * 1000)
-            missing = missing_at(rows, keys[0], keys[1], known, self._of_vms)
+            missing = missing_at(rows, keys[0], keys[1], until, self._of_vms)
             goes_on = np.where(missing < NEVER, missing, goes_on)
         sets: dict[Labels, list[tuple[int, int]]] = {}
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):

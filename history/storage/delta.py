@@ -225,15 +225,6 @@ class Opened:
             actions = pa.table(self.delta.get_add_actions(flatten=True)).to_pylist()
         return [_file(action) for action in actions]
 
-    def newest(self) -> float:
-        """The time of the last row (Unix seconds), as the log has it: -inf of a table without rows, inf where a file does not say."""
-        with translated(self._store.table_uri(self.table)):
-            actions = pa.table(self.delta.get_add_actions(flatten=True))
-        if not actions.num_rows:
-            return float("-inf")
-        last = actions.column("max.time") if "max.time" in actions.column_names else pa.nulls(1)
-        return float("inf") if last.null_count else float(pc.max(last).as_py().timestamp())
-
     def dataset(self) -> Any:  # noqa: ANN401, pyarrow is untyped
         """The table's rows as an Arrow dataset; of a tenant's store the tenant's rows alone."""
         with translated(self._store.table_uri(self.table)):

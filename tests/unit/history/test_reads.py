@@ -10,11 +10,10 @@ import pyarrow as pa
 import pytest
 
 from tests.support.history_guests import HOURS, START
-from tests.support.history_lives import Kept, store_rolled, vm_uuid
+from tests.support.history_lives import store_rolled, vm_uuid
 from virtflow.history.remote_read.reader import Reader
-from virtflow.history.remote_read.wire import Asked, Match, Matcher
 from virtflow.history.storage.delta import Opened, Store
-from virtflow.history.storage.table_schemas import HOURLY, SAMPLES, Table
+from virtflow.history.storage.table_schemas import HOURLY, Table
 from virtflow.runtime.settings import History, Settings
 from virtflow.schemas.fields import BlockMetrics, NetworkMetrics
 from virtflow.schemas.records import GuestFilesystemMetrics, GuestMetrics, VmMetrics
@@ -95,28 +94,3 @@ def test_a_label_s_values_are_one_read_whatever_kinds_have_it(tmp_path: Path, la
     store = CountingStore(settings)
     assert Reader(store, Settings(history=settings)).values(label, START, START + HOURS * 3_600) == values
     assert store.reads == reads
-
-
-def test_a_device_is_one_read_where_more_is_asked_than_there_is(tmp_path: Path) -> None:
-    """The table's log says that its VM has no sample that the device could be missing from; another VM's newest one is a bit later."""
-    kept = Kept(tmp_path)
-    kept.write(
-        VmMetrics(
-            uuid=vm_uuid(vm),
-            name=f"vm-{vm}",
-            node=f"kvm{vm}",
-            boot_id="run",
-            sequence=round_,
-            collected=START + round_ * 60.0 + vm,
-            interval=60.0,
-            blocks=[BlockMetrics(device="vda", read_bytes_total=round_)],
-        )
-        for round_ in range(120)
-        for vm in (1, 2)
-    )
-    store = CountingStore(kept.settings)
-    matchers = (Matcher(Match.EQUAL, "__name__", "vm_block_read_bytes_total"), Matcher(Match.EQUAL, "uuid", vm_uuid(1)))
-    asked = Asked(START * 1000, (START + 10_800) * 1000, matchers)
-    (series,) = Reader(store, Settings(history=kept.settings)).read(asked)
-    assert len(series.times) == 120 + 1
-    assert store.reads == {SAMPLES.name: 1}
