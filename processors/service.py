@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import tempfile
 import threading
 import time
@@ -23,7 +22,7 @@ from virtflow.processors.migrations.restore import read_migrations
 from virtflow.processors.migrations.state import Migrations
 from virtflow.processors.pipeline import Pipeline
 from virtflow.runtime.kafka import acknowledged_producer_settings, topic_name
-from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, notify, watchdog_seconds
+from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, end_when_late, notify, watchdog_seconds
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.registry import SchemaIds
 from virtflow.runtime.settings import Settings
@@ -40,8 +39,6 @@ LOOK_SECONDS: Final = 1.0
 DRAIN_SECONDS: Final = STOP_SECONDS * 0.5
 """How long results may take to be delivered at the end; the rest of the time is for the last commit and for leaving."""
 LEAVE_SECONDS: Final = STOP_SECONDS * 0.2
-LAST_SECONDS: Final = STOP_SECONDS * 0.95
-"""When the process ends whatever still hangs: clients wait for a broker that does not answer, and can't be told not to."""
 
 _LOG: Final = logging.getLogger("virtflow.processors")
 
@@ -56,9 +53,7 @@ def run(settings: Settings, stop: Stop) -> None:
     The process ends soon after this returns, also where a client's thread still waits for a broker that does not answer.
     """
     threading.excepthook = _unless_cancelled
-    last = threading.Timer(LAST_SECONDS, _end)
-    last.daemon = True
-    stop.subscribe(last.start)
+    end_when_late(stop)
     try:
         asyncio.run(Service(settings, stop).run())
     finally:
@@ -178,12 +173,6 @@ def _unless_cancelled(what: threading.ExceptHookArgs) -> None:
     """A library's thread whose waiting is cancelled at the end is no defect, and nobody is to see its traceback."""
     if not issubclass(what.exc_type, asyncio.CancelledError):
         threading.__excepthook__(what)
-
-
-def _end() -> None:
-    """Ends the process at once: what is not acknowledged comes again, to whoever is there."""
-    _LOG.error("not gone %.1f s after it was told to stop: ended with connections open", LAST_SECONDS)
-    os._exit(1)
 
 
 async def _run_app(app: Any) -> None:  # noqa: ANN401, faust is untyped
