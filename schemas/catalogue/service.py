@@ -143,6 +143,14 @@ PIPELINE_METRICS: Final = (
     _pipeline(
         "history_missing_records_total", _C, "", "Records the broker no longer had when they were due, by table.", "history", ("table",)
     ),
+    _pipeline(
+        "history_replaced_offsets_total",
+        _C,
+        "",
+        "Offsets at most that the broker gives to other records than those stored, because it lost its end; they are read again, by table.",
+        "history",
+        ("table",),
+    ),
     _pipeline("history_commit_failures_total", _C, "", "Commits the storage did not take; they are tried again.", "history"),
     _pipeline("history_fenced_partitions_total", _C, "", "Partitions started over because another writer had them.", "history"),
     _pipeline("history_waiting_records", _G, "", "Records in memory that wait for a commit.", "history"),
