@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-ANSWER_SECONDS: Final = 10.0
+ANSWER_SECONDS: Final = 3.0
+"""How long the broker may take to answer; short, because stopping waits for the answer."""
 POLL_SECONDS: Final = 0.5
 _DIGEST_BITS: Final = 62
 

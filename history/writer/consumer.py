@@ -208,7 +208,8 @@ class Consume:
             return False
         waiting = sum(writer.waiting for writer in self._writers.values())
         full = waiting >= self._settings.commit_rows or self._waiting_bytes >= WAITING_BYTES
-        return full or now - self._oldest >= self._settings.commit_seconds
+        # While something fails, whether it still does is tried also where nothing waits: the partitions are paused until then.
+        return full or bool(self._failing) or now - self._oldest >= self._settings.commit_seconds
 
     def _take(self, ours: Partition, message: Message) -> None:
         table, offset, value = ours.table, message.offset() or 0, message.value()

@@ -14,7 +14,8 @@ from virtflow.runtime.kafka import ClientSettings, client_settings, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
 
-ANSWER_SECONDS: Final = 10.0
+ANSWER_SECONDS: Final = 3.0
+"""How long the broker may take to answer a question; short, because stopping waits for the answer."""
 
 
 class Names:
@@ -49,7 +50,7 @@ class Names:
             self._ids |= {name: str(future.result(ANSWER_SECONDS).topic_id) for name, future in asked.items()}
         except (KafkaException, TimeoutError) as error:
             fix = "start the broker, run `virtflow topics create`, or set --bootstrap-servers"
-            raise EnvironmentProblemError(thing="topics at", value=servers, why=str(error), fix=fix) from error
+            raise EnvironmentProblemError(thing="topics at", value=servers, why=str(error) or "no answer", fix=fix) from error
         self._asked = {}  # an answer that is on its way may be older
 
     def follow(self) -> None:

@@ -58,3 +58,19 @@ def test_a_rebalance_while_the_storage_is_away(cluster: Cluster, tmp_path: Path,
         writer.until(lambda: not writer.consume.failing, "the failure is over")
     assert writer.error is None
     assert stored_keys(path) == Counter(map(key_of, given))
+
+
+def test_a_group_that_is_lost_while_the_broker_is_away(cluster: Cluster, tmp_path: Path) -> None:
+    """The partitions' places were asked for in vain before the group gave them up: what comes afterwards is read all the same."""
+    given = samples(range(4))
+    with writing(cluster, tmp_path) as writer:
+        put(cluster, METRICS, *given[:8])
+        writer.until(lambda: stored_keys(tmp_path).total() == 8, "the first ones")
+        cluster.stop()
+        writer.until(lambda: bool(writer.consume.failing), "the failure is named")
+        cluster.lose(writer.consumer)
+        cluster.start()
+        put(cluster, METRICS, *given[8:])
+        writer.until(lambda: stored_keys(tmp_path).total() == len(given), "all of them")
+        writer.until(lambda: not writer.consume.failing and writer.has(PARTITIONS), "the failure is over")
+    assert stored_keys(tmp_path) == Counter(map(key_of, given))
