@@ -331,8 +331,8 @@ class Consume:
         self._held = [message for message in self._held if (message.topic(), message.partition()) not in keys]
         self._consumer.incremental_unassign([TopicPartition(*key) for key in keys])
         self._consumer.incremental_assign(places)
+        self._pause_or_resume(places)
         if self._failing:
-            self._consumer.pause(places)
             self._commit_all()  # what failed to be placed may be all that failed
         self._counted()
 
@@ -365,11 +365,15 @@ class Consume:
         keys = [(partition.topic, partition.partition) for partition in partitions]
         if keys:
             # Without a place they are ours all the same: what comes of them meanwhile is ignored, and comes again.
-            consumer.incremental_assign(self._placed(keys) or partitions)
-        if self._failing:
-            consumer.pause(consumer.assignment())
+            places = self._placed(keys) or partitions
+            consumer.incremental_assign(places)
+            self._pause_or_resume(places)
         self._counted()
         _LOG.info("%d partitions more, %d in all", len(partitions), len(self._places.ours))
+
+    def _pause_or_resume(self, places: list[TopicPartition]) -> None:
+        """Of partitions that were assigned just now: the client leaves those paused that were so when they were taken away."""
+        (self._consumer.pause if self._failing else self._consumer.resume)(places)
 
     def _counted(self) -> None:
         """Says what is ours now."""
