@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -18,6 +19,8 @@ from mode import CrashingSupervisor
 
 from virtflow.processors.dead_letter import Message
 from virtflow.processors.instance_id import Fence, NameTakenError, instance_of
+from virtflow.processors.lineage.consumer import marked_consumer
+from virtflow.processors.lineage.marks import Lineage
 from virtflow.runtime.kafka import faust_security, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.topics import EVENTS, SNAPSHOTS
@@ -52,18 +55,21 @@ class Sink(Protocol):
         """Nothing can go on, for this reason."""
 
 
-def build_app(settings: Settings, folder: Path, sink: Sink, fence: Fence) -> Any:  # noqa: ANN401, faust is untyped
+def build_app(settings: Settings, folder: Path, sink: Sink, fence: Fence, lineage: Lineage) -> Any:  # noqa: ANN401, faust is untyped
     """The faust app that hands every message of ``vm.snapshots`` and ``vm.events`` to ``sink``.
 
-    ``folder`` is where faust may put its files: it has none to keep. ``fence`` tells whether our name in the group is still ours.
+    ``folder`` is where faust may put its files: it has none to keep. ``fence`` tells whether our name in the group is still ours,
+    ``lineage`` where a partition goes on.
     """
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
     brokers, credentials = faust_security(settings)
     app = faust.App(settings.processors.group, broker=brokers, broker_credentials=credentials, **_safe(settings, folder))
+    transport: Any = app.transport
+    transport.Consumer = marked_consumer(lineage)
     takers = {topic_name(settings, SNAPSHOTS): sink.take, topic_name(settings, EVENTS): sink.take_event}
     for name, taker in takers.items():
-        _agent(app, name, taker)
+        _agent(app, name, taker, lineage)
 
     @app.on_partitions_revoked.connect(weak=False)
     async def on_revoked(app: Any, partitions: Any, **_: Any) -> None:  # noqa: ANN401, faust is untyped
@@ -79,21 +85,29 @@ def build_app(settings: Settings, folder: Path, sink: Sink, fence: Fence) -> Any
     async def on_assigned(app: Any, partitions: Any, **_: Any) -> None:  # noqa: ANN401, faust is untyped
         del app
         fence.joined()
+        lineage.keep((place.topic, place.partition) for place in partitions)
         events = topic_name(settings, EVENTS)
         sink.assigned(place.partition for place in partitions if place.topic == events)
 
     return app
 
 
-def _agent(app: Any, topic: str, take: Take) -> None:  # noqa: ANN401, faust is untyped
+def _agent(app: Any, topic: str, take: Take, lineage: Lineage) -> None:  # noqa: ANN401, faust is untyped
     source = app.topic(topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
     async def agent(stream: Any) -> None:  # noqa: ANN401, faust is untyped
         events: AsyncIterator[Any] = stream.noack().events()
         async for event in events:
-            await take(_message(event.message), event.ack)
+            message = _message(event.message)
+            lineage.taken(message)
+            await take(message, partial(_acknowledge, event, message, lineage))
 
     app.agent(source, concurrency=1, name=topic)(agent)
+
+
+def _acknowledge(event: Any, message: Message, lineage: Lineage) -> None:  # noqa: ANN401, faust is untyped
+    lineage.acknowledged(message)
+    event.ack()
 
 
 def _safe(settings: Settings, folder: Path) -> dict[str, Any]:

@@ -13,16 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from confluent_kafka import Consumer, KafkaException
+
 from virtflow.processors.app import build_app
 from virtflow.processors.dead_letter import Window
 from virtflow.processors.delivery import Delivery
 from virtflow.processors.instance_id import Fence
+from virtflow.processors.lineage.marks import Lineage
 from virtflow.processors.metrics import Tally
 from virtflow.processors.migrations.restore import read_migrations
 from virtflow.processors.migrations.state import Migrations
 from virtflow.processors.pipeline import Pipeline
-from virtflow.runtime.kafka import acknowledged_producer_settings, topic_name
+from virtflow.runtime.kafka import acknowledged_producer_settings, probe_settings, topic_name
 from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, end_when_late, notify, watchdog_seconds
+from virtflow.runtime.lineage import Alarm, Probe
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.registry import SchemaIds
 from virtflow.runtime.settings import Settings
@@ -36,6 +40,8 @@ ANSWER_SECONDS: Final = 3.0
 """How long the broker may take to say which topics it has; short, because stopping waits for the answer."""
 LOOK_SECONDS: Final = 1.0
 """How often migrations that went silent are looked for."""
+LOOK_BACK_SECONDS: Final = 30.0
+"""How often the broker is asked whether it still has what was processed; also after no broker was connected."""
 DRAIN_SECONDS: Final = STOP_SECONDS * 0.5
 """How long results may take to be delivered at the end; the rest of the time is for the last commit and for leaving."""
 LEAVE_SECONDS: Final = STOP_SECONDS * 0.2
@@ -115,7 +121,9 @@ class Service:
         tally = Tally(self._metrics)
         settings = self._settings
         ids = SchemaIds(settings)
-        delivery = Delivery(acknowledged_producer_settings(settings), partial(topic_name, settings), tally)
+        alarm = Alarm()
+        delivery = Delivery({**acknowledged_producer_settings(settings), "error_cb": alarm}, partial(topic_name, settings), tally)
+        lineage = Lineage(lambda: Probe(lambda: Consumer(probe_settings(settings, settings.processors.group))), tally)
         window = Window(settings.processors.dead_letter_window, settings.processors.dead_letter_share)
         codec = Codec(ids.ids, ids.fetch)
         pipeline = Pipeline(codec, delivery, window, tally, settings.processors.in_flight)
@@ -123,15 +131,17 @@ class Service:
         migrations = Migrations(settings.processors.migration_silence_seconds)
         pipeline.follow(migrations, partial(self._read_back, migrations, codec))
         with tempfile.TemporaryDirectory(prefix="virtflow-processors-") as folder:
-            app = build_app(settings, Path(folder), pipeline, Fence(settings))
+            app = build_app(settings, Path(folder), pipeline, Fence(settings), lineage)
             delivery.start()
             ids.start()
             giving_up = asyncio.create_task(_give_up(pipeline))
+            looking = asyncio.create_task(_look_back(app, lineage, alarm))
             try:
                 if await self._there(lambda: ids.missing):
                     await self._stream(app, pipeline)
             finally:
                 giving_up.cancel()
+                looking.cancel()
                 ids.stop()
                 delivery.close()
 
@@ -185,6 +195,22 @@ async def _give_up(pipeline: Pipeline) -> None:
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         await pipeline.give_up(time.monotonic(), time.time())
+
+
+async def _look_back(app: Any, lineage: Lineage, alarm: Alarm) -> None:  # noqa: ANN401, faust is untyped
+    """Has the partitions taken over again where the broker has lost what was processed; counts what it has deleted before it was taken."""
+    looked = time.monotonic()
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            await asyncio.to_thread(lineage.count_missing)
+            if alarm.raised or time.monotonic() - looked > LOOK_BACK_SECONDS:
+                looked, alarm.raised = time.monotonic(), False
+                if not await asyncio.to_thread(lineage.intact):
+                    app.consumer.rejoin()
+        except KafkaException as error:
+            alarm.raised = True
+            _LOG.warning("whether the broker has what was processed is asked again: %s", error)
 
 
 def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

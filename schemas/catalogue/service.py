@@ -107,6 +107,22 @@ PIPELINE_METRICS: Final = (
     _pipeline("processors_events_total", _C, "", "Events taken from vm.events.", "processors"),
     _pipeline("processors_migrations_total", _C, "", "Migrations that ended, by result.", "processors", ("result",)),
     _pipeline("processors_migrations_running", _G, "", "Migrations that are being followed.", "processors"),
+    _pipeline(
+        "processors_missing_records_total",
+        _C,
+        "",
+        "Messages that the broker deleted before they were processed, by topic.",
+        "processors",
+        ("topic",),
+    ),
+    _pipeline(
+        "processors_replaced_offsets_total",
+        _C,
+        "",
+        "Offsets at most that the broker gives to other messages than those processed, because it lost its end; they are read again, by topic.",
+        "processors",
+        ("topic",),
+    ),
     _pipeline("processors_delivery_retries_total", _C, "", "Messages produced again after a failed delivery.", "processors"),
     _pipeline("processors_in_flight", _G, "", "Snapshots whose results the broker has not acknowledged yet.", "processors"),
     _pipeline(
