@@ -31,7 +31,8 @@ COMMIT_SECONDS: Final = 1.0
 METADATA_SECONDS: Final = 5.0
 """How soon a change of the topics is seen: a member that joins a broker which has just come back may be told of no topics at
 all, and would idle until it asks again."""
-CHATTY: Final = ("faust", "mode", "aiokafka")
+CHATTY: Final = ("faust", "mode", "aiokafka", "virtflow.processors.lineage.consumer")
+"""Also our classes of faust's: it logs by the module that a class is in."""
 
 Take = Callable[[Message, Callable[[], object]], Awaitable[None]]
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
 
 from virtflow.history.storage.table_schemas import SAMPLES, Table
-from virtflow.history.writer.offsets import ANSWER_SECONDS
 from virtflow.history.writer.source import Source
 from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.lineage import Found, Probe, common
@@ -118,7 +117,7 @@ class Placement:
         name, offset = stored
         if offset is None:
             return Placed(Partition(writer.table, name, OFFSET_BEGINNING), TopicPartition(*key, OFFSET_BEGINNING))
-        low, high = self._source.consumer.get_watermark_offsets(TopicPartition(*key), timeout=ANSWER_SECONDS)
+        low, high = probe.bounds(*key)  # a new client: the one that reads may not have heard of the broker's leaders again yet
         last = writer.last(name)
         if offset <= high and (last is None or probe.find(*key, last) is not Found.OTHER):
             begin, gone, replaced = max(offset, low), max(0, low - offset), 0
