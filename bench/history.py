@@ -169,7 +169,7 @@ def month(folder: Path, vms: int = 1_000) -> dict[str, Any]:
             added = hourly.opened.write_file(day.isoformat(), [pa.concat_tables(parts)], compact=True, names=names)
             hourly.commit([added], [])
     inventory = TableWriter(store.make(INVENTORY_ROWS), Changes())
-    inventory.begin(["p"], 0)
+    inventory.begin(["p"])
     for number, identity in enumerate(identities):
         inventory.take("p", number, VmInventory(uuid=identity, name=f"vm-{number}", node="n", collected=begin, project=f"p{number % 30}"))
     inventory.commit()

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final
 
-from confluent_kafka import Consumer, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException
 
 from virtflow.history.maintenance.scheduler import Upkeep
 from virtflow.history.storage.delta import NewerTableError, StorageError, Store
 from virtflow.history.storage.table_schemas import WRITTEN
 from virtflow.history.writer.consumer import Consume
 from virtflow.history.writer.offsets import Names
+from virtflow.history.writer.source import CLIENTS, Makers, source_of
 from virtflow.history.writer.validation import Intake
 from virtflow.runtime.broker_watch import BrokerWatch
-from virtflow.runtime.kafka import ClientSettings, consumer_settings
-from virtflow.runtime.lifecycle import Stop, notify, watchdog_seconds
+from virtflow.runtime.lifecycle import Stop, end_when_late, notify, watchdog_seconds
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.registry import SchemaIds
 from virtflow.runtime.settings import Settings
@@ -28,24 +26,19 @@ from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, SettingError
 
 RETRY_SECONDS: Final = 2.0
-GATHER_BYTES: Final = 262_144
-"""What the broker gathers before it answers: a row is on disk seconds later anyway."""
 _LOG: Final = logging.getLogger("virtflow.history")
 
 
 def run(settings: Settings, stop: Stop) -> None:
-    """Writes until ``stop`` is set; raises ``InputError`` where it can't go on, with nothing half stored."""
-    asyncio.run(Service(settings, stop).run())
+    """Writes until ``stop`` is set; raises ``InputError`` where it can't go on, with nothing half stored.
 
-
-class Makers(NamedTuple):
-    """What builds the two clients: the one that reads, and the one that asks which topics there are."""
-
-    consumer: Callable[[ClientSettings], Any] = Consumer
-    admin: Callable[[ClientSettings], Any] = AdminClient
-
-
-CLIENTS: Final = Makers()
+    The process ends soon after ``stop`` is set, also where the storage does not answer: what was not committed is read again.
+    """
+    end_when_late(stop)
+    try:
+        asyncio.run(Service(settings, stop).run())
+    finally:
+        stop.set()  # the interpreter waits for every thread: the timer ends one that never returns
 
 
 class Service:
@@ -93,6 +86,7 @@ class Service:
     def _write(self, consume: Consume) -> None:
         upkeep = Upkeep(self._settings, self._metrics)
         upkeep.start(lambda: consume.leads)
+        self._stop.subscribe(upkeep.end)
         self._missing = ""
         self._consume = consume
         notify("READY=1")
@@ -124,18 +118,12 @@ class Service:
                 raise EnvironmentProblemError(thing="topic", value=state.name, why=state.problem, fix=state.fix)
         names.learn()
         try:
-            consumer = self._make.consumer(_client(settings))
+            source = source_of(settings, names, self._make)
         except KafkaException as error:
             raise InputError(f"the Kafka client can't be made: {error}") from error
-        consume = Consume(consumer, self._store, Intake(codec, settings.history, self._metrics), names, settings.history)
+        consume = Consume(source, self._store, Intake(codec, settings.history, self._metrics), settings.history)
         consume.count_into(self._metrics)
         return consume
-
-
-def _client(settings: Settings) -> dict[str, Any]:
-    """The consumer's settings; a named member takes its partitions back after a crash without waiting for its own end."""
-    instance = {"group.instance.id": settings.history.instance} if settings.history.instance else {}
-    return consumer_settings(settings, settings.history.group, GATHER_BYTES) | {"enable.partition.eof": True} | instance
 
 
 async def _watch() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -19,6 +20,8 @@ from mode import CrashingSupervisor
 
 from virtflow.processors.dead_letter import Message
 from virtflow.processors.instance_id import Fence, NameTakenError, instance_of
+from virtflow.processors.lineage.consumer import marked_consumer
+from virtflow.processors.lineage.marks import Lineage
 from virtflow.runtime.kafka import faust_security, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.topics import EVENTS, SNAPSHOTS
@@ -29,7 +32,8 @@ COMMIT_SECONDS: Final = 1.0
 METADATA_SECONDS: Final = 5.0
 """How soon a change of the topics is detected: a broker that has just restarted may report no topics to a member that joins, and the
 member receives nothing until it asks again."""
-CHATTY: Final = ("faust", "mode", "aiokafka")
+CHATTY: Final = ("faust", "mode", "aiokafka", "virtflow.processors.lineage.consumer")
+"""Also the classes derived from faust's: it logs by the module that a class is in."""
 
 Take = Callable[[Message, Callable[[], object]], Awaitable[None]]
 
@@ -53,18 +57,21 @@ class Sink(Protocol):
         """Processing has to end, for this reason."""
 
 
-def build_app(settings: Settings, folder: Path, sink: Sink, fence: Fence) -> Any:  # noqa: ANN401, faust is untyped
+def build_app(settings: Settings, folder: Path, sink: Sink, fence: Fence, lineage: Lineage) -> Any:  # noqa: ANN401, faust is untyped
     """The faust app that hands every message of ``vm.snapshots`` and ``vm.events`` to ``sink``.
 
-    ``folder`` is for faust's files, none of which has to be kept. ``fence`` detects another process with this one's name in the group.
+    ``folder`` is for faust's files, none of which has to be kept. ``fence`` detects another process with this one's name in the group,
+    ``lineage`` where a partition goes on.
     """
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
     brokers, credentials = faust_security(settings)
     app = faust.App(settings.processors.group, broker=brokers, broker_credentials=credentials, **_safe(settings, folder))
+    transport: Any = app.transport
+    transport.Consumer = marked_consumer(lineage)
     takers = {topic_name(settings, SNAPSHOTS): sink.take, topic_name(settings, EVENTS): sink.take_event}
     for name, taker in takers.items():
-        _agent(app, name, taker)
+        _agent(app, name, taker, lineage)
 
     @app.on_partitions_revoked.connect(weak=False)
     async def on_revoked(app: Any, partitions: Any, **_: Any) -> None:  # noqa: ANN401, faust is untyped
@@ -80,21 +87,29 @@ def build_app(settings: Settings, folder: Path, sink: Sink, fence: Fence) -> Any
     async def on_assigned(app: Any, partitions: Any, **_: Any) -> None:  # noqa: ANN401, faust is untyped
         del app
         fence.joined()
+        lineage.keep((place.topic, place.partition) for place in partitions)
         events = topic_name(settings, EVENTS)
         sink.assigned(place.partition for place in partitions if place.topic == events)
 
     return app
 
 
-def _agent(app: Any, topic: str, take: Take) -> None:  # noqa: ANN401, faust is untyped
+def _agent(app: Any, topic: str, take: Take, lineage: Lineage) -> None:  # noqa: ANN401, faust is untyped
     source = app.topic(topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
     async def agent(stream: Any) -> None:  # noqa: ANN401, faust is untyped
         events: AsyncIterator[Any] = stream.noack().events()
         async for event in events:
-            await take(_message(event.message), event.ack)
+            message = _message(event.message)
+            lineage.taken(message)
+            await take(message, partial(_acknowledge, event, message, lineage))
 
     app.agent(source, concurrency=1, name=topic)(agent)
+
+
+def _acknowledge(event: Any, message: Message, lineage: Lineage) -> None:  # noqa: ANN401, faust is untyped
+    lineage.acknowledged(message)
+    event.ack()
 
 
 def _safe(settings: Settings, folder: Path) -> dict[str, Any]:

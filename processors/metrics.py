@@ -24,3 +24,5 @@ class Tally:
         self.migrations_running = metrics.gauge("virtflow_processors_migrations_running")
         self.in_flight = metrics.gauge("virtflow_processors_in_flight")
         self.lag_seconds = metrics.gauge("virtflow_processors_lag_seconds")
+        self.missing = metrics.counter("virtflow_processors_missing_records_total")
+        self.replaced = metrics.counter("virtflow_processors_replaced_offsets_total")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import tempfile
 import threading
 import time
@@ -14,17 +13,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from confluent_kafka import Consumer, KafkaException
+
 from virtflow.processors.app import build_app
 from virtflow.processors.dead_letter_limit import DeadLetterLimit, Rule
 from virtflow.processors.delivery import Delivery
 from virtflow.processors.instance_id import Fence
+from virtflow.processors.lineage.marks import Lineage
 from virtflow.processors.metrics import Tally
 from virtflow.processors.migrations.restore import read_migrations
 from virtflow.processors.migrations.state import Migrations
 from virtflow.processors.pipeline import Pipeline
 from virtflow.runtime.broker_watch import BrokerWatch
-from virtflow.runtime.kafka import acknowledged_producer_settings, topic_name
-from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, notify, watchdog_seconds
+from virtflow.runtime.kafka import acknowledged_producer_settings, probe_settings, topic_name
+from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, end_when_late, notify, watchdog_seconds
+from virtflow.runtime.lineage import Alarm, Probe
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.registry import SchemaIds
 from virtflow.runtime.settings import Settings
@@ -39,11 +42,11 @@ ANSWER_SECONDS: Final = 3.0
 """Timeout of the request for the broker's topics; short, because stopping waits for the answer."""
 LOOK_SECONDS: Final = 1.0
 """How often migrations without events are checked."""
+LOOK_BACK_SECONDS: Final = 30.0
+"""How often the broker is asked whether it still has what was processed; also after no broker was connected."""
 DRAIN_SECONDS: Final = STOP_SECONDS * 0.5
 """Timeout for the delivery of results at the end; the remaining time is for the last commit and for leaving the group."""
 LEAVE_SECONDS: Final = STOP_SECONDS * 0.2
-LAST_SECONDS: Final = STOP_SECONDS * 0.95
-"""When the process exits even if a thread still hangs: clients wait for a broker that does not answer, and can't be interrupted."""
 
 _LOG: Final = logging.getLogger("virtflow.processors")
 
@@ -58,9 +61,7 @@ def run(settings: Settings, stop: Stop) -> None:
     The process exits soon after this returns, even if a client's thread still waits for a broker that does not answer.
     """
     threading.excepthook = _unless_cancelled
-    last = threading.Timer(LAST_SECONDS, _end)
-    last.daemon = True
-    stop.subscribe(last.start)
+    end_when_late(stop)
     try:
         asyncio.run(Service(settings, stop).run())
     finally:
@@ -125,7 +126,9 @@ class Service:
         tally = Tally(self._metrics)
         settings = self._settings
         ids = SchemaIds(settings)
-        delivery = Delivery(acknowledged_producer_settings(settings), partial(topic_name, settings), tally)
+        alarm = Alarm()
+        delivery = Delivery({**acknowledged_producer_settings(settings), "error_cb": alarm}, partial(topic_name, settings), tally)
+        lineage = Lineage(lambda: Probe(lambda: Consumer(probe_settings(settings, settings.processors.group))), tally)
         limit = DeadLetterLimit(_dead_letter_rule(settings))
         codec = Codec(ids.ids, ids.fetch)
         pipeline = Pipeline(codec, delivery, limit, tally, settings.processors.in_flight)
@@ -133,15 +136,17 @@ class Service:
         migrations = Migrations(settings.processors.migration_silence_seconds)
         pipeline.follow(migrations, partial(self._read_back, migrations, codec))
         with tempfile.TemporaryDirectory(prefix="virtflow-processors-") as folder:
-            app = build_app(settings, Path(folder), pipeline, Fence(settings))
+            app = build_app(settings, Path(folder), pipeline, Fence(settings), lineage)
             delivery.start()
             ids.start()
             giving_up = asyncio.create_task(_give_up(pipeline))
+            looking = asyncio.create_task(_look_back(app, lineage, alarm))
             try:
                 if await self._there(lambda: ids.missing):
                     await self._stream(app, pipeline)
             finally:
                 giving_up.cancel()
+                looking.cancel()
                 ids.stop()
                 delivery.close()
 
@@ -190,12 +195,6 @@ def _unless_cancelled(what: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(what)
 
 
-def _end() -> None:
-    """Exits at once: unacknowledged messages are delivered again, to this process after a restart or to another one."""
-    _LOG.error("still running %.1f s after the stop signal: the process exits with open connections", LAST_SECONDS)
-    os._exit(1)
-
-
 async def _run_app(app: Any) -> None:  # noqa: ANN401, faust is untyped
     await app.start()
     await app.wait_until_stopped()
@@ -206,6 +205,22 @@ async def _give_up(pipeline: Pipeline) -> None:
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         await pipeline.give_up(time.monotonic(), time.time())
+
+
+async def _look_back(app: Any, lineage: Lineage, alarm: Alarm) -> None:  # noqa: ANN401, faust is untyped
+    """Has the partitions taken over again where the broker has lost what was processed; counts what it has deleted before it was taken."""
+    looked = time.monotonic()
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            await asyncio.to_thread(lineage.count_missing)
+            if alarm.raised or time.monotonic() - looked > LOOK_BACK_SECONDS:
+                looked, alarm.raised = time.monotonic(), False
+                if not await asyncio.to_thread(lineage.intact):
+                    app.consumer.rejoin()
+        except KafkaException as error:
+            alarm.raised = True
+            _LOG.warning("whether the broker has what was processed is asked again: %s", error)
 
 
 def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

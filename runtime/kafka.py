@@ -133,6 +133,12 @@ def consumer_settings(settings: Settings, group: str, gather_bytes: int = 1) -> 
     }
 
 
+def probe_settings(settings: Settings, group: str) -> ClientSettings:
+    """A consumer that reads single messages, without joining the group, and hears where partitions end."""
+    quick = {"fetch.wait.max.ms": 10, "queued.min.messages": 1, "enable.partition.eof": True}
+    return {**consumer_settings(settings, group), **quick, **settings.kafka.client}
+
+
 def password(kafka: Kafka) -> str:
     """The SASL password from its file, or "" where none is set."""
     if not kafka.sasl_password_file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import logging
 import os
 import signal
 import socket
@@ -15,6 +16,8 @@ from typing import Final
 
 STOP_SECONDS: Final = 10.0
 """A service is drained, committed and gone this long after SIGTERM."""
+LAST_SECONDS: Final = STOP_SECONDS * 0.95
+"""When a process ends whatever still hangs: clients wait for brokers and storage that do not answer, and can't be told not to."""
 
 COLLECTED_AT: Final = 50_000
 """New containers after which Python looks for cycles of references; 700 by default."""
@@ -36,6 +39,9 @@ def collect_seldom() -> None:
     """
     gc.freeze()
     gc.set_threshold(COLLECTED_AT, 20, 50)
+
+
+_LOG: Final = logging.getLogger("virtflow.runtime.lifecycle")
 
 
 class Stop:
@@ -80,6 +86,21 @@ class Stop:
         self._callbacks.append(callback)
         if self._event.is_set():
             callback()
+
+
+def end_when_late(stop: Stop) -> None:
+    """Ends the process ``LAST_SECONDS`` after ``stop`` is set, if it is still there: for services that lose nothing when they are killed.
+
+    A thread in a call that does not return can't be ended, and the interpreter waits for it.
+    """
+    last = threading.Timer(LAST_SECONDS, _end)
+    last.daemon = True
+    stop.subscribe(last.start)
+
+
+def _end() -> None:
+    _LOG.error("not gone %.1f s after it was told to stop: ended in the middle of a call", LAST_SECONDS)
+    os._exit(1)
 
 
 def notify(state: str) -> bool:

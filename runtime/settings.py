@@ -311,9 +311,6 @@ class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     future_seconds: Annotated[
         Seconds, _row("How far a record's time may be ahead of its arrival; beyond that it is left out and counted.", ge=0, le=31536000)
     ] = 86_400.0
-    repeat_seconds: Annotated[
-        Seconds, _row("How much of the stored history a writer reads at start to know repeated records again.", ge=0, le=2592000)
-    ] = 7_200.0
     raw_days: Annotated[int, _row("How long samples are kept.", ge=1, le=36500)] = 30
     hourly_days: Annotated[int, _row("How long hourly rows are kept.", ge=1, le=36500)] = 396
     daily_days: Annotated[int, _row("How long daily rows, migrations and inventory are kept.", ge=1, le=36500)] = 3652

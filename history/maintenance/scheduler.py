@@ -37,9 +37,13 @@ class Upkeep:
         self._thread = threading.Thread(target=self._schedule, args=(leads,), name="upkeep", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ends it, and a run under way: every step of it can be cut off anywhere."""
+    def end(self) -> None:
+        """Begins no further run, and ends one under way: every step of it can be cut off anywhere. Does not wait."""
         self._over.set()
+
+    def stop(self) -> None:
+        """As ``end``, and waits until it has ended."""
+        self.end()
         if self._thread is not None:
             self._thread.join(STOP_SECONDS)
 

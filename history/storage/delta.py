@@ -232,6 +232,12 @@ class Opened:
         scope = self._store.scope(self.table)
         return rows if scope is None else rows.filter(scope)
 
+    def read(self, columns: Sequence[str], condition: Any = None, files: Sequence[File] | None = None) -> pa.Table:  # noqa: ANN401, an Arrow expression
+        """Columns of the rows that meet a condition, of all files or of some."""
+        with translated(self._store.table_uri(self.table)):
+            rows = self.dataset() if files is None else self.only(files)
+            return rows.to_table(columns=list(columns), filter=condition)
+
     def only(self, files: Sequence[File]) -> Any:  # noqa: ANN401, pyarrow is untyped
         """Some files' rows as an Arrow dataset; the day comes from the path."""
         days = ds.partitioning(pa.schema([("day", pa.date32())]), flavor="hive")
@@ -270,10 +276,23 @@ class Opened:
                 sync_file(self._store.table_uri(self.table), path)
         return AddAction(path, size, {"day": day}, int(time.time() * 1000), not compact, seen.text())
 
-    def commit(self, added: Iterable[AddAction], numbers: Mapping[str, int], removed: Iterable[File] = (), *, changes: bool = True) -> None:
+    def notes(self, key: str, commits: int | None = None) -> list[str]:
+        """What the newest commits noted under a key, from the newest on; at most what the log still has."""
+        with translated(self._store.table_uri(self.table)):
+            return [str(commit[key]) for commit in self.delta.history(commits) if key in commit]
+
+    def commit(
+        self,
+        added: Iterable[AddAction],
+        numbers: Mapping[str, int],
+        removed: Iterable[File] = (),
+        *,
+        changes: bool = True,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
         """Makes files part of the table and takes others out of it, at once, under the names ``numbers``.
 
-        ``changes`` is False where the rows stay the same. Raises ``FencedError`` where another commit since this version carries one
+        ``notes`` are kept with the commit for as long as the log has it. ``changes`` is False where the rows stay the same. Raises ``FencedError`` where another commit since this version carries one
         of the names, ``StorageError`` where the storage failed.
         """
         now = int(time.time() * 1000)
@@ -292,7 +311,7 @@ class Opened:
                     self.delta.schema(),
                     ["day"],
                     commit_properties=CommitProperties(
-                        custom_metadata={ACTIONS_KEY: str(len(actions) + len(transactions))},
+                        custom_metadata={**(notes or {}), ACTIONS_KEY: str(len(actions) + len(transactions))},
                         app_transactions=transactions,
                         max_commit_retries=20,
                     ),

@@ -10,22 +10,24 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from virtflow.history.storage.delta import FencedError, StorageError, Store
+from virtflow.history.storage.delta import FencedError, NewerTableError, StorageError, Store
 from virtflow.history.storage.table_schemas import SAMPLES, TABLE_OF, WRITTEN, Table
 from virtflow.history.writer.dedup import Sequences, filters
-from virtflow.history.writer.offsets import ANSWER_SECONDS, Names, start_at
+from virtflow.history.writer.offsets import ANSWER_SECONDS
+from virtflow.history.writer.placement import Key, Partition, Placement
 from virtflow.history.writer.sample_batch import RawSamples
+from virtflow.history.writer.source import Source
 from virtflow.history.writer.table_writer import TableWriter
 from virtflow.history.writer.validation import Intake
 from virtflow.runtime.librdkafka import ended
+from virtflow.runtime.lineage import mark_of
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History
-from virtflow.schemas.errors import InputError, RegistryUnavailableError
+from virtflow.schemas.errors import EnvironmentProblemError, InputError, RegistryUnavailableError
 
 _LOG: Final = logging.getLogger("virtflow.history.writer.consumer")
 
@@ -40,31 +42,21 @@ WAITING_BYTES: Final = 128 << 20
 """A commit is made when messages of so many bytes wait, however few they are."""
 
 
-@dataclass(slots=True)
-class Partition:
-    """A partition that is ours: its table, its name in the table's log, and the offset that comes next."""
-
-    table: Table
-    name: str
-    expected: int
-    gaps: list[tuple[int, int]] = field(default_factory=list)
-    """Offsets that did not come, from and up to, of which it is not known yet whether they held a record."""
-
-
 class Consume:
     """Moves messages into tables until told to stop. All of it belongs to one thread."""
 
-    def __init__(self, consumer: Consumer, store: Store, intake: Intake, names: Names, settings: History) -> None:
+    def __init__(self, source: Source, store: Store, intake: Intake, settings: History) -> None:
         """Opens the tables; raises ``StorageError`` where the storage does not answer."""
-        self._consumer = consumer
+        self._consumer: Consumer = source.consumer
+        self._alarm = source.alarm
         self._intake = intake
-        self._names = names
+        self._names = source.names
         self._settings = settings
         known = filters()
         self._writers = {table.name: TableWriter(store.make(table), known[table.name]) for table in WRITTEN if table is not SAMPLES}
         raw = RawSamples(intake, Sequences())
         self._writers[SAMPLES.name] = TableWriter(store.make(SAMPLES), raw, raw.rows)
-        self._ours: dict[tuple[str, int], Partition] = {}
+        self._places = Placement(source, self._writers)
         self._waiting_bytes = 0
         self._oldest = float("inf")
         self._arrived: dict[str, float] = {}
@@ -75,6 +67,7 @@ class Consume:
         self._stored = 0
         self._measured = float("-inf")
         self._at_end = ""
+        self._doubted: set[Key] = set()
         self.leads = False
         """Whether this writer has the first partition of vm.metrics, and with it the upkeep of the tables; another thread asks."""
 
@@ -85,7 +78,9 @@ class Consume:
         self._failures = metrics.counter("virtflow_history_commit_failures_total")
         self._fenced = metrics.counter("virtflow_history_fenced_partitions_total")
         self._missing = metrics.counter("virtflow_history_missing_records_total")
+        self._replaced = metrics.counter("virtflow_history_replaced_offsets_total")
         for table in WRITTEN:
+            self._replaced.labels(table=table.name)
             self._missing.labels(table=table.name)  # from the start, so that its first increase is seen as one
         self._waiting = metrics.gauge("virtflow_history_waiting_records")
         self._parts = metrics.gauge("virtflow_history_partitions")
@@ -121,16 +116,17 @@ class Consume:
 
     def _turn(self) -> None:
         taken: Counter[str] = Counter()
-        for message in self._resolved(self._consumer.consume(BATCH, READ_SECONDS)):
+        for message in self._resolved(self._undoubted(self._consumer.consume(BATCH, READ_SECONDS))):
             if error := message.error():
                 self._told(error, message)
-            elif ours := self._ours.get((message.topic() or "", message.partition() or 0)):
+            elif ours := self._places.of(message.topic(), message.partition()):
                 self._take(ours, message)
                 taken[ours.table.name] += 1
-            # Else it was on its way when its partition was taken away.
+            # Else it was on its way when its partition was taken away, or its partition waits for its place.
         for name, count in taken.items():
             self._intake.taken(TABLE_OF[name], count)
         self._judge_gaps()
+        self._place_again()
         now = time.monotonic()
         if taken:
             self._oldest = min(self._oldest, now)
@@ -140,11 +136,36 @@ class Consume:
         if now - self._measured >= MEASURE_SECONDS:
             self._measured = now
             self._measure()
+            self._follow_topics()
+
+    def _undoubted(self, messages: list[Message]) -> list[Message]:
+        """The messages that may be taken: none of a partition whose end the broker may have lost, until that is found out.
+
+        It may have done so where no broker was connected for a moment, where a message has a newer leader than those before it, and where the
+        client has gone back by itself. What waits is stored first: it was read before, and is good whatever the broker has now.
+        """
+        for message in messages:
+            ours = self._places.of(message.topic(), message.partition())
+            if ours is not None and not message.error() and _is_doubtful(ours, message):
+                self._doubted.add((message.topic() or "", message.partition() or 0))
+        if self._alarm.raised:
+            self._alarm.raised = False
+            self._doubted |= self._places.ours.keys()
+        if not self._doubted:
+            return messages
+        if time.monotonic() >= self._retry_at:
+            self._commit_all()
+        kept = [message for message in self._held + messages if (message.topic(), message.partition()) not in self._doubted]
+        self._held = []
+        if not self._failing:
+            self._places.again(self._doubted & self._places.ours.keys())
+            self._doubted = set()
+        return kept
 
     def _measure(self) -> None:
         """Sets how many offsets are still to be read, as far as the client has heard of the partitions' ends."""
         behind = dict.fromkeys(self._writers, 0)
-        for (topic, partition), ours in self._ours.items():
+        for (topic, partition), ours in self._places.ours.items():
             _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
             behind[ours.table.name] += max(0, end - max(0, ours.expected))
         for name, messages in behind.items():
@@ -171,7 +192,7 @@ class Consume:
     def _told(self, error: KafkaError, message: Message) -> None:
         """What the client says in place of a message; the end of a partition may lie behind offsets that hold no record."""
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001, the client's own name
-            ours = self._ours.get((message.topic() or "", message.partition() or 0))
+            ours = self._places.of(message.topic(), message.partition())
             end = message.offset() or 0
             if ours is not None and 0 <= ours.expected < end:
                 self._writers[ours.table.name].pass_to(ours.name, end)
@@ -187,13 +208,15 @@ class Consume:
             return False
         waiting = sum(writer.waiting for writer in self._writers.values())
         full = waiting >= self._settings.commit_rows or self._waiting_bytes >= WAITING_BYTES
-        return full or now - self._oldest >= self._settings.commit_seconds
+        # While something fails, whether it still does is tried also where nothing waits: the partitions are paused until then.
+        return full or bool(self._failing) or now - self._oldest >= self._settings.commit_seconds
 
     def _take(self, ours: Partition, message: Message) -> None:
         table, offset, value = ours.table, message.offset() or 0, message.value()
         if offset != ours.expected:
             self._skip(ours, offset)
-        ours.expected = offset + 1
+        ours.expected, ours.last = offset + 1, message
+        ours.epoch = max(ours.epoch, message.leader_epoch() or 0)
         arrived = message.timestamp()[1] / 1000
         self._arrived[table.name] = arrived
         self._waiting_bytes += len(value or b"")
@@ -201,9 +224,7 @@ class Consume:
         if table is SAMPLES:
             writer.take(ours.name, offset, (value, arrived))
             return
-        record = self._intake.record(table, value, arrived)
-        if not writer.take(ours.name, offset, record) and record is not None:
-            self._intake.skipped(table, "repeated", 1)
+        writer.take(ours.name, offset, self._intake.record(table, value, arrived))
 
     def _skip(self, ours: Partition, offset: int) -> None:
         """Notes that the broker goes on at another offset, where that may be a loss: a compacted topic has gaps by nature."""
@@ -216,7 +237,7 @@ class Consume:
 
         What is deleted lies below the partition's first offset, which is asked for after the messages behind the gap have come.
         """
-        for (topic, partition), ours in self._ours.items():
+        for (topic, partition), ours in self._places.ours.items():
             if not ours.gaps:
                 continue
             try:
@@ -237,15 +258,13 @@ class Consume:
             try:
                 self._committing = time.monotonic()
                 self._commit(writer)
-            except FencedError as error:
-                self._start_over(writer, str(error))
             except (StorageError, RegistryUnavailableError) as error:
                 self._fail(str(error))
                 return
             finally:
                 self._committing = float("inf")
         self._oldest, self._waiting_bytes = float("inf"), 0
-        if self._failing and not self._held:
+        if self._failing and not self._held and not self._places.unplaced:
             self._mended()
 
     def _mended(self) -> None:
@@ -255,10 +274,19 @@ class Consume:
         self._consumer.resume(self._consumer.assignment())
 
     def _commit(self, writer: TableWriter) -> None:
-        rows = writer.commit()
-        name = writer.table.name
-        self._stored += rows
-        self._rows.labels(table=name).inc(rows)
+        name, rows, repeated = writer.table.name, writer.rows, writer.repeated
+        for ours in self._places.ours.values():
+            if ours.table is writer.table and ours.last is not None:
+                writer.mark(ours.name, mark_of(ours.last))
+        try:
+            writer.commit()
+        except FencedError as error:
+            self._start_over(writer, str(error))
+            return
+        finally:
+            self._stored += writer.rows - rows
+            self._rows.labels(table=name).inc(writer.rows - rows)
+            self._intake.skipped(writer.table, "repeated", writer.repeated - repeated)
         self._commits.labels(table=name).inc()
         self._lag.labels(table=name).set(max(0.0, time.time() - self._arrived.get(name, time.time())))
 
@@ -273,26 +301,60 @@ class Consume:
 
     def _start_over(self, writer: TableWriter, why: str) -> None:
         """Somebody else moved partitions of ours: what waits of them is theirs, and we go on where the table says."""
-        moved = set(writer.moved())
-        mine = [TopicPartition(topic, part) for (topic, part), ours in self._ours.items() if ours.name in moved]
+        mine = self._places.named(writer.moved())
         _LOG.warning("%d partitions start over: %s", len(mine), why)
         self._fenced.inc(len(mine))
-        for place in self._places(writer.table, mine):
-            self._consumer.seek(place)
+        self._places.again(mine)
 
-    def _places(self, table: Table, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """Where to read partitions of one table from."""
-        writer = self._writers[table.name]
-        offsets = writer.begin([self._names.part(p.topic, p.partition) for p in partitions], self._settings.repeat_seconds)
-        places = []
-        for partition, offset in zip(partitions, offsets.values(), strict=True):
-            place, gone = start_at(self._consumer, partition, offset)
-            name = self._names.part(place.topic, place.partition)
-            self._ours[place.topic, place.partition] = Partition(table, name, place.offset)
-            if gone:
-                self._miss(table, name, gone)
-            places.append(place)
-        return places
+    def _follow_topics(self) -> None:
+        """Lets go of the partitions of a topic that was deleted and made again: they are read from where the table has the new one.
+
+        What was read of them may be of either topic. It is stored before, so that nothing of the old one is lost; what was of the new one
+        comes again, and is a repeat.
+        """
+        self._names.follow()
+        renamed = self._places.renamed()
+        if not renamed or self._failing:
+            return
+        self._commit_all()
+        if not self._failing:
+            _LOG.warning("%d partitions start over: their topics were deleted and made again", len(renamed))
+            self._places.again(renamed)
+
+    def _place_again(self) -> None:
+        """Finds the places of partitions that have none yet; with the storage or the broker away that is tried again later."""
+        if not self._places.unplaced or time.monotonic() < self._retry_at:
+            return
+        keys = list(self._places.unplaced)
+        if (places := self._placed(keys)) is None:
+            return
+        self._held = [message for message in self._held if (message.topic(), message.partition()) not in keys]
+        self._consumer.incremental_unassign([TopicPartition(*key) for key in keys])
+        self._consumer.incremental_assign(places)
+        self._pause_or_resume(places)
+        if self._failing:
+            self._commit_all()  # what failed to be placed may be all that failed
+        self._counted()
+
+    def _placed(self, keys: list[Key]) -> list[TopicPartition] | None:
+        """Where to read partitions from; None where that can't be found out now."""
+        try:
+            found = self._places.place(keys)
+        except NewerTableError:
+            raise
+        except (StorageError, EnvironmentProblemError, KafkaException) as error:
+            self._places.unplaced.update(keys)
+            self._fail(str(error))
+            return None
+        for placed in found:
+            ours = placed.ours
+            if placed.gone:
+                self._miss(ours.table, ours.name, placed.gone)
+            if placed.replaced:
+                self._replaced.labels(table=ours.table.name).inc(placed.replaced)
+                text = "%s: the broker has lost its end: up to %d offsets that were stored hold other messages now, read again from %d"
+                _LOG.warning(text, ours.name, placed.replaced, ours.expected)
+        return [placed.place for placed in found]
 
     def _miss(self, table: Table, partition: str, count: int) -> None:
         """Counts messages that the broker no longer has."""
@@ -300,20 +362,23 @@ class Consume:
         _LOG.warning("%s: %d messages are gone from the broker before they were stored", partition, count)
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._names.learn()
-        for table in WRITTEN:
-            mine = [partition for partition in partitions if self._names.table(partition.topic) is table]
-            if mine:
-                consumer.incremental_assign(self._places(table, mine))
-        if self._failing:
-            consumer.pause(consumer.assignment())
+        keys = [(partition.topic, partition.partition) for partition in partitions]
+        if keys:
+            # Without a place they are ours all the same: what comes of them meanwhile is ignored, and comes again.
+            places = self._placed(keys) or partitions
+            consumer.incremental_assign(places)
+            self._pause_or_resume(places)
         self._counted()
-        _LOG.info("%d partitions more, %d in all", len(partitions), len(self._ours))
+        _LOG.info("%d partitions more, %d in all", len(partitions), len(self._places.ours))
+
+    def _pause_or_resume(self, places: list[TopicPartition]) -> None:
+        """Of partitions that were assigned just now: the client leaves those paused that were so when they were taken away."""
+        (self._consumer.pause if self._failing else self._consumer.resume)(places)
 
     def _counted(self) -> None:
         """Says what is ours now."""
-        self._parts.set(len(self._ours))
-        self.leads = any(ours.table is SAMPLES and partition == 0 for (_, partition), ours in self._ours.items())
+        self._parts.set(len(self._places.ours))
+        self.leads = self._places.leads
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Commits once more, so that the next owner has less to read again; whatever fails here is read again by it."""
@@ -322,12 +387,15 @@ class Consume:
         self._lost(consumer, partitions)
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        for partition in partitions:
-            name = self._names.part(partition.topic, partition.partition)
-            self._writers[self._names.table(partition.topic).name].forget(name)
-            self._ours.pop((partition.topic, partition.partition), None)
-        gone = {(partition.topic, partition.partition) for partition in partitions}
+        gone = [(partition.topic, partition.partition) for partition in partitions]
+        self._places.drop(gone)
         self._held = [message for message in self._held if (message.topic(), message.partition()) not in gone]
         consumer.incremental_unassign(partitions)
         self._counted()
-        _LOG.info("%d partitions less, %d in all", len(partitions), len(self._ours))
+        _LOG.info("%d partitions less, %d in all", len(partitions), len(self._places.ours))
+
+
+def _is_doubtful(ours: Partition, message: Message) -> bool:
+    """Whether a message shows that the broker's partition may not be what it was."""
+    newer = 0 <= ours.epoch < (message.leader_epoch() or 0)
+    return newer or (message.offset() or 0) < ours.expected

@@ -1,11 +1,12 @@
-"""The topics' partitions and where each goes on: names in the tables' logs, and what the broker still has."""
+"""The topics' partitions by their names in the tables' logs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from virtflow.history.storage.table_schemas import WRITTEN, Table
@@ -13,7 +14,8 @@ from virtflow.runtime.kafka import ClientSettings, client_settings, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
 
-ANSWER_SECONDS: Final = 10.0
+ANSWER_SECONDS: Final = 3.0
+"""How long the broker may take to answer a question; short, because stopping waits for the answer."""
 
 
 class Names:
@@ -26,8 +28,10 @@ class Names:
         """Connects to nothing yet; ``make`` builds the client."""
         self._settings = settings
         self._make = make
+        self._admin: Any = None
         self._tables = {topic_name(settings, table.topic): table for table in WRITTEN if table.topic is not None}
         self._ids: dict[str, str] = {}
+        self._asked: dict[str, Future[Any]] = {}
 
     @property
     def topics(self) -> list[str]:
@@ -38,30 +42,30 @@ class Names:
         """The table that a topic is written into."""
         return self._tables[topic]
 
-    def learn(self) -> None:
-        """Asks the broker for the topics' ids; raises ``EnvironmentProblemError`` where it is away or a topic is missing."""
+    def learn(self, topics: Iterable[str] = ()) -> None:
+        """Asks the broker for the ids of topics, by default of all; raises ``EnvironmentProblemError`` where it is away or one is missing."""
         servers = self._settings.kafka.bootstrap_servers
         try:
-            admin = self._make(client_settings(self._settings))
-            asked: dict[str, Any] = admin.describe_topics(TopicCollection(self.topics), request_timeout=ANSWER_SECONDS)
-            self._ids = {name: str(future.result(ANSWER_SECONDS).topic_id) for name, future in asked.items()}
+            asked = self._ask(list(topics) or self.topics)
+            self._ids |= {name: str(future.result(ANSWER_SECONDS).topic_id) for name, future in asked.items()}
         except (KafkaException, TimeoutError) as error:
             fix = "start the broker, run `virtflow topics create`, or set --bootstrap-servers"
-            raise EnvironmentProblemError(thing="topics at", value=servers, why=str(error), fix=fix) from error
+            raise EnvironmentProblemError(thing="topics at", value=servers, why=str(error) or "no answer", fix=fix) from error
+        self._asked = {}  # an answer that is on its way may be older
+
+    def follow(self) -> None:
+        """Takes over the ids that topics have by now. Never waits: each call looks at the answers to the last one, and asks again."""
+        done = {name: future for name, future in self._asked.items() if future.done()}
+        if len(done) == len(self._asked):
+            self._asked = self._ask(self.topics)
+        self._ids |= {name: str(future.result().topic_id) for name, future in done.items() if future.exception() is None}
 
     def part(self, topic: str, partition: int) -> str:
         """The partition's name in the table's log."""
         return f"{topic}/{self._ids[topic]}/{partition}"
 
-
-def start_at(consumer: Consumer, partition: TopicPartition, offset: int | None) -> tuple[TopicPartition, int]:
-    """Where a partition is to be read from, and how many messages are gone that should have been stored.
-
-    ``offset`` is the stored one. Below what the broker has: the oldest message there is. Above it (the broker has lost its end): the
-    end, since what comes there is new.
-    """
-    if offset is None:
-        return TopicPartition(partition.topic, partition.partition, OFFSET_BEGINNING), 0
-    low, high = consumer.get_watermark_offsets(partition, timeout=ANSWER_SECONDS)
-    begin = min(max(offset, low), high)
-    return TopicPartition(partition.topic, partition.partition, begin), abs(begin - offset)
+    def _ask(self, topics: list[str]) -> dict[str, Future[Any]]:
+        if self._admin is None:
+            self._admin = self._make(client_settings(self._settings))
+        asked: dict[str, Future[Any]] = self._admin.describe_topics(TopicCollection(topics), request_timeout=ANSWER_SECONDS)
+        return asked

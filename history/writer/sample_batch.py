@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow as pa
 from virtflow.history.storage.delta import Opened
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.history.writer.avro_columns import Columns, Messages, Numbers, Step, steps_of, together
-from virtflow.history.writer.dedup import Key, Run, Sequences
+from virtflow.history.writer.dedup import HOUR_SECONDS, Key, Sequences
 from virtflow.history.writer.sample_rows import WANTED, columns_of_samples, rows_of
 from virtflow.history.writer.validation import Intake
 from virtflow.schemas.avro.codec import SINGLE_OBJECT_MAGIC, SINGLE_OBJECT_SIZE
@@ -39,36 +39,27 @@ class RawSamples:
         self._known = known
         self._steps: dict[bytes, tuple[Step, ...] | None] = {}
         self._left_out: Counter[str] = Counter()
-        self._runs: list[Run] = []
 
-    def fresh(self, part: str, record: Any) -> bool:  # noqa: ANN401, as the protocol has it
-        """As ``Filter`` says; whether it is new is seen when it is decoded."""
-        del part, record
-        return True
+    def begin(self, opened: Opened) -> None:
+        """As ``Filter`` says."""
+        self._known.begin(opened)
 
-    def stored(self, part: str) -> None:
+    def new(self, records: Sequence[Raw]) -> Sequence[bool]:
+        """As ``Filter`` says; which are new is seen when they are decoded."""
+        return [True] * len(records)
+
+    def stored(self) -> None:
         """As ``Filter`` says; what the last rows were made of is known and counted from now on."""
-        del part
-        for key, first, last in self._runs:
-            self._known.learn(key, first, last)
+        self._known.stored()
         for reason, count in self._left_out.items():
             self._intake.skipped(SAMPLES, reason, count)
-        self._runs = []
         self._left_out = Counter()
-
-    def forget(self, part: str) -> None:
-        """As ``Filter`` says; nothing is remembered of what waits."""
-        del part
-
-    def load(self, opened: Opened, seconds: float) -> None:
-        """As ``Filter`` says."""
-        self._known.load(opened, seconds)
 
     def rows(self, waiting: Sequence[Raw]) -> pa.Table:
-        """The rows of those samples among the messages that are new and fit to be stored."""
+        """The rows of those samples among the messages that are new and fit to be stored; raises ``StorageError`` as ``new`` does."""
         self._left_out = Counter()
         chunks = list(self._columns(waiting))
-        fresh, self._runs = self._new(chunks)
+        fresh = self._fresh(chunks)
         parts = np.split(fresh, np.cumsum([chunk.count for chunk in chunks], dtype=np.int64))
         tables = [rows_of(chunk.chosen(new)) for chunk, new in zip(chunks, parts, strict=False) if new.any()]
         self._left_out["repeated"] += len(fresh) - int(fresh.sum())
@@ -117,8 +108,8 @@ class RawSamples:
         self._left_out.update({"future": int(future.sum()), "too_late": int(late.sum())})
         return samples.chosen(~future & ~late)
 
-    def _new(self, chunks: Sequence[Columns]) -> tuple[Numbers, list[Run]]:
-        """Which samples are new, of all chunks in a row, and those as runs of sequences."""
+    def _fresh(self, chunks: Sequence[Columns]) -> Numbers:
+        """Which samples are new, of all chunks in a row."""
         numbers: dict[Key, int] = {}
         owners, sequences = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for chunk in chunks:
@@ -126,7 +117,7 @@ class RawSamples:
             places = np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
             owners.append(places[codes] if len(keys) else codes)
             sequences.append(chunk.numbers["sequence"])
-        return self._known.sort_out(list(numbers), np.concatenate(owners), np.concatenate(sequences))
+        return self._known.judge(list(numbers), np.concatenate(owners), np.concatenate(sequences))
 
 
 def _header(value: bytes | None) -> bytes:
@@ -150,6 +141,13 @@ def _true(samples: Columns) -> Numbers:
 
 
 def _keys(samples: Columns) -> tuple[list[Key], Numbers]:
-    """The different VMs, nodes and producer runs, and the place of each sample's among them."""
+    """The different VMs, nodes, producer runs and hours, and the place of each sample's among them."""
     keys, codes = together([samples.words[name] for name in ("uuid", "node", "boot_id")])
-    return [(uuid, node, boot_id) for uuid, node, boot_id in keys], codes
+    hours = np.floor(samples.numbers["collected"] / HOUR_SECONDS).astype(np.int64)
+    if not len(hours):
+        return [], codes
+    first = int(hours.min())
+    span = int(hours.max()) - first + 1
+    joined, places = np.unique(codes * span + (hours - first), return_inverse=True)
+    owners, after = np.divmod(joined, span)
+    return [(*keys[owner], first + hour) for owner, hour in zip(owners.tolist(), after.tolist(), strict=True)], places

@@ -115,6 +115,22 @@ PIPELINE_METRICS: Final = (
     _pipeline("processors_events_total", _C, "", "Events taken from vm.events.", "processors"),
     _pipeline("processors_migrations_total", _C, "", "Migrations that ended, by result.", "processors", ("result",)),
     _pipeline("processors_migrations_running", _G, "", "Migrations that are being followed.", "processors"),
+    _pipeline(
+        "processors_missing_records_total",
+        _C,
+        "",
+        "Messages that the broker deleted before they were processed, by topic.",
+        "processors",
+        ("topic",),
+    ),
+    _pipeline(
+        "processors_replaced_offsets_total",
+        _C,
+        "",
+        "Offsets at most that the broker gives to other messages than those processed, because it lost its end; they are read again, by topic.",
+        "processors",
+        ("topic",),
+    ),
     _pipeline("processors_delivery_retries_total", _C, "", "Messages produced again after a failed delivery.", "processors"),
     _pipeline("processors_in_flight", _G, "", "Snapshots whose results the broker has not acknowledged yet.", "processors"),
     _pipeline(
@@ -166,6 +182,14 @@ PIPELINE_METRICS: Final = (
     ),
     _pipeline(
         "history_missing_records_total", _C, "", "Records the broker no longer had when they were due, by table.", "history", ("table",)
+    ),
+    _pipeline(
+        "history_replaced_offsets_total",
+        _C,
+        "",
+        "Offsets at most that the broker gives to other records than those stored, because it lost its end; they are read again, by table.",
+        "history",
+        ("table",),
     ),
     _pipeline("history_commit_failures_total", _C, "", "Commits the storage did not take; they are tried again.", "history"),
     _pipeline("history_fenced_partitions_total", _C, "", "Partitions started over because another writer had them.", "history"),

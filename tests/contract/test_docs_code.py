@@ -63,7 +63,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (samples, fleet_samples(1, 2, range(12), interval=600.0, start=start)),
         (inventory, fleet_inventories(1, 2, start=start)),
     ):
-        writer.begin(["p"], 0)
+        writer.begin(["p"])
         for offset, record in enumerate(records):
             writer.take("p", offset, record)
         writer.commit()

@@ -49,3 +49,24 @@ def test_it_hangs(tmp_path: Path) -> None:
     """It takes connections and answers nothing: the writer says how long a commit takes already, and goes on where it was."""
     store = ObjectStore(tmp_path)
     outage(tmp_path, store, (lambda: store.signal(signal.SIGSTOP), lambda: store.signal(signal.SIGCONT)), "commit under way")
+
+
+def test_it_hangs_and_the_writer_is_told_to_stop(tmp_path: Path) -> None:
+    """It ends in time, without the commit that is under way; the next one stores all of it, once."""
+    samples = list(fleet_samples(1, 40, range(20), start=NOW))
+    half = len(samples) // 2
+    with Broker(tmp_path / "broker") as broker, ObjectStore(tmp_path) as store:
+        assert virtflow("topics", "create", "--bootstrap-servers", broker.address, "--partitions", "2").returncode == 0
+        writer = Writer(broker.address, store.history.path, tmp_path, store.settings)
+        with writing(writer):
+            produce(broker.address, TOPIC, samples[:half])
+            wait_for_samples("", half, 60, writer, store.history)
+            store.signal(signal.SIGSTOP)
+            produce(broker.address, TOPIC, samples[half:])
+            writer.until(lambda: "commit under way" in writer.ready(), 60)
+            assert writer.stop() == 1
+            assert "ended in the middle of a call" in writer.tail
+            store.signal(signal.SIGCONT)
+            writer.start()
+            assert wait_for_samples("", len(samples), 90, writer, store.history) == Counter(map(key_of, samples))
+            assert writer.stop() == 0

@@ -69,7 +69,7 @@ def test_a_file_that_is_gone_or_torn_is_named(tmp_path: Path) -> None:
     store = Store(History(path=str(tmp_path)))
     writer = TableWriter(store.make(SAMPLES), Sequences())
     for number in range(2):
-        writer.begin(["p"], 0)
+        writer.begin(["p"])
         writer.take("p", number, next(iter(fleet_samples(1, 1, range(number, number + 1)))))
         writer.commit()
     first, second = sorted((tmp_path / "samples").glob("day=*/*.parquet"))
@@ -85,7 +85,7 @@ def test_an_entry_that_is_missing_in_between_is_named(tmp_path: Path) -> None:
     store = Store(History(path=str(tmp_path)))
     writer = TableWriter(store.make(SAMPLES), Sequences())
     for number in range(3):
-        writer.begin(["p"], 0)
+        writer.begin(["p"])
         writer.take("p", number, next(iter(fleet_samples(1, 1, range(number, number + 1)))))
         writer.commit()
     gone = sorted((tmp_path / "samples" / "_delta_log").glob("*.json"))[-2]
@@ -105,7 +105,7 @@ def test_rows_are_on_the_disk_before_the_commit_that_names_them(sync: str, tmp_p
 
     monkeypatch.setattr(os, "fsync", note)
     writer = TableWriter(Store(History(path=str(tmp_path), sync=sync)).make(SAMPLES), Sequences())  # type: ignore[arg-type]
-    writer.begin(["p"], 0)
+    writer.begin(["p"])
     writer.take("p", 0, next(iter(fleet_samples(1, 1, range(1)))))
     writer.commit()
     if sync == "never":

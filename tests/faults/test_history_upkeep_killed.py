@@ -28,7 +28,7 @@ def written(path: Path) -> list[VmMetrics]:
     """Five hours over two days, in many small files."""
     store = Store(History(path=str(path)))
     writer = TableWriter(store.make(SAMPLES), Sequences())
-    writer.begin(["p"], 0)
+    writer.begin(["p"])
     samples = list(fleet_samples(1, 8, range(5 * 6), interval=600.0, start=START))
     for offset, sample in enumerate(samples):
         writer.take("p", offset, sample)

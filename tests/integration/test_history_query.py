@@ -43,7 +43,7 @@ def history(vms: dict[int, list[Hour]], tmp_path_factory: pytest.TempPathFactory
     """A month of two VMs; the second one has another owner from the tenth day on."""
     path = tmp_path_factory.mktemp("month") / "history"
     writer = TableWriter(write_years(path, vms).make(INVENTORY_ROWS), Changes())
-    writer.begin(["p"], 0)
+    writer.begin(["p"])
     told = [(1, START, "red", "anna"), (2, START, "red", "bert"), (2, MOVED, "blue", "carl")]
     for offset, (number, at, project, owner) in enumerate(told):
         vm = VmInventory(uuid=vm_uuid(number), name=f"vm-{number}", node="n", collected=float(at), project=project, user=owner)

@@ -51,12 +51,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     vms = {1: first, 2: hours_of_vm(2, YEARS + 45 * DAY, NOW - 3 * DAY)}
     store = write_years(folder / "history", vms, hours_since=HOURS_SINCE)
     writer = TableWriter(store.open(SAMPLES), Sequences())
-    writer.begin(["raw"], 0)
+    writer.begin(["raw"])
     for offset, sample in enumerate(fleet_samples(1, 4, range(RAW_ROUNDS), start=float(RAW))):
         writer.take("raw", offset, sample)
     writer.commit()
     writer = TableWriter(store.make(INVENTORY_ROWS), Changes())
-    writer.begin(["inventory"], 0)
+    writer.begin(["inventory"])
     for offset, inventory in enumerate(fleet_inventories(1, 4, start=float(RAW))):
         writer.take("inventory", offset, inventory)
     writer.commit()

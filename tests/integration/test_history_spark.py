@@ -39,7 +39,7 @@ def question(table: str) -> str:
 def written(path: Path) -> None:
     """Hours of samples over two days: some compacted, some as they were committed."""
     writer = TableWriter(Store(History(path=str(path))).make(SAMPLES), Sequences())
-    writer.begin(["p"], 0)
+    writer.begin(["p"])
     samples = list(fleet_samples(1, 8, range(60), interval=300.0, start=START))
     for offset, sample in enumerate(samples):
         writer.take("p", offset, sample)

@@ -44,7 +44,7 @@ def test_everything_works_on_s3(tmp_path: Path) -> None:
     samples = list(fleet_samples(1, 8, range(30), interval=600.0, start=start))
     with ObjectStore(tmp_path) as server:
         writer = TableWriter(Store(server.history).make(SAMPLES), Sequences())
-        writer.begin(["p"], 0)
+        writer.begin(["p"])
         for offset, sample in enumerate(samples):
             writer.take("p", offset, sample)
             if offset % 60 == 59:

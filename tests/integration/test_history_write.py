@@ -224,6 +224,31 @@ def test_a_topic_made_anew_is_read_from_its_beginning(broker: Broker, tmp_path: 
     assert stored_keys(tmp_path / "history") == Counter(map(key_of, old + new))
 
 
+@pytest.mark.parametrize("rounds", [2, 8])
+def test_a_topic_made_anew_under_a_running_writer(broker: Broker, tmp_path: Path, rounds: int) -> None:
+    """With fewer records than the old one had, and with more: all are stored, once, and the writer goes on where it was when it is started again."""
+    from confluent_kafka.admin import AdminClient
+
+    name = f"running{rounds}"
+    writer = make(broker, tmp_path, name, {"VIRTFLOW_KAFKA_CLIENT": "session.timeout.ms=6000,topic.metadata.refresh.interval.ms=1000"})
+    old, new, last = (list(fleet_samples(1, 10, steps, start=NOW)) for steps in (range(4), range(10, 10 + rounds), range(30, 32)))
+    with writing(writer):
+        produce(broker.address, f"{name}.vm.metrics", old)
+        wait_for_samples(tmp_path / "history", len(old), 60, writer)
+        admin = AdminClient({"bootstrap.servers": broker.address})
+        admin.delete_topics([f"{name}.vm.metrics"])[f"{name}.vm.metrics"].result(20)
+        until(lambda: f"{name}.vm.metrics" not in admin.list_topics(timeout=5).topics, writer)
+        make(broker, tmp_path, name)
+        produce(broker.address, f"{name}.vm.metrics", new)
+        wait_for_samples(tmp_path / "history", len(old) + len(new), 60, writer)
+        assert writer.stop() == 0
+        produce(broker.address, f"{name}.vm.metrics", last)
+        writer.start()
+        wait_for_samples(tmp_path / "history", len(old) + len(new) + len(last), 60, writer)
+        assert writer.stop() == 0
+    assert stored_keys(tmp_path / "history") == Counter(map(key_of, old + new + last))
+
+
 def lose(broker: Broker, topic: str, lost: list[VmMetrics]) -> None:
     """Produces records that retention takes away before anybody reads them."""
     from confluent_kafka import TopicPartition

@@ -107,7 +107,7 @@ def served(samples: list[VmMetrics], tmp_path_factory: pytest.TempPathFactory) -
     """The history's remote_read on the samples."""
     folder = tmp_path_factory.mktemp("served")
     writer = TableWriter(Store(History(path=str(folder / "history"))).make(SAMPLES), Sequences())
-    writer.begin(["raw"], 0)
+    writer.begin(["raw"])
     for offset, sample in enumerate(samples):
         writer.take("raw", offset, sample)
     writer.commit()

@@ -64,7 +64,7 @@ def at_once(messages: Sequence[bytes | None]) -> tuple[pa.Table, Counted]:
     intake = Counted()
     raw = RawSamples(intake, Sequences())
     rows = raw.rows([(message, NOW) for message in messages])
-    raw.stored("p")
+    raw.stored()
     return rows, intake
 
 
@@ -156,7 +156,7 @@ def test_repeats_are_left_out_within_and_after() -> None:
     first = raw.rows([(message, NOW) for message in [*WHOLE[:6], *WHOLE[:3]]])
     assert first.num_rows == sample_rows([CODEC.decode(message, VmMetrics) for message in WHOLE[:6]]).num_rows
     assert raw.rows([(message, NOW) for message in WHOLE[:6]]).num_rows == first.num_rows  # not stored yet
-    raw.stored("p")
+    raw.stored()
     assert raw.rows([(message, NOW) for message in WHOLE[:6]]).num_rows == 0
 
 
@@ -191,12 +191,12 @@ SEEN = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 12)), max_size=4
 @given(SEEN, SEEN)
 def test_repeats_are_sorted_out_at_once_as_one_by_one(stored: list[tuple[str, int]], come: list[tuple[str, int]]) -> None:
     """Which of many samples are new, and that all of them are known afterwards."""
-    keys: list[Key] = [("vm", "node", boot) for boot in "ab"]
+    keys: list[Key] = [("vm", "node", boot, 0) for boot in "ab"]
     known, left = Sequences(), set(stored)
     for boot, number in stored:
-        known.learn(("vm", "node", boot), number, number)
+        known.learn(("vm", "node", boot, 0), number, number)
     owners, numbers = np.array(["ab".index(boot) for boot, _ in come], np.int64), np.array([number for _, number in come], np.int64)
-    fresh, runs = known.sort_out(keys, owners, numbers)
+    fresh, runs = known.deduplicate(keys, owners, numbers)
     expected = []
     for each in come:
         expected.append(each not in left)
@@ -205,4 +205,4 @@ def test_repeats_are_sorted_out_at_once_as_one_by_one(stored: list[tuple[str, in
     for run in runs:
         known.learn(*run)
     assert sum(last - first + 1 for _, first, last in runs) == sum(expected)
-    assert not known.sort_out(keys, owners, numbers)[0].any()
+    assert not known.deduplicate(keys, owners, numbers)[0].any()

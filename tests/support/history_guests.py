@@ -78,7 +78,7 @@ def month(path: Path) -> tuple[Store, History]:
     store = Store(settings)
     store_rolled(store, list(samples()))
     writer = TableWriter(store.make(INVENTORY_ROWS), Changes())
-    writer.begin(["p"], 0)
+    writer.begin(["p"])
     for vm in (1, 2):
         writer.take("p", vm, VmInventory(uuid=vm_uuid(vm), name=f"vm-{vm}", node="kvm1", collected=float(START), project=f"p{vm}"))
     writer.commit()

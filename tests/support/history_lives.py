@@ -97,7 +97,7 @@ class Kept:
         self.settings: Final = History(path=str(path), **{"raw_days": 36_500, "hourly_days": 36_500, "daily_days": 36_500, **settings})
         self.store: Final = Store(self.settings)
         self._samples = TableWriter(self.store.make(SAMPLES), Sequences())
-        self._offset = self._samples.begin(["p"], 0)["p"] or 0
+        self._offset = self._samples.begin(["p"])["p"] or 0
 
     def write(self, records: Iterable[VmMetrics]) -> None:
         """Stores samples in one commit."""

@@ -32,12 +32,12 @@ def write_tenants(path: Path, start: float) -> tuple[list[VmMetrics], list[VmInv
     inventories = [vm, unnamed, *inventories[2:-1], moved]  # the last VM is nobody's
     store = Store(History(path=str(path)))
     writer = TableWriter(store.make(SAMPLES), Sequences())
-    writer.begin(["raw"], 0)
+    writer.begin(["raw"])
     for offset, sample in enumerate(samples):
         writer.take("raw", offset, sample)
     writer.commit()
     describing = TableWriter(store.make(INVENTORY_ROWS), Changes())
-    describing.begin(["inventory"], 0)
+    describing.begin(["inventory"])
     for offset, inventory in enumerate(inventories):
         describing.take("inventory", offset, inventory)
     describing.commit()

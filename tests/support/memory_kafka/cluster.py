@@ -143,6 +143,8 @@ class Cluster:
         """The broker goes away; what is stored is kept."""
         with self.changed:
             self.running = False
+            for consumer in self.consumers:
+                consumer.disconnect()
             self.changed.notify_all()
 
     def start(self) -> None:
@@ -151,6 +153,22 @@ class Cluster:
             self.running = True
             for producer in self.producers:
                 producer.send()
+            self._moved()
+
+    def restore(self, name: str, partition: int, end: int) -> None:
+        """The broker comes back from a copy in which a partition ended there; leaders' epochs are counted on from the copy's."""
+        with self.changed:
+            self.topics[name].logs[partition].lose(end)
+            for consumer in self.consumers:
+                consumer.disconnect()
+            self._moved()
+
+    def elect(self, name: str, partition: int, end: int) -> None:
+        """A replica that had a partition only up to there becomes its leader; nobody is disconnected."""
+        with self.changed:
+            log = self.topics[name].logs[partition]
+            log.lose(end)
+            log.epoch += 1
             self._moved()
 
     def refuse(self, name: str, *codes: int) -> None:

@@ -34,7 +34,6 @@ MAX_POLL_EXCEEDED: Final = "Application maximum poll interval exceeded"
 class _Reading:
     """A partition that is assigned: where it is read next, up to where its end was reported, and whether it waits."""
 
-    topic_id: object
     next: int
     returned: int = OFFSET_INVALID
     ended: int = -1
@@ -54,6 +53,8 @@ class MemoryConsumer:
         self._reading: dict[Key, _Reading] = {}
         self._fetched: dict[Key, tuple[int, int]] = {}
         self._told: deque[Message] = deque()
+        self._error_call: Callable[[KafkaError], object] | None = config.get("error_cb")
+        self._alarms = 0
         self._callbacks: dict[str, Callback] = {}
         self._topics: frozenset[str] = frozenset()
         self._place: Place | None = None
@@ -113,6 +114,7 @@ class MemoryConsumer:
             raise RuntimeError("Consumer closed")
         deadline = float("inf") if timeout < 0 else time.monotonic() + timeout
         while True:
+            self._tell_alarms()
             self._rebalance()
             with self._cluster.changed:
                 if found := self._fetch(num_messages):
@@ -186,6 +188,10 @@ class MemoryConsumer:
         """An error in the place of a message."""
         self._told.append(Message(error=error, value=str(error.str()).encode()))
 
+    def disconnect(self) -> None:
+        """No broker is connected: the application's call hears of it, in ``consume``."""
+        self._alarms += 1
+
     def lose(self) -> None:
         """The group has given this member up."""
         self._gone = True
@@ -194,8 +200,7 @@ class MemoryConsumer:
 
     def _add(self, partitions: Iterable[TopicPartition]) -> None:
         for place in partitions:
-            topic = self._cluster.topics.get(place.topic)
-            self._reading[place.topic, place.partition] = _Reading(topic.id if topic else None, self._start(place))
+            self._reading[place.topic, place.partition] = _Reading(self._start(place))
 
     def _start(self, place: TopicPartition) -> int:
         log = self._cluster.log(place.topic, place.partition)
@@ -213,11 +218,11 @@ class MemoryConsumer:
         return log
 
     def _due(self) -> bool:
-        return bool(self._told) or self._calls_due() or any(self._readable(key) for key in self._reading)
+        return bool(self._told or self._alarms) or self._calls_due() or any(self._readable(key) for key in self._reading)
 
     def _readable(self, key: Key) -> bool:
         reading, log = self._reading[key], self._cluster.log(*key)
-        if log is None or reading.paused or not self._cluster.running or reading.topic_id != self._cluster.topics[key[0]].id:
+        if log is None or reading.paused or not self._cluster.running:
             return False
         return not log.low <= reading.next <= log.high or reading.next < log.high or (self._reports_ends and reading.ended != log.high)
 
@@ -248,6 +253,12 @@ class MemoryConsumer:
             found.append(_message(key, stored))
             reading.next = reading.returned = stored.offset + 1
         return found
+
+    def _tell_alarms(self) -> None:
+        while self._alarms:
+            self._alarms -= 1
+            if self._error_call is not None:
+                self._error_call(KafkaError(KafkaError._ALL_BROKERS_DOWN))
 
     def _calls_due(self) -> bool:
         if not self._topics or not self._cluster.running:
@@ -315,7 +326,14 @@ def _message(key: Key, stored: Stored) -> Message:
     headers: list[tuple[str, str | bytes | None]] | None = list(stored.headers) if stored.headers else None
     stamp = (TIMESTAMP_CREATE_TIME, stored.timestamp_ms)
     return Message(
-        topic=key[0], partition=key[1], offset=stored.offset, key=stored.key, value=stored.value, headers=headers, timestamp=stamp
+        topic=key[0],
+        partition=key[1],
+        offset=stored.offset,
+        key=stored.key,
+        value=stored.value,
+        headers=headers,
+        timestamp=stamp,
+        leader_epoch=stored.epoch,
     )
 
 

@@ -17,19 +17,22 @@ class Stored:
     timestamp_ms: int
     headers: Headers | None = None
     hidden: bool = False
+    epoch: int = 0
 
 
 @dataclass(slots=True)
 class Log:
-    """Offsets only grow; what is below ``low`` is deleted, and compaction leaves holes."""
+    """Offsets only grow, but for an end that is lost; what is below ``low`` is deleted, and compaction leaves holes."""
 
     low: int = 0
     high: int = 0
+    epoch: int = 0
+    """How many leaders there were before the present one."""
     records: list[Stored] = field(default_factory=list)
 
     def append(self, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Headers | None, *, hidden: bool = False) -> int:
         """Store a record; its offset."""
-        self.records.append(Stored(self.high, key, value, timestamp_ms, headers, hidden))
+        self.records.append(Stored(self.high, key, value, timestamp_ms, headers, hidden, self.epoch))
         self.high += 1
         return self.high - 1
 
@@ -37,6 +40,11 @@ class Log:
         """Delete what is below an offset, all for -1."""
         self.low = self.high if offset < 0 else max(self.low, min(offset, self.high))
         self.records = [record for record in self.records if record.offset >= self.low]
+
+    def lose(self, offset: int) -> None:
+        """Lose what is at an offset and above: it was on no other replica, or in no copy."""
+        self.high = min(self.high, offset)
+        self.records = [record for record in self.records if record.offset < offset]
 
     def compact(self) -> None:
         """Keep the newest record of each key; the first offset stays what it was."""

@@ -103,7 +103,7 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, History]:
     store = Store(settings)
     store_rolled(store, [sample for name, vm in VMS.items() for sample in vm.samples(UUIDS[name])])
     writer = TableWriter(store.make(INVENTORY_ROWS), Changes())
-    writer.begin(["p"], 0)
+    writer.begin(["p"])
     told = [(name, *owner) for name, vm in VMS.items() for owner in vm.owners]
     for offset, (name, at, project_id, project) in enumerate(told):
         inventory = VmInventory(uuid=UUIDS[name], name=name, node="n", collected=float(START + at), project_id=project_id, project=project)
@@ -228,7 +228,7 @@ def test_a_vm_counts_once_an_hour_whatever_its_owners(tmp_path: Path) -> None:
     store_rolled(store, [record(vm, Seen(round(second * SECOND), "n", "r", second, 600.0, *RUNNING)) for vm in vms for second in at])
     owners = [("p1", "u1"), ("p2", "u1"), ("p1", "u1"), ("p1", "u2"), ("p1", "u1"), ("p1", "u1")]
     writer = TableWriter(store.make(INVENTORY_ROWS), Changes())
-    writer.begin(["p"], 0)
+    writer.begin(["p"])
     told = [(vms[0], second, *owner, f"title {second}") for second, owner in zip(at, owners, strict=True)]
     for offset, (vm, second, project, user, title) in enumerate([*told, (vms[1], at[0], "p1", "u1", "")]):
         inventory = VmInventory(uuid=vm, node="n", collected=float(second + 60), project_id=project, user_id=user, title=title)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from deltalake import DeltaTable
@@ -15,7 +16,9 @@ from virtflow.history.maintenance.verify import verify
 from virtflow.history.query.sql import Query, QueryError
 from virtflow.history.storage.delta import LAYOUT_KEY, NewerTableError, StorageError, Store
 from virtflow.history.storage.table_schemas import SAMPLES
-from virtflow.history.writer.consumer import Consume, Partition
+from virtflow.history.writer.consumer import Consume
+from virtflow.history.writer.placement import Partition, Placement
+from virtflow.history.writer.source import Source
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History, Settings
@@ -101,7 +104,7 @@ def test_object_storage_without_keys_is_one_line(monkeypatch: pytest.MonkeyPatch
 def test_who_leads_may_be_asked_while_partitions_come_and_go() -> None:
     """The upkeep's thread asks while the consumer's changes what is ours."""
     consume = object.__new__(Consume)
-    consume._ours = {}
+    consume._places = Placement(cast("Source", SimpleNamespace(names=None)), {})
     consume._parts = OwnMetrics("history").gauge("virtflow_history_partitions")
     consume.leads = False
     failed: list[BaseException] = []
@@ -117,10 +120,10 @@ def test_who_leads_may_be_asked_while_partitions_come_and_go() -> None:
     asking = threading.Thread(target=ask)
     asking.start()
     for number in range(2_000):
-        consume._ours["vm.metrics", number] = Partition(SAMPLES, str(number), 0)
+        consume._places.ours["vm.metrics", number] = Partition(SAMPLES, str(number), 0)
         consume._counted()
         assert consume.leads
-    consume._ours.clear()
+    consume._places.ours.clear()
     consume._counted()
     over.set()
     asking.join()

@@ -32,7 +32,7 @@ class Writing:
         self.metrics = OwnMetrics("history")
         raw = RawSamples(Intake(Codec(), settings, self.metrics), Sequences())
         self.writer = TableWriter(Store(settings).make(SAMPLES), raw, raw.rows)
-        self.next = self.writer.begin(["p"], 3_600)["p"] or 0
+        self.next = self.writer.begin(["p"])["p"] or 0
 
     def take(self, messages: list[bytes]) -> None:
         """Takes messages from where the table stands."""
@@ -74,7 +74,7 @@ def test_of_two_writers_one_gives_way(tmp_path: Path) -> None:
     with pytest.raises(FencedError):
         second.writer.commit()
     assert second.writer.moved() == ["p"]
-    second.next = second.writer.begin(["p"], 3_600)["p"] or 0
+    second.next = second.writer.begin(["p"])["p"] or 0
     assert second.next == 12
     second.take([*MESSAGES[6:12], *MESSAGES[12:]])  # some that a producer repeats
     second.writer.commit()
@@ -83,11 +83,14 @@ def test_of_two_writers_one_gives_way(tmp_path: Path) -> None:
 
 
 def test_what_another_writer_has_stored_alike_is_known(tmp_path: Path) -> None:
-    """Both come to the same offset with the same messages: nothing is void, nothing is stored twice, also not when it is repeated later."""
+    """Both come to the same offset with the same messages: the second gives way, and knows them when they are repeated later."""
     first, second = Writing(tmp_path / "history"), Writing(tmp_path / "history")
     for each in (first, second):
         each.take(MESSAGES[:12])
-        each.writer.commit()
+    first.writer.commit()
+    with pytest.raises(FencedError):
+        second.writer.commit()
+    assert second.writer.begin(["p"]) == {"p": 12}
     second.take(MESSAGES)
     second.writer.commit()
     assert stored_keys(tmp_path / "history") == {key_of(sample): 1 for sample in SAMPLED}

@@ -34,7 +34,7 @@ def test_inventory_expires_as_daily_rows_do(tmp_path: Path) -> None:
     history = Kept(tmp_path, daily_days=10)
     history.rolled([[record(ALIVE, seen(TODAY - DAY, 1.0))]])
     writer = TableWriter(history.store.make(INVENTORY_ROWS), Changes())
-    writer.begin(["p"], 0)
+    writer.begin(["p"])
     told = [(ALIVE, 40, "anna"), (ALIVE, 30, "bert"), (ALIVE, 1, "carl"), (GONE, 30, "dora")]
     for offset, (vm, days, user) in enumerate(told):
         writer.take("p", offset, VmInventory(uuid=vm, name="vm", node="n", collected=float(TODAY - days * DAY), user=user))

@@ -28,7 +28,7 @@ def test_where_a_vm_only_arrives_it_is_not_asked(tmp_path: Path) -> None:
     settings = History(path=str(tmp_path), raw_days=36_500)
     store = Store(settings)
     writer = TableWriter(store.make(SAMPLES), Sequences())
-    writer.begin(["p"], 0)
+    writer.begin(["p"])
     samples = [
         each
         for at in (0.0, 10.0, 20.0, 30.0)

@@ -4,116 +4,38 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import fastavro
 import msgspec
 import pytest
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import KafkaError
 
-from tests.support.history import fleet_inventories, fleet_samples, key_of, rows_of, stored_keys
+from tests.support.history import fleet_inventories, key_of, rows_of, stored_keys
 from tests.support.lab_process import await_true
 from tests.support.memory_kafka import Cluster
-from virtflow.history.service import Makers, Service
-from virtflow.history.storage.delta import Store
-from virtflow.history.storage.table_schemas import EVENT_ROWS, INVENTORY_ROWS, MIGRATION_ROWS, SAMPLES, WRITTEN
-from virtflow.history.writer.consumer import Consume
+from tests.support.memory_writer import CODEC, NOW, PARTITIONS, SECONDS, put, samples, writing
+from virtflow.history.service import Service
+from virtflow.history.storage.table_schemas import EVENT_ROWS, INVENTORY_ROWS, MIGRATION_ROWS, SAMPLES
 from virtflow.history.writer.offsets import Names
-from virtflow.history.writer.validation import Intake
-from virtflow.runtime.kafka import consumer_settings
+from virtflow.history.writer.source import Makers
 from virtflow.runtime.lifecycle import Stop
-from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History, Settings
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.avro.schema import Schema
 from virtflow.schemas.avro.shipped import current_schemas
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, RegistryUnavailableError
-from virtflow.schemas.records import Record, VmEvent, VmMetrics, VmMigration
-from virtflow.schemas.topics import EVENTS, INVENTORY, METRICS, MIGRATIONS, TOPICS, Topic
-
-SECONDS = 60.0
-NOW = float(int(time.time()) // 10 * 10)
-CODEC = Codec()
-
-
-class Writer:
-    """A writer in a thread of its own, which commits at once."""
-
-    def __init__(self, cluster: Cluster, path: Path, codec: Codec, **history: object) -> None:
-        """Starts; ``history`` are settings."""
-        values: dict[str, Any] = {"path": str(path), "commit_seconds": 0.05, "raw_days": 3_650, "sync": "never", **history}
-        settings = Settings(history=History(**values))
-        self.metrics = OwnMetrics("history")
-        names = Names(settings, cluster.admin)
-        names.learn()
-        instance = {"group.instance.id": settings.history.instance} if settings.history.instance else {}
-        config = consumer_settings(settings, settings.history.group) | {"enable.partition.eof": True} | instance
-        self.consumer = cluster.consumer(config)
-        self.store = Store(settings.history)
-        client = cast("Consumer", self.consumer)  # as far as it goes
-        self.consume = Consume(client, self.store, Intake(codec, settings.history, self.metrics), names, settings.history)
-        self.consume.count_into(self.metrics)
-        self.error: BaseException | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="writer")
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.consume.run(self._stop.is_set)
-        except InputError as error:
-            self.error = error
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(SECONDS)
-        assert not self._thread.is_alive()
-
-    def until(self, true: Callable[[], bool], what: str) -> None:
-        await_true(true, SECONDS, f"{what}; {self.consume.failing or self.consume.left}")
-
-    def counted(self, name: str, *labels: str) -> float:
-        return self.metrics.value(f"virtflow_history_{name}", *labels)
-
-    def rows(self, table: str = "samples") -> float:
-        return self.counted("rows_total", table)
-
-    def has(self, partitions: int) -> bool:
-        return self.counted("partitions") == partitions
-
-
-PARTITIONS = 2 * len(WRITTEN)
-
-
-@contextmanager
-def writing(cluster: Cluster, path: Path, codec: Codec = CODEC, **history: object) -> Iterator[Writer]:
-    """A writer that has its partitions, and is stopped however the test ends."""
-    writer = Writer(cluster, path, codec, **history)
-    try:
-        yield writer
-    finally:
-        writer.stop()
+from virtflow.schemas.records import VmEvent, VmMigration
+from virtflow.schemas.topics import EVENTS, INVENTORY, METRICS, MIGRATIONS, TOPICS
 
 
 @pytest.fixture
 def cluster() -> Cluster:
     return Cluster.with_topics(*TOPICS)
-
-
-def put(cluster: Cluster, topic: Topic, *records: Record | bytes) -> None:
-    """Into the partition of each VM's number."""
-    for record in records:
-        key = b"x" if isinstance(record, bytes) else str(getattr(record, "uuid", "")).encode()
-        cluster.write(topic.name, key, record if isinstance(record, bytes) else CODEC.encode(record), sum(key) % 2)
-
-
-def samples(rounds: range, vms: int = 4) -> list[VmMetrics]:
-    return list(fleet_samples(1, vms, rounds, start=NOW - 1_000))
 
 
 def event(sequence: int, uuid: str) -> VmEvent:

@@ -1,0 +1,52 @@
+"""What the writer reads from: its consumer, the topics' names, and what tells that the broker may be another one than before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from confluent_kafka import Consumer
+from confluent_kafka.admin import AdminClient
+
+from virtflow.history.writer.offsets import Names
+from virtflow.runtime.kafka import ClientSettings, consumer_settings, probe_settings
+from virtflow.runtime.lineage import Alarm, Probe
+from virtflow.runtime.settings import Settings
+
+GATHER_BYTES: Final = 262_144
+"""What the broker gathers before it answers: a row is on disk seconds later anyway."""
+_ENDS: Final[ClientSettings] = {"enable.partition.eof": True}
+
+
+class Makers(NamedTuple):
+    """What builds the two clients: the one that reads, and the one that asks which topics there are."""
+
+    consumer: Callable[[ClientSettings], Any] = Consumer
+    admin: Callable[[ClientSettings], Any] = AdminClient
+
+
+CLIENTS: Final = Makers()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The clients of one writer."""
+
+    consumer: Any
+    names: Names
+    alarm: Alarm
+    probe: Callable[[], Probe]
+    """A reader of single messages, to be closed after use."""
+
+
+def source_of(settings: Settings, names: Names, make: Makers = CLIENTS) -> Source:
+    """The source as the settings say; raises ``KafkaException`` where the client can't be made.
+
+    A named member takes its partitions back after a crash without waiting for its own end.
+    """
+    history, alarm = settings.history, Alarm()
+    instance = {"group.instance.id": history.instance} if history.instance else {}
+    reading = consumer_settings(settings, history.group, GATHER_BYTES) | _ENDS | instance | {"error_cb": alarm}
+    single = probe_settings(settings, history.group)
+    return Source(make.consumer(reading), names, alarm, lambda: Probe(lambda: make.consumer(single)))

@@ -1,0 +1,87 @@
+"""faust's consumer, with marks in what it commits, and with a look at them where it goes on from what was committed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiokafka.structs import OffsetAndMetadata
+from confluent_kafka import KafkaException
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
+
+from virtflow.processors.lineage.marks import Lineage
+
+RETRY_SECONDS: Final = 1.0
+_LOG: Final = logging.getLogger("virtflow.processors")
+
+
+def marked_consumer(lineage: Lineage) -> type[Consumer]:
+    """A class of consumers that keep ``lineage``."""
+
+    class Thread(AIOKafkaConsumerThread):
+        async def seek_to_committed(self) -> Mapping[Any, int]:
+            """Goes on from what was committed, or from before it where the broker has lost that."""
+            found: Mapping[Any, int] = await self.call_thread(self._seek_to_committed)
+            return found
+
+        async def _seek_to_committed(self) -> Mapping[Any, int]:
+            consumer = self._ensure_consumer()
+            offsets: dict[Any, Any] = {}
+            places = list(consumer.assignment())
+            committed = await consumer._coordinator.fetch_committed_offsets(places) if places else {}  # noqa: SLF001, aiokafka drops the metadata elsewhere
+            for place in places:
+                stored = committed.get(place)
+                offset = await _begin(lineage, place, stored)
+                offsets[place] = offset if offset >= 0 else None
+                if offset >= 0:
+                    consumer.seek(place, offset)
+            return offsets
+
+        async def _commit(self, offsets: Mapping[Any, int]) -> bool:
+            # As the class has it, but for the metadata, which it leaves empty.
+            consumer = self._ensure_consumer()
+            commit = consumer.commit
+
+            async def with_marks(plain: Mapping[Any, OffsetAndMetadata]) -> None:
+                await commit(
+                    {
+                        place: OffsetAndMetadata(stored.offset, lineage.committing(place.topic, place.partition, stored.offset))
+                        for place, stored in plain.items()
+                    }
+                )
+
+            consumer.commit = with_marks
+            try:
+                done: bool = await super()._commit(offsets)
+            finally:
+                del consumer.commit
+            return done
+
+        def rejoin(self) -> None:
+            """Has the group deal the partitions again, from any thread: they are all given up and taken over."""
+            self.thread_loop.call_soon_threadsafe(self._ensure_consumer()._coordinator.request_rejoin)  # noqa: SLF001, there is no public way
+
+    class MarkedConsumer(Consumer):
+        _thread: Thread
+
+        def _new_consumer_thread(self) -> Thread:
+            return Thread(self, loop=self.loop, beacon=self.beacon)
+
+        def rejoin(self) -> None:
+            """As the thread's."""
+            self._thread.rejoin()
+
+    return MarkedConsumer
+
+
+async def _begin(lineage: Lineage, place: Any, stored: OffsetAndMetadata | None) -> int:  # noqa: ANN401, aiokafka is untyped
+    """Where a partition goes on; waits for a broker that does not answer."""
+    offset, metadata = (stored.offset, stored.metadata or "") if stored is not None else (-1, "")
+    while True:
+        try:
+            return await asyncio.to_thread(lineage.begin, place.topic, place.partition, offset, metadata)
+        except KafkaException as error:
+            _LOG.warning("waiting: %s[%d]: %s", place.topic, place.partition, error)
+            await asyncio.sleep(RETRY_SECONDS)
