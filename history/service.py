@@ -79,20 +79,25 @@ class Service:
         """Waits until everything is there; then writes."""
         ids = SchemaIds(self._settings)
         ids.connect()
-        consume = self._built(Codec(fetch=ids.fetch))
-        if consume is not None:
-            self._write(consume)
+        codec = Codec(fetch=ids.fetch)
+        if (consume := self._built(codec)) is not None:
+            self._write(consume, codec)
 
-    def _write(self, consume: Consume) -> None:
+    def _write(self, consume: Consume, codec: Codec) -> None:
         upkeep = Upkeep(self._settings, self._metrics)
-        upkeep.start(lambda: consume.leads)
+        upkeep.start(lambda: self._consume is not None and self._consume.leads)
         self._stop.subscribe(upkeep.end)
         self._missing = ""
         self._consume = consume
         notify("READY=1")
         _LOG.info("writing %s into %s", self._settings.kafka.bootstrap_servers, self._store)
         try:
-            consume.run(self._stop.is_set)
+            while consume.run(self._stop.is_set):
+                _LOG.warning("%s: a new client goes on", consume.left)
+                if (another := self._built(codec)) is None:
+                    break
+                self._missing, self._consume = "", another
+                consume = another
         finally:
             upkeep.stop()
         _LOG.info("stopped: %s", consume.left)

@@ -68,6 +68,7 @@ class Consume:
         self._measured = float("-inf")
         self._at_end = ""
         self._doubted: set[Key] = set()
+        self._has_read = self._outdated = False
         self.leads = False
         """Whether this writer has the first partition of vm.metrics, and with it the upkeep of the tables; another thread asks."""
 
@@ -103,16 +104,21 @@ class Consume:
         stored = f"{self._stored} rows committed" if self._stored else "nothing was taken, nothing committed"
         return f"{stored}; {waiting} records not committed, they are read again: {self._failing}" if waiting else stored
 
-    def run(self, stopped: Callable[[], bool]) -> None:
-        """Until ``stopped``; then commits what waits and leaves the group."""
+    def run(self, stopped: Callable[[], bool]) -> bool:
+        """Until ``stopped``; then commits what waits and leaves the group. Whether another client has to go on.
+
+        That is so after a broker has lost its end: a client that was there before knows newer leaders than the broker, and is refused
+        every message from then on.
+        """
         self._consumer.subscribe(self._names.topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
         try:
-            while not stopped():
+            while not (stopped() or self._outdated):
                 self._turn()
             self._commit_all()
         finally:
             self._at_end = self.left  # closing gives the partitions up, and with them what waits
             self._consumer.close()
+        return self._outdated and not stopped()
 
     def _turn(self) -> None:
         taken: Counter[str] = Counter()
@@ -123,6 +129,7 @@ class Consume:
                 self._take(ours, message)
                 taken[ours.table.name] += 1
             # Else it was on its way when its partition was taken away, or its partition waits for its place.
+        self._has_read = self._has_read or bool(taken)
         for name, count in taken.items():
             self._intake.taken(TABLE_OF[name], count)
         self._judge_gaps()
@@ -354,6 +361,7 @@ class Consume:
                 self._replaced.labels(table=ours.table.name).inc(placed.replaced)
                 text = "%s: the broker has lost its end: up to %d offsets that were stored hold other messages now, read again from %d"
                 _LOG.warning(text, ours.name, placed.replaced, ours.expected)
+                self._outdated = self._has_read
         return [placed.place for placed in found]
 
     def _miss(self, table: Table, partition: str, count: int) -> None:

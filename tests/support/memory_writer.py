@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,21 +40,26 @@ class Writer:
         values: dict[str, Any] = {"path": str(path), "commit_seconds": 0.05, "raw_days": 3_650, "sync": "never", **history}
         settings = Settings(history=History(**values))
         self.metrics = OwnMetrics("history")
-        names = Names(settings, cluster.admin)
-        names.learn()
-        source = source_of(settings, names, Makers(cluster.consumer, cluster.admin))
-        self.consumer: MemoryConsumer = source.consumer
         self.store = Store(settings.history)
-        self.consume = Consume(source, self.store, Intake(codec, settings.history, self.metrics), settings.history)
-        self.consume.count_into(self.metrics)
+        self._make = partial(self._made, cluster, settings, codec)
+        self._make()
         self.error: BaseException | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="writer")
         self._thread.start()
 
+    def _made(self, cluster: Cluster, settings: Settings, codec: Codec) -> None:
+        names = Names(settings, cluster.admin)
+        names.learn()
+        source = source_of(settings, names, Makers(cluster.consumer, cluster.admin))
+        self.consumer: MemoryConsumer = source.consumer
+        self.consume = Consume(source, self.store, Intake(codec, settings.history, self.metrics), settings.history)
+        self.consume.count_into(self.metrics)
+
     def _run(self) -> None:
         try:
-            self.consume.run(self._stop.is_set)
+            while self.consume.run(self._stop.is_set):
+                self._make()  # as the service does
         except InputError as error:
             self.error = error
 

@@ -1,4 +1,4 @@
-"""Fault 36: the broker loses what the processors have processed, or deletes what they have not. Nothing that is there is skipped; what is gone is counted."""
+"""Fault 25: the broker loses what the processors have processed, or deletes what they have not. Nothing that is there is skipped; what is gone is counted."""
 
 from __future__ import annotations
 

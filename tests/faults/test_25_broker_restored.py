@@ -1,4 +1,4 @@
-"""Fault 35: the broker is restored from a copy, and new messages take the offsets of those it has lost. Nothing is skipped, nothing stored twice.
+"""Fault 25: the broker is restored from a copy, and new messages take the offsets of those it has lost. Nothing is skipped, nothing stored twice.
 
 With a single node the copy's leader epochs are counted again from where they stood, so that they tell nothing.
 """
@@ -60,7 +60,7 @@ def replaced(writer: Writer) -> float:
     return next((float(line.removeprefix(series)) for line in lines if line.startswith(series)), 0.0)
 
 
-@pytest.mark.parametrize("running", [False])
+@pytest.mark.parametrize("running", [False, True])
 def test_what_comes_at_the_offsets_of_lost_messages_is_stored(broker: Broker, tmp_path: Path, *, running: bool) -> None:
     kept, lost, new = rounds(0, 5), rounds(5, 10), rounds(10, 20)
     history = tmp_path / "history"
