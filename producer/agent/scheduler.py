@@ -49,6 +49,8 @@ from virtflow.schemas.guest import GuestReason
 
 PAUSING: Final = frozenset({GuestReason.TIMEOUT, GuestReason.MALFORMED, GuestReason.BUSY, GuestReason.FAILED})
 """Failures after which a VM's next turn waits longer and longer."""
+PASSING: Final = frozenset({GuestReason.TIMEOUT, GuestReason.BUSY})
+"""Refusals of the moment: the VM's lock was taken."""
 
 
 class Schedule:
@@ -216,7 +218,8 @@ class Schedule:
     def _refused(self, turn: Turn, reason: GuestReason) -> None:
         command, vm = turn.command, turn.vm
         if command is Command.PERIOD:
-            vm.period_due = NEVER
+            # A VM whose lock was taken for a moment is tried again a cycle later, as was noted before the call.
+            vm.period_due = vm.period_due if reason in PASSING else NEVER
         elif command is Command.LOOK:
             turn.reason = reason
         elif command not in AGENT:
