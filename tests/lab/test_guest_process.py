@@ -190,7 +190,7 @@ def test_gives_a_period_to_those_that_lack_one(node: Node, guest: Guest) -> None
     with Asking(node, enabled=False, balloon_period_seconds=7) as asking:
         await_true(lambda: "<stats period='7'/>" in node.virsh("dumpxml", lacking.uuid), WAIT_SECONDS, "the period is set")
         await_true(lambda: asking.snapshots[-1].health.guest_balloon_periods_set_total == 1, WAIT_SECONDS, "it is told")
-        assert set(asking.guests.health().calls) <= {"answered"}
+        assert set(asking.guests.health().calls) <= {"answered", "busy"}  # on a busy machine a call of ours may hold the VM's lock
         assert all(not vm.guest for vm in asking.snapshots[-1].vms)
     assert "<stats period='1'/>" in node.virsh("dumpxml", guest.uuid)
     assert "<stats period" not in node.virsh("dumpxml", "--inactive", lacking.uuid)
