@@ -139,6 +139,8 @@ def test_without_the_process_table_libvirt_names_them(node: Node, guests: list[G
         node.freeze(guests[4])
         sampling.await_flags([guests[4]], begin)
         sampling.await_snapshot(lambda seen: len(with_monitor(seen)) == VMS - 1, "the others are served")
+        # Right after a round: one of them that answered while others were stopped already would be trusted, and cost the last slot.
+        sampling.await_rounds(1)
         node.freeze(*guests[5:10])
         snapshot = sampling.await_snapshot(lambda seen: seen.health.vms_not_probed > 0, "the others are flagged as not probed")
         for seen in [snapshot, *sampling.await_rounds(4)]:
