@@ -83,7 +83,8 @@ class DeadLetterLimit:
             state = self._nodes[node] = self._strangers.pop(node, _Node())
         if self._node_of_key.get(key) != node:
             self._node_of_key[key] = node
-            _shorten(self._node_of_key, KEYS)
+            if len(self._node_of_key) > KEYS:
+                self._node_of_key.popitem(last=False)
         self._heard(node, state, now, undecodable=False)
 
     def undecodable(self, message: Message, claimed: str, now: float) -> str:
@@ -178,8 +179,3 @@ class DeadLetterLimit:
             f"stopped before {message.topic}[{message.partition}] offset {message.offset}, which is not acknowledged; "
             "see the reasons in the dead letters, and fix the producer or the release"
         )
-
-
-def _shorten(keys: OrderedDict[bytes, str], most: int) -> None:
-    while len(keys) > most:
-        keys.popitem(last=False)

@@ -153,7 +153,7 @@ class Consume:
         """
         for message in messages:
             ours = self._places.of(message.topic(), message.partition())
-            if ours is not None and not message.error() and _is_doubtful(ours, message):
+            if ours is not None and not message.error() and ours.doubts(message):
                 self._doubted.add((message.topic() or "", message.partition() or 0))
         if self._alarm.raised:
             self._alarm.raised = False
@@ -401,9 +401,3 @@ class Consume:
         consumer.incremental_unassign(partitions)
         self._counted()
         _LOG.info("%d partitions less, %d in all", len(partitions), len(self._places.ours))
-
-
-def _is_doubtful(ours: Partition, message: Message) -> bool:
-    """Whether a message shows that the broker's partition may not be what it was."""
-    newer = 0 <= ours.epoch < (message.leader_epoch() or 0)
-    return newer or (message.offset() or 0) < ours.expected

@@ -31,6 +31,11 @@ class Partition:
     epoch: int = -1
     """The newest of the leaders that its messages were written by; -1 where that is not known."""
 
+    def doubts(self, message: Message) -> bool:
+        """Whether a message shows that the broker's partition may not be what it was."""
+        newer = 0 <= self.epoch < (message.leader_epoch() or 0)
+        return newer or (message.offset() or 0) < self.expected
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:

@@ -27,7 +27,6 @@ POLL: Final = "job"
 SEARCH_VMS: Final = 256
 """VMs that one search asks at most: polls of running jobs wait for it."""
 NEVER: Final = float("inf")
-ENDED: Final = frozenset({JobType.COMPLETED, JobType.FAILED, JobType.CANCELLED})
 GRACE_POLLS: Final = 2
 """Polls without a job before it counts as gone: the event that tells the end may come a moment after the job has."""
 STARTS: Final = frozenset({(Lifecycle.SUSPENDED, 0), (Lifecycle.SUSPENDED, 1), (Lifecycle.SUSPENDED, 7)})

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import NamedTuple
 from tests.support.broker import Broker
 from tests.support.exporter_process import ExporterProcess
 from tests.support.history import Writer, writing
+from tests.support.pages import page
 from tests.support.processors import Bus, Processors, eventually
 
 SECONDS = 60.0
@@ -34,14 +33,7 @@ class Service(NamedTuple):
 
     def page(self, path: str) -> tuple[int, str]:
         """Status and text; status 0 where nobody answers."""
-        try:
-            with urllib.request.urlopen(f"http://{self.address}{path}", timeout=5.0) as answer:
-                return int(answer.status), answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
+        return page(self.address, path)
 
     def ages(self) -> dict[str, float]:
         """Seconds since the brokers last answered, by topic."""

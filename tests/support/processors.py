@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from uuid import uuid4
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from tests.support.broker import DIES_WITH_US, Broker, free_ports
+from tests.support.pages import page
 from tests.support.started import Started
 from virtflow.runtime.configuration import load
 from virtflow.runtime.settings import Settings
@@ -197,14 +196,7 @@ class Processors(Started):
 
     def page(self, path: str) -> tuple[int, str]:
         """Status and text of one of its pages; status 0 where nobody answers."""
-        try:
-            with urllib.request.urlopen(f"http://{self.address}{path}", timeout=5.0) as answer:
-                return int(answer.status), answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
+        return page(self.address, path)
 
     def value(self, series: str) -> float:
         """The value of one series of its own metrics; 0 where it is missing."""
