@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,14 +51,6 @@ def rounds(begin: int, end: int) -> list[VmMetrics]:
     return list(fleet_samples(1, VMS, range(begin, end), start=time.time() - 600))
 
 
-def replaced(writer: Writer) -> float:
-    """What it counts."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{writer.port}/metrics", timeout=5) as reply:
-        lines = reply.read().decode().splitlines()
-    series = 'virtflow_history_replaced_offsets_total{table="samples"} '
-    return next((float(line.removeprefix(series)) for line in lines if line.startswith(series)), 0.0)
-
-
 @pytest.mark.parametrize("running", [False, True])
 def test_what_comes_at_the_offsets_of_lost_messages_is_stored(broker: Broker, tmp_path: Path, *, running: bool) -> None:
     kept, lost, new = rounds(0, 5), rounds(5, 10), rounds(10, 20)
@@ -86,7 +77,7 @@ def test_what_comes_at_the_offsets_of_lost_messages_is_stored(broker: Broker, tm
             writer.start()
         stored = wait_for_samples(history, len(kept + lost + new), SECONDS, writer)
         assert stored == Counter(map(key_of, [*kept, *lost, *new]))
-        writer.until(lambda: replaced(writer) >= len(lost))
+        writer.until(lambda: writer.value('virtflow_history_replaced_offsets_total{table="samples"}') >= len(lost))
         assert "the broker has lost its end" in writer.log.read_text()
         assert writer.stop() == 0
     assert stored_keys(history) == Counter(map(key_of, [*kept, *lost, *new]))

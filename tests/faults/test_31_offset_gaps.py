@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import urllib.request
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -63,12 +62,6 @@ def now_samples(rounds: range) -> list[VmMetrics]:
     return list(fleet_samples(1, 10, rounds, start=time.time() - 120))
 
 
-def own(writer: Writer, series: str) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{writer.port}/metrics", timeout=5) as reply:
-        lines = reply.read().decode().splitlines()
-    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} ")), 0.0)
-
-
 def test_transactions_are_no_loss_to_the_history_and_its_lag_reaches_zero(bus: Bus, tmp_path: Path) -> None:
     env = {"VIRTFLOW_TOPICS_PREFIX": bus.prefix, "VIRTFLOW_HISTORY_GROUP": bus.prefix}
     writer = Writer(bus.broker.address, tmp_path / "history", tmp_path, env)
@@ -81,8 +74,8 @@ def test_transactions_are_no_loss_to_the_history_and_its_lag_reaches_zero(bus: B
             producer.send(METRICS, samples, commit=commit)
             kept += samples if commit else []
         wait_for_samples(tmp_path / "history", len(kept), SECONDS, writer)
-        eventually("a lag of 0", lambda: own(writer, 'virtflow_history_lag_messages{table="samples"}') == 0, SECONDS)
-        assert own(writer, 'virtflow_history_missing_records_total{table="samples"}') == 0
+        eventually("a lag of 0", lambda: writer.value('virtflow_history_lag_messages{table="samples"}') == 0, SECONDS)
+        assert writer.value('virtflow_history_missing_records_total{table="samples"}') == 0
         assert writer.ready() == "ready"
         assert writer.stop() == 0
         # The offsets behind the last marks are stored as well: a topic whose records have all expired has lost nothing.
@@ -92,7 +85,7 @@ def test_transactions_are_no_loss_to_the_history_and_its_lag_reaches_zero(bus: B
         more = now_samples(range(100, 102))
         producer.send(METRICS, more, commit=True)
         wait_for_samples(tmp_path / "history", len(kept) + len(more), SECONDS, writer)
-        assert own(writer, 'virtflow_history_missing_records_total{table="samples"}') == 0
+        assert writer.value('virtflow_history_missing_records_total{table="samples"}') == 0
     assert dict(stored_keys(tmp_path / "history")) == {key_of(sample): 1 for sample in [*kept, *more]}
     assert "gone" not in writer.log.read_text()
 
@@ -114,14 +107,14 @@ def test_a_deletion_that_is_a_loss_is_counted(bus: Bus, tmp_path: Path) -> None:
     with writing(writer):
         producer.send(METRICS, first, commit=True)
         wait_for_samples(tmp_path / "history", len(first), SECONDS, writer)
-        eventually("a lag of 0", lambda: own(writer, 'virtflow_history_lag_messages{table="samples"}') == 0, SECONDS)
+        eventually("a lag of 0", lambda: writer.value('virtflow_history_lag_messages{table="samples"}') == 0, SECONDS)
         assert writer.stop() == 0
         producer.send(METRICS, lost, commit=True)
         assert_all_expired(bus)
         producer.send(METRICS, last, commit=True)
         writer.start()
         wait_for_samples(tmp_path / "history", len(first) + len(last), SECONDS, writer)
-        counted = own(writer, 'virtflow_history_missing_records_total{table="samples"}')
+        counted = writer.value('virtflow_history_missing_records_total{table="samples"}')
     # Each partition's mark of the lost transaction is counted with its records: nobody can tell them apart once they are gone.
     assert len(lost) <= counted <= len(lost) + bus.partitions
 

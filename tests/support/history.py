@@ -162,6 +162,12 @@ class Writer:
         except OSError as error:
             return f"no answer: {error}"
 
+    def value(self, series: str) -> float:
+        """The value of one series of its own metrics; 0 where it is missing."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as reply:
+            lines = reply.read().decode().splitlines()
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} ")), 0.0)
+
     def until(self, true: Callable[[], bool], seconds: float = 30.0) -> None:
         """Waits until something is true; fails with its log when it is not in time."""
         deadline = time.monotonic() + seconds

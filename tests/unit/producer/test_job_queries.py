@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import libvirt
 import pytest
 
-from tests.unit.producer.test_jobs import MOMENT, NONE, OUT, A, B, C, Refused
+from tests.support.job_answers import MOMENT, NONE, OUT, A, B, C, Refused
 from virtflow.producer.hypervisor.queries import Position, find_jobs, poll_job
 from virtflow.producer.types import Polled
 

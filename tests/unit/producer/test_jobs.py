@@ -7,18 +7,13 @@ from collections.abc import Mapping
 import libvirt
 import pytest
 
+from tests.support.job_answers import MOMENT, NONE, OUT, A, B, C, Refused
 from virtflow.producer.hung_calls.budget import CallBudget, Kind
 from virtflow.producer.hung_calls.job_poller import GRACE_POLLS, NEVER, SEARCH_VMS, Jobs
 from virtflow.producer.hung_calls.reconnecting import Outbox, ReconnectingConnection
 from virtflow.producer.hypervisor.messages import Retire, Returned, Submit
 from virtflow.producer.types import HypervisorEvent, Polled
 from virtflow.runtime.settings import Libvirt
-
-A, B = "01c4627c-7455-4be4-b014-9523f6d7e739", "00000000-0000-4000-8000-000000000001"
-C = "00000000-0000-4000-8000-000000000002"
-OUT = {"type": 2, "operation": 5, "time_elapsed": 1000}
-NONE = {"type": 0}
-MOMENT = 1_795_476_000.0
 
 
 class Vms:
@@ -31,18 +26,6 @@ class Vms:
 
     def may_ask(self, uuid: str, *, healthy: bool) -> bool:
         return uuid not in self.refused and not (healthy and uuid in self.unknown)
-
-
-class Refused(libvirt.libvirtError):  # type: ignore[misc]
-    """An error of libvirt's with a code."""
-
-    def __init__(self, code: int) -> None:
-        """As if libvirt had said it."""
-        super().__init__("refused")
-        self._code = code
-
-    def get_error_code(self) -> int:
-        return self._code
 
 
 class Stage:
