@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from virtflow.producer.hung_calls.budget import CallBudget
-from virtflow.producer.hung_calls.executor import CHECK, MonitorTier, ProcessStates, breaker_of
+from virtflow.producer.hung_calls.executor import ASK, CHECK, MonitorTier, ProcessStates, breaker_of
 from virtflow.producer.hung_calls.job_discovery import JobDiscovery
 from virtflow.producer.hung_calls.job_poller import POLL, Jobs
 from virtflow.producer.hung_calls.reconnecting import Call, Outbox, ReconnectingConnection, WorkerHandle
@@ -351,7 +351,9 @@ class Sampling:
         call = self._outbox.call(message.call)
         if call is None:
             return
-        if call.purpose == XML:
+        if call.purpose == ASK:
+            self._monitor.progressed(call, message.value, now)
+        elif call.purpose == XML:
             self._xml.progress(call, message, now)
         elif self._progress.calls.get(FILL) is call:
             self._progress.fills[message.uuid] = message.value

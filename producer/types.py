@@ -31,6 +31,14 @@ class Listed(Struct, frozen=True, gc=False):
     vms: dict[str, Vm]
 
 
+class Batch(Struct, frozen=True, gc=False):
+    """What one of several calls that make up an ask brought, and when that one began, as in ``Answer``."""
+
+    found: Listed | dict[str, dict[str, object]]
+    began: float
+    started: float
+
+
 class Polled(Struct, frozen=True, gc=False):
     """What a poll of a VM's job brought: libvirt's statistics of it and their ``moment`` (Unix seconds); without a job the VM's state."""
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import assert_never
 
 from virtflow.producer.hung_calls.breaker_types import (
     ASKS_PER_ROUND,
+    AT_A_TIME_SHARE,
     BATCHES,
     DEGRADED_BATCHES,
+    LEAST_AT_A_TIME,
+    MOST_AT_A_TIME,
     NEVER,
     PLANS,
     TABLE,
@@ -21,6 +25,7 @@ from virtflow.producer.hung_calls.breaker_types import (
     Action,
     Answered,
     Ask,
+    BatchAnswered,
     BudgetChanged,
     CallOut,
     CheckHealth,
@@ -165,8 +170,15 @@ class Breaker:
             return []
         self._number += 1
         self._asks += 1
-        self._asking = CallOut(self._number, uuids, self._round, lease, now)
-        return [Ask(self._number, uuids, everyone)]
+        most = self._at_a_time()
+        self._asking = CallOut(self._number, uuids, self._round, lease, now, most)
+        return [Ask(self._number, uuids, everyone, most)]
+
+    def _at_a_time(self) -> int:
+        """How many VMs are asked at a time."""
+        if not self._usual:
+            return MOST_AT_A_TIME
+        return max(LEAST_AT_A_TIME, min(MOST_AT_A_TIME, int(AT_A_TIME_SHARE * self.limits.stall_timeout / self._usual)))
 
     def _chosen(self, choice: Choice, now: float) -> tuple[str, ...]:
         if choice is Choice.EVERYONE:
@@ -215,6 +227,8 @@ class Breaker:
                 self._begin(observation)
             case Answered():
                 return self._answered(observation, now)
+            case BatchAnswered():
+                return self._batch_answered(observation, now)
             case Failed():
                 self._failed(observation)
             case HealthCheck():
@@ -258,16 +272,32 @@ class Breaker:
             return []
         call.lease.release()
         self.calls["answered"] += 1
+        return self._told(call, seen, set(call.uuids), now, late=late)
+
+    def _batch_answered(self, seen: BatchAnswered, now: float) -> list[Action]:
+        """The call goes on: from now on it is out for the VMs that are left."""
+        late = seen.call in self._hung
+        call = self._hung[seen.call] if late else self._asking
+        if call is None or call.number != seen.call:
+            return []
+        answered = seen.full | seen.partial
+        actions = self._told(call, seen, answered, now, late=late)
+        call.uuids = tuple(uuid for uuid in call.uuids if uuid not in answered)
+        call.began, call.check_at, call.idle_checks = now, NEVER, 0
+        return actions
+
+    def _told(self, call: CallOut, seen: Answered | BatchAnswered, asked: AbstractSet[str], now: float, *, late: bool) -> list[Action]:
+        """What ``asked`` have answered since ``call.began``."""
         if call.round == self._round:
             again = seen.partial - self._again  # a job of somebody else's may just have held their lock: once more in this round
             self._again |= again
-            self._done.update(set(call.uuids) - again)
+            self._done.update(asked - again)
             self._vms |= {uuid: VmMonitor(Health.HEALTHY) for uuid in seen.full - self._vms.keys()}  # they are new since the round began
-        if not late and call.began < now:
-            self._usual = max((now - call.began) / max(1, len(call.uuids)), self._usual * 0.9)
+        if asked and not late and call.began < now:
+            self._usual = max((now - call.began) / len(asked), self._usual * 0.9)
         return self._full(call, seen) + self._partial(call, seen, now)
 
-    def _full(self, call: CallOut, seen: Answered) -> list[Action]:
+    def _full(self, call: CallOut, seen: Answered | BatchAnswered) -> list[Action]:
         """The VMs that answered are healthy, but for those that got stuck after they did."""
         recovered: list[Action] = []
         for uuid in seen.full & self._vms.keys():
@@ -278,7 +308,7 @@ class Breaker:
                 recovered += self._mark_healthy(uuid, vm)
         return recovered
 
-    def _partial(self, call: CallOut, seen: Answered, now: float) -> list[Action]:
+    def _partial(self, call: CallOut, seen: Answered | BatchAnswered, now: float) -> list[Action]:
         """Another call is in the VMs that libvirt could not ask: a health check says whether it hangs."""
         unsure = tuple(uuid for uuid in call.uuids if uuid in seen.partial and uuid in self._vms) if seen.partial else ()
         for uuid in unsure:
@@ -383,7 +413,7 @@ class Breaker:
         left = (self._stall_timeout(seen.processes.get(u, "")) - seconds for u, seconds in inside.items())
         call.check_at = now + max(self.limits.stall_timeout / 10, min(left, default=self.limits.stall_timeout))
         call.idle_checks = 0 if inside else call.idle_checks + 1
-        if call.idle_checks > 1 and age >= max(4 * self.limits.stall_timeout, 3 * self._usual * len(call.uuids)):
+        if call.idle_checks > 1 and age >= max(4 * self.limits.stall_timeout, 3 * self._usual * min(call.most, len(call.uuids))):
             return self._hang(call, now)
         return []
 

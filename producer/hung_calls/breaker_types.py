@@ -6,7 +6,7 @@ many calls may hang is the budget's affair (``budget.py``); the breaker decides 
 determines its state:
 
     STARTING   no health check has been made    check the health of all VMs before any of them is asked
-    CLOSED     no call hangs, no VM is skipped  ask all VMs in one call: the whole price while all is well
+    CLOSED     no call hangs, no VM is skipped  ask all VMs once: the whole price while all is well
     PROBING    two or more calls may hang       check; ask all VMs that are not skipped, healthy ones first; probe skipped ones, one by one
     DEGRADED   one more call may hang           check; ask only VMs known healthy; where there are none, one of unknown health
     OPEN       no more calls may hang           check; ask no VM
@@ -14,7 +14,8 @@ determines its state:
 A *health check* never waits: libvirt's ``controlInfo`` of each VM ("occupied" and for how long) and, where it can be read, the state of
 QEMU's main thread in the process table. It names the suspects, which are skipped, and sees them recover. A hung call proves that the
 VMs before the one it hangs in are healthy, because libvirt asks in the order it was given. Where nothing names the VM that a call hangs
-in, the VMs of the call are asked again in small batches, so that another hung call costs few of them, as long as calls may hang. The
+in, the VMs of the call are asked again in small batches, so that another hung call costs few of them, as long as calls may hang. Where
+VMs are many, a call is several of libvirt's, one after another, and each by itself is to take no longer than the stall timeout. The
 last call that may hang is kept for VMs known healthy, which would all lose their values with it: it is spent on a VM of unknown health
 only while no VM is healthy, or where all hung calls are an earlier run's (then in small batches, as no VM is known healthy yet). A VM
 that is neither skipped nor may be asked is *not probed*.
@@ -36,6 +37,12 @@ BATCHES: Final = 64
 DEGRADED_BATCHES: Final = 8
 """Into how many batches VMs of unknown health are divided when a single call may hang."""
 ASKS_PER_ROUND: Final = 256
+LEAST_AT_A_TIME: Final = 16
+MOST_AT_A_TIME: Final = 128
+"""VMs that are asked at a time, at least and at most."""
+AT_A_TIME_SHARE: Final = 0.5
+"""Part of the stall timeout that asking so many VMs takes while all is well. Were it more, each round of a host with many VMs would check
+and list all of them besides."""
 
 
 class State(Enum):
@@ -82,6 +89,15 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchAnswered:
+    """A call has got so far: it goes on with the VMs that are left. ``full`` and ``partial`` as in ``Answered``."""
+
+    call: int
+    full: AbstractSet[str]
+    partial: AbstractSet[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A call has returned with an error; ``lost`` when its connection is lost."""
 
@@ -121,7 +137,17 @@ class BudgetChanged:
 
 
 Observation = (
-    RoundBegan | Ticked | Answered | Failed | HealthCheck | EventSeen | HungElsewhere | Reconnected | ConnectionChanged | BudgetChanged
+    RoundBegan
+    | Ticked
+    | Answered
+    | BatchAnswered
+    | Failed
+    | HealthCheck
+    | EventSeen
+    | HungElsewhere
+    | Reconnected
+    | ConnectionChanged
+    | BudgetChanged
 )
 
 # -- actions
@@ -129,11 +155,12 @@ Observation = (
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask these VMs in one call, in this order; ``everyone`` when they are all there are."""
+    """Ask these VMs, in this order and ``most`` at a time; ``everyone`` when they are all there are."""
 
     call: int
     uuids: tuple[str, ...]
     everyone: bool = False
+    most: int = MOST_AT_A_TIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +261,7 @@ TABLE: Final[dict[State, dict[type[Observation], Reaction]]] = {
         BudgetChanged: _R.NOTHING,
     },
 }
-"""State x observation: what follows. ``Reconnected`` and ``HungElsewhere`` have no reaction of their own."""
+"""State x observation: what follows. ``BatchAnswered``, ``Reconnected`` and ``HungElsewhere`` have no reaction of their own."""
 
 PLANS: Final[dict[State, tuple[Choice, ...]]] = {
     State.STARTING: (),
@@ -287,13 +314,17 @@ class VmMonitor:
 
 @dataclass(slots=True)
 class CallOut:
-    """A call under way: which VMs it asks in which order, since when, when it is checked next, and what checks have seen."""
+    """A call under way: which VMs it still asks in which order, when it is checked next, and what checks have seen.
+
+    ``began`` is when it began to ask the first ``most`` of them.
+    """
 
     number: int
     uuids: tuple[str, ...]
     round: int
     lease: Lease
     began: float
+    most: int = MOST_AT_A_TIME
     check_at: float = NEVER
     idle_checks: int = 0
     culprit: str = ""

@@ -19,6 +19,7 @@ from virtflow.producer.hung_calls.breaker_types import (
     Action,
     Answered,
     Ask,
+    BatchAnswered,
     BudgetChanged,
     CheckHealth,
     ConnectionChanged,
@@ -39,7 +40,7 @@ from virtflow.producer.hypervisor.call_safety import StatsGroups, stats_groups
 from virtflow.producer.hypervisor.queries import ask_everyone, ask_monitors, check_health
 from virtflow.producer.records.merge import STATE, answered, monitor_groups, newest
 from virtflow.producer.records.node_health import HungCalls
-from virtflow.producer.types import Answer, HealthCheck, HypervisorEvent, Listed, Verdict
+from virtflow.producer.types import Answer, Batch, HealthCheck, HypervisorEvent, Listed, Verdict, Vm
 from virtflow.runtime.settings import Producer
 from virtflow.schemas.states import SHUT_OFF
 
@@ -88,6 +89,7 @@ class MonitorTier:
         self._processes = processes
         self._listed: Listed | None = None
         self._whole_call: Call | None = None
+        self._whole_vms: dict[str, Vm] = {}
         self._whole_until = -NEVER
         self._begun = False
         self._numbers: dict[Call, int] = {}
@@ -174,23 +176,47 @@ class MonitorTier:
         number = self._numbers.pop(call, None)
         if number is None:
             return
-        current, self._whole_call = call is self._whole_call, None if call is self._whole_call else self._whole_call
+        current = call is self._whole_call
+        if current:
+            self._whole_call = None
         if call.error is not None:
             if not call.alive:
                 self.connection.drop(call.worker, now, str(call.error))
             self._observe(Failed(number, not call.alive), now)
             return
         self.seconds = call.seconds
-        found: dict[str, dict[str, object]] = call.result if isinstance(call.result, dict) else self._of_all(call.result, current=current)
-        answers = {uuid: Answer(data, call.began, call.started) for uuid, data in found.items()}
+        full, partial = self._keep(Batch(call.result or {}, call.began, call.started), current=current)
+        if current:
+            self.whole = self._listed = Listed(self._whole_vms)
+        self._observe(Answered(number, full, partial), now)
+
+    def progressed(self, call: Call, batch: Batch, now: float) -> None:
+        """A call of this tier has got so far, in whatever round."""
+        if (number := self._numbers.get(call)) is None:
+            return
+        current = call is self._whole_call
+        full, partial = self._keep(batch, current=current)
+        self._observe(BatchAnswered(number, full, partial), now)
+        if current:
+            self._whole_until = now + LIST_SHARE * self.breaker.limits.stall_timeout
+
+    def _keep(self, batch: Batch, *, current: bool) -> tuple[frozenset[str], frozenset[str]]:
+        """Keep the answers of a batch: whose QEMU answered, and whose did not."""
+        found = self._of_all(batch.found, current=current) if isinstance(batch.found, Listed) else batch.found
+        answers = {uuid: Answer(data, batch.began, batch.started) for uuid, data in found.items()}
         self._answers = newest(self._answers, answers) if self._answers else answers
-        full = frozenset([uuid for uuid, data in found.items() if answered(data) or self.is_off(uuid)])
-        self._observe(Answered(number, full, found.keys() - full), now)
+        full = frozenset([uuid for uuid, data in found.items() if answered(data) or self._was_off(uuid, data)])
+        return full, frozenset(found.keys() - full)
+
+    def _was_off(self, uuid: str, data: Mapping[str, object]) -> bool:
+        """Whether the VM had no QEMU when this was said of it."""
+        state = data.get(STATE)
+        return self.is_off(uuid) if state is None else state == SHUT_OFF
 
     def _of_all(self, listed: Listed, *, current: bool) -> dict[str, dict[str, object]]:
         """The answers of a call for all groups; that of the ``current`` round lists its VMs as well."""
         if current:
-            self.whole = self._listed = listed
+            self._whole_vms |= listed.vms
             return {uuid: vm.data for uuid, vm in listed.vms.items()}
         return {uuid: monitor_groups(vm.data, interfaces=not self.groups.interfaces_safe) for uuid, vm in listed.vms.items()}
 
@@ -240,10 +266,11 @@ class MonitorTier:
                 pass
 
     def _submit(self, ask: Ask, worker: WorkerHandle, now: float) -> None:
-        query = ask_everyone(self.groups) if ask.everyone else ask_monitors(ask.uuids, self.groups)
-        call = worker.submit(ASK, query, now)
+        asks = ask_everyone if ask.everyone else ask_monitors
+        call = worker.submit(ASK, asks(ask.uuids, self.groups, ask.most), now)
         self._numbers[call] = ask.call
         if ask.everyone:
+            self._whole_vms = {}
             self._whole_call, self._whole_until = call, now + LIST_SHARE * self.breaker.limits.stall_timeout
 
     def _check_health(self, uuids: tuple[str, ...], now: float) -> None:

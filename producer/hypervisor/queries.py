@@ -6,7 +6,7 @@ A query that asks one VM after another is a generator: what it yields arrives on
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import libvirt
@@ -14,7 +14,7 @@ import libvirt
 from virtflow.producer.hypervisor.call_safety import StatsGroups
 from virtflow.producer.records.merge import of_info, of_vcpus
 from virtflow.producer.records.node_health import version_words
-from virtflow.producer.types import Answer, HealthCheck, Listed, Polled, Vm
+from virtflow.producer.types import Answer, Batch, HealthCheck, Listed, Polled, Vm
 from virtflow.schemas.jobs import JobType
 from virtflow.schemas.text import REPLACEMENT
 
@@ -85,25 +85,55 @@ def _one_by_one(connection: Connection, groups: int) -> Iterable[tuple[Domain, d
     return found
 
 
-def ask_everyone(groups: StatsGroups) -> Callable[[Connection], Listed]:
-    """A query for every VM with all groups in one call, which is what a round costs while all is well: may never return."""
+Batches = Iterator[tuple[str, Batch]]
+"""What a query streams that asks many VMs by several calls; no single VM's UUID belongs to one."""
 
-    def query(connection: Connection) -> Listed:
-        return _listed(connection.getAllDomainStats(groups.everything, NOWAIT))
+
+def ask_everyone(uuids: tuple[str, ...], groups: StatsGroups, most: int) -> Callable[[Connection], Listed | Batches]:
+    """A query for every VM with all groups, which is what a round costs while all is well: may never return.
+
+    ``uuids`` are the VMs that are expected. Where they are more than ``most``, each call asks so many of them, in this order,
+    and those that are new last.
+    """
+
+    def query(connection: Connection) -> Listed | Batches:
+        if len(uuids) <= most:
+            return _listed(connection.getAllDomainStats(groups.everything, NOWAIT))
+        there = {domain.UUIDString(): domain for domain in connection.listAllDomains()}
+        expected = {uuid: there.pop(uuid) for uuid in uuids if uuid in there}
+        return _by_batches(connection, [*expected.values(), *there.values()], groups.everything, most, _listed)
 
     return query
 
 
-def ask_monitors(uuids: tuple[str, ...], groups: StatsGroups) -> Callable[[Connection], dict[str, dict[str, object]]]:
-    """A query that asks these VMs, in this order, for the groups that may wait: may never return."""
+def ask_monitors(uuids: tuple[str, ...], groups: StatsGroups, most: int) -> Callable[[Connection], dict[str, dict[str, object]] | Batches]:
+    """A query that asks these VMs, in this order and ``most`` by each call, for the groups that may wait: may never return."""
 
-    def query(connection: Connection) -> dict[str, dict[str, object]]:
+    def query(connection: Connection) -> dict[str, dict[str, object]] | Batches:
         known = domains(connection, uuids)
         chosen = [known[uuid] for uuid in uuids if uuid in known]
-        records = connection.domainListGetStats(chosen, groups.monitor, NOWAIT) if chosen else []
-        return {domain.UUIDString(): data for domain, data in records}
+        if len(chosen) > most:
+            return _by_batches(connection, chosen, groups.monitor, most, _data)
+        return _data(connection.domainListGetStats(chosen, groups.monitor, NOWAIT)) if chosen else {}
 
     return query
+
+
+def _data(records: Iterable[tuple[Domain, dict[str, object]]]) -> dict[str, dict[str, object]]:
+    return {domain.UUIDString(): data for domain, data in records}
+
+
+def _by_batches(
+    connection: Connection,
+    chosen: Sequence[Domain],
+    groups: int,
+    most: int,
+    read: Callable[[Iterable[tuple[Domain, dict[str, object]]]], Listed | dict[str, dict[str, object]]],
+) -> Batches:
+    """Ask ``most`` VMs at a time, so that a call which takes long is told from one that asks many."""
+    for first in range(0, len(chosen), most):
+        began, started = time.monotonic(), time.time()
+        yield "", Batch(read(connection.domainListGetStats(chosen[first : first + most], groups, NOWAIT)), began, started)
 
 
 def check_health(uuids: Collection[str], states: Callable[[list[str]], dict[str, str]]) -> Callable[[Connection], HealthCheck]:

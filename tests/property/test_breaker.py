@@ -24,6 +24,8 @@ MISHAPS = st.one_of(
     st.tuples(st.just("hang"), NUMBERS),
     st.tuples(st.just("resume"), NUMBERS),
 )
+AT_A_TIME = st.sampled_from([1, 3, 5, VMS])
+"""VMs that one of libvirt's calls asks."""
 FINE = Verdict(responsive=True, probed=True)
 
 
@@ -50,10 +52,10 @@ def settle(host: StuckHost) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(MISHAPS, max_size=60), st.integers(1, 6), st.booleans(), st.booleans())
-def test_hung_calls_stay_within_the_limit(mishaps: list[tuple[str, int]], limit: int, honest: bool, visible: bool) -> None:  # noqa: FBT001
+@given(st.lists(MISHAPS, max_size=60), st.integers(1, 6), st.booleans(), st.booleans(), AT_A_TIME)
+def test_hung_calls_stay_within_the_limit(mishaps: list[tuple[str, int]], limit: int, honest: bool, visible: bool, most: int) -> None:  # noqa: FBT001
     """Whatever happens, and over restarts as long as libvirt tells who is occupied."""
-    host = StuckHost(VMS, limit, honest=honest, visible=visible)
+    host = StuckHost(VMS, limit, honest=honest, visible=visible, most=most)
     for what, number in mishaps:
         if what in {"restart", "hang"} and not honest:
             continue
@@ -63,10 +65,10 @@ def test_hung_calls_stay_within_the_limit(mishaps: list[tuple[str, int]], limit:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(MISHAPS, max_size=60), st.integers(1, 6), st.booleans(), st.booleans())
-def test_nobody_is_skipped_indefinitely(mishaps: list[tuple[str, int]], limit: int, honest: bool, visible: bool) -> None:  # noqa: FBT001
+@given(st.lists(MISHAPS, max_size=60), st.integers(1, 6), st.booleans(), st.booleans(), AT_A_TIME)
+def test_nobody_is_skipped_indefinitely(mishaps: list[tuple[str, int]], limit: int, honest: bool, visible: bool, most: int) -> None:  # noqa: FBT001
     """Once all VMs answer, all are trusted again, and a round costs one call."""
-    host = StuckHost(VMS, limit, honest=honest, visible=visible)
+    host = StuckHost(VMS, limit, honest=honest, visible=visible, most=most)
     for what, number in mishaps:
         befall(host, what, number)
     host.resume()
@@ -82,10 +84,10 @@ def test_nobody_is_skipped_indefinitely(mishaps: list[tuple[str, int]], limit: i
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sets(NUMBERS, max_size=VMS), st.booleans(), st.integers(2, 6))
-def test_the_process_table_names_all_at_the_price_of_one_call(stuck: set[int], honest: bool, limit: int) -> None:  # noqa: FBT001
+@given(st.sets(NUMBERS, max_size=VMS), st.booleans(), st.integers(2, 6), AT_A_TIME)
+def test_the_process_table_names_all_at_the_price_of_one_call(stuck: set[int], honest: bool, limit: int, most: int) -> None:  # noqa: FBT001
     """However many freeze at once: one call is lost, all of them are flagged and the others answer within two rounds."""
-    host = StuckHost(VMS, limit, honest=honest)
+    host = StuckHost(VMS, limit, honest=honest, most=most)
     host.round()
     for number in stuck:
         host.freeze(host.uuids[number])
@@ -98,11 +100,12 @@ def test_the_process_table_names_all_at_the_price_of_one_call(stuck: set[int], h
     assert host.most_occupied == min(1, len(stuck))
 
 
+@pytest.mark.parametrize("most", [128, 4])
 @pytest.mark.parametrize("honest", [True, False])
 @pytest.mark.parametrize(("stuck", "limit"), [(0, 2), (1, 3), (2, 5), (4, 7)])
-def test_without_the_process_table_each_costs_a_call_and_the_others_go_on(honest: bool, stuck: int, limit: int) -> None:  # noqa: FBT001
+def test_without_the_process_table_each_costs_a_call_and_the_others_go_on(honest: bool, stuck: int, limit: int, most: int) -> None:  # noqa: FBT001
     """Where only libvirt names them, or where not even libvirt does: then a call more, because the first one names nobody."""
-    host = StuckHost(40, limit, honest=honest, visible=False)
+    host = StuckHost(40, limit, honest=honest, visible=False, most=most)
     host.round()
     for uuid in host.uuids[7 : 7 + stuck]:
         host.freeze(uuid)

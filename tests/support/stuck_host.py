@@ -16,6 +16,7 @@ from virtflow.producer.hung_calls.breaker_types import (
     Action,
     Answered,
     Ask,
+    BatchAnswered,
     BudgetChanged,
     CheckHealth,
     ConnectionChanged,
@@ -42,23 +43,27 @@ CONNECTIONS = ("safe", "own", "poll")
 
 @dataclass(eq=False)
 class CallInVm:
-    """A call under way in the daemon: whom it has yet to ask, what it has found, in which VM it is."""
+    """A call under way: whom it has yet to ask, ``most`` by each of libvirt's calls, what it has found, in which VM it is."""
 
     number: int
     run: int
     left: list[str]
+    most: int = 1
     full: set[str] = field(default_factory=set)
     partial: set[str] = field(default_factory=set)
     inside: str = ""
 
 
 class StuckHost:
-    """VMs, a daemon and one producer at a time. ``honest``: controlInfo tells; ``visible``: the process table can be read."""
+    """VMs, a daemon and one producer at a time. ``honest``: controlInfo tells; ``visible``: the process table can be read.
 
-    def __init__(self, vms: int, limit: int, *, honest: bool = True, visible: bool = True, seed: int = 0) -> None:
+    ``most`` VMs are asked at a time, whatever the breaker thinks.
+    """
+
+    def __init__(self, vms: int, limit: int, *, honest: bool = True, visible: bool = True, most: int = 128) -> None:
         """All VMs answer and nothing has been asked."""
         self.uuids = tuple(f"vm-{number:03d}" for number in range(vms))
-        self.limit, self.honest, self.visible = limit, honest, visible
+        self.limit, self.honest, self.visible, self.most = limit, honest, visible, most
         self.now = 0.0
         self.frozen: set[str] = set()
         self.holders: dict[str, tuple[CallInVm, float]] = {}
@@ -69,7 +74,7 @@ class StuckHost:
         """The budget's own count, without an opening that may be made beyond the limit."""
         self.hung = False
         self.answered_at: dict[str, float] = {}
-        self._rng = random.Random(seed)  # noqa: S311, a test's
+        self._rng = random.Random(0)  # noqa: S311, a test's
         self._inbox: list[tuple[float, Observation]] = []
         self.start()
 
@@ -124,7 +129,7 @@ class StuckHost:
         match action:
             case Ask(number, uuids, everyone):
                 assert "own" in self.connections
-                self.calls.append(CallInVm(number, self.run, list(self.uuids if everyone else uuids)))
+                self.calls.append(CallInVm(number, self.run, list(self.uuids if everyone else uuids), self.most))
             case CheckHealth(uuids):
                 if "safe" in self.connections:
                     self._inbox.append((self.now + self._rng.uniform(0, 0.05), self._check(uuids or self.uuids)))
@@ -203,6 +208,8 @@ class StuckHost:
             call.full.add(call.inside)
             call.inside = ""
         while call.left:
+            if len(call.full) + len(call.partial) == call.most:
+                self._tell_batch(call)
             uuid = call.left.pop(0)
             if uuid in self.holders:
                 call.partial.add(uuid)
@@ -218,8 +225,18 @@ class StuckHost:
         if (lease := self._polled.pop(call, None)) is not None:
             lease.release()
         if call.run == self.run:
-            answer = Answered(call.number, frozenset(call.full), frozenset(call.partial))
-            self._inbox.append((self.now + self._rng.uniform(0, 0.05), answer))
+            self._answer(Answered(call.number, frozenset(call.full), frozenset(call.partial)))
+
+    def _tell_batch(self, call: CallInVm) -> None:
+        if call.run == self.run:
+            self._answer(BatchAnswered(call.number, frozenset(call.full), frozenset(call.partial)))
+        call.full.clear()
+        call.partial.clear()
+
+    def _answer(self, answer: Answered | BatchAnswered) -> None:
+        """It arrives a moment later, and never before one that was sent earlier."""
+        sent = [when for when, earlier in self._inbox if isinstance(earlier, Answered | BatchAnswered) and earlier.call == answer.call]
+        self._inbox.append((max([self.now + self._rng.uniform(0, 0.05), *sent]), answer))
 
     def _count(self) -> None:
         self.most_occupied = max(self.most_occupied, len(self.holders))

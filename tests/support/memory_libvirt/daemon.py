@@ -107,6 +107,8 @@ class Daemon(Requests):
     def ask_qemu(self, request: Request, vm: Vm, ask: Callable[[], _T]) -> _T:
         """With the job lock held: wait for QEMU, without limit."""
         vm.entered = self.clock.now
+        if vm.seconds:
+            self.wait(request, lambda: vm.gone, self.clock.now + vm.seconds)
         self.wait(request, lambda: not vm.stopped or vm.gone)
         if vm.gone:
             raise not_running()

@@ -5,6 +5,7 @@ A request that hangs in a VM stays in the daemon when its client goes: it keeps 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,6 +64,8 @@ class Requests:
         self.workers, self.priority_workers = workers, priority_workers
         self.paused = False
         self.serving: list[Request] = []
+        self.served: Counter[str] = Counter()
+        """Requests that a worker has begun, by their procedure."""
         self._sockets: list[Socket] = []
 
     @contextmanager
@@ -77,6 +80,7 @@ class Requests:
             try:
                 self.wait(request, lambda: self._has_worker(priority=priority))
                 self.serving.append(request)
+                self.served[procedure] += 1
                 yield request
                 self.wait(request, lambda: True)  # the answer does not leave a daemon that stands still
             finally:

@@ -123,6 +123,8 @@ class Vm:
     xml: str = ""
     failures: dict[str, BaseException] = field(default_factory=dict)
     """What a call raises instead of an answer, by its name: ``domainListGetStats`` (bulk calls), ``XMLDesc``, ``info``, ``jobStats``."""
+    seconds: float = 0.0
+    """How long its QEMU takes for an answer."""
     stopped: bool = False
     """Whether its QEMU answers nobody (SIGSTOP)."""
     gone: bool = False

@@ -15,6 +15,7 @@ from virtflow.producer.hung_calls.breaker_types import (
     Action,
     Answered,
     Ask,
+    BatchAnswered,
     BudgetChanged,
     CheckHealth,
     Choice,
@@ -34,7 +35,7 @@ from virtflow.producer.hung_calls.budget import CallBudget, Kind
 from virtflow.producer.types import HealthCheck, Verdict
 
 VMS = tuple("abcdefgh")
-WITHOUT_ROW = {HungElsewhere, Reconnected}
+WITHOUT_ROW = {BatchAnswered, HungElsewhere, Reconnected}
 LIMITS = Limits(stall_timeout=1.0, first_pause=2.0, longest_pause=60.0)
 
 
@@ -71,7 +72,7 @@ def test_the_table_has_a_row_for_every_state_and_observation() -> None:
 
 def test_while_all_is_well_a_round_is_one_call() -> None:
     breaker = closed()
-    assert breaker.observe(Answered(1, frozenset(VMS)), 0.5) == []
+    assert breaker.observe(Answered(1, frozenset(VMS)), 0.11) == []
     assert breaker.settled
     assert breaker.state is State.CLOSED
     assert breaker.observe(RoundBegan(VMS, 18.0), 10.0) == [Ask(2, VMS, everyone=True)]
@@ -121,11 +122,61 @@ def test_a_vm_in_which_another_client_s_call_hangs_is_skipped() -> None:
 
 def test_a_vm_that_a_job_holds_for_a_moment_is_asked_once_more_in_the_round() -> None:
     breaker = closed()
-    breaker.observe(Answered(1, frozenset(VMS) - {"c"}, frozenset("c")), 0.5)
-    assert breaker.observe(HealthCheck({"c": 0.02}), 0.6) == [Ask(2, ("c",))]
+    breaker.observe(Answered(1, frozenset(VMS) - {"c"}, frozenset("c")), 0.15)
+    assert breaker.observe(HealthCheck({"c": 0.02}), 0.2) == [Ask(2, ("c",), most=80)]
     assert breaker.observe(Answered(2, frozenset(), frozenset("c")), 0.7) == [CheckHealth(("c",))]
     assert breaker.observe(HealthCheck({"c": 0.0}), 0.8) == []
     assert breaker.state is State.CLOSED
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.001, 128), (0.0125, 40), (0.05, 16)])
+def test_as_many_vms_are_asked_at_a_time_as_take_half_the_stall_timeout(seconds: float, most: int) -> None:
+    """At least 16 and at most 128; the next round's call is made up of so many by each of libvirt's."""
+    breaker = closed()
+    breaker.observe(Answered(1, frozenset(VMS)), 0.1 + seconds * len(VMS))
+    assert breaker.observe(RoundBegan(VMS, 18.0), 10.0) == [Ask(2, VMS, everyone=True, most=most)]
+
+
+def test_each_batch_of_a_call_has_the_stall_timeout_for_itself() -> None:
+    breaker = closed()
+    for moment, batch in [(1.0, "abc"), (1.9, "def")]:
+        assert breaker.observe(BatchAnswered(1, frozenset(batch)), moment) == []
+        assert breaker.due == moment + 1.0
+    assert not breaker.settled
+    assert breaker.observe(Ticked(), 2.8) == []
+    assert breaker.observe(Answered(1, frozenset("gh")), 2.8) == []
+    assert (breaker.settled, breaker.state, breaker.calls["answered"]) == (True, State.CLOSED, 1)
+
+
+def test_what_answered_before_a_batch_hung_is_healthy_and_not_asked_again() -> None:
+    """Where nothing names the stuck VM, those of its batch and of later ones are asked in small batches."""
+    breaker = closed()
+    breaker.observe(BatchAnswered(1, frozenset("abc")), 0.5)
+    assert breaker.observe(Ticked(), 1.5) == [CheckHealth()]
+    assert breaker.observe(HealthCheck(held("e", 0.99) | held("e", 1.0)), 1.5) == [Abandon(1, "e")]
+    assert breaker.observe(ConnectionChanged(ready=True), 1.6) == [Ask(2, ("d", "f", "g", "h"), most=16)]
+    assert {uuid for uuid, verdict in breaker.verdicts().items() if verdict.responsive} == set("abcd")
+
+
+def test_a_late_batch_says_that_its_vms_answer() -> None:
+    """The call that hung goes on after its culprit, and is still out."""
+    breaker = closed()
+    breaker.observe(Ticked(), 1.2)
+    breaker.observe(HealthCheck(held("b", 1.1)), 1.2)
+    assert breaker.budget.hung == 1
+    actions = breaker.observe(BatchAnswered(1, frozenset("abc")), 3.0)
+    assert actions == [Recovered("b", 1.2)]
+    assert breaker.verdicts()["b"] == Verdict(responsive=True, probed=True)
+    assert breaker.budget.hung == 1
+    breaker.observe(Answered(1, frozenset("defgh")), 3.1)
+    assert breaker.budget.hung == 0
+
+
+def test_a_batch_of_an_unknown_call_means_nothing() -> None:
+    breaker = closed()
+    breaker.observe(Answered(1, frozenset(VMS)), 0.5)
+    assert breaker.observe(BatchAnswered(1, frozenset(), frozenset("c")), 0.6) == []
+    assert breaker.verdicts()["c"] == Verdict(responsive=True, probed=True)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,55 @@ def test_while_all_is_well_a_round_is_one_call_for_everything(make: Make) -> Non
     assert found.versions.hypervisor == ".".join(str(number) for number in host.daemon.release.qemu)
 
 
+def test_a_calm_round_of_a_host_with_many_vms_asks_for_nothing_twice(make: Make) -> None:
+    """The VMs of this host take longer than the stall timeout for their answers: no list and no health check on top."""
+    host = make(vms=150)
+    for vm in host.daemon.vms.values():
+        vm.seconds = 0.019
+    host.start(interval=10.0)
+    host.rounds(3)
+    before = host.daemon.served.copy()
+    found = host.rounds(4)
+    calls = host.daemon.served - before
+    assert calls.pop("remoteDispatchConnectGetAllDomainStats") == 4 * 3, "each takes about half the stall timeout of 2 s"
+    assert calls.pop("remoteDispatchConnectListAllDomains") == 4 * 3, "for the batches, to look for jobs, and to read XML"
+    assert set(calls) <= {"remoteDispatchDomainGetJobStats", "remoteDispatchDomainGetXMLDesc", "remoteDispatchDomainLookupByUUID"}
+    assert [whole(one) for one in found] == [set(host.uuids)] * 4
+    assert all(one.seconds["monitor"] == pytest.approx(2.85, rel=0.01) for one in found)
+
+
+@pytest.mark.parametrize("processes", [False, True], ids=["hidden", "seen"])
+def test_one_stuck_vm_of_many_costs_the_others_no_round(make: Make, *, processes: bool) -> None:
+    """Those of the batches before its own are not asked again."""
+    host = make(vms=150, processes=processes)
+    for vm in host.daemon.vms.values():
+        vm.seconds = 0.019
+    host.start(interval=10.0)
+    host.rounds(3)
+    bad = host.uuids[120]
+    host.daemon.freeze(bad)
+    before = host.daemon.served["remoteDispatchConnectGetAllDomainStats"]
+    first = host.round()
+    assert host.daemon.served["remoteDispatchConnectGetAllDomainStats"] - before == 3 + 1 + 1, "three batches, a list, and those left"
+    assert whole(first) == set(host.uuids) - {bad}
+    after = host.rounds(3)[-1]
+    assert (whole(after), flagged(after), after.hung_calls.count) == (set(host.uuids) - {bad}, {bad}, 1)
+
+
+def test_a_new_vm_of_a_host_with_many_is_in_the_next_round(make: Make) -> None:
+    host = make(vms=150)
+    for vm in host.daemon.vms.values():
+        vm.seconds = 0.019
+    host.start(interval=10.0)
+    host.rounds(3)
+    host.daemon.add(Vm("fresh", FRESH))
+    gone = host.uuids.pop(3)
+    host.daemon.destroy(gone)
+    host.daemon.undefine(gone)
+    found = host.round()
+    assert whole(found) == {*host.uuids, FRESH}
+
+
 @pytest.mark.parametrize("processes", [False, True], ids=["hidden", "seen"])
 @pytest.mark.parametrize("stuck", [1, 2, 6])
 def test_stuck_vms_cost_the_others_nothing_and_the_host_no_more_than_the_limit(make: Make, stuck: int, *, processes: bool) -> None:
