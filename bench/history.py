@@ -206,7 +206,9 @@ def writer(folder: Path, backlog: int = 300, live: int = 30, vms: int = 1_000) -
         sent = 0
         for start in range(0, backlog, 10):
             rounds = range(start, min(start + 10, backlog))
-            sent += produce(broker.address, "vm.metrics", fleet_samples(20, vms // 20, rounds, interval=1.0, start=now - backlog))
+            sent += produce(
+                broker.address, "vm.metrics", fleet_samples(20, vms // 20, rounds, interval=1.0, start=now - backlog, steady=False)
+            )
         each = Writer(broker.address, folder / "history", folder, {"VIRTFLOW_HISTORY_COMMIT_SECONDS": "5", "VIRTFLOW_LOG_LEVEL": "warning"})
         with writing(each):
             caught = _caught_up(each, sent) | {"vms": vms, "backlog_seconds": backlog}
@@ -232,7 +234,9 @@ def _live(each: Writer, broker: Broker, seconds: int, vms: int) -> dict[str, Any
     sent = 0
     for sequence in range(10_000, 10_000 + seconds):
         began = time.monotonic()
-        samples = list(fleet_samples(20, vms // 20, range(sequence, sequence + 1), interval=1.0, start=time.time() - sequence))
+        samples = list(
+            fleet_samples(20, vms // 20, range(sequence, sequence + 1), interval=1.0, start=time.time() - sequence, steady=False)
+        )
         sent += produce(broker.address, "vm.metrics", samples)
         lags.append(_metric(each, 'virtflow_history_lag_seconds{table="samples"}'))
         time.sleep(max(0.0, 1.0 - (time.monotonic() - began)))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from virtflow.producer.hung_calls.budget import CallBudget
 from virtflow.producer.hung_calls.executor import warn_of_limit
@@ -22,6 +22,7 @@ from virtflow.producer.hypervisor.mailbox import Inbox
 from virtflow.producer.hypervisor.messages import Action, Announce, Interrupted, Tick
 from virtflow.producer.hypervisor.qemu_events import QemuStatus
 from virtflow.producer.hypervisor.qemu_processes import Processes
+from virtflow.producer.hypervisor.status_files import StatusFiles, folder_of
 from virtflow.producer.hypervisor.subscriptions import register
 from virtflow.producer.hypervisor.workers import Workers
 from virtflow.producer.sampling import SAFE, Sampling
@@ -34,15 +35,16 @@ from virtflow.schemas.records import VmSnapshot
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What a sampler touches of its host: how it connects to libvirt, and the process table. Tests hand in others."""
+    """What a sampler touches of its host: how it connects to libvirt, the process table, the VMs' status files. Tests hand in others."""
 
     opener: Opener
     processes: Processes
+    status_files: StatusFiles = field(default_factory=lambda: StatusFiles(None))
 
     @classmethod
     def of(cls, settings: Settings) -> Host:
         """The real one."""
-        return cls(Opener(settings.libvirt), Processes())
+        return cls(Opener(settings.libvirt), Processes(), StatusFiles(folder_of(settings.libvirt.uri)))
 
 
 class Sampler:
@@ -65,6 +67,7 @@ class Sampler:
         self._events = events
         listens = events is not None and settings.libvirt.migration_status
         self._status = QemuStatus(settings.libvirt.uri, self._inbox) if listens else None
+        self._status_files = host.status_files
         self._workers = Workers(host.opener, self._inbox, {SAFE: self._prepare})
         rng = rng or random.Random()  # noqa: S311, jitter
         self._sampling = Sampling(settings, self.budget, rng, host.processes.states, follows=events is not None)
@@ -85,7 +88,7 @@ class Sampler:
         sampling = self._sampling
         for lost in self._workers.lost():
             self._perform(sampling.observe(lost, time.monotonic(), waiting=True))
-        self._perform(sampling.begin(time.time(), time.monotonic()))
+        self._perform(sampling.begin(time.time(), time.monotonic(), self._status_files.read()))
         while not (sampling.interrupted or sampling.complete(now := time.monotonic())) and now < sampling.deadline:
             message = self._inbox.take(sampling.round_due(now))
             self._perform(sampling.observe(message or Tick(), time.monotonic()))

@@ -127,6 +127,7 @@ class Sampling:
         self._xml = XmlReader(connection(XML), breaker, self._monitor.is_off, hung, stall_timeout)
         self._inventories = Inventories(self._every, rng)
         self._exported = Exported()
+        self._saved: Mapping[str, float] | None = None
         self._versions = VersionFinder(self._outbox, budget, settings.libvirt.connect_timeout_seconds)
         self._reconnected = False
         self._version = 0
@@ -136,8 +137,9 @@ class Sampling:
 
     # -- the round
 
-    def begin(self, collected: float, now: float) -> list[Action]:
-        """A round begins, at ``collected`` (Unix seconds) and ``now`` (monotonic)."""
+    def begin(self, collected: float, now: float, saved: Mapping[str, float] | None = None) -> list[Action]:
+        """A round begins, at ``collected`` (Unix seconds) and ``now`` (monotonic); ``saved``: see ``JobDiscovery.next_round``."""
+        self._saved = saved
         self._progress = _Progress(now, collected, now + self._window, now + self._window * MONITOR_SHARE)
         self._tick_connections(now)
         self._monitor.begin(now, self._progress.monitor_until)
@@ -241,7 +243,7 @@ class Sampling:
             return
         if self._reconnected:
             self._find_jobs(found, at)
-        self._jobs.look(self._discovery.next_round(found.vms.values()))
+        self._jobs.look(self._discovery.next_round(found.vms.values(), self._saved, progress.collected))
 
     def _find_jobs(self, listed: Listed, at: float) -> None:
         """The first list of a connection: events from before were not received, so that VMs that migrate and running jobs are looked for."""

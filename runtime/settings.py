@@ -73,7 +73,8 @@ class Producer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     job_discovery_seconds: Annotated[
         Seconds,
         _row(
-            "How often each running VM is asked for a job that no event announces, such as a migration that copies disks first. 0: never.",
+            "How often each running VM is asked for a job that no event announces, such as a migration that copies disks first, where the files in "
+            "/run/libvirt/qemu, which change when a job begins, can't be seen. 0: never, and the files are not looked at.",
             ge=0,
             le=86400,
         ),

@@ -12,11 +12,13 @@ import libvirt
 import pytest
 
 from tests.support.lab import Guest, Lab, Node, await_true
+from tests.support.lab_process import Process
 from tests.support.lab_release import releases
 from virtflow.producer.hypervisor import call_safety
 from virtflow.producer.hypervisor.call_safety import MEASURED, LibvirtCall, may_wait
 from virtflow.producer.hypervisor.connection import open_read_only
 from virtflow.producer.hypervisor.queries import NOWAIT
+from virtflow.producer.hypervisor.status_files import StatusFiles
 
 RELEASES = releases(every_run=True)
 WAITS_SECONDS = 10.0
@@ -153,3 +155,20 @@ def test_what_is_asked_of_every_vm_never_waits(waiting: dict[LibvirtCall, bool],
     finally:
         node.thaw(*guests)
         connection.close()
+
+
+def test_a_vm_s_status_is_saved_when_a_job_begins(node: Node) -> None:
+    """Seen in the folder that the producer looks at, though the job can't get on; another VM's file stays as it is."""
+    dumped, other = node.load_paused(2, "saved")
+    files = StatusFiles(node.folder / "run" / "qemu")
+    before = files.read() or {}
+    assert {dumped.name, other.name} <= before.keys()
+    node.freeze(dumped)
+    command = node.virsh_command("dump", "--memory-only", dumped.uuid, str(node.folder / "dump"))
+    dump = Process(command, node.folder / "dump.log")
+    try:
+        await_true(lambda: (files.read() or {})[dumped.name] > before[dumped.name], WAITS_SECONDS, "the status is saved")
+        assert (files.read() or {})[other.name] == before[other.name]
+    finally:
+        node.thaw(dumped)
+        dump.stop()
