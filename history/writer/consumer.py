@@ -18,6 +18,7 @@ from virtflow.history.storage.delta import FencedError, NewerTableError, Storage
 from virtflow.history.storage.table_schemas import SAMPLES, TABLE_OF, WRITTEN, Table
 from virtflow.history.writer.dedup import Sequences, filters
 from virtflow.history.writer.offsets import ANSWER_SECONDS
+from virtflow.history.writer.pace import PACE, Failure, Pace
 from virtflow.history.writer.placement import Key, Partition, Placement
 from virtflow.history.writer.sample_batch import RawSamples
 from virtflow.history.writer.source import Source
@@ -32,10 +33,6 @@ from virtflow.schemas.errors import EnvironmentProblemError, InputError, Registr
 _LOG: Final = logging.getLogger("virtflow.history.writer.consumer")
 
 BATCH: Final = 1_000
-READ_SECONDS: Final = 0.25
-RETRY_SECONDS: Final = (0.5, 30.0)
-"""Pauses after a storage failure: the first, and the longest."""
-MEASURE_SECONDS: Final = 1.0
 SLOW_SECONDS: Final = 5.0
 """A commit that takes longer is told: the storage hangs, or is slow."""
 WAITING_BYTES: Final = 128 << 20
@@ -45,7 +42,7 @@ WAITING_BYTES: Final = 128 << 20
 class Consume:
     """Moves messages into tables until told to stop. All of it belongs to one thread."""
 
-    def __init__(self, source: Source, store: Store, intake: Intake, settings: History) -> None:
+    def __init__(self, source: Source, store: Store, intake: Intake, settings: History, pace: Pace = PACE) -> None:
         """Opens the tables; raises ``StorageError`` where the storage does not answer."""
         self._consumer: Consumer = source.consumer
         self._alarm = source.alarm
@@ -60,8 +57,8 @@ class Consume:
         self._waiting_bytes = 0
         self._oldest = float("inf")
         self._arrived: dict[str, float] = {}
-        self._retry_at, self._pause = 0.0, 0.0
-        self._failing = ""
+        self._pace = pace
+        self._failure = Failure(pace)
         self._committing = float("inf")
         self._held: list[Message] = []
         self._stored = 0
@@ -93,7 +90,7 @@ class Consume:
         """Why nothing can be stored at the moment, "" while it can."""
         if (seconds := time.monotonic() - self._committing) > SLOW_SECONDS:
             return f"a commit under way for {seconds:.0f} s: the storage is slow"
-        return self._failing
+        return self._failure.why
 
     @property
     def left(self) -> str:
@@ -102,7 +99,7 @@ class Consume:
             return self._at_end
         waiting = sum(writer.waiting for writer in self._writers.values()) + len(self._held)
         stored = f"{self._stored} rows committed" if self._stored else "nothing was taken, nothing committed"
-        return f"{stored}; {waiting} records not committed, they are read again: {self._failing}" if waiting else stored
+        return f"{stored}; {waiting} records not committed, they are read again: {self._failure.why}" if waiting else stored
 
     def run(self, stopped: Callable[[], bool]) -> bool:
         """Until ``stopped``; then commits what waits and leaves the group. Whether another client has to go on.
@@ -122,7 +119,7 @@ class Consume:
 
     def _turn(self) -> None:
         taken: Counter[str] = Counter()
-        for message in self._resolved(self._undoubted(self._consumer.consume(BATCH, READ_SECONDS))):
+        for message in self._resolved(self._undoubted(self._consumer.consume(BATCH, self._pace.read))):
             if error := message.error():
                 self._told(error, message)
             elif ours := self._places.of(message.topic(), message.partition()):
@@ -140,7 +137,7 @@ class Consume:
         if self._due(now):
             self._commit_all()
         self._waiting.set(sum(writer.waiting for writer in self._writers.values()))
-        if now - self._measured >= MEASURE_SECONDS:
+        if now - self._measured >= self._pace.measure:
             self._measured = now
             self._measure()
             self._follow_topics()
@@ -160,11 +157,11 @@ class Consume:
             self._doubted |= self._places.ours.keys()
         if not self._doubted:
             return messages
-        if time.monotonic() >= self._retry_at:
+        if not self._failure.pauses(time.monotonic()):
             self._commit_all()
         kept = [message for message in self._held + messages if (message.topic(), message.partition()) not in self._doubted]
         self._held = []
-        if not self._failing:
+        if not self._failure:
             self._places.again(self._doubted & self._places.ours.keys())
             self._doubted = set()
         return kept
@@ -181,7 +178,7 @@ class Consume:
     def _resolved(self, messages: list[Message]) -> list[Message]:
         """The messages, once their schemas are known, or known to be unknown; while the registry does not answer they are held back."""
         held = self._held + messages
-        if not held or (self._held and time.monotonic() < self._retry_at):
+        if not held or (self._held and self._failure.pauses(time.monotonic())):
             self._held = held
             return []
         try:
@@ -211,12 +208,12 @@ class Consume:
         _LOG.warning("the broker says: %s", error.str())
 
     def _due(self, now: float) -> bool:
-        if now < self._retry_at:
+        if self._failure.pauses(now):
             return False
         waiting = sum(writer.waiting for writer in self._writers.values())
         full = waiting >= self._settings.commit_rows or self._waiting_bytes >= WAITING_BYTES
         # While something fails, whether it still does is tried also where nothing waits: the partitions are paused until then.
-        return full or bool(self._failing) or now - self._oldest >= self._settings.commit_seconds
+        return full or bool(self._failure) or now - self._oldest >= self._settings.commit_seconds
 
     def _take(self, ours: Partition, message: Message) -> None:
         table, offset, value = ours.table, message.offset() or 0, message.value()
@@ -271,13 +268,13 @@ class Consume:
             finally:
                 self._committing = float("inf")
         self._oldest, self._waiting_bytes = float("inf"), 0
-        if self._failing and not self._held and not self._places.unplaced:
+        if self._failure and not self._held and not self._places.unplaced:
             self._mended()
 
     def _mended(self) -> None:
         """Reading goes on."""
         _LOG.warning("storing again")
-        self._failing, self._pause, self._retry_at = "", 0.0, 0.0
+        self._failure.over()
         self._consumer.resume(self._consumer.assignment())
 
     def _commit(self, writer: TableWriter) -> None:
@@ -299,11 +296,9 @@ class Consume:
 
     def _fail(self, why: str) -> None:
         self._failures.inc()
-        self._pause = min(max(RETRY_SECONDS[0], 2 * self._pause), RETRY_SECONDS[1])
-        self._retry_at = time.monotonic() + self._pause
-        if not self._failing:
+        if not self._failure:
             self._consumer.pause(self._consumer.assignment())
-        self._failing = why
+        self._failure.note(why, time.monotonic())
         _LOG.warning("nothing is stored, and nothing more read, until this is over: %s", why)
 
     def _start_over(self, writer: TableWriter, why: str) -> None:
@@ -321,16 +316,16 @@ class Consume:
         """
         self._names.follow()
         renamed = self._places.renamed()
-        if not renamed or self._failing:
+        if not renamed or self._failure:
             return
         self._commit_all()
-        if not self._failing:
+        if not self._failure:
             _LOG.warning("%d partitions start over: their topics were deleted and made again", len(renamed))
             self._places.again(renamed)
 
     def _place_again(self) -> None:
         """Finds the places of partitions that have none yet; with the storage or the broker away that is tried again later."""
-        if not self._places.unplaced or time.monotonic() < self._retry_at:
+        if not self._places.unplaced or self._failure.pauses(time.monotonic()):
             return
         keys = list(self._places.unplaced)
         if (places := self._placed(keys)) is None:
@@ -339,7 +334,7 @@ class Consume:
         self._consumer.incremental_unassign([TopicPartition(*key) for key in keys])
         self._consumer.incremental_assign(places)
         self._pause_or_resume(places)
-        if self._failing:
+        if self._failure:
             self._commit_all()  # what failed to be placed may be all that failed
         self._counted()
 
@@ -381,7 +376,7 @@ class Consume:
 
     def _pause_or_resume(self, places: list[TopicPartition]) -> None:
         """Of partitions that were assigned just now: the client leaves those paused that were so when they were taken away."""
-        (self._consumer.pause if self._failing else self._consumer.resume)(places)
+        (self._consumer.pause if self._failure else self._consumer.resume)(places)
 
     def _counted(self) -> None:
         """Says what is ours now."""
@@ -390,7 +385,7 @@ class Consume:
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Commits once more, so that the next owner has less to read again; whatever fails here is read again by it."""
-        if not self._failing:
+        if not self._failure:
             self._commit_all()
         self._lost(consumer, partitions)
 

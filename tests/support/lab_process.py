@@ -23,13 +23,13 @@ class LabError(Exception):
     """The lab can't do what a test asked of it; the text names the command and what it said."""
 
 
-def await_true(condition: Callable[[], bool], timeout_seconds: float, what: str) -> None:
-    """Return as soon as ``condition`` holds; LabError naming ``what`` when it does not within ``timeout_seconds``."""
+def await_true(condition: Callable[[], bool], timeout_seconds: float, what: str, *, pause_seconds: float = 0.05) -> None:
+    """Return as soon as ``condition`` holds; LabError naming ``what`` when it does not within ``timeout_seconds``. Asks every ``pause_seconds``."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() > deadline:
             raise LabError(f"not within {timeout_seconds:g} s: {what}")
-        time.sleep(0.05)
+        time.sleep(pause_seconds)
 
 
 def run(command: Sequence[str], timeout_seconds: float = COMMAND_SECONDS) -> str:

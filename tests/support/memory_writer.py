@@ -18,6 +18,7 @@ from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import WRITTEN
 from virtflow.history.writer.consumer import Consume
 from virtflow.history.writer.offsets import Names
+from virtflow.history.writer.pace import Pace
 from virtflow.history.writer.source import Makers, source_of
 from virtflow.history.writer.validation import Intake
 from virtflow.runtime.own_metrics import OwnMetrics
@@ -28,6 +29,8 @@ from virtflow.schemas.records import Record, VmMetrics
 from virtflow.schemas.topics import Topic
 
 SECONDS: Final = 60.0
+PACE: Final = Pace(read=0.02, measure=0.05, retry=(0.05, 1.0))
+"""Everything that the writer does by the clock comes soon."""
 NOW: Final = float(int(time.time()) // 10 * 10)
 CODEC: Final = Codec()
 
@@ -53,7 +56,7 @@ class Writer:
         names.learn()
         source = source_of(settings, names, Makers(cluster.consumer, cluster.admin))
         self.consumer: MemoryConsumer = source.consumer
-        self.consume = Consume(source, self.store, Intake(codec, settings.history, self.metrics), settings.history)
+        self.consume = Consume(source, self.store, Intake(codec, settings.history, self.metrics), settings.history, PACE)
         self.consume.count_into(self.metrics)
 
     def _run(self) -> None:
@@ -71,7 +74,7 @@ class Writer:
 
     def until(self, true: Callable[[], bool], what: str) -> None:
         """Waits until something is true."""
-        await_true(true, SECONDS, f"{what}; {self.consume.failing or self.consume.left}")
+        await_true(true, SECONDS, f"{what}; {self.consume.failing or self.consume.left}", pause_seconds=0.01)
 
     def counted(self, name: str, *labels: str) -> float:
         """One of its own metrics."""

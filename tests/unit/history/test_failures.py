@@ -17,6 +17,7 @@ from virtflow.history.query.sql import Query, QueryError
 from virtflow.history.storage.delta import LAYOUT_KEY, NewerTableError, StorageError, Store
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.history.writer.consumer import Consume
+from virtflow.history.writer.pace import PACE, Failure, Pace
 from virtflow.history.writer.placement import Partition, Placement
 from virtflow.history.writer.source import Source
 from virtflow.runtime.lifecycle import Stop
@@ -133,9 +134,24 @@ def test_who_leads_may_be_asked_while_partitions_come_and_go() -> None:
 
 def test_the_end_says_what_was_committed_and_what_was_not() -> None:
     consume = object.__new__(Consume)
-    consume._writers, consume._held, consume._stored, consume._failing, consume._at_end = {}, [], 0, "", ""
+    consume._writers, consume._held, consume._stored, consume._failure, consume._at_end = {}, [], 0, Failure(PACE), ""
     assert consume.left == "nothing was taken, nothing committed"
     consume._stored = 7
     assert consume.left == "7 rows committed"
-    consume._held, consume._failing = [None, None], "the disk is full"  # type: ignore[list-item]
+    consume._held = [None, None]  # type: ignore[list-item]
+    consume._failure.note("the disk is full", 0.0)
     assert consume.left == "7 rows committed; 2 records not committed, they are read again: the disk is full"
+
+
+def test_pauses_after_failures_grow_up_to_the_longest_and_begin_again() -> None:
+    failure, now, pauses = Failure(Pace(retry=(1.0, 5.0))), 100.0, list[int]()
+    assert not failure.pauses(now)
+    for _ in range(4):
+        failure.note("away", now)
+        pauses.append(next(seconds for seconds in range(10) if not failure.pauses(now + seconds)))
+        now += 10.0
+    assert (pauses, bool(failure), failure.why) == ([1, 2, 4, 5], True, "away")
+    failure.over()
+    assert (bool(failure), failure.why, failure.pauses(now - 10.0)) == (False, "", False)
+    failure.note("away again", now)
+    assert not failure.pauses(now + 1.0)

@@ -19,6 +19,7 @@ from tests.support.history import fleet_inventories, key_of, rows_of, stored_key
 from tests.support.lab_process import await_true
 from tests.support.memory_kafka import Cluster
 from tests.support.memory_writer import CODEC, NOW, PARTITIONS, SECONDS, put, samples, writing
+from virtflow.history import service as service_module
 from virtflow.history.service import Service
 from virtflow.history.storage.table_schemas import EVENT_ROWS, INVENTORY_ROWS, MIGRATION_ROWS, SAMPLES
 from virtflow.history.writer.offsets import Names
@@ -294,7 +295,10 @@ class TestService:
             assert not thread.is_alive()
         assert not errors
 
-    def test_it_waits_for_the_broker_and_the_topics_and_writes(self, cluster: Cluster, settings: Settings) -> None:
+    def test_it_waits_for_the_broker_and_the_topics_and_writes(
+        self, cluster: Cluster, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(service_module, "RETRY_SECONDS", 0.05)
         cluster.delete(EVENTS.name)
         cluster.stop()
         with self.running(settings, cluster) as service:
