@@ -43,9 +43,10 @@ class Kept:
         """Puts rows in the place of those of the hours ``first_hour`` to ``last_hour``, which all lie in one day."""
         opened = self.opened
         old = [file for file in opened.files() if overlaps(file, first_hour, last_hour)]
+        shared = [file for file in old if not is_within(file, first_hour, last_hour)]
         others = ~between("time", first_hour * HOUR_SECONDS, (last_hour + 1) * HOUR_SECONDS)
         whole = pa.concat_tables(
-            [*([opened.only(old).to_table(filter=others)] if old else []), *parts] or [opened.table.schema.empty_table()]
+            [*([opened.only(shared).to_table(filter=others)] if shared else []), *parts] or [opened.table.schema.empty_table()]
         )
         ordered = whole.sort_by([(name, "ascending") for name in opened.table.order])
         if ordered.num_rows or old:
@@ -67,6 +68,11 @@ def is_compact(file: File) -> bool:
 def overlaps(file: File, first_hour: int, last_hour: int) -> bool:
     """Whether a file may have rows of these hours."""
     return file.first < (last_hour + 1) * HOUR_SECONDS and file.last >= first_hour * HOUR_SECONDS
+
+
+def is_within(file: File, first_hour: int, last_hour: int) -> bool:
+    """Whether all rows of a file are of these hours; of a file whose times are not known that is not known either."""
+    return file.first >= first_hour * HOUR_SECONDS and file.last < (last_hour + 1) * HOUR_SECONDS
 
 
 def between(name: str, start: float, end: float) -> Any:  # noqa: ANN401, an Arrow expression
