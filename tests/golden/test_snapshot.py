@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ WEB, DB = "01c4627c-7455-4be4-b014-9523f6d7e739", "d4e232be-ede6-48cb-9c15-42cde
 Series = tuple[str, frozenset[tuple[str, str]]]
 
 
+@cache
 def exposition(path: Path, *words: str) -> str:
+    """What the command prints: the same each time, so that each is run once."""
     done = virtflow("snapshot", "--replay", str(path), "--format", "prom", *words)
     assert done.returncode == 0, done.stderr
     assert not done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,14 +10,16 @@ import pytest
 
 from tests.support.history_lives import METRICS, Kept, Life
 from tests.support.history_truth import Row, days, hours
+from tests.support.long import length
 from virtflow.history.storage.table_schemas import DAILY, HOURLY, Table
 
 LIVES: Final = 200
 """Lives in one history: they share its commits and its upkeep."""
-HOURS: Final = 30
+HOURS: Final = length(12, 30)
+"""Upkeep's time grows with the hours and not with the lives: twelve of them with a midnight in the middle have all that a day has."""
 COMMITS: Final = 3
-SEEDS: Final = 10 if os.environ.get("VIRTFLOW_TEST_LONG") else 1
-START: Final = 1_790_000_000 // 86_400 * 86_400
+SEEDS: Final = length(1, 10)
+START: Final = 1_790_000_000 // 86_400 * 86_400 + length(18, 0) * 3_600
 MICRO: Final = 1_000_000
 
 

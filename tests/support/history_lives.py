@@ -90,11 +90,13 @@ def _guest(seen: Seen) -> GuestMetrics:
 
 
 class Kept:
-    """A history in a folder, written without a broker."""
+    """A history in a folder, written without a broker, and without waiting for the disk."""
 
     def __init__(self, path: Path, **settings: Any) -> None:  # noqa: ANN401, settings of any kind
         """Makes the table of samples."""
-        self.settings: Final = History(path=str(path), **{"raw_days": 36_500, "hourly_days": 36_500, "daily_days": 36_500, **settings})
+        self.settings: Final = History(
+            path=str(path), **{"raw_days": 36_500, "hourly_days": 36_500, "daily_days": 36_500, "sync": "never", **settings}
+        )
         self.store: Final = Store(self.settings)
         self._samples = TableWriter(self.store.make(SAMPLES), Sequences())
         self._offset = self._samples.begin(["p"])["p"] or 0

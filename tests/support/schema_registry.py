@@ -19,6 +19,8 @@ from virtflow.schemas.avro.schema import Schema
 
 MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 NOT_FOUND: Final = {"error_code": 40403, "message": "Schema not found"}
+STOP_SECONDS: Final = 0.02
+"""How long a server may take to notice that it is to stop."""
 
 
 class SchemaRegistry:
@@ -44,7 +46,7 @@ class SchemaRegistry:
     def __enter__(self) -> Self:
         """Serves."""
         self.serving = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(STOP_SECONDS,), daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError
 
 from tests.support.memory_kafka import Cluster
 from tests.support.vm_samples import inventory, sample, status, uuid
+from virtflow.exporter import consumer
 from virtflow.exporter.assignment import Clients
 from virtflow.exporter.clocks import Clocks
 from virtflow.exporter.consumer import Feed
@@ -80,6 +81,13 @@ def fed(test: Callable[[Fed], Awaitable[None]], cluster: Cluster, **more: Any) -
         assert cluster.consumers == []
 
     asyncio.run(run())
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests wait for the feed: what it does again after a pause comes soon."""
+    monkeypatch.setattr(consumer, "RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(consumer, "READ_SECONDS", 0.02)
 
 
 @pytest.fixture

@@ -112,9 +112,18 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, History]:
     return store, settings
 
 
-def usage(month: tuple[Store, History], by: str, key: str) -> dict[str, dict[str, Any]]:
+Rows = dict[str, dict[str, Any]]
+
+
+def usage(month: tuple[Store, History], by: str, key: str) -> Rows:
     """The usage report's rows."""
     return {row[key]: row for row in report(*month, Report("usage", MONTH, by)).to_pylist()}
+
+
+@pytest.fixture(scope="module")
+def used(month: tuple[Store, History]) -> dict[str, Rows]:
+    """The month's usage reports, by what a row is."""
+    return {by: usage(month, by, key) for by, key in KEYS.items()}
 
 
 CREATED = HOURS - 9 * 24 - 12
@@ -169,9 +178,9 @@ USED: dict[str, dict[str, float]] = {
 
 
 @pytest.mark.parametrize("name", VMS)
-def test_each_vm_s_bill_is_exact(month: tuple[Store, History], name: str) -> None:
+def test_each_vm_s_bill_is_exact(used: dict[str, Rows], name: str) -> None:
     """What each used, for how long it lived, and for how much of that it was reported."""
-    row = usage(month, "vm", "uuid")[UUIDS[name]]
+    row = used["vm"][UUIDS[name]]
     usual = {
         "lived_hours": HOURS,
         "covered_hours": HOURS,
@@ -184,9 +193,9 @@ def test_each_vm_s_bill_is_exact(month: tuple[Store, History], name: str) -> Non
     assert {cell: row[cell] for cell in right} == pytest.approx(right, rel=1e-9, abs=1e-9)
 
 
-def test_owners_are_told_apart_by_their_ids(month: tuple[Store, History]) -> None:
+def test_owners_are_told_apart_by_their_ids(used: dict[str, Rows]) -> None:
     """Two domains have a project "admin" each; the hour in which a VM changes its owner is split."""
-    rows = usage(month, "project", "project_id")
+    rows = used["project"]
     assert [rows[key]["project"] for key in ("id-1", "id-2")] == ["admin", "admin"]
     of = {
         "id-1": ("whole", "created"),
@@ -201,14 +210,14 @@ def test_owners_are_told_apart_by_their_ids(month: tuple[Store, History]) -> Non
     assert {round(row["coverage"], 6) for key, row in rows.items() if key != "e"} == {1.0}
 
 
-def test_nodes_share_what_ran_on_them(month: tuple[Store, History]) -> None:
+def test_nodes_share_what_ran_on_them(used: dict[str, Rows]) -> None:
     """Whatever the report is by, it is the same use."""
     total = sum(used["cpu_hours"] for used in USED.values())
-    for by, key in (("node", "node"), ("owner", "owner_id"), ("project", "project_id")):
-        rows = usage(month, by, key)
+    for by in ("node", "owner", "project"):
+        rows = used[by]
         assert sum(row["cpu_hours"] for row in rows.values()) == pytest.approx(total, rel=1e-9)
         assert sum(row["lived_hours"] for row in rows.values()) == pytest.approx(9 * HOURS + CREATED + 19 * 24, rel=1e-9)
-    assert usage(month, "node", "node")["n2"]["cpu_hours"] == pytest.approx(HOURS - 14 * 24)
+    assert used["node"]["n2"]["cpu_hours"] == pytest.approx(HOURS - 14 * 24)
 
 
 def test_a_history_without_an_inventory_is_billed_to_nobody(tmp_path: Path) -> None:

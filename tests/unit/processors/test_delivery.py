@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from tests.support.lab_process import await_true
 from tests.support.memory_kafka import Cluster
-from virtflow.processors import instance_id
+from virtflow.processors import delivery, instance_id
 from virtflow.processors.dead_letter import Result
 from virtflow.processors.delivery import Delivery, DeliveryFailedError
 from virtflow.processors.metrics import Tally
@@ -54,6 +54,12 @@ def delivering(cluster: Cluster, **config: object) -> Iterator[Deliverer]:
         yield Deliverer(made, metrics)
     finally:
         made.close()
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed is produced again soon."""
+    monkeypatch.setattr(delivery, "RETRY_SECONDS", (0.02, 0.2))
 
 
 @pytest.fixture
