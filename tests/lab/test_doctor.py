@@ -14,7 +14,7 @@ from tests.support.lab import Lab, Node
 from tests.support.lab_pipeline import VIRTFLOW
 from tests.support.lab_release import releases
 
-RELEASES = releases(every_run=True)
+RELEASES = releases()
 CLOCK = "clock"
 """Whether the machine's clock is right is no matter of libvirt's."""
 

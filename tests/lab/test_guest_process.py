@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.lab import Guest, GuestSpec, Lab, Node, await_true
 from tests.support.lab_pipeline import VIRTFLOW
+from tests.support.long import length
 from virtflow.producer.hung_calls.budget import CallBudget
 from virtflow.producer.records.node_health import Outgoing
 from virtflow.producer.sampler import Sampler
@@ -28,7 +29,8 @@ from virtflow.schemas.records import GuestSample, NodeSnapshot, VmSnapshot
 
 INTERVAL: Final = 0.5
 CYCLE: Final = 1.0
-KILLS: Final = 20
+KILLS: Final = length(8, 20)
+"""After five the pause is the longest one."""
 WAIT_SECONDS: Final = 60.0
 HANG_SECONDS: Final = 5.0
 LONGEST_PAUSE: Final = 2.0
@@ -133,7 +135,7 @@ def asking(node: Node, guest: Guest) -> Iterator[Asking]:
         yield asking
 
 
-def test_killed_twenty_times(asking: Asking, node: Node, guest: Guest) -> None:
+def test_killed_again_and_again(asking: Asking, node: Node, guest: Guest) -> None:
     """Sampling goes on in time; each end is followed by another process after a pause that grows; then all is as before."""
     begin, process = len(asking.snapshots), asking.await_process()
     for _ in range(KILLS):

@@ -28,9 +28,9 @@ def host(running: LabHost) -> Iterator[Host]:
     running.calm()
 
 
-@pytest.fixture(scope="module", params=releases(every_run=True))
+@pytest.fixture(scope="module", params=releases())
 def together(request: pytest.FixtureRequest) -> Iterator[LabPair]:
-    """Two hosts of each release, and a guest for all tests."""
+    """Two hosts of the usual release, and a guest for all tests; with ``--long`` of each release: agents and migrations differ less by it."""
     with Lab(nodes=2, release=request.param) as lab:
         pair = LabPair(lab)
         yield pair

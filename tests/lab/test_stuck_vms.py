@@ -30,7 +30,12 @@ NODES = 1
 VMS = 30
 INTERVAL = 2.0
 INVENTORY_SECONDS = 20.0
-STUCK_SECONDS = length(30.0, 150.0)
+STUCK_SECONDS = length(20.0, 150.0)
+"""In which the XML of all VMs is due once, and that of the stuck ones in each round."""
+COUNTS = length((1, 6), (1, 2, 6))
+"""Of two VMs the same is held on the in-memory libvirt of both releases (tests/unit/producer/test_sampler.py)."""
+TURNS = length(6, 12)
+"""Six have every stage of a return, twelve have each with every second VM."""
 MISSED = 0.01
 """Part of the rounds that a healthy VM may lack its monitor's values in: one round at least, that in which the others get stuck."""
 
@@ -116,7 +121,7 @@ def test_vms_that_come_and_go_stay_within_the_cap(node: Node, guests: list[Guest
     """Stopped again at every stage of their return: while the late call comes back, while they are looked at, while they are asked."""
     with Sampling(node) as sampling:
         sampling.await_snapshot(lambda seen: len(with_monitor(seen)) == VMS, "all VMs answer")
-        for turn in range(12):
+        for turn in range(TURNS):
             guest = guests[turn % 4]
             node.freeze(guest)
             sampling.await_rounds(1 + turn % 2)
@@ -151,7 +156,7 @@ def test_without_the_process_table_libvirt_names_them(node: Node, guests: list[G
         sampling.await_snapshot(lambda seen: not flagged(seen) and len(with_monitor(seen)) == VMS, "all VMs answer again")
 
 
-@pytest.mark.parametrize("count", [1, 2, 6])
+@pytest.mark.parametrize("count", COUNTS)
 def test_events_of_stuck_vms_cost_the_others_no_round(node: Node, guests: list[Guest], count: int) -> None:
     """However often the XML of a stuck VM is due, and while another run of the producer begins: all VMs are listed, the others answer."""
     stuck, healthy = guests[:count], guests[count:]
