@@ -15,9 +15,9 @@ from tests.support.pages import page
 from tests.support.processors import Bus, Processors, eventually
 
 SECONDS = 60.0
-SILENCE_SECONDS = 10.0
-"""The default of ``kafka.silence_seconds``."""
-ANSWERS = 5
+SILENCE_SECONDS = 6.0
+"""``kafka.silence_seconds``: more than two pauses between a service's questions to the broker, so that one late answer is no silence."""
+ANSWERS = 3
 TOPICS = {
     "processors": {"vm.snapshots", "vm.events"},
     "exporter": {"vm.metrics", "vm.inventory", "vm.migrations", "vm.nodes"},
@@ -63,13 +63,31 @@ def answers(service: Service) -> Callable[[], bool]:
     return enough
 
 
+def eventually_all(services: list[Service], what: str, happened: Callable[[Service], Callable[[], bool]]) -> None:
+    """Wait until it has happened to each, watching all of them at once."""
+    left = {service.name: happened(service) for service in services}
+
+    def happened_to_all() -> bool:
+        for name in [name for name, has in left.items() if has()]:
+            del left[name]
+        return not left
+
+    eventually(f"{what} ({', '.join(service.name for service in services)})", happened_to_all, SECONDS)
+
+
 def test_idle_topics_with_a_broker_and_without_one_are_told_apart(tmp_path: Path) -> None:
     """Ready while the broker answers, not ready while it is stopped or frozen, and ready again; health answers throughout."""
     with Broker(tmp_path / "broker") as broker:
         bus = Bus(broker)
         bus.create_topics()
-        writer = Writer(broker.address, tmp_path / "history", tmp_path, {"VIRTFLOW_TOPICS_PREFIX": bus.prefix})
-        with Processors(bus, tmp_path) as processors, ExporterProcess(tmp_path, broker.address, bus.prefix) as exporter, writing(writer):
+        silence = str(SILENCE_SECONDS)
+        own = {"VIRTFLOW_TOPICS_PREFIX": bus.prefix, "VIRTFLOW_KAFKA_SILENCE_SECONDS": silence}
+        writer = Writer(broker.address, tmp_path / "history", tmp_path, own)
+        with (
+            Processors(bus, tmp_path, kafka_silence_seconds=silence) as processors,
+            ExporterProcess(tmp_path, broker.address, bus.prefix, {"KAFKA_SILENCE_SECONDS": silence}) as exporter,
+            writing(writer),
+        ):
             services = [
                 Service("processors", processors.address),
                 Service("exporter", f"127.0.0.1:{exporter.port}"),
@@ -78,8 +96,8 @@ def test_idle_topics_with_a_broker_and_without_one_are_told_apart(tmp_path: Path
             for service in services:
                 eventually(f"{service.name} is ready", service.ready, SECONDS)
                 assert service.ages().keys() == TOPICS[service.name]
-                eventually(f"{service.name} hears of the broker", answers(service), SECONDS)
-                assert service.ready()
+            eventually_all(services, "each hears of the broker", answers)
+            assert all(service.ready() for service in services)
             for away, back in ((broker.stop, broker.start), (broker.pause, broker.resume)):
                 away()
                 for service in services:
@@ -88,4 +106,4 @@ def test_idle_topics_with_a_broker_and_without_one_are_told_apart(tmp_path: Path
                 back()
                 for service in services:
                     eventually(f"{service.name} is ready again", service.ready, SECONDS)
-                    eventually(f"{service.name} hears of the broker again", answers(service), SECONDS)
+                eventually_all(services, "each hears of the broker again", answers)

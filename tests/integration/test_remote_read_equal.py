@@ -139,6 +139,7 @@ def pair(request: pytest.FixtureRequest, samples: list[VmMetrics], served: str, 
     own = Prometheus(folder / "own", {}, program=program)
     own.more = ["--web.enable-remote-write-receiver"]
     reading = Prometheus(folder / "reading", {}, program=program, remote_read=served)
+    own.rules = reading.rules = False  # there is nothing to alert of, and all rules' queries go through remote_read as well
     with ExitStack() as stack:
         stack.enter_context(own)
         stack.enter_context(reading)
@@ -248,6 +249,7 @@ def test_external_labels_are_warned_of_and_may_be_given_or_left_out(pair: Pair, 
     assert there > 1
     for settings, shown in (({}, 0), ({"filter_external_labels": False}, there)):
         reading = Prometheus(tmp_path / str(shown), {}, program=program, remote_read=served)
+        reading.rules = False
         reading.external_labels["region"] = "north"
         reading.read_settings |= settings
         with reading:

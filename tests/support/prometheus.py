@@ -57,6 +57,8 @@ class Prometheus(Started):
         self.external_labels: dict[str, str] = {}
         self.read_settings: dict[str, Any] = {"read_recent": True}
         """What is set for ``remote_read`` beside its URL."""
+        self.rules = True
+        """Whether the project's rules are evaluated, at each interval, also through ``remote_read``."""
         self.more: list[str] = []
         """Further switches."""
         self._folder = folder
@@ -158,7 +160,7 @@ class Prometheus(Started):
         jobs = [{"job_name": name, "static_configs": [{"targets": list(targets)}]} for name, targets in self._targets.items()]
         config: dict[str, Any] = {
             "global": {"scrape_interval": self._interval, "evaluation_interval": self._interval, "external_labels": self.external_labels},
-            "rule_files": [str(RULES / "rules.yml"), str(RULES / "alerts.yml")],
+            "rule_files": [str(RULES / name) for name in ("rules.yml", "alerts.yml")] if self.rules else [],
             "scrape_configs": jobs,
         }
         if self._remote_read:
