@@ -20,7 +20,7 @@ from mode import CrashingSupervisor
 
 from virtflow.processors.dead_letter import Message
 from virtflow.processors.instance_id import Fence, NameTakenError, instance_of
-from virtflow.processors.lineage.consumer import marked_consumer
+from virtflow.processors.lineage.consumer import MarkedConsumer
 from virtflow.processors.lineage.marks import Lineage
 from virtflow.runtime.kafka import faust_security, topic_name
 from virtflow.runtime.settings import Settings
@@ -68,7 +68,7 @@ def build_app(settings: Settings, folder: Path, sink: Sink, fence: Fence, lineag
     brokers, credentials = faust_security(settings)
     app = faust.App(settings.processors.group, broker=brokers, broker_credentials=credentials, **_safe(settings, folder))
     transport: Any = app.transport
-    transport.Consumer = marked_consumer(lineage)
+    transport.Consumer = partial(MarkedConsumer, lineage)
     takers = {topic_name(settings, SNAPSHOTS): sink.take, topic_name(settings, EVENTS): sink.take_event}
     for name, taker in takers.items():
         _agent(app, name, taker, lineage)

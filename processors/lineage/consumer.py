@@ -17,63 +17,71 @@ RETRY_SECONDS: Final = 1.0
 _LOG: Final = logging.getLogger("virtflow.processors")
 
 
-def marked_consumer(lineage: Lineage) -> type[Consumer]:
-    """A class of consumers that keep ``lineage``."""
+class MarkedThread(AIOKafkaConsumerThread):
+    """faust's thread of a consumer: its commits carry marks, and it goes on from what they say."""
 
-    class Thread(AIOKafkaConsumerThread):
-        async def seek_to_committed(self) -> Mapping[Any, int]:
-            """Goes on from what was committed, or from before it where the broker has lost that."""
-            found: Mapping[Any, int] = await self.call_thread(self._seek_to_committed)
-            return found
+    def __init__(self, lineage: Lineage, consumer: Consumer, **options: Any) -> None:  # noqa: ANN401, faust's own
+        """``options`` are those of the class."""
+        self._lineage = lineage
+        super().__init__(consumer, **options)
 
-        async def _seek_to_committed(self) -> Mapping[Any, int]:
-            consumer = self._ensure_consumer()
-            offsets: dict[Any, Any] = {}
-            places = list(consumer.assignment())
-            committed = await consumer._coordinator.fetch_committed_offsets(places) if places else {}  # noqa: SLF001, aiokafka drops the metadata elsewhere
-            for place in places:
-                stored = committed.get(place)
-                offset = await _begin(lineage, place, stored)
-                offsets[place] = offset if offset >= 0 else None
-                if offset >= 0:
-                    consumer.seek(place, offset)
-            return offsets
+    async def seek_to_committed(self) -> Mapping[Any, int]:
+        """Goes on from what was committed, or from before it where the broker has lost that."""
+        found: Mapping[Any, int] = await self.call_thread(self._seek_to_committed)
+        return found
 
-        async def _commit(self, offsets: Mapping[Any, int]) -> bool:
-            # As the class has it, but for the metadata, which it leaves empty.
-            consumer = self._ensure_consumer()
-            commit = consumer.commit
+    async def _seek_to_committed(self) -> Mapping[Any, int]:
+        consumer = self._ensure_consumer()
+        offsets: dict[Any, Any] = {}
+        places = list(consumer.assignment())
+        committed = await consumer._coordinator.fetch_committed_offsets(places) if places else {}  # noqa: SLF001, aiokafka drops the metadata elsewhere
+        for place in places:
+            stored = committed.get(place)
+            offset = await _begin(self._lineage, place, stored)
+            offsets[place] = offset if offset >= 0 else None
+            if offset >= 0:
+                consumer.seek(place, offset)
+        return offsets
 
-            async def with_marks(plain: Mapping[Any, OffsetAndMetadata]) -> None:
-                await commit(
-                    {
-                        place: OffsetAndMetadata(stored.offset, lineage.committing(place.topic, place.partition, stored.offset))
-                        for place, stored in plain.items()
-                    }
-                )
+    async def _commit(self, offsets: Mapping[Any, int]) -> bool:
+        # As the class has it, but for the metadata, which it leaves empty.
+        consumer = self._ensure_consumer()
+        commit = consumer.commit
 
-            consumer.commit = with_marks
-            try:
-                done: bool = await super()._commit(offsets)
-            finally:
-                del consumer.commit
-            return done
+        async def with_marks(plain: Mapping[Any, OffsetAndMetadata]) -> None:
+            await commit({place: self._marked(place, stored) for place, stored in plain.items()})
 
-        def rejoin(self) -> None:
-            """Has the group deal the partitions again, from any thread: they are all given up and taken over."""
-            self.thread_loop.call_soon_threadsafe(self._ensure_consumer()._coordinator.request_rejoin)  # noqa: SLF001, there is no public way
+        consumer.commit = with_marks
+        try:
+            done: bool = await super()._commit(offsets)
+        finally:
+            del consumer.commit
+        return done
 
-    class MarkedConsumer(Consumer):
-        _thread: Thread
+    def _marked(self, place: Any, stored: OffsetAndMetadata) -> OffsetAndMetadata:  # noqa: ANN401, aiokafka is untyped
+        return OffsetAndMetadata(stored.offset, self._lineage.committing(place.topic, place.partition, stored.offset))
 
-        def _new_consumer_thread(self) -> Thread:
-            return Thread(self, loop=self.loop, beacon=self.beacon)
+    def rejoin(self) -> None:
+        """Has the group deal the partitions again, from any thread: they are all given up and taken over."""
+        self.thread_loop.call_soon_threadsafe(self._ensure_consumer()._coordinator.request_rejoin)  # noqa: SLF001, there is no public way
 
-        def rejoin(self) -> None:
-            """As the thread's."""
-            self._thread.rejoin()
 
-    return MarkedConsumer
+class MarkedConsumer(Consumer):
+    """faust's consumer, that keeps a lineage."""
+
+    _thread: MarkedThread
+
+    def __init__(self, lineage: Lineage, transport: Any, **options: Any) -> None:  # noqa: ANN401, faust's own
+        """``options`` are those of the class."""
+        self._lineage = lineage
+        super().__init__(transport, **options)
+
+    def _new_consumer_thread(self) -> MarkedThread:
+        return MarkedThread(self._lineage, self, loop=self.loop, beacon=self.beacon)
+
+    def rejoin(self) -> None:
+        """As the thread's."""
+        self._thread.rejoin()
 
 
 async def _begin(lineage: Lineage, place: Any, stored: OffsetAndMetadata | None) -> int:  # noqa: ANN401, aiokafka is untyped
