@@ -9,8 +9,8 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from typing import assert_never
 
+from virtflow.producer.hung_calls.breaker_memory import CallOut, VmMonitor, chosen, claimed
 from virtflow.producer.hung_calls.breaker_types import (
     ASKS_PER_ROUND,
     AT_A_TIME_SHARE,
@@ -27,7 +27,6 @@ from virtflow.producer.hung_calls.breaker_types import (
     Ask,
     BatchAnswered,
     BudgetChanged,
-    CallOut,
     CheckHealth,
     Choice,
     ConnectionChanged,
@@ -43,10 +42,9 @@ from virtflow.producer.hung_calls.breaker_types import (
     RoundBegan,
     State,
     Ticked,
-    VmMonitor,
 )
 from virtflow.producer.hung_calls.budget import CallBudget, Kind
-from virtflow.producer.types import NOT_PROBED, RESPONSIVE, STOPPED, STUCK, UNDECIDED, HealthCheck, Verdict
+from virtflow.producer.types import NOT_PROBED, RESPONSIVE, STUCK, UNDECIDED, HealthCheck, Verdict
 
 
 class Breaker:
@@ -184,20 +182,7 @@ class Breaker:
         if choice is Choice.EVERYONE:
             return () if self._done else tuple(self._vms)
         left = [(uuid, vm) for uuid, vm in self._vms.items() if uuid not in self._done]
-        asked = [(uuid, vm) for uuid, vm in left if vm.health is not Health.SKIPPED and not self._alone(vm)]
-        match choice:
-            case Choice.UNSKIPPED:
-                known_healthy = tuple(uuid for uuid, vm in asked if vm.known_healthy)
-                others = tuple(uuid for uuid, vm in asked if not vm.known_healthy)
-                return (known_healthy or others[: self._batch]) if self._batch else known_healthy + others
-            case Choice.HEALTHY:
-                return tuple(uuid for uuid, vm in asked if vm.known_healthy)
-            case Choice.BATCH:
-                return tuple(uuid for uuid, _ in asked[: self._risked()])
-            case Choice.PROBE:
-                return self._probe(left, now)
-            case _:
-                assert_never(choice)
+        return self._probe(left, now) if choice is Choice.PROBE else chosen(choice, left, self._batch, self._risked())
 
     def _risked(self) -> int:
         """On how many VMs of unknown health the last call that may hang is spent."""
@@ -205,18 +190,14 @@ class Breaker:
             return -(-len(self._vms) // DEGRADED_BATCHES)
         return 0 if any(vm.known_healthy for vm in self._vms.values()) else 1
 
-    def _alone(self, vm: VmMonitor) -> bool:
-        """Whether it is probed by a call of its own: it was skipped, and only libvirt says that it recovered."""
-        return vm.probing and not vm.process
-
     def _probe(self, left: Iterable[tuple[str, VmMonitor]], now: float) -> tuple[str, ...]:
-        waiting = [(vm.due, uuid) for uuid, vm in left if (vm.health is Health.SKIPPED or self._alone(vm)) and vm.due <= now]
+        waiting = [(vm.due, uuid) for uuid, vm in left if (vm.health is Health.SKIPPED or vm.alone) and vm.due <= now]
         for _, uuid in sorted(waiting):
             vm = self._vms[uuid]
             if not vm.stopped:
                 return (uuid,)
             self.probes["still_stopped"] += 1
-            self._postpone(vm, now)
+            vm.postpone(self.limits, self._spread(), now)
         return ()
 
     # -- what is learned
@@ -316,26 +297,15 @@ class Breaker:
             if vm.probing or vm.health is Health.SKIPPED:
                 self.probes["no_answer"] += 1
                 self._skip(vm, now)
-            elif self._names(uuid):
+            elif claimed(self._hung.values(), uuid):
                 self._skip(vm, now)
         return self._check_health(unsure) if unsure else []
 
-    def _names(self, uuid: str) -> bool:
-        """Whether a VM whose job lock is taken must be the one that a hung call is in, as nothing has named that one yet."""
-        for call in self._hung.values():
-            if not call.culprit and uuid in call.uuids:
-                call.culprit = uuid
-                call.lease.abandon(uuid)
-                return True
-        return False
-
     def _mark_healthy(self, uuid: str, vm: VmMonitor) -> list[Action]:
-        recovered: list[Action] = []
-        if vm.health is Health.SKIPPED or vm.probing:
-            self.probes["answered"] += 1
-            recovered.append(Recovered(uuid, vm.skipped_since))
-        vm.health, vm.occupied, vm.probing, vm.pause, vm.due = Health.HEALTHY, False, False, 0.0, NEVER
-        return recovered
+        if not vm.mark_healthy():
+            return []
+        self.probes["answered"] += 1
+        return [Recovered(uuid, vm.skipped_since)]
 
     def _failed(self, seen: Failed) -> None:
         call = self._returned(seen.call)
@@ -380,7 +350,7 @@ class Breaker:
     def _judge(self, vm: VmMonitor, seconds: float, process: str, now: float) -> None:
         """Skip a suspect; ask one again that has recovered."""
         named_before = vm.occupied or vm.stopped
-        vm.occupied, vm.process = seconds >= self._stall_timeout(process), process
+        vm.occupied, vm.process = seconds >= self.limits.stall_timeout_of(process), process
         if vm.occupied or vm.stopped:
             if vm.health is not Health.SKIPPED:
                 self._skip(vm, now)
@@ -388,38 +358,19 @@ class Breaker:
             vm.health, vm.probing, vm.due, self._trouble = Health.UNKNOWN, True, now, True
 
     def _skip(self, vm: VmMonitor, now: float) -> None:
-        if vm.health is not Health.SKIPPED and not vm.probing:
-            vm.skipped_since = now
-        vm.health, vm.probing, vm.since, self._trouble = Health.SKIPPED, False, now, True
-        self._postpone(vm, now)
+        vm.skip(self.limits, self._spread(), now)
+        self._trouble = True
 
-    def _postpone(self, vm: VmMonitor, now: float) -> None:
-        vm.pause = min(self.limits.longest_pause, max(self.limits.first_pause, vm.pause * 2))
-        vm.due = now + vm.pause * self._rng.uniform(0.75, 1.25)
+    def _spread(self) -> float:
+        """Probes of several VMs are not due at once."""
+        return self._rng.uniform(0.75, 1.25)
 
     def _overdue(self, seen: HealthCheck, now: float) -> list[Action]:
         """Whether the call under way hangs, and in which VM, after a health check of its VMs."""
         call = self._asking
         if call is None or now - call.began < self.limits.stall_timeout:
             return []
-        # Occupied for longer than the call is out: somebody else's call is in there, and ours has passed the VM by.
-        age = now - call.began
-        inside = {u: seconds for u in call.uuids if 0 < (seconds := seen.occupied.get(u, 0.0)) <= age + self.limits.stall_timeout / 2}
-        named = [u for u, seconds in inside.items() if seconds >= self._stall_timeout(seen.processes.get(u, ""))]
-        named = named or [u for u in call.uuids if seen.processes.get(u, "") in STOPPED]
-        if named:
-            call.culprit = named[0]
-            return self._hang(call, now)
-        left = (self._stall_timeout(seen.processes.get(u, "")) - seconds for u, seconds in inside.items())
-        call.check_at = now + max(self.limits.stall_timeout / 10, min(left, default=self.limits.stall_timeout))
-        call.idle_checks = 0 if inside else call.idle_checks + 1
-        if call.idle_checks > 1 and age >= max(4 * self.limits.stall_timeout, 3 * self._usual * min(call.most, len(call.uuids))):
-            return self._hang(call, now)
-        return []
-
-    def _stall_timeout(self, process: str) -> float:
-        """How long a call may stay in a VM: twice as long where its process is seen to be fine, which a busy host's is."""
-        return self.limits.stall_timeout * (2 if process and process not in STOPPED else 1)
+        return self._hang(call, now) if call.hangs(seen, self.limits, self._usual, now) else []
 
     def _hang(self, call: CallOut, now: float) -> list[Action]:
         """The call hangs. The VMs before its culprit have answered it; the health of those after it is unknown."""

@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from virtflow.producer.hung_calls.budget import Lease
 from virtflow.producer.types import STOPPED, HealthCheck
 
 NEVER: Final = float("inf")
@@ -281,50 +280,6 @@ class Limits:
     first_pause: float
     longest_pause: float
 
-
-@dataclass(slots=True)
-class VmMonitor:
-    """What is known of a VM: its health, what the last health check said, and when it is probed next."""
-
-    health: Health = Health.UNKNOWN
-    occupied: bool = False
-    process: str = ""
-    since: float = 0.0
-    """When it was skipped last (monotonic seconds); ``skipped_since`` is when it was skipped first since it answered."""
-    skipped_since: float = 0.0
-    probing: bool = False
-    pause: float = 0.0
-    due: float = NEVER
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the process table says that its QEMU does not answer."""
-        return self.process in STOPPED
-
-    @property
-    def known_healthy(self) -> bool:
-        """Whether it can be asked at small risk: it answered last time, or the process table says that it runs."""
-        return self.health is Health.HEALTHY or (self.process != "" and not self.stopped)
-
-    @property
-    def suspect(self) -> bool:
-        """Whether it may be stuck, as far as is known."""
-        return self.health is Health.SKIPPED or self.probing or self.occupied or self.stopped
-
-
-@dataclass(slots=True)
-class CallOut:
-    """A call under way: which VMs it still asks in which order, when it is checked next, and what checks have seen.
-
-    ``began`` is when it began to ask the first ``most`` of them.
-    """
-
-    number: int
-    uuids: tuple[str, ...]
-    round: int
-    lease: Lease
-    began: float
-    most: int = MOST_AT_A_TIME
-    check_at: float = NEVER
-    idle_checks: int = 0
-    culprit: str = ""
+    def stall_timeout_of(self, process: str) -> float:
+        """How long a call may stay in a VM: twice as long where its process is seen to be fine, which a busy host's is."""
+        return self.stall_timeout * (2 if process and process not in STOPPED else 1)
