@@ -108,3 +108,14 @@ def test_the_scrape_configuration_that_up_writes_is_good(tmp_path: Path) -> None
     assert f"127.0.0.1:{ports.processors}" in text
     assert "scrape_interval: 1s" in text
     assert "15s" not in text
+
+
+def test_the_version_has_release_notes_that_a_user_reads() -> None:
+    """Short, in the parts of Keep a Changelog; a version without a section has none."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    notes, none = (
+        subprocess.run([SCRIPTS / "release-notes", number], capture_output=True, text=True, check=False) for number in (version, "9.9.9")
+    )
+    assert set(re.findall(r"^### (.*)$", notes.stdout, re.MULTILINE)) >= {"Added", "Security"}
+    assert len(notes.stdout.splitlines()) < 60
+    assert (none.returncode, none.stdout) == (1, "")
