@@ -7,13 +7,16 @@ comes with a key that no decoded message had, or without one, comes from a *stra
 Processing stops when the messages can't be told apart any more: a large share of the last ones is undecodable, and more than
 that share of the nodes sends such messages, two at least. Then the mistake is ours (a bad release, a wrong topic), and moving
 everything to the dead letters would only hide it. Where nothing was decoded yet, two different keys, or messages without a key,
-are enough for that; a single key is one sender's, and the others have not been heard yet.
+look like that; a single key is one sender's, and the others have not been heard yet. Whether they are one sender's, too, is then looked up
+(``processors/senders.py``): whoever is found counts as a node, and what is undecodable comes from strangers. Only where nobody is found does
+processing stop.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -74,10 +77,31 @@ class DeadLetterLimit:
         self._strangers: dict[str, _Node] = {}
         self._names: set[str] = set()
         self._node_of_key: OrderedDict[bytes, str] = OrderedDict()
+        self._looked_up = False
+        """Whether nobody was found since the last message that was decoded."""
+
+    def undecided(self, now: float) -> bool:
+        """Whether the next message may be one too many only because no node is known: ``found`` tells of those that were looked up."""
+        self._forget(now)
+        return not self._nodes and not self._looked_up and self._undecodable + 1 >= self._rule.share * self._rule.window
+
+    def found(self, nodes: Iterable[str], now: float) -> None:
+        """Counts nodes that send messages that can be decoded, wherever these were seen; none where nobody does."""
+        for node in nodes:
+            self._nodes[node] = self._strangers.pop(node, _Node())
+            self._nodes[node].heard = now
+        self._looked_up = not self._nodes
+        if self._nodes:
+            _LOG.warning(
+                "none of the first messages can be decoded, %d of them; those of %d nodes can, and are not affected",
+                self._undecodable,
+                len(self._nodes),
+            )
 
     def decoded(self, key: bytes, node: str, now: float) -> None:
         """Counts a message of ``node`` that was decoded, at ``now`` (monotonic seconds)."""
         self._append(None)
+        self._looked_up = False
         state = self._nodes.get(node)
         if state is None:
             state = self._nodes[node] = self._strangers.pop(node, _Node())

@@ -22,16 +22,18 @@ from virtflow.processors.handlers import Outcome, migration_results, outcome_of,
 from virtflow.processors.metrics import Tally
 from virtflow.processors.migrations.state import Migrations
 from virtflow.schemas.avro.codec import Codec
-from virtflow.schemas.errors import InputError, RegistryUnavailableError, UndecodableError
+from virtflow.schemas.errors import EnvironmentProblemError, InputError, RegistryUnavailableError, UndecodableError
 
 _LOG: Final = logging.getLogger("virtflow.processors")
 
-REGISTRY_SECONDS: Final = 1.0
-"""How often a registry that does not answer is asked again."""
+AGAIN_SECONDS: Final = 1.0
+"""How often a registry or a broker that does not answer is asked again."""
 
 Acknowledge = Callable[[], object]
 ReadBack = Callable[[], Awaitable[None]]
 """Returns once the migrations are known."""
+Senders = Callable[[], Awaitable[Iterable[str]]]
+"""The nodes that send messages that can be decoded; raises ``EnvironmentProblemError`` or ``RegistryUnavailableError`` when that is not known."""
 
 
 class _Step(NamedTuple):
@@ -77,13 +79,18 @@ class Pipeline:
         self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Set when processing has to end: the reason."""
         self.waits_for = ""
-        """Why the next message is not taken yet: the schema registry does not answer."""
+        """Why the next message is not taken yet: the schema registry or the broker does not answer."""
         self._migrations: Migrations | None = None
         self._read_back: ReadBack | None = None
+        self._senders: Senders | None = None
 
     def follow(self, migrations: Migrations, read_back: ReadBack) -> None:
         """Applies the messages of ``take_event`` to ``migrations``, which ``read_back`` restores first."""
         self._migrations, self._read_back = migrations, read_back
+
+    def look_up(self, senders: Senders) -> None:
+        """Before it ends because nothing was decoded since the start, it asks ``senders`` for those who send something else."""
+        self._senders = senders
 
     async def take_event(self, message: Message, acknowledge: Acknowledge) -> None:
         """As ``take``, for a message of ``vm.events``."""
@@ -111,14 +118,11 @@ class Pipeline:
 
     async def _taken(self, message: Message, acknowledge: Acknowledge, step: _Step, ready: ReadBack | None = None) -> None:
         await self._places.acquire()
-        if ready is not None or self._codec.unresolved(message.value):
-            try:
-                await self._schema_known(message)
-                if ready is not None:
-                    await ready()
-            except asyncio.CancelledError:
-                self._places.release()
-                raise
+        try:
+            await self._ready(message, ready)
+        except asyncio.CancelledError:
+            self._places.release()
+            raise
         try:
             outcome = None if self._closed else self._outcome(message, step)
         except InputError as error:
@@ -134,6 +138,14 @@ class Pipeline:
         task = asyncio.create_task(self._deliver(entry, outcome))
         self._tasks.add(task)
         task.add_done_callback(self._delivered)
+
+    async def _ready(self, message: Message, ready: ReadBack | None) -> None:
+        """Returns once all is known that handling the message needs; ``ready`` last, see there."""
+        if ready is not None or self._codec.unresolved(message.value):
+            await self._schema_known(message)
+        await self._senders_known()
+        if ready is not None:
+            await ready()
 
     def revoked(self) -> None:
         """Partitions were revoked or assigned again: messages in flight are delivered again, here or to another process."""
@@ -171,10 +183,22 @@ class Pipeline:
             except RegistryUnavailableError as error:
                 self.waits_for = str(error)
                 _LOG.warning("waiting: %s", error)
-                await asyncio.sleep(REGISTRY_SECONDS)
+                await asyncio.sleep(AGAIN_SECONDS)
             else:
                 break
         self.waits_for = ""
+
+    async def _senders_known(self) -> None:
+        """Returns once it is known whether somebody sends messages that can be decoded, where that decides whether processing stops."""
+        while self._senders is not None and not self._closed and self._limit.undecided(time.monotonic()):
+            try:
+                self._limit.found(await self._senders(), time.monotonic())
+            except (EnvironmentProblemError, RegistryUnavailableError) as error:
+                self.waits_for = str(error)
+                _LOG.warning("waiting: %s", error)
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                self.waits_for = ""
 
     async def _migrations_known(self) -> None:
         """Returns once they are restored. Nothing is awaited between this and the event's step, so they can't be dropped meanwhile."""

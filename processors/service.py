@@ -24,6 +24,7 @@ from virtflow.processors.metrics import Tally
 from virtflow.processors.migrations.restore import read_migrations
 from virtflow.processors.migrations.state import Migrations
 from virtflow.processors.pipeline import Pipeline
+from virtflow.processors.senders import senders
 from virtflow.runtime.broker_watch import BrokerWatch
 from virtflow.runtime.kafka import acknowledged_producer_settings, probe_settings, topic_name
 from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, end_when_late, notify, watchdog_seconds
@@ -135,6 +136,7 @@ class Service:
         self._pipeline = pipeline
         migrations = Migrations(settings.processors.migration_silence_seconds)
         pipeline.follow(migrations, partial(self._read_back, migrations, codec))
+        pipeline.look_up(lambda: asyncio.to_thread(senders, settings, codec, time.time()))
         with tempfile.TemporaryDirectory(prefix="virtflow-processors-") as folder:
             app = build_app(settings, Path(folder), pipeline, Fence(settings), lineage)
             delivery.start()

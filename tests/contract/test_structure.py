@@ -125,7 +125,7 @@ ROOM: int = 12
 FULLER = {
     "cli": (16, "a module for each command, under the command's name"),
     "runtime": (17, "the edges that all services share, each a module of its own"),
-    "processors": (13, "a module for each step of a message's way, named after it"),
+    "processors": (14, "a module for each step of a message's way, named after it"),
     "history/writer": (13, "a module for each step from a message to a row, and one for what the writer waits for"),
 }
 """Rooms that have more, how many, and why."""

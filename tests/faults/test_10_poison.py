@@ -11,6 +11,7 @@ from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource  # type: ignore[attr-defined]
 
 from tests.support.broker import Broker
+from tests.support.figures import figure
 from tests.support.processors import CODEC, Bus, Processors, eventually, snapshot
 from tests.support.schema_registry import SchemaRegistry
 from virtflow.schemas.avro.codec import CONFLUENT_HEADER, Codec
@@ -117,6 +118,8 @@ def test_each_poison_is_set_aside_with_its_place_and_reason_and_the_rest_goes_on
     assert counted == {reason: sum(other == reason for _, other in POISON.values()) for _, reason in POISON.values()}
     assert {m.sequence for m in bus.records(METRICS, VmMetrics)} == set(range(1000))
     assert [s.sequence for s in bus.records(NODES, NodeStatus)] == list(range(1000))
+    figure(10, "kinds of poison, each in the dead letters with its place and reason", len(letters))
+    figure(10, "good rounds around them, all processed", 1000)
 
 
 def test_a_newer_compatible_schema_is_read_through_the_registry(bus: Bus, tmp_path: Path) -> None:
@@ -139,6 +142,7 @@ def test_when_everything_is_poison_it_stops_and_says_so(bus: Bus, tmp_path: Path
     letters = bus.read(DEAD_LETTERS)
     assert len(letters) == 499
     assert 1000 - bus.lag() <= len(letters)
+    figure(10, "undecodable messages of 1,000 that are quarantined before it stops", len(letters))
     lines = [line for line in processors.log.read_text().splitlines() if "can't be decoded (limit" in line]
     assert len(lines) == 1
     assert lines[0].startswith("virtflow: 500 of the last 500 messages can't be decoded (limit: 50% of 1000); stopped before ")
@@ -170,9 +174,22 @@ def test_one_nodes_poison_never_stops_the_others(bus: Bus, tmp_path: Path) -> No
         assert processors.value('virtflow_processors_node_undecodable_total{node="good"}') == 0
         assert processors.terminate() == 0
     assert len(bus.read(DEAD_LETTERS)) == 2000
+    figure(10, "undecodable messages of one node that cost the others nothing", 2000)
     assert [s.sequence for s in bus.records(NODES, NodeStatus)] == [0, 1, 2, 3]
     lines = [line for line in processors.log.read_text().splitlines() if "of its last 20 messages can't be decoded" in line]
     assert len(lines) == 1
+
+
+@pytest.mark.parametrize("keys", [["a", "b", "c"], [""]], ids=["several keys", "no key"])
+def test_one_sender_before_everybody_else_stops_nobody(bus: Bus, tmp_path: Path, keys: list[str]) -> None:
+    """Nothing was decoded yet, and 1,200 messages of a sender with several keys, or with none, come before the first good one."""
+    bus.produce((keys[number % len(keys)], POISON["random"][0]) for number in range(1200))
+    bus.produce(("good", CODEC.encode(snapshot("good", sequence))) for sequence in range(3))
+    with Processors(bus, tmp_path) as processors:
+        bus.wait_until_committed()
+        assert processors.terminate() == 0
+    assert len(bus.read(DEAD_LETTERS)) == 1200
+    assert [s.sequence for s in bus.records(NODES, NodeStatus)] == [0, 1, 2]
 
 
 def test_poison_in_the_other_topics_is_no_business_of_the_processors(bus: Bus, tmp_path: Path) -> None:

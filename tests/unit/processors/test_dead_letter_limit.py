@@ -119,6 +119,55 @@ def test_before_anything_was_decoded_messages_without_key_stop_processing() -> N
         bad(it, *[""] * 50)
 
 
+@pytest.mark.parametrize("keys", [["a", "b"], [""]])
+def test_it_is_undecided_only_where_nobody_is_known_and_the_next_message_may_be_one_too_many(keys: list[str]) -> None:
+    it = limit(window=100)
+    bad(it, *(keys * 50)[:48])
+    assert not it.undecided(0.0)
+    bad(it, "a")
+    assert it.undecided(0.0)
+    good(it, "n")
+    assert not it.undecided(0.0)
+    assert it.undecided(NODE_SECONDS + 1.0)
+
+
+@pytest.mark.parametrize("keys", [["a", "b"], [""]])
+def test_one_sender_stops_nobody_who_was_looked_up(keys: list[str]) -> None:
+    """Several keys, or none, before anything was decoded: they come from a stranger where somebody else sends what can be decoded."""
+    it = limit()
+    bad(it, *(keys * 50)[:49])
+    it.found({"node-1"}, 0.0)
+    assert not it.undecided(0.0)
+    bad(it, *keys * 1_000)
+    good(it, "node-1")
+
+
+def test_where_nobody_was_found_processing_stops_at_the_next_one() -> None:
+    it = limit()
+    bad(it, *(["a", "b"] * 25)[:49])
+    it.found((), 0.0)
+    assert not it.undecided(0.0)
+    with pytest.raises(TooManyUndecodableError):
+        bad(it, "b")
+
+
+def test_after_a_decoded_message_it_is_looked_up_again() -> None:
+    it = limit()
+    bad(it, *["a"] * 49)
+    it.found((), 0.0)
+    good(it, "n")
+    assert it.undecided(NODE_SECONDS + 1.0)
+
+
+def test_nodes_that_were_looked_up_and_fail_all_of_them_stop_processing() -> None:
+    """A release that can't decode the fleet's messages: the nodes are known from before."""
+    it = limit(window=20)
+    bad(it, *FLEET[:9])
+    it.found(FLEET, 0.0)
+    with pytest.raises(TooManyUndecodableError, match="6 of 10 nodes"):
+        bad(it, *FLEET * 2)
+
+
 def test_a_node_that_works_again_no_longer_counts() -> None:
     it = limit(window=4)
     good(it, "a", "b", "c")

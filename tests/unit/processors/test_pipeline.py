@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
+
 from tests.support.processors import CODEC, snapshot
 from virtflow.processors.dead_letter import Message, Result
 from virtflow.processors.dead_letter_limit import DeadLetterLimit, Rule, TooManyUndecodableError
@@ -14,6 +16,7 @@ from virtflow.processors.metrics import Tally
 from virtflow.processors.migrations.state import Migrations
 from virtflow.processors.pipeline import Pipeline
 from virtflow.runtime.own_metrics import OwnMetrics
+from virtflow.schemas.errors import EnvironmentProblemError
 from virtflow.schemas.records import VmEvent
 from virtflow.schemas.topics import DEAD_LETTERS
 
@@ -173,11 +176,40 @@ def test_one_nodes_poison_goes_to_the_dead_letters_and_the_other_node_goes_on() 
     run(scenario())
 
 
+def test_one_sender_with_many_keys_or_none_before_everybody_else_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is known that somebody sends what can be decoded; a broker that can't tell yet is asked again."""
+    monkeypatch.setattr("virtflow.processors.pipeline.AGAIN_SECONDS", 0.0)
+
+    async def scenario() -> None:
+        broker, asked = Held(), 0
+
+        async def senders() -> set[str]:
+            nonlocal asked
+            asked += 1
+            await settle()
+            if asked == 1:
+                raise EnvironmentProblemError(thing="broker", value="b", why="does not answer", fix="start it")
+            return {"good"}
+
+        pipe, acknowledged = pipeline(broker, in_flight=1000, window=10)
+        pipe.look_up(senders)
+        garbage = [message(offset, b"garbage", ("", "one", "two")[offset % 3]) for offset in range(500)]
+        await take(pipe, acknowledged, *garbage, message(500, node="good"))
+        assert not pipe.failure.done()
+        assert asked == 2
+        assert {letter.topic for (letter,), _ in broker.batches[:500]} == {DEAD_LETTERS}
+        assert len(broker.batches[500][0]) > 1
+        assert not pipe.waits_for
+
+    run(scenario())
+
+
 def test_an_undecodable_event_is_counted_by_the_node_that_sent_the_vms_last_one() -> None:
     """An event's key is its VM; which node that is on is known from the events that were decoded."""
 
     async def scenario() -> None:
         pipe, _ = pipeline(Held())
+        strangers = METRICS.value("virtflow_processors_node_undecodable_total", "other")
         migrations = Migrations(60.0)
         migrations.restore({}, 0.0)
         pipe.follow(migrations, settle)
@@ -186,7 +218,7 @@ def test_an_undecodable_event_is_counted_by_the_node_that_sent_the_vms_last_one(
             await pipe.take_event(Message("vm.events", 0, offset, VM.encode(), event, 0.0), bool)
         await pipe.take_event(Message("vm.events", 0, 2, b"another", b"garbage", 0.0), bool)
         assert METRICS.value("virtflow_processors_node_undecodable_total", "sender") == 1
-        assert METRICS.value("virtflow_processors_node_undecodable_total", "other") == 1
+        assert METRICS.value("virtflow_processors_node_undecodable_total", "other") == strangers + 1
 
     run(scenario())
 
