@@ -28,6 +28,8 @@ LOOK_SECONDS = 2.0
 CALM = re.compile(
     r"virtflow_node_up\{[^}]*\} == 0"
     r"|virtflow_node_drops_total|node:drops:rate5m|virtflow_processors_dead_letters_total"
+    r"|virtflow_(?:processors|history)_replaced_offsets_total|virtflow_processors_missing_records_total"
+    r"|virtflow_processors_node_undecodable_total|virtflow_exporter_skipped_records_total"
     r"|virtflow_node_vms_(?:skipped|not_probed)"
     r"|vm_conflict == 1"
     r"|vm_guest_agent_info\{uuid"
