@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from tests.support.figures import figure
 from tests.support.lab import Lab
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
 from tests.support.lab_release import releases
@@ -46,10 +47,13 @@ def test_heartbeats_say_so_all_the_time_and_recovery_takes_two_intervals(lab: La
             node.resume_libvirtd()
         back = time.time()
         for producer in pipeline.producers:
-            assert tap.await_rounds(producer.name, all_up, back) <= TWO_ROUNDS, producer.name
+            rounds = tap.await_rounds(producer.name, all_up, back)
+            assert rounds <= TWO_ROUNDS, producer.name
             during = [one.snapshot for one in tap.of(producer.name, paused) if one.snapshot.collected < back - INTERVAL_SECONDS]
             assert_heartbeats(during)
             assert len(during) >= HANG_ROUNDS
+            figure(2, f"{producer.name}: heartbeats in a row while it hangs", len(during))
+            figure(2, f"{producer.name}: rounds until all VMs are back", rounds)
             assert f"no answer within {CONNECT_TIMEOUT_SECONDS:g} s" in producer.log.read_text()
             tap.await_snapshot(producer.name, lambda seen: all_up(seen) and seen.health.hung_calls == 0, back)
             assert producer.stop() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from tests.support.figures import figure
 from tests.support.lab import Guest, Lab, await_true
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
 from tests.support.lab_release import releases
@@ -42,12 +43,14 @@ def test_one_stuck_vm_costs_nobody_else_anything(lab: Lab, guests: list[Guest], 
         before, begin = Footprint.of(pid), time.time()
         node.freeze(stuck)
         frozen = time.time()
-        assert tap.await_rounds(node.name, lambda seen: flagged(seen) == {stuck.uuid}, frozen) <= TWO_ROUNDS
+        flagging = tap.await_rounds(node.name, lambda seen: flagged(seen) == {stuck.uuid}, frozen)
+        assert flagging <= TWO_ROUNDS
         await_alerts(prometheus, [stuck])
         await_true(lambda: time.time() - begin >= STUCK_SECONDS, STUCK_SECONDS + 1, "the fault's time has passed")
         node.thaw(stuck)
         thawed = time.time()
-        assert tap.await_rounds(node.name, lambda seen: not flagged(seen), thawed) <= TWO_ROUNDS
+        clearing = tap.await_rounds(node.name, lambda seen: not flagged(seen), thawed)
+        assert clearing <= TWO_ROUNDS
         await_alerts(prometheus, [])
         graphs = Graphs(prometheus, begin)
         graphs.assert_whole(guests, healthy, ROUND_SCRAPES)
@@ -55,6 +58,9 @@ def test_one_stuck_vm_costs_nobody_else_anything(lab: Lab, guests: list[Guest], 
         neighbours.await_looks(1)
     neighbours.assert_served()
     assert max(neighbours.hung) == 1
+    figure(3, "rounds until the stuck VM is flagged", flagging)
+    figure(3, "rounds until the flag is cleared", clearing)
+    figure(3, "slowest answer to another client", neighbours.slowest_seconds, "s")
     assert_safe_groups_on_time(tap.of(node.name, begin), guests)
     assert_monitors_late_once(tap.of(node.name, begin), healthy)
     await_true(lambda: node.hung_calls() == 0, 60.0, "no call is held any more")

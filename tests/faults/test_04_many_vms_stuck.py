@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.figures import figure
 from tests.support.lab import Guest, Lab, Node, await_true
 from tests.support.lab_pipeline import VIRTFLOW, Pipeline, Service
 from tests.support.lab_release import releases
@@ -85,13 +86,15 @@ def test_the_live_vms_and_the_host_never_suffer(
         before, begin = Footprint.of(pid), time.time()
         node.freeze(*stuck)
         frozen = time.time()
-        assert tap.await_rounds(node.name, lambda seen: flagged(seen) == uuids_of(stuck), frozen) <= TWO_ROUNDS
+        flagging = tap.await_rounds(node.name, lambda seen: flagged(seen) == uuids_of(stuck), frozen)
+        assert flagging <= TWO_ROUNDS
         neighbours.await_looks(4)
         if count == ALERTED:
             await_alerts(prometheus, stuck)
         node.thaw(*stuck)
         thawed = time.time()
-        assert tap.await_rounds(node.name, lambda seen: not flagged(seen), thawed) <= TWO_ROUNDS
+        clearing = tap.await_rounds(node.name, lambda seen: not flagged(seen), thawed)
+        assert clearing <= TWO_ROUNDS
         await_alerts(prometheus, [])
         neighbours.await_looks(1)
     graphs, arrivals = Graphs(prometheus, begin), tap.of(node.name, begin)
@@ -101,6 +104,9 @@ def test_the_live_vms_and_the_host_never_suffer(
     assert_safe_groups_on_time(arrivals, guests)
     assert_monitors_late_once(arrivals, healthy)
     assert max(one.snapshot.health.hung_calls for one in arrivals) == 1, "the process table names all the others"
+    figure(4, f"{count} of {VMS} stuck: rounds until they are flagged", flagging)
+    figure(4, f"{count} of {VMS} stuck: rounds until the flags are cleared", clearing)
+    figure(4, f"{count} of {VMS} stuck: slowest answer to another client", neighbours.slowest_seconds, "s")
     before.await_again(pid)
 
 
@@ -119,6 +125,7 @@ def test_restarts_of_the_producer_capture_nothing_more(node: Node, guests: list[
             tap.await_snapshot(node.name, lambda seen: flagged(seen) == uuids_of(stuck), killed)
         neighbours.await_looks(5)
     neighbours.assert_served()
+    figure(4, f"hung calls at most, over {RESTARTS} kills of the producer with {ALMOST_ALL} VMs stuck", max(neighbours.hung))
     for one in tap.of(node.name):
         assert one.snapshot.health.hung_calls <= CAP
         assert len(one.snapshot.vms) in {0, VMS}, "all VMs are in every round but those before libvirt is connected"

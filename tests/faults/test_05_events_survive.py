@@ -14,6 +14,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from tests.support.figures import figure
 from tests.support.lab import Guest, Lab, LabError, await_true
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
 from tests.support.long import length
@@ -143,6 +144,7 @@ def test_every_event_that_was_taken_arrives_once(lab: Lab, guests: list[Guest], 
         assert len(lives) == KILLS
         assert sum(map(len, lives.values())) >= KILLS * EVENTS_A_LIFE
         assert arrived(tap, lives) == expected
+        figure(5, f"events taken in {KILLS} lives of the producer, each stored once", len(expected))
         producer.stop()
 
 
@@ -172,6 +174,8 @@ def test_a_long_outage_costs_no_event_and_no_round(lab: Lab, guests: list[Guest]
         found = arrived_of(tap, boot)
         assert found == truth.heard[-len(found) :]
         assert len(found) > OUTAGE_SECONDS / PAUSE_SECONDS
+        figure(5, "outage", OUTAGE_SECONDS, "s")
+        figure(5, "events around the outage, each stored once and in order", len(found))
         after = rounds.await_record(lambda one: one.collected > stopped + OUTAGE_SECONDS, "a round after the outage", RECONNECT_SECONDS)
         assert after.health.rounds_total - before.health.rounds_total == pytest.approx(
             (after.collected - before.collected) / INTERVAL_SECONDS, abs=1.0

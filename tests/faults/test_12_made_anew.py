@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.exporter_process import ExporterProcess
+from tests.support.figures import figure
 from tests.support.topic_writer import TopicWriter
 from tests.support.vm_samples import inventory, sample, uuid
 from virtflow.schemas.records import VmMetrics
@@ -51,6 +52,7 @@ def test_two_vms_of_one_name_are_two_identities(broker: Broker, tmp_path: Path) 
             writer.write(METRICS, web_server(2, sequence, 0.5 * sequence))
             values.append(exporter.value(CPU, uuid=new) or 0.0)
             sequence += 1
+        figure(12, "intervals until the old series are gone", (time.monotonic() - deleted) / INTERVAL, "I")
         assert values == sorted(values)
         uuids = {dict(labels)["uuid"] for _, labels in exporter.series() if ("name", "web") in labels}
         assert uuids == {new}

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.exporter_process import ExporterProcess
+from tests.support.figures import figure
 from tests.support.topic_writer import TopicWriter
 from tests.support.vm_samples import sample, uuid
 from virtflow.schemas.records import VmMetrics
@@ -56,12 +57,14 @@ def test_a_lasting_conflict_is_shown_and_decided_alike(broker: Broker, tmp_path:
                 exporter.wait_until(partial(taken, exporter, 2 * sequence), 2 * INTERVAL, "both claims taken")
             assert len({exporter.value(CPU, uuid=VM) for exporter in exporters}) == 1
         assert time.monotonic() - began > HANDOVER_INTERVALS * INTERVAL
+        figure(13, "intervals until a conflict that lasts is shown", (time.monotonic() - began) / INTERVAL, "I")
 
         silent = time.monotonic()
         while any(exporter.value("vm_conflict", uuid=VM) for exporter in exporters):
             assert time.monotonic() - silent < 4 * INTERVAL, "the conflict does not end"
             sequence += 1
             writer.write(METRICS, claim("honest", sequence, 1_000.0 + sequence))
+        figure(13, "intervals until it is over, once the forger is silent", (time.monotonic() - silent) / INTERVAL, "I")
         assert all((exporter.value(CPU, uuid=VM) or 0.0) > 1_000.0 for exporter in exporters)
 
 

@@ -17,6 +17,7 @@ from typing import Self
 
 import pytest
 
+from tests.support.figures import figure
 from tests.support.lab import Guest, GuestSpec, Lab, Node
 from tests.support.lab_migration import CompletedJob, Migrating
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline, Service
@@ -119,7 +120,10 @@ def check_series(watch: Watch, guest: Guest, resets: int) -> None:
     """One series at every scrape (the watch raises otherwise), at most so many falls, and no rate above the truth."""
     samples = list(watch.values("vm_cpu_seconds_total", uuid=guest.uuid))
     assert all(value >= 0 for _, value in samples)
-    assert watch.drops("vm_cpu_seconds_total", uuid=guest.uuid) <= resets
+    drops = watch.drops("vm_cpu_seconds_total", uuid=guest.uuid)
+    assert drops <= resets
+    figure(14, "scrapes of a migration that is disturbed, one series in each", len(watch.scrapes))
+    figure(14, "times that its counter dropped", drops)
     for (begin, earlier), (end, later) in itertools.pairwise(samples):
         grown = later - earlier if later >= earlier else later
         assert grown <= CPU_LIMIT * (end - begin + INTERVAL_SECONDS), f"{earlier} at {begin} became {later} at {end}"

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.broker import Broker
 from tests.support.exporter_process import ExporterProcess
+from tests.support.figures import figure
 from tests.support.prometheus import check_metrics
 from tests.support.topic_writer import TopicWriter
 from tests.support.vm_samples import inventory, sample, uuid
@@ -78,6 +79,7 @@ def test_the_scrape_parses_in_full(broker: Broker, tmp_path: Path) -> None:
         assert len(title.encode()) == LABEL_BYTES
         assert LARGEST_TITLE.startswith(title.partition("…")[0])
         assert exporter.value("virtflow_exporter_vms") == len(expected) + 1
+        figure(16, "hostile names, all shown as they are", len(expected))
         assert exporter.status("/") == 200
 
 

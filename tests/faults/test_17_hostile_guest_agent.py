@@ -16,6 +16,7 @@ import pytest
 
 from tests.support import agent_program as speech
 from tests.support.agent_program import AgentProgram, Speech
+from tests.support.figures import figure
 from tests.support.lab import Guest, GuestSpec, Lab, Node
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
 from tests.support.lab_process import LabError, await_true, children_of
@@ -190,6 +191,7 @@ def watched(host: Host) -> Iterator[None]:
         yield
         end = time.time()
         assert resident_bytes(apart) < MEMORY_BYTES
+        figure(17, "memory of the helper process after the agent's worst", resident_bytes(apart) / (1 << 20), "MiB")
         assert resident_bytes(producer.process.pid) < MEMORY_BYTES
     rounds = [one for one in tap.of(host.node.name, begin) if one.snapshot.collected < end]
     assert_safe_groups_on_time(rounds, host.vms)

@@ -16,6 +16,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
 from tests.support.broker import Broker
 from tests.support.exporter_process import ExporterProcess
+from tests.support.figures import figure
 from tests.support.topic_writer import TopicWriter
 from tests.support.vm_samples import sample
 from virtflow.schemas.topics import METRICS
@@ -67,6 +68,7 @@ async def scraped(exporter: ExporterProcess) -> None:
     status, seconds, size = await scrape(exporter)
     assert status == 200
     assert seconds < SCRAPE_SECONDS
+    figure(18, "a normal scrape meanwhile", seconds, "s")
     assert size > VMS * 1_000
     status, seconds, _ = await scrape(exporter, "/healthz")
     assert status == 200
@@ -119,11 +121,13 @@ def test_half_requests(exporter: ExporterProcess) -> None:
             for _ in range(3):
                 await scraped(exporter)
             assert open_connections(exporter) <= CONNECTIONS
+            figure(18, "connections at most, of 2,000 half requests", open_connections(exporter))
             told = await asyncio.wait_for(asyncio.gather(*map(ended, halves)), 3 * REQUEST_TIMEOUT_SECONDS)
         statuses = Counter(answer[9:12] for answer in told)
         assert set(statuses) <= {b"503", b"408", b""}
         assert statuses[b"503"] >= 1_000
         assert statuses[b"408"] > 0
+        figure(18, "half requests that are refused with 503", statuses[b"503"])
 
     asyncio.run(scenario())
 
@@ -151,6 +155,7 @@ def test_a_storm_of_scrapes(exporter: ExporterProcess) -> None:
         statuses = Counter(status for status, _, _ in answers)
         assert set(statuses) <= {200, 503}
         assert statuses[200] >= CONNECTIONS // 2
+        figure(18, "scrapes of 500 at once that are answered in full", statuses[200])
         assert {size for status, _, size in answers if status == 200 and size < VMS * 1_000} == set()
         await scraped(exporter)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.support.broker import Broker
 from tests.support.command import virtflow
+from tests.support.figures import figure
 from tests.support.history import Writer, fleet_samples, key_of, produce, stored_keys, wait_for_samples, writing
 from tests.support.s3 import ObjectStore
 
@@ -37,6 +38,7 @@ def outage(folder: Path, store: ObjectStore, change: tuple[Callable[[], None], C
             writer.until(lambda: writer.ready() == "ready")
             assert writer.stop() == 0
         assert stored_keys("", store.history) == Counter(map(key_of, samples))
+        figure(21, "rows produced before, during and after, each stored once", len(samples))
 
 
 def test_it_is_gone_and_comes_back(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.command import virtflow
+from tests.support.figures import figure
 from tests.support.history import Writer, fleet_samples, key_of, produce, stored_keys, wait_for_samples, writing
 
 NOW = float(int(time.time()) // 10 * 10)
@@ -66,6 +67,7 @@ def outage(broker: Broker, writer: Writer, topic: str, change: tuple[Callable[[]
         writer.until(lambda: writer.ready() == "ready")
         assert writer.stop() == 0
     assert stored_keys(path) == Counter(map(key_of, samples))
+    figure(21, "rows produced before, during and after, each stored once", len(samples))
 
 
 def test_storage_full(broker: Broker, disk: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.command import virtflow
+from tests.support.figures import figure
 from tests.support.history import Writer, fleet_samples, key_of, produce, stored_keys, wait_for_samples, writing
 from virtflow.schemas.records import VmMetrics
 
@@ -81,3 +82,4 @@ def test_what_comes_at_the_offsets_of_lost_messages_is_stored(broker: Broker, tm
         assert "the broker has lost its end" in writer.log.read_text()
         assert writer.stop() == 0
     assert stored_keys(history) == Counter(map(key_of, [*kept, *lost, *new]))
+    figure(25, "rows around the lost end, each stored once by the history", len([*kept, *lost, *new]))

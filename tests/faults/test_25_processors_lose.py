@@ -11,6 +11,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.support.broker import Broker
+from tests.support.figures import figure
 from tests.support.processors import CODEC, Bus, Processors, eventually, snapshot
 from virtflow.schemas.records import NodeSnapshot, VmMetrics
 from virtflow.schemas.topics import METRICS, SNAPSHOTS
@@ -73,6 +74,7 @@ def test_what_comes_at_the_offsets_of_lost_messages_is_processed(bus: Bus, tmp_p
         eventually("all samples", lambda: processed(bus) >= named(new), SECONDS)
         series = f'virtflow_processors_replaced_offsets_total{{topic="{bus.prefix}{SNAPSHOTS.name}"}}'
         eventually("the count", lambda: processors.value(series) >= len(lost), SECONDS)
+        figure(25, "rounds at the offsets of lost ones, all processed", len(new))
         assert "the broker has lost its end" in processors.log.read_text()
         bus.wait_until_committed(SECONDS)
         assert processors.terminate() == 0
@@ -93,6 +95,7 @@ def test_what_was_deleted_ahead_of_them_is_counted(bus: Bus, tmp_path: Path) -> 
         processors.start()
         eventually("all samples", lambda: processed(bus) == named([*first, *last]), SECONDS)
         assert processors.value(f'virtflow_processors_missing_records_total{{topic="{name}"}}') == len(gone)
+        figure(25, "messages that were deleted ahead of the processors, counted exactly", len(gone))
         assert f"{name}[" in processors.log.read_text()
         assert "messages are gone from the broker before they were processed" in processors.log.read_text()
         assert processors.terminate() == 0

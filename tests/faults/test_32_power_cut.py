@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.command import virtflow
+from tests.support.figures import figure
 from tests.support.history import Writer, fleet_samples, key_of, produce, stored_keys, wait_for_samples, writing
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import SAMPLES
@@ -63,6 +64,7 @@ def test_the_newest_commit_is_named_and_refilled(broker: Broker, tmp_path: Path,
         wait_for_samples(history, 40, 60.0, writer)
         assert writer.stop() == 0
     assert dict(stored_keys(history)) == {key_of(sample): 1 for sample in samples}
+    figure(32, "rows after the cut, refilled and each stored once", len(samples))
 
 
 def test_a_file_that_is_gone_or_torn_is_named(tmp_path: Path) -> None:

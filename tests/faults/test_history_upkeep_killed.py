@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.support.command import environment
+from tests.support.figures import figure
 from tests.support.history import ROOT, fleet_samples, key_of, stored_keys
 from virtflow.history.maintenance.run import maintain
 from virtflow.history.storage.delta import Store
@@ -67,3 +68,4 @@ def test_killed_at_every_step_it_loses_nothing(tmp_path: Path) -> None:
     written(other)
     maintain(History(path=str(other)), lambda *_: None)
     assert rolled(path) == rolled(other)
+    figure(8, "kills of the upkeep, at every step twice; rows lost or twice: none", 2 * len(POINTS))
