@@ -1,9 +1,9 @@
 # The face of every command: each target is one script, which also runs alone.
 .DEFAULT_GOAL := help
-.PHONY: help up test fast long lint mutate generate lock bench
+.PHONY: help up test fast long lint mutate generate lock bench reliability soak
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## Run the whole pipeline here (scripts/up)
 	scripts/up
@@ -28,6 +28,12 @@ generate: ## Write every generated file (scripts/generate)
 
 lock: ## Write the lock files (scripts/lock)
 	scripts/lock
+
+reliability: ## Run the tests of all faults and write docs/reliability.md (scripts/reliability)
+	scripts/reliability
+
+soak: ## Run everything for two hours with faults at random (scripts/soak)
+	scripts/soak
 
 bench: ## Measure everything and write docs/benchmarks.md (scripts/bench)
 	scripts/bench

@@ -106,10 +106,13 @@ def normaliser() -> Iterator[tuple[Path, str]]:
 
 def documents() -> Iterator[tuple[Path, str]]:
     """The pages under ``docs`` that say what a table in the code says."""
+    from bench.soak_page import soak_page
     from tools.documents import PAGES
     from tools.questions import questions_page
+    from tools.reliability_page import reliability_page
 
-    for name, page in {**PAGES, "where.md": questions_page}.items():
+    others = {"where.md": questions_page, "reliability.md": reliability_page, "soak.md": soak_page}
+    for name, page in {**PAGES, **others}.items():
         yield ROOT / "docs" / name, page()
 
 
