@@ -18,7 +18,7 @@ from virtflow.history.remote_read.tenants import NotAllowedError, Tenants
 from virtflow.history.remote_read.wire import Answer, ProtocolError, ReadRequest, Series, chunk_frames, read_request, samples_answer
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import SAMPLES
-from virtflow.runtime.lifecycle import Stop, notify
+from virtflow.runtime.lifecycle import Stop, end_when_late, notify
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.web import Web, own_routes, text
@@ -38,7 +38,11 @@ _LOG: Final = logging.getLogger("virtflow.history.remote_read.server")
 
 
 def run(settings: Settings, stop: Stop) -> None:
-    """Serves until ``stop`` is set; raises ``InputError`` where the tables or the address can't be had."""
+    """Serves until ``stop`` is set; raises ``InputError`` where the tables or the address can't be had.
+
+    A query that is under way, or that waits for storage that hangs, can't be ended: the process ends all the same.
+    """
+    end_when_late(stop)
     Store(settings.history).open(SAMPLES)
     asyncio.run(_serve(Remote(settings), settings, stop))
 

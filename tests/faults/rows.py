@@ -215,6 +215,8 @@ FAULTS: Final = (
             "tests/lab/test_recovery.py::test_a_restarted_exporter_has_every_vm_in_its_first_ready_scrape",
             "tests/lab/test_recovery.py::test_a_killed_producer_starts_a_new_run_that_is_newer",
         ),
+        note="Not held yet: `history serve` on an object store that takes connections and answers nothing. Opening a table there blocks the whole process, so that it neither "
+        "answers nor ends on TERM; systemd kills it after its timeout. It stores nothing, so that nothing is lost.",
     ),
     Fault(
         25,

@@ -1,0 +1,57 @@
+"""Fault 24, the history's part: TERM ends ``history serve`` in time, whatever it is doing."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.figures import figure
+from tests.support.history_server import HistoryServer
+from tests.support.history_years import DAY, HOUR, hours_of_vm, write_years
+from virtflow.history.remote_read.wire import Asked, Hints, Match, Matcher, ReadRequest, write_request
+
+NOW = int(time.time()) // DAY * DAY
+STOP_SECONDS = 10.0
+QUERIES = 8
+
+
+def request(days: int) -> bytes:
+    start = NOW - days * DAY
+    matchers = (Matcher(Match.EQUAL, "__name__", "vm_memory_rss_bytes"),)
+    return write_request(
+        ReadRequest((Asked(start * 1000, NOW * 1000, matchers, Hints(step=HOUR * 1000, start=start * 1000, end=NOW * 1000)),) * 16)
+    )
+
+
+def ends_in_time(server: HistoryServer, what: str) -> None:
+    """With 0, or with 1 in the middle of a query that can't be ended: nothing is lost by that, and the log says so."""
+    began = time.monotonic()
+    code = server.stop(STOP_SECONDS)
+    assert code == 0 or (code == 1 and "ended in the middle of a call" in server.log.read_text())
+    figure(24, f"from TERM to the end of `history serve`, {what}", time.monotonic() - began, "s")
+
+
+def under_way(server: HistoryServer, body: bytes) -> list[threading.Thread]:
+    """Queries that wait for their answer, more than are worked on at a time."""
+    threads = [threading.Thread(target=server.read, args=(body, 2 * STOP_SECONDS), daemon=True) for _ in range(QUERIES)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "under load"])
+def test_term_ends_it_in_time(tmp_path: Path, *, busy: bool) -> None:
+    """Also with queries under way, and with a client that has sent half a request."""
+    path = tmp_path / "history"
+    write_years(path, {number: hours_of_vm(number, NOW - 60 * DAY, NOW) for number in range(1, 6)})
+    with HistoryServer(path, tmp_path) as server, socket.create_connection(("127.0.0.1", server.port)) as half:
+        half.sendall(b"POST /api/v1/read HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
+        threads = under_way(server, request(50)) if busy else []
+        ends_in_time(server, "under load" if busy else "idle")
+        for thread in threads:
+            thread.join(2 * STOP_SECONDS)
+            assert not thread.is_alive(), "a client was left waiting"
