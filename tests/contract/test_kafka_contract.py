@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.kafka_contract import administration, groups, reading, writing
+from tests.support.kafka_contract import administration, groups, lost_ends, reading, writing
 from tests.support.kafka_contract.bus import Bus
 from tests.support.kafka_contract.memory_bus import MemoryBus
 
@@ -29,3 +29,11 @@ class TestGroups(groups.Groups):
 
 class TestAdministration(administration.Administration):
     """Topics."""
+
+
+class TestLostEnds(lost_ends.LostEnds):
+    """Epochs, and an end that is lost."""
+
+
+class TestAlarms(lost_ends.Alarms):
+    """What a client hears when no broker is connected."""

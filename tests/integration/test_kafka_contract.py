@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.broker import Broker
-from tests.support.kafka_contract import administration, groups, reading, writing
+from tests.support.kafka_contract import administration, groups, lost_ends, reading, writing
 from tests.support.kafka_contract.broker_bus import BrokerBus
 from tests.support.kafka_contract.bus import Bus
 
@@ -41,3 +41,11 @@ class TestGroups(groups.Groups):
 
 class TestAdministration(administration.Administration):
     """Topics."""
+
+
+class TestLostEnds(lost_ends.LostEnds):
+    """Epochs, and an end that is lost."""
+
+
+class TestAlarms(lost_ends.Alarms):
+    """What a client hears when no broker is connected."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import uuid
 from collections.abc import Sequence
@@ -21,8 +22,8 @@ QUICK = {"fetch.wait.max.ms": 50, "session.timeout.ms": 6_000, "heartbeat.interv
 
 
 def dotted(settings: dict[str, object]) -> dict[str, Any]:
-    """Librdkafka's names of settings."""
-    return {name.replace("_", "."): value for name, value in settings.items()}
+    """Librdkafka's names of settings; its calls have names of the Python client's own."""
+    return {name if name == "error_cb" else name.replace("_", "."): value for name, value in settings.items()}
 
 
 class BrokerBus:
@@ -31,6 +32,7 @@ class BrokerBus:
     def __init__(self, broker: Broker) -> None:
         """The broker runs."""
         self._broker = broker
+        self._storage, self._copy = broker.folder / "storage", broker.folder / "copy"
         self._settings = Settings(kafka=Kafka(bootstrap_servers=broker.address))
         self._admin = self.admin()
         self._kept: list[Any] = []
@@ -134,6 +136,20 @@ class BrokerBus:
 
     def start(self) -> None:
         """On the same data."""
+        self._broker.start()
+
+    def save(self) -> None:
+        """A copy of the folder of its storage."""
+        self._broker.stop()
+        shutil.rmtree(self._copy, ignore_errors=True)
+        shutil.copytree(self._storage, self._copy)
+        self._broker.start()
+
+    def restore(self) -> None:
+        """The copy in the place of the storage."""
+        self._broker.stop()
+        shutil.rmtree(self._storage)
+        shutil.copytree(self._copy, self._storage)
         self._broker.start()
 
     def ensure_running(self) -> None:

@@ -58,6 +58,12 @@ class Bus(Protocol):
     def start(self) -> None:
         """The broker is back."""
 
+    def save(self) -> None:
+        """Keep a copy of what is stored now; the broker is stopped for it."""
+
+    def restore(self) -> None:
+        """The broker comes back with what the copy holds, and without what was written since."""
+
 
 def code(error: KafkaException) -> int:
     """The error's number."""

@@ -22,6 +22,7 @@ class MemoryBus:
     def __init__(self) -> None:
         """Without a topic."""
         self.cluster = Cluster()
+        self._saved: dict[str, list[int]] = {}
         self._numbers = itertools.count()
 
     def topic(self, partitions: int = 1, **config: str) -> str:
@@ -87,6 +88,18 @@ class MemoryBus:
         """At once."""
         self.cluster.start()
 
+    def save(self) -> None:
+        """The ends are enough."""
+        self.cluster.stop()
+        self.cluster.start()
+        self._saved = {name: [log.high for log in topic.logs] for name, topic in self.cluster.topics.items()}
+
+    def restore(self) -> None:
+        """The leaders have the epochs that they had after the copy was made: they are counted again from there."""
+        for name, highs in self._saved.items():
+            for number, high in enumerate(highs):
+                self.cluster.restore(name, number, high)
+
 
 def _dotted(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name.replace("_", "."): value for name, value in settings.items()}
+    return {name if name == "error_cb" else name.replace("_", "."): value for name, value in settings.items()}

@@ -143,14 +143,16 @@ class Cluster:
         """The broker goes away; what is stored is kept."""
         with self.changed:
             self.running = False
-            for consumer in self.consumers:
-                consumer.disconnect()
+            self._disconnect()
             self.changed.notify_all()
 
     def start(self) -> None:
-        """The broker is back, and takes what the clients have waiting."""
+        """The broker is back, leads its partitions in new epochs, and takes what the clients have waiting."""
         with self.changed:
             self.running = True
+            for topic in self.topics.values():
+                for log in topic.logs:
+                    log.epoch += 1
             for producer in self.producers:
                 producer.send()
             self._moved()
@@ -159,8 +161,7 @@ class Cluster:
         """The broker comes back from a copy in which a partition ended there; leaders' epochs are counted on from the copy's."""
         with self.changed:
             self.topics[name].logs[partition].lose(end)
-            for consumer in self.consumers:
-                consumer.disconnect()
+            self._disconnect()
             self._moved()
 
     def elect(self, name: str, partition: int, end: int) -> None:
@@ -224,6 +225,12 @@ class Cluster:
         """Raise what a client raises when the broker does not answer."""
         if not self.running:
             raise KafkaException(KafkaError(KafkaError._TRANSPORT, "Local: Broker transport failure"))
+
+    def _disconnect(self) -> None:
+        for consumer in self.consumers:
+            consumer.disconnect()
+        for producer in self.producers:
+            producer.disconnect()
 
     def _may_make(self) -> None:
         if self._unmade:

@@ -48,6 +48,8 @@ class MemoryProducer:
         self._missing: set[str] = set()
         self._fatal: KafkaError | None = None
         self._raises: KafkaError | None = None
+        self._error_call: Callable[[KafkaError], object] | None = config.get("error_cb")
+        self._alarms = 0
         self.doomed: KafkaError | None = None
         """The fatal error that the next message brings, for tests."""
 
@@ -91,6 +93,7 @@ class MemoryProducer:
     def poll(self, timeout: float = -1) -> int:
         """Call back the reports that are in, waiting for the first one; how many. Raises the fatal error, once."""
         deadline = float("inf") if timeout < 0 else time.monotonic() + timeout
+        self._tell_alarms()
         with self._cluster.changed:
             while not (self._reports or self._raises) and (now := time.monotonic()) < deadline:
                 self._cluster.changed.wait(min(1.0, deadline - now, max(0.0, self._next_timeout() - now)))
@@ -120,6 +123,10 @@ class MemoryProducer:
 
     # -- for the cluster, under its lock
 
+    def disconnect(self) -> None:
+        """No broker is connected: the application's call hears of it, in ``poll``."""
+        self._alarms += 1
+
     def send(self) -> None:
         """Send what waits, where there is a broker."""
         self._expire()
@@ -131,6 +138,12 @@ class MemoryProducer:
         if self._fatal is None:
             self._fatal = self._raises = error
             self._fail_all(error.code())
+
+    def _tell_alarms(self) -> None:
+        while self._alarms:
+            self._alarms -= 1
+            if self._error_call is not None:
+                self._error_call(KafkaError(KafkaError._ALL_BROKERS_DOWN))
 
     def _store(self, sending: _Sending) -> None:
         refusal = self._cluster.refusal(sending.topic) or self._unfit(sending)
