@@ -40,13 +40,17 @@ def _run(found: Mapping[str, Any]) -> list[str]:
     verdict = "**Passed**: nothing below was outside of its bounds." if not problems else "**Failed**:"
     return [
         f"`{found['command']}`, begun {found['began']}, {found['hours']:.2f} hours long, seed {found['seed']}; {load}. virtflow {found['version']}; {found['machine']}.",
-        verdict,
+        verdict if _memory_judged(found["processes"]) else f"{verdict} The run was too short to judge the growth of memory.",
         *(["\n".join(f"- {problem}" for problem in problems)] if problems else []),
         *_faults(found["faults"]),
         *_records(found["records"], found["rounds_dropped"]),
         *_scrapes(found["scrapes"], found["interval_seconds"]),
         *_processes(found["processes"]),
     ]
+
+
+def _memory_judged(processes: Mapping[str, Mapping[str, Any]]) -> bool:
+    return all(one["slope_hours"] >= VERDICT_HOURS for one in processes.values())
 
 
 def _faults(faults: list[Mapping[str, Any]]) -> list[str]:

@@ -158,5 +158,11 @@ def test_a_run_is_shown_with_what_repeats_it() -> None:
     assert "| exporter | 1 | 80.5, 90, 81 | 0.20 | 2.00 | 5, 9, 5 | 9, 30, 9 | 0.1 s |" in text
 
 
+def test_a_short_run_says_that_memory_was_not_judged() -> None:
+    short = RUN | {"processes": {"exporter": RUN["processes"]["exporter"] | {"slope_hours": 0.1}}}
+    assert "too short to judge the growth of memory" in page(short)
+    assert "too short to judge the growth of memory" not in page(RUN)
+
+
 def test_a_run_that_failed_says_why() -> None:
     assert "**Failed**:\n\n- something was lost" in page(RUN | {"problems": ["something was lost"]})
