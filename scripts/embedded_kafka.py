@@ -100,13 +100,13 @@ def format_storage(java: Sequence[str], folder: Path, properties: Path) -> None:
         raise CannotRunError(reason)
 
 
-def write_properties(folder: Path, host: str, port: int, controller_port: int) -> Path:
-    """Write the broker's settings from the template and return their file."""
+def write_properties(folder: Path, host: str, port: int, controller_port: int, more: Path | None = None) -> Path:
+    """Write the broker's settings from the template, and those of the file ``more`` behind them, which win; return their file."""
     template = string.Template((EMBEDDED / "server.properties").read_text())
     names = {"HOST": host, "PORT": port, "CONTROLLER_PORT": controller_port, "DATA": folder / "log"}
     folder.mkdir(parents=True, exist_ok=True)
     properties = folder / "server.properties"
-    properties.write_text(template.substitute({**names, "NAMES": "$NAMES"}))
+    properties.write_text(template.substitute({**names, "NAMES": "$NAMES"}) + ("" if more is None else more.read_text()))
     return properties
 
 
@@ -137,13 +137,13 @@ def announce_when_ready(host: str, port: int) -> None:
     os._exit(0)
 
 
-def run(folder: Path, host: str, port: int, controller_port: int) -> None:
+def run(folder: Path, host: str, port: int, controller_port: int, more: Path | None = None) -> None:
     """Become the broker; never returns. Raises CannotRunError before that."""
     java = [_program("java", "default-jre-headless"), "-cp", f"{fetch()}/*", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
     heap = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
     for needed in (port, controller_port):
         refuse_taken_port(host, needed)
-    properties = write_properties(folder, host, port, controller_port)
+    properties = write_properties(folder, host, port, controller_port, more)
     format_storage([*java, "-XX:TieredStopAtLevel=1"], folder, properties)
     announce_when_ready(host, port)
     os.execv(java[0], [*java, *heap, "kafka.Kafka", str(properties)])  # noqa: S606 - the broker takes this process over
@@ -159,12 +159,13 @@ def main(words: Sequence[str]) -> int:
     runs.add_argument("--port", type=int, default=9092, help="the clients' port (default 9092)")
     runs.add_argument("--controller-port", type=int, help="the controller's port (default PORT + 1)")
     runs.add_argument("--host", default=LOOPBACK, help="the address to listen on (default 127.0.0.1)")
+    runs.add_argument("--properties", type=Path, help="a file of further settings of the broker, which win over ours")
     chosen = parser.parse_args(words)
     try:
         if chosen.command == "fetch":
             print(fetch())
         else:
-            run(chosen.dir.resolve(), chosen.host, chosen.port, chosen.controller_port or chosen.port + 1)
+            run(chosen.dir.resolve(), chosen.host, chosen.port, chosen.controller_port or chosen.port + 1, chosen.properties)
     except CannotRunError as error:
         print(f"scripts/kafka: {error}", file=sys.stderr)
         return 1

@@ -93,6 +93,10 @@ class Broker(Started):
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [*DIES_WITH_US, str(KAFKA), "run", "--dir", str(self.folder / "storage"), "--host", self.host]
         command += ["--port", str(self.port), "--controller-port", str(self._controller_port)]
+        if more := self._properties():
+            file = self.folder / "more.properties"
+            file.write_text(more)
+            command += ["--properties", str(file)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         self.wait_until_ready()
@@ -137,6 +141,10 @@ class Broker(Started):
         """End it, paused or not."""
         if self._process is not None:
             self.kill()
+
+    def _properties(self) -> str:
+        """Further settings of the broker; a kind of broker of its own has some."""
+        return ""
 
     @property
     def _log(self) -> Path:

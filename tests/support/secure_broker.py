@@ -1,0 +1,126 @@
+"""A real broker that lets nobody do anything without a right: TLS, passwords (PLAIN and SCRAM), client certificates, and an authorizer."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialAlteration,
+    UserScramCredentialUpsertion,
+)
+
+from tests.support.broker import Broker, free_ports
+from tests.support.certificates import Authority, Pair
+
+HOST = "localhost"
+"""The name that clients use: the certificate has it."""
+ADMIN = "admin"
+_OPERATIONS = {"Read": "READ", "Write": "WRITE", "Create": "CREATE", "Describe": "DESCRIBE", "DescribeConfigs": "DESCRIBE_CONFIGS"}
+
+
+class SecureBroker(Broker):
+    """``address`` is a plain port on loopback whose user may do everything; ``secured`` is for users with passwords, ``certified`` for certificates.
+
+    Users have the same password for PLAIN and for SCRAM-SHA-512; each has no right before one is given.
+    """
+
+    def __init__(self, folder: Path, users: Iterable[str] = (), server: Pair | None = None) -> None:
+        """``server`` is the certificate that is shown, one of an authority of its own by default."""
+        super().__init__(folder)
+        self.authority = Authority(folder / "tls")
+        self._server = server or self.authority.server("broker")
+        self.passwords = {user: secrets.token_hex(8) for user in (ADMIN, *users)}
+        self._secured_port, self._certified_port = free_ports(2)
+        self.secured = f"{HOST}:{self._secured_port}"
+        self.certified = f"{HOST}:{self._certified_port}"
+
+    def start(self) -> None:
+        """Starts it and makes its users."""
+        super().start()
+        self.set_passwords(self.passwords)
+
+    def set_passwords(self, passwords: Mapping[str, str]) -> None:
+        """Gives SCRAM passwords to users, new or not."""
+        self.passwords |= passwords
+        mechanism = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        wanted = [UserScramCredentialUpsertion(user, mechanism, password.encode()) for user, password in passwords.items()]
+        admin = self.admin()  # kept: a client that is let go of ends its requests
+        for future in admin.alter_user_scram_credentials(list[UserScramCredentialAlteration](wanted)).values():
+            future.result(10)
+
+    def admin(self) -> AdminClient:
+        """A client that may do everything."""
+        return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+
+    def as_user(self, user: str, folder: Path, mechanism: str = "SCRAM-SHA-512", **changed: str) -> dict[str, str]:
+        """Environment variables by which a command of virtflow is this user; ``changed`` are settings of section kafka that differ."""
+        file = folder / f"{user}.password"
+        file.write_text(self.passwords.get(user, "unknown") + "\n")
+        file.chmod(0o600)
+        settings = {
+            "bootstrap_servers": self.secured,
+            "security_protocol": "SASL_SSL",
+            "sasl_mechanism": mechanism,
+            "sasl_username": user,
+            "sasl_password_file": str(file),
+            "tls_ca_file": str(self.authority.file),
+        }
+        return {f"VIRTFLOW_KAFKA_{key.upper()}": value for key, value in (settings | changed).items()}
+
+    def rights(self) -> set[tuple[str, str, str, str]]:
+        """Every right that somebody has: principal, kind, name, operation, in the words of Kafka's tools."""
+        anything: Any = None  # which the library's types forbid, and its documentation names
+        everything = AclBindingFilter(
+            ResourceType.ANY, anything, ResourcePatternType.ANY, anything, anything, AclOperation.ANY, AclPermissionType.ANY
+        )
+        admin = self.admin()
+        found = admin.describe_acls(everything).result(10)
+        words = {AclOperation[name]: word for word, name in _OPERATIONS.items()}
+        return {(acl.principal, acl.restype.name.lower(), acl.name, words[acl.operation]) for acl in found}
+
+    def revoke(self, principal: str, resource: str, name: str, operation: str) -> None:
+        """Takes a right away again; fails where it was not given."""
+        kind = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP}[resource]
+        done = AclOperation[_OPERATIONS[operation]]
+        anywhere: Any = None
+        wanted = AclBindingFilter(kind, name, ResourcePatternType.LITERAL, principal, anywhere, done, AclPermissionType.ALLOW)
+        admin = self.admin()
+        (future,) = admin.delete_acls([wanted]).values()
+        assert future.result(10), f"{principal} had no right to {operation} {name}"
+
+    def _properties(self) -> str:
+        keystore = self.folder / "keystore.pem"
+        keystore.write_text(self._server.key.read_text() + self._server.certificate.read_text())
+        users = " ".join(f'user_{user}="{password}"' for user, password in self.passwords.items())
+        plain = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        scram = "org.apache.kafka.common.security.scram.ScramLoginModule"
+        lines = {
+            "listeners": f"PLAINTEXT://{self.host}:{self.port},CONTROLLER://{self.host}:{self._controller_port},"
+            f"SECURED://{self.host}:{self._secured_port},CERTIFIED://{self.host}:{self._certified_port}",
+            "advertised.listeners": f"PLAINTEXT://{self.address},SECURED://{self.secured},CERTIFIED://{self.certified}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_SSL,CERTIFIED:SSL",
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": f"User:ANONYMOUS;User:{ADMIN}",
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(keystore),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(self.authority.file),
+            "listener.name.certified.ssl.client.auth": "required",
+            "listener.name.secured.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+            "listener.name.secured.plain.sasl.jaas.config": f'{plain} required username="{ADMIN}" password="{self.passwords[ADMIN]}" {users};',
+            "listener.name.secured.scram-sha-512.sasl.jaas.config": f"{scram} required;",
+            # A wrong password is answered at once: the delay defends against guessing, and no test guesses.
+            "connection.failed.authentication.delay.ms": "0",
+        }
+        return "\n" + "".join(f"{key}={value}\n" for key, value in lines.items())
