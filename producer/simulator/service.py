@@ -12,8 +12,9 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -25,7 +26,8 @@ from virtflow.producer.records.vm_snapshot import Reading, Tally, vm_snapshot
 from virtflow.producer.simulator.agent import guest_at
 from virtflow.producer.simulator.fleet import SimulatedVm, vms_at
 from virtflow.producer.simulator.migrations import Traveller, happenings, travellers, travellers_at
-from virtflow.runtime.kafka import snapshot_producer_settings, topic_name
+from virtflow.runtime.kafka import ClientSettings, snapshot_producer_settings, topic_name
+from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.registry import SchemaIds
 from virtflow.runtime.settings import Settings
@@ -114,10 +116,11 @@ class SimulatedNode:
 class _Out:
     """The way to the broker; what it can't take is counted and dropped, as a producer drops what is too old."""
 
-    def __init__(self, settings: Settings) -> None:
-        from confluent_kafka import Producer
-
-        self._producer = Producer(snapshot_producer_settings(settings))
+    def __init__(self, settings: Settings, make: Callable[[ClientSettings], Any] = Producer) -> None:
+        self._config = snapshot_producer_settings(settings)
+        self._make = make
+        self._producer = make(self._config)
+        self._ended = False
         self._topic = topic_name(settings, SNAPSHOTS)
         self._events = topic_name(settings, EVENTS)
         self.sent = 0
@@ -135,23 +138,35 @@ class _Out:
             self.sent += 1
         except BufferError:
             self.dropped += 1
+        except KafkaException as error:
+            self._not_delivered(topic, error.args[0])
 
     def serve(self, seconds: float) -> None:
-        """Reads delivery reports for so long."""
-        self._producer.poll(seconds)
+        """Reads delivery reports for so long; a client that an error has ended is replaced."""
+        if not take_reports(self._producer, seconds):
+            self._ended = True
+        if self._ended and not len(self._producer):
+            self._producer = self._make(self._config)
+            self._ended = False
 
     def close(self) -> None:
         """Gives what is queued a few seconds."""
-        self._producer.flush(FLUSH_SECONDS)
+        with suppress(KafkaException):
+            self._producer.flush(FLUSH_SECONDS)
 
-    def _report(self, error: object, message: object) -> None:
-        del message
+    def _report(self, error: Any, message: Any) -> None:  # noqa: ANN401, the extension has no types
         if error is not None:
-            self.dropped += 1
-            _LOG.warning("a round was not delivered: %s", error)
+            self._not_delivered(message.topic(), error)
+
+    def _not_delivered(self, topic: str, error: Any) -> None:  # noqa: ANN401, as above
+        self.dropped += 1
+        self._ended = self._ended or ended(error)
+        fix = "run `virtflow topics create`" if error.code() in _MISSING else "`virtflow check --for producer` says more"
+        _LOG.warning("a message for topic %s was not delivered: %s; %s", topic, error.str(), fix)
 
 
 FLUSH_SECONDS: Final = 5.0
+_MISSING: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})  # noqa: SLF001, the client's own name
 TELL_SECONDS: Final = 30.0
 WAIT_SECONDS: Final = 0.2
 
