@@ -12,7 +12,7 @@ from virtflow.cli.history_ask import over_time, query, report, where
 from virtflow.cli.output.progress import Progress
 from virtflow.cli.parts import part
 from virtflow.cli.services import serve
-from virtflow.cli.switches import KAFKA, LOG, json_switch, settings_switches
+from virtflow.cli.switches import KAFKA, LOG, WEB, json_switch, settings_switches
 from virtflow.runtime import log
 from virtflow.runtime.settings import Settings
 
@@ -23,7 +23,7 @@ def history() -> None:
 
 
 @history.command("write")
-@settings_switches("history.path", *KAFKA, "topics.prefix", "history.listen", *LOG)
+@settings_switches("history.path", *KAFKA, "topics.prefix", "history.listen", *WEB, *LOG)
 def write(settings: Settings) -> None:
     """Store metrics, events, migrations and inventory from Kafka, exactly once. Several share the partitions.
 
@@ -59,7 +59,7 @@ def compact(settings: Settings, *, dry_run: bool, as_json: bool) -> None:
 
 
 @history.command("serve")
-@settings_switches("history.path", "history.serve_listen", "history.serve_prometheus", "history.tenant_header", *LOG)
+@settings_switches("history.path", "history.serve_listen", "history.serve_prometheus", "history.tenant_header", *WEB, *LOG)
 def serve_remote_read(settings: Settings) -> None:
     """Answer a Prometheus' remote_read, and PromQL as Grafana asks it, from the tables: years back. Loopback by default.
 
@@ -67,7 +67,7 @@ def serve_remote_read(settings: Settings) -> None:
     Examples:
       virtflow history serve --history /srv/virtflow/history
       virtflow history serve --tenant-header X-Project
-      virtflow history serve --listen 127.0.0.1:9180 --config /etc/virtflow/virtflow.toml
+      virtflow history serve --listen 0.0.0.0:9180 --web-config /etc/virtflow/web.yml --config /etc/virtflow/virtflow.toml
     """  # noqa: D301, click's own mark for lines that are kept
     serve("virtflow.history.remote_read.server", "history", settings)
 

@@ -8,7 +8,7 @@ import os
 import click
 
 from virtflow.cli.parts import part
-from virtflow.cli.switches import EPHEMERAL, GUEST, LOG, settings_switches
+from virtflow.cli.switches import EPHEMERAL, GUEST, LOG, WEB, settings_switches
 from virtflow.runtime import log
 from virtflow.runtime.lifecycle import Stop, dump_stacks_on_signal
 from virtflow.runtime.settings import Settings
@@ -18,6 +18,7 @@ from virtflow.runtime.settings import Settings
 @settings_switches(
     "libvirt.uri",
     "exporter.listen",
+    *WEB,
     "producer.interval_seconds",
     "producer.node",
     "producer.kvm_statistics",
@@ -34,7 +35,7 @@ def node(settings: Settings) -> None:
     \b
     Examples:
       virtflow node
-      virtflow node --listen 0.0.0.0:9177 --interval 15
+      virtflow node --listen 0.0.0.0:9177 --web-config /etc/virtflow/web.yml --interval 15
       virtflow node --connect qemu:///session --exclude guest --vm-labels name,project
     """  # noqa: D301, click's own mark for lines that are kept
     log.setup(settings.log.level, settings.log.format)

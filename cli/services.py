@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from virtflow.cli.parts import part
-from virtflow.cli.switches import EPHEMERAL, GUEST, KAFKA, LOG, settings_switches
+from virtflow.cli.switches import EPHEMERAL, GUEST, KAFKA, LOG, WEB, settings_switches
 from virtflow.runtime import log
 from virtflow.runtime.kafka import unusable
 from virtflow.runtime.lifecycle import Stop, collect_seldom, dump_stacks_on_signal
@@ -24,7 +24,7 @@ def serve(module: str, extra: str, settings: Settings) -> None:
         service.run(settings, stop)
     except client.KafkaException as error:
         if error.args[0].name() != "_INVALID_ARG":
-            raise
+            raise part("virtflow.runtime.broker_problem", extra).broker_problem(settings.kafka, [], error.args[0]) from error
         raise unusable(settings.kafka, error.args[0].str()) from error
 
 
@@ -45,7 +45,7 @@ def producer(settings: Settings) -> None:
 
 
 @click.command()
-@settings_switches(*KAFKA, "topics.prefix", "processors.listen", *LOG)
+@settings_switches(*KAFKA, "topics.prefix", "processors.listen", *WEB, *LOG)
 def processors(settings: Settings) -> None:
     """Turn snapshots into named metrics in base units: vm.snapshots in; vm.metrics, vm.inventory and vm.nodes out.
 
@@ -64,6 +64,7 @@ def processors(settings: Settings) -> None:
     *KAFKA,
     "topics.prefix",
     "exporter.listen",
+    *WEB,
     "exporter.shard",
     "exporter.include",
     "exporter.exclude",
@@ -76,7 +77,7 @@ def exporter(settings: Settings) -> None:
 
     \b
     Examples:
-      virtflow exporter --bootstrap-servers kafka1:9092 --listen 0.0.0.0:9177
+      virtflow exporter --bootstrap-servers kafka1:9092 --listen 0.0.0.0:9177 --web-config /etc/virtflow/web.yml
       virtflow exporter --exclude guest,vm_vcpu_wait_seconds_total
       virtflow exporter --keep-last --always-export --absent-value -1
     """  # noqa: D301, click's own mark for lines that are kept

@@ -20,6 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 KAFKA: Final = ("kafka.bootstrap_servers",)
 EPHEMERAL: Final = ("exporter.always_export", "exporter.absent_value", "exporter.keep_last")
 GUEST: Final = ("guest.enabled", "guest.balloon_period_seconds")
+WEB: Final = ("web.config_file",)
 LOG: Final = ("log.level", "log.format")
 
 config_switch: Final = click.option(
@@ -31,7 +32,14 @@ config_switch: Final = click.option(
 )
 json_switch: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
-_METAVARS: Final = (("_seconds", "SECONDS"), ("_servers", "HOST:PORT,..."), ("uri", "URI"), ("url", "URL"), ("listen", "ADDRESS:PORT"))
+_METAVARS: Final = (
+    ("_file", "FILE"),
+    ("_seconds", "SECONDS"),
+    ("_servers", "HOST:PORT,..."),
+    ("uri", "URI"),
+    ("url", "URL"),
+    ("listen", "ADDRESS:PORT"),
+)
 
 
 @cache

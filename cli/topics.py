@@ -12,6 +12,7 @@ import click
 from virtflow.cli.output.table import print_table
 from virtflow.cli.parts import part
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
+from virtflow.runtime.acls import Part, acls
 from virtflow.runtime.settings import Settings
 
 
@@ -61,6 +62,41 @@ def list_topics(settings: Settings, *, as_json: bool) -> int:
     told = [{"topic": state.name, "exists": state.exists, **_found(state)} for state in _admin(settings).states()]
     _print(told, ("topic", "partitions", "cleanup", "problem", "fix"), as_json=as_json)
     return int(any(one["problem"] for one in told))
+
+
+@topics.command("acls")
+@settings_switches(*KAFKA, "topics.prefix")
+@click.option(
+    "--for", "parts", multiple=True, type=click.Choice([part.value for part in Part]), help="Only what this service needs; may be repeated."
+)
+@click.option("--principal", default="", metavar="User:NAME", help="Who gets the rights, as the brokers name them.")
+@click.option("--host", default="*", show_default=True, metavar="ADDRESS", help="The address they connect from.")
+@click.option("--apply", "wanted", is_flag=True, help="Give the rights, as a user that may alter the cluster.")
+@json_switch
+def show_acls(settings: Settings, *, parts: tuple[str, ...], wanted: bool, as_json: bool, **who: str) -> None:
+    """Print the rights (ACLs) that each part needs on the broker, the least with which it works; --apply gives them.
+
+    \b
+    Examples:
+      virtflow topics acls
+      virtflow topics acls --for exporter --principal User:virtflow-exporter --apply --config /etc/virtflow/admin.toml
+    """  # noqa: D301, click's own mark for lines that are kept
+    principal = who["principal"]
+    if wanted and not (parts and principal.partition(":")[2]):
+        raise click.UsageError("--apply needs --for PART, and --principal TYPE:NAME as in User:virtflow-exporter")
+    least = list(acls(settings, *(Part(part) for part in parts or Part)))
+    if wanted:
+        _admin(settings).allow(least, principal, who["host"])
+    told = [
+        {"for": str(acl.part), "resource": str(acl.resource), "name": acl.name, "operation": str(acl.operation), **who} for acl in least
+    ]
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    names = ["for", "resource", "name", "operation", *(["principal", "host"] if principal else [])]
+    print_table([name.upper() for name in names], [[one[name] for name in names] for one in told])
+    if wanted:
+        click.echo(f"\n{principal} has these rights now")
 
 
 def _admin(settings: Settings) -> Any:  # noqa: ANN401, an object of a module that is imported when it is called

@@ -19,6 +19,7 @@ from virtflow.exporter.assignment import Clients, Found, Key, Partitions, Place
 from virtflow.exporter.clocks import Clocks
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.shard import shard_of
+from virtflow.runtime.acls import EXPORTER_GROUP
 from virtflow.runtime.broker_watch import BrokerWatch
 from virtflow.runtime.kafka import client_settings, consumer_settings, topic_name
 from virtflow.runtime.own_metrics import OwnMetrics
@@ -30,9 +31,6 @@ from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigra
 from virtflow.schemas.topics import INVENTORY, METRICS, MIGRATIONS, NODES, Cleanup, Topic
 
 LOGGER: Final = logging.getLogger("virtflow.exporter.consumer")
-
-GROUP: Final = "virtflow-exporter"
-"""Named because the client wants a name; nothing is committed under it."""
 
 BATCH: Final = 500
 SLICE: Final = 50
@@ -129,7 +127,7 @@ class Feed:
         self._problem = self._unresolved = ""
         self._rows = rows
         self.topics = tuple(topic.name for topic in rows.values())
-        clients = clients or Clients(consumer_settings(settings, GROUP), client_settings(settings))
+        clients = clients or Clients(consumer_settings(settings, EXPORTER_GROUP), client_settings(settings))
         self._partitions = Partitions(clients, back, clocks.wall, self._shard)
         self._intake = Intake(fleet, codec, metrics, rows, clocks)
         self._clocks = clocks

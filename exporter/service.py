@@ -27,6 +27,7 @@ from virtflow.exporter.render.node import NodeText
 from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.selection import SERVICE, chosen
 from virtflow.exporter.web import Pages
+from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.lifecycle import Stop, notify, watchdog_seconds
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
@@ -60,6 +61,7 @@ class Exporter:
         """Raises ``SettingError`` for labels, groups or metrics that do not exist."""
         own = settings.exporter
         self._settings = own
+        self._web_settings = settings.web
         self._clocks = clocks
         self._names = chosen(own.include, own.exclude)
         self.metrics: Final = OwnMetrics(SERVICE)
@@ -96,10 +98,11 @@ class Exporter:
         stop.subscribe(lambda: _tell(loop, stopped))
         pages = Pages(self.fleet, self._names, self.metrics, self._clocks, source.missing if source else self._missing)
         limits = Limits(self._settings.connections, self._settings.request_timeout_seconds)
-        web = Web(self._settings.listen, pages.routes(source.topics if source else ()), self.metrics, limits)
+        guard = Guard(self._web_settings, self.metrics)
+        web = Web(self._settings.listen, pages.routes(source.topics if source else ()), self.metrics, limits, guard)
         await web.start()
         self._drain()
-        LOGGER.info("serving http://%s/metrics", web.address)
+        LOGGER.info("serving %s/metrics", web.url)
         if bound is not None:
             bound(web.address)
         notify("READY=1")

@@ -15,6 +15,7 @@ from virtflow.history.writer.consumer import Consume
 from virtflow.history.writer.offsets import Names
 from virtflow.history.writer.source import CLIENTS, Makers, source_of
 from virtflow.history.writer.validation import Intake
+from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.broker_watch import BrokerWatch
 from virtflow.runtime.lifecycle import Stop, end_when_late, notify, watchdog_seconds
 from virtflow.runtime.own_metrics import OwnMetrics
@@ -59,9 +60,10 @@ class Service:
 
     async def run(self) -> None:
         """Serves its own pages from the start, so that waiting can be seen."""
-        web = Web(self._settings.history.listen, own_routes(self._metrics, self._not_ready), self._metrics)
+        guard = Guard(self._settings.web, self._metrics)
+        web = Web(self._settings.history.listen, own_routes(self._metrics, self._not_ready), self._metrics, guard=guard)
         await web.start()
-        _LOG.info("own metrics at http://%s/metrics", web.address)
+        _LOG.info("own metrics at %s/metrics", web.url)
         watchdog = asyncio.create_task(_watch())
         self._brokers.start()
         try:

@@ -25,6 +25,7 @@ from virtflow.processors.migrations.restore import read_migrations
 from virtflow.processors.migrations.state import Migrations
 from virtflow.processors.pipeline import Pipeline
 from virtflow.processors.senders import senders
+from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.broker_watch import BrokerWatch
 from virtflow.runtime.kafka import acknowledged_producer_settings, probe_settings, topic_name
 from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, end_when_late, notify, watchdog_seconds
@@ -87,9 +88,10 @@ class Service:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_complain)
         self._stop.subscribe(lambda: _call(loop, self._stopped.set))
-        web = Web(self._settings.processors.listen, own_routes(self._metrics, self._not_ready), self._metrics)
+        guard = Guard(self._settings.web, self._metrics)
+        web = Web(self._settings.processors.listen, own_routes(self._metrics, self._not_ready), self._metrics, guard=guard)
         await web.start()
-        _LOG.info("own metrics at http://%s/metrics", web.address)
+        _LOG.info("own metrics at %s/metrics", web.url)
         watchdog = asyncio.create_task(_watch())
         self._brokers.start()
         try:

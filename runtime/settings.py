@@ -354,6 +354,29 @@ class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     serve_days: Annotated[int, _row("Longest range of one remote_read query.", ge=1, le=36500)] = 3660
 
 
+class Web(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The HTTP endpoints of all services: TLS, passwords, tokens, and who may see what (docs/secure.md)."""
+
+    config_file: Annotated[
+        str,
+        _row(
+            "Web configuration file in the format of Prometheus' exporter-toolkit: TLS, client certificates, passwords, headers, rate limit. "
+            "Plain HTTP without passwords when empty.",
+            "--web-config",
+        ),
+    ] = ""
+    tokens_file: Annotated[
+        str, _row("File of lines `TOKEN NAME`: a request with `Authorization: Bearer TOKEN` is one of NAME; all others need a password.")
+    ] = ""
+    rights: Annotated[
+        dict[str, str],
+        _row(
+            "Rights of each user, token or client certificate by its name, separated by spaces: metrics, history, write. "
+            "Who is not named then has none. When empty, everyone who is let in has metrics and history."
+        ),
+    ] = field(default_factory=dict)
+
+
 class Simulate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Synthetic hypervisors."""
 
@@ -383,5 +406,6 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     processors: Processors = field(default_factory=Processors)
     exporter: Exporter = field(default_factory=Exporter)
     history: History = field(default_factory=History)
+    web: Web = field(default_factory=Web)
     simulate: Simulate = field(default_factory=Simulate)
     log: Log = field(default_factory=Log)

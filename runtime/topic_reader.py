@@ -8,16 +8,15 @@ from typing import Any, Final, Self
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from virtflow.runtime.acls import READER_GROUP
+from virtflow.runtime.broker_problem import Heard, broker_problem
 from virtflow.runtime.kafka import ClientSettings, consumer_settings, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
 from virtflow.schemas.topics import Topic
 
-GROUP: Final = "virtflow-reader"
-"""Named because the client wants a name; nothing is committed under it."""
 ANSWER_SECONDS: Final = 5.0
 BATCH: Final = 500
-_AWAY: Final = frozenset({KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE})  # noqa: SLF001, the client's names
 BEGINNING: Final = float("-inf")
 END: Final = float("inf")
 
@@ -33,12 +32,15 @@ class TopicReader:
         Raises ``EnvironmentProblemError`` where broker or topic are not there.
         """
         self._name = topic_name(settings, topic)
-        self._brokers = settings.kafka.bootstrap_servers
-        self._consumer = make({**consumer_settings(settings, GROUP), "auto.offset.reset": "latest", "enable.partition.eof": True})
+        self._kafka = settings.kafka
+        self._heard = Heard()
+        own = {"auto.offset.reset": "latest", "enable.partition.eof": True, "error_cb": self._heard}
+        self._consumer = make({**consumer_settings(settings, READER_GROUP), **own})
         self._left: set[int] = set()
         try:
             self._begin(start)
         except KafkaException as error:
+            self._consumer.consume(1, 0)  # calls for what the client has heard meanwhile
             self._consumer.close()
             raise self._away(error.args[0]) from error
 
@@ -85,10 +87,7 @@ class TopicReader:
     def _away(self, error: KafkaError) -> EnvironmentProblemError:
         if error.code() in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}:  # noqa: SLF001, as above
             return EnvironmentProblemError(thing="topic", value=self._name, why="missing", fix="run `virtflow topics create`")
-        fix = "start the broker, or name another with --bootstrap-servers"
-        return EnvironmentProblemError(
-            thing="broker",
-            value=self._brokers,
-            why="does not answer" if error.code() in _AWAY else str(error.str() or error.name()),
-            fix=fix,
-        )
+        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            fix = "allow the operation Read: `virtflow topics acls --for tap` shows what is needed, and gives it with --apply"
+            return EnvironmentProblemError(thing="topic", value=self._name, why=str(error.str()), fix=fix)
+        return broker_problem(self._kafka, self._heard.problems(), error)

@@ -1,25 +1,31 @@
 """The HTTP server of every service: loopback by default, GET unless a route is for POST, with limits on connections, headers and time.
 
 ``Web`` serves a table of routes; ``/healthz`` is always there and never waits. ``own_routes`` are the routes of a service without
-other pages: ``/metrics`` and ``/readyz``. ``web_connections`` has the limits on connections.
+other pages: ``/metrics`` and ``/readyz``. ``web_connections`` has the limits on connections, ``access`` says who may ask.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
+from virtflow.runtime.access.guard import Guard
+from virtflow.runtime.access.rules import exposure
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.web_connections import Connection, Door, Limits
 from virtflow.schemas.errors import EnvironmentProblemError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+LOGGER: Final = logging.getLogger("virtflow.web")
 
 EXPOSITION_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 POST: Final = "POST "
@@ -35,12 +41,18 @@ HIGHEST_PORT: Final = 65_535
 class Web:
     """One server on one address."""
 
-    def __init__(self, listen: str, routes: Mapping[str, Handler], metrics: OwnMetrics, limits: Limits | None = None) -> None:
-        """``listen`` is ``ADDRESS:PORT`` (``[::1]:9177`` for IPv6; port 0 takes a free one); ``routes`` maps paths to handlers."""
+    def __init__(
+        self, listen: str, routes: Mapping[str, Handler], metrics: OwnMetrics, limits: Limits | None = None, guard: Guard | None = None
+    ) -> None:
+        """``listen`` is ``ADDRESS:PORT`` (``[::1]:9177`` for IPv6; port 0 takes a free one); ``routes`` maps paths to handlers.
+
+        ``guard`` says who may ask; everyone where there is none.
+        """
         self._listen = listen
         self._limits = limits or Limits()
-        self._door = Door(self._limits, metrics)
-        self._application = _application(routes)
+        self._guard = guard or Guard()
+        self._door = Door(self._limits, metrics, self._guard)
+        self._application = _application(routes, self._guard)
         self._runner = web.AppRunner(
             self._application, handle_signals=False, access_log=None, shutdown_timeout=STOP_SECONDS, handler_cancellation=True
         )
@@ -55,6 +67,11 @@ class Web:
         host, port, *_ = self._server.sockets[0].getsockname()
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+    @property
+    def url(self) -> str:
+        """Scheme and address: ``https://127.0.0.1:9177``."""
+        return f"{'http' if self._guard.rules.context is None else 'https'}://{self.address}"
+
     async def start(self) -> None:
         """Binds and serves; raises ``EnvironmentProblemError`` where the address can't be had."""
         host, port = split_address(self._listen)
@@ -68,6 +85,9 @@ class Web:
         except OSError as error:
             await self._runner.cleanup()
             raise _not_bound(self._listen, error) from error
+        why, fix = exposure(self._listen, self._guard.rules)
+        if why:
+            LOGGER.warning("%s %s: %s", self.address, why, fix)
         self._sweeper = asyncio.create_task(self._sweep())
 
     async def stop(self) -> None:
@@ -81,12 +101,14 @@ class Web:
             self._server.close()
             await self._runner.cleanup()
             self._server = None
+        self._guard.close()
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         every = min(SWEEP_SECONDS, self._limits.request_timeout_seconds / 4)
         while True:
             await asyncio.sleep(every)
+            self._guard.refresh(again=True)
             self._door.sweep(loop.time())
 
 
@@ -138,17 +160,35 @@ async def _phase(request: web.Request, handler: Handler) -> web.StreamResponse:
     return await handler(request)
 
 
-async def _sign(request: web.Request, response: web.StreamResponse) -> None:
-    """Removes version headers, and forbids browsers to guess content types."""
-    del request
-    response.headers["Server"] = "virtflow"
-    response.headers["X-Content-Type-Options"] = "nosniff"
+def _guarding(guard: Guard) -> Middleware:
+    """Lets a request in or answers it by itself."""
+
+    @web.middleware
+    async def guarding(request: web.Request, handler: Handler) -> web.StreamResponse:
+        refused = await guard.refusal(request, asyncio.get_running_loop().time())
+        return await handler(request) if refused is None else refused
+
+    return guarding
 
 
-def _application(routes: Mapping[str, Handler]) -> web.Application:
+def _signing(guard: Guard) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Removes version headers, forbids browsers to guess content types, and adds the web configuration's headers."""
+
+    async def sign(request: web.Request, response: web.StreamResponse) -> None:
+        del request
+        response.headers["Server"] = "virtflow"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        for name, value in guard.rules.headers.items():
+            response.headers.setdefault(name, value)
+
+    return sign
+
+
+def _application(routes: Mapping[str, Handler], guard: Guard) -> web.Application:
     takes_bodies = any(path.startswith(POST) for path in routes)
-    application = web.Application(middlewares=[_phase], client_max_size=BODY_BYTES if takes_bodies else 1024)
-    application.on_response_prepare.append(_sign)
+    middlewares = [_phase, _guarding(guard)]
+    application = web.Application(middlewares=middlewares, client_max_size=BODY_BYTES if takes_bodies else 1024)
+    application.on_response_prepare.append(_signing(guard))
     for path, handler in {"/healthz": _healthz, **routes}.items():
         if path.startswith(POST):
             application.router.add_post(path.removeprefix(POST), handler)

@@ -2,9 +2,9 @@
 
 A connection waits for a request's first byte (idle), for the rest of the request (asking), or for its client to take the answer
 (answering). aiohttp limits none of these for a first request, so each connection knows since when it is in its phase, and
-the ``Door`` closes what is overdue. When the door is full, the one who asks least makes room: first connections without a
-complete request, the longest wait first, then clients that do not take their answer. So a flood of half requests or of slow
-readers never keeps a scrape out. Where nobody can go, the newcomer gets 503.
+the ``Door`` closes what is overdue. When the door is full, the one who asks least makes room: first connections whose TLS handshake is
+not complete, then those without a complete request, the longest wait first, then clients that do not take their answer. So a flood of
+idle connections, of half requests or of slow readers never keeps a scrape out. Where nobody can go, the newcomer gets 503.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
+from virtflow.runtime.access.guard import Guard
+from virtflow.runtime.access.handshake import Handshake
 from virtflow.runtime.own_metrics import OwnMetrics
 
 LOGGER: Final = logging.getLogger("virtflow.web")
@@ -59,7 +61,7 @@ class Phase(Enum):
 class Connection(RequestHandler):
     """aiohttp's connection with its current phase, and the start of that phase (seconds of the loop's clock)."""
 
-    __slots__ = ("_door", "phase", "since", "stalled_since")
+    __slots__ = ("_door", "generation", "phase", "since", "stalled_since")
 
     def __init__(self, door: Door, server: web.Server, limits: Limits) -> None:
         """A new connection has the same time for its first byte as for its whole request."""
@@ -75,6 +77,8 @@ class Connection(RequestHandler):
             lingering_time=0,
         )
         self._door = door
+        self.generation = 0
+        """Of the rules under which its client was let in."""
         self.phase = Phase.ASKING
         self.since = loop.time()
         self.stalled_since: float | None = None
@@ -89,6 +93,10 @@ class Connection(RequestHandler):
         if self.phase is Phase.IDLE and data:
             self._enter(Phase.ASKING)
         super().data_received(data)
+
+    def shaken(self) -> None:
+        """Its TLS handshake is complete: the time for its request begins."""
+        self._enter(Phase.ASKING)
 
     def answering(self) -> None:
         """The request is complete; its answer begins."""
@@ -173,15 +181,20 @@ class _Refused(asyncio.Protocol):
 class Door:
     """Accepts connections up to the limit and closes overdue ones. ``protocol`` is asyncio's protocol factory."""
 
-    def __init__(self, limits: Limits, metrics: OwnMetrics) -> None:
+    def __init__(self, limits: Limits, metrics: OwnMetrics, guard: Guard) -> None:
         """Accepts no connection before ``serve`` sets the server."""
         self._limits = limits
+        self._guard = guard
         self._server: web.Server | None = None
         self._open: dict[Connection, None] = {}
+        self._shaking: dict[Handshake, None] = {}
+        self._turned_away: dict[Handshake, None] = {}
+        """Handshakes of clients that will be told 503."""
         self._refused: set[_Refused] = set()
         self._requests = metrics.counter("virtflow_web_requests_total")
         self._connections = metrics.gauge("virtflow_web_connections")
         self._refusals = metrics.counter("virtflow_web_connections_refused_total")
+        self._tls_failures = metrics.counter("virtflow_web_tls_failures_total")
 
     def serve(self, server: web.Server) -> None:
         """From now on connections are handled by ``server``."""
@@ -190,20 +203,47 @@ class Door:
     def protocol(self) -> asyncio.Protocol:
         """The protocol of a new connection: a normal one, or a refusal where the limit is reached and no other connection can be closed."""
         assert self._server is not None
-        if len(self._open) >= self._limits.connections and not self._make_room():
+        context = self._guard.context
+        protocol: Connection | _Refused
+        if len(self._open) + len(self._shaking) >= self._limits.connections and not self._make_room():
             self._refusals.inc()
             self._requests.labels(status="503").inc()
-            return _Refused(self)
-        connection = Connection(self, self._server, self._limits)
+            protocol = _Refused(self)
+        else:
+            protocol = Connection(self, self._server, self._limits)
+            protocol.generation = self._guard.generation
+        if context is not None:
+            handshake = Handshake(protocol, context, self._limits.request_timeout_seconds, self)
+            self._shake(handshake)
+            return handshake
         # The place is taken here, not when the transport is ready: a burst of newcomers is accepted in one turn of the loop.
-        self._open[connection] = None
-        self._connections.set(len(self._open))
-        return connection
+        if isinstance(protocol, Connection):
+            self._enter(protocol)
+        return protocol
+
+    def shaken(self, handshake: Handshake, peer: object) -> bool:
+        """A TLS handshake is complete; False where the client's certificate has no name that is allowed."""
+        self._forget(handshake)
+        allowed = self._guard.rules.peer_allowed(peer)
+        if not allowed:
+            LOGGER.debug("a client's certificate has none of client_allowed_sans")
+            self._tls_failures.inc()
+        elif isinstance(handshake.protocol, Connection):
+            handshake.protocol.shaken()
+            self._enter(handshake.protocol)
+        self._count()
+        return allowed
+
+    def failed(self, handshake: Handshake) -> None:
+        """A TLS handshake has ended without success; one that had to make room is counted already."""
+        if self._forget(handshake):
+            self._tls_failures.inc()
+            self._count()
 
     def left(self, connection: Connection) -> None:
         """A connection is closed."""
         self._open.pop(connection, None)
-        self._connections.set(len(self._open))
+        self._count()
 
     def answered(self, status: int) -> None:
         """A request got its answer."""
@@ -221,15 +261,46 @@ class Door:
         self._refused.discard(refused)
 
     def sweep(self, now: float) -> None:
-        """Closes what is overdue at ``now`` (the loop's clock)."""
+        """Closes what is overdue at ``now`` (the loop's clock), and idle clients that were let in under older rules: they come again."""
         for connection in list(self._open):
             idle = connection.phase is Phase.IDLE
-            if now - connection.since > (self._limits.idle_seconds if idle else self._limits.request_timeout_seconds):
+            overdue = now - connection.since > (self._limits.idle_seconds if idle else self._limits.request_timeout_seconds)
+            if overdue or (idle and connection.generation != self._guard.generation):
                 connection.end(LATE if connection.phase is Phase.ASKING else b"")
                 self.left(connection)
 
+    def _shake(self, handshake: Handshake) -> None:
+        if isinstance(handshake.protocol, Connection):
+            self._shaking[handshake] = None
+            self._count()
+            return
+        self._turned_away[handshake] = None
+        if len(self._turned_away) > self._limits.connections:
+            oldest = next(iter(self._turned_away))
+            del self._turned_away[oldest]
+            oldest.end()
+
+    def _forget(self, handshake: Handshake) -> bool:
+        """Whether it was under way."""
+        known = handshake in self._shaking or handshake in self._turned_away
+        self._shaking.pop(handshake, None)
+        self._turned_away.pop(handshake, None)
+        return known
+
+    def _enter(self, connection: Connection) -> None:
+        self._open[connection] = None
+        self._count()
+
+    def _count(self) -> None:
+        self._connections.set(len(self._open) + len(self._shaking))
+
     def _make_room(self) -> bool:
         """Closes the least important connection; False where all of them are being answered."""
+        for handshake in self._shaking:
+            del self._shaking[handshake]
+            self._refusals.inc()
+            handshake.end()
+            return True
         for connection in self._open:
             if connection.phase is not Phase.ANSWERING and connection.transport is not None:
                 self._give_up(connection, BUSY if connection.phase is Phase.ASKING else b"")

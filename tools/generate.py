@@ -123,6 +123,13 @@ def pictures() -> Iterator[tuple[Path, str]]:
     yield PAGE, architecture_page()
 
 
+def rights() -> Iterator[tuple[Path, str]]:
+    """The part of docs/secure.md that says who needs which right on the broker."""
+    from tools.rights_table import PAGE, secure_page
+
+    yield PAGE, secure_page()
+
+
 STEPS: tuple[Callable[[], Iterator[tuple[Path, str]]], ...] = (
     lambda: iter([(ROOT / "schemas" / "fields.py", _formatted("schemas/fields.py", fields_module()))]),
     schema_files,
@@ -130,6 +137,7 @@ STEPS: tuple[Callable[[], Iterator[tuple[Path, str]]], ...] = (
     normaliser,
     documents,
     pictures,
+    rights,
 )
 """In the order of their dependence: the schema files are read off the records, which import the fields."""
 

@@ -10,17 +10,19 @@ from pathlib import Path
 
 import click
 
-from virtflow.cli.checks import probes, settings_check
+from virtflow.cli.checks import probes, settings_check, web_check
 from virtflow.cli.checks.findings import Finding, of_setting
 from virtflow.cli.output.table import printable
-from virtflow.cli.switches import KAFKA, config_switch, given_switches, json_switch, setting_options
+from virtflow.cli.switches import KAFKA, WEB, config_switch, given_switches, json_switch, setting_options
 from virtflow.runtime.configuration import chosen_file, survey
 from virtflow.runtime.settings import Settings
 
 ALL = ("producer", "processors", "exporter", "node")
 BY_CHOICE = ("history",)
 """Services that are looked at when they are named, or when their settings are."""
-SWITCHES = ("libvirt.uri", *KAFKA, "topics.prefix")
+SWITCHES = ("libvirt.uri", *KAFKA, "topics.prefix", *WEB)
+NODE_EXTRAS = ("producer", "exporter")
+"""What `virtflow node` is installed with."""
 LONGEST = 400
 
 
@@ -52,7 +54,9 @@ def check(*, services: tuple[str, ...], config_file: Path | None, as_json: bool,
     if as_json:
         click.echo(json.dumps({"ok": not wrong, "findings": [asdict(finding) for finding in found]}, indent=2))
     else:
-        click.echo(f"\n{wrong} of {len(found)} wrong" if wrong else f"\nall {len(found)} fine")
+        warnings = sum(finding.warning for finding in found)
+        summary = f"{wrong} of {len(found)} wrong" if wrong else f"all {len(found)} fine"
+        click.echo(f"\n{summary}" + (f", {warnings} with a warning" if warnings else ""))
     return int(wrong > 0)
 
 
@@ -75,22 +79,19 @@ def findings(services: tuple[str, ...], config_file: Path | None, switches: dict
         services = (*ALL, *BY_CHOICE)
     files = list(settings_check.files(settings, config if config and config.is_file() else None, frozenset(services)))
     yield from files
+    yield from web_check.findings(settings, frozenset(services))
     yield from _outside(set(services), settings, files_good=all(finding.ok for finding in files))
 
 
 def _outside(services: set[str], settings: Settings, *, files_good: bool) -> Iterator[Finding]:
     alone = services == {"node"}
     for extra in ("producer", "processors", "exporter", "history"):
-        if extra in services or ("node" in services and extra != "processors"):
+        if extra in services or ("node" in services and extra in NODE_EXTRAS):
             yield from probes.packages(extra)
     if "producer" in services:
         yield settings_check.folder(Path(settings.producer.journal_folder).absolute(), "producer.journal_folder")
-    for listen, key, users in (
-        (settings.processors.listen, "processors.listen", {"processors"}),
-        (settings.exporter.listen, "exporter.listen", {"exporter", "node"}),
-        (settings.history.listen, "history.listen", {"history"}),
-    ):
-        if services & users:
+    for listen, key in web_check.addresses(settings, frozenset(services)):
+        if key != "history.serve_listen":  # a command of its own, which need not run here
             yield from probes.port(listen, key)
     if services & {"producer", "node"}:
         yield from probes.libvirt(settings)
@@ -99,11 +100,13 @@ def _outside(services: set[str], settings: Settings, *, files_good: bool) -> Ite
     if not alone:
         yield from probes.registry(settings)
         if files_good:
-            yield from probes.broker_and_topics(settings)
+            yield from probes.broker_and_topics(settings, services)
 
 
 def line(finding: Finding) -> str:
     """One line for people."""
-    mark = click.style("✓", fg="green") if finding.ok else click.style("✗", fg="red")
+    mark = (
+        click.style("✗", fg="red") if not finding.ok else click.style("!", fg="yellow") if finding.warning else click.style("✓", fg="green")
+    )
     told = printable(f"{finding.thing} {finding.value}: {finding.detail}", LONGEST)
-    return f"{mark} {told}" + ("" if finding.ok else f"; fix: {printable(finding.fix, LONGEST)}")
+    return f"{mark} {told}" + (f"; fix: {printable(finding.fix, LONGEST)}" if finding.fix else "")

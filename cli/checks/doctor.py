@@ -13,6 +13,7 @@ import click
 from virtflow.cli.checks import doctor_agents, host
 from virtflow.cli.checks.check import line
 from virtflow.cli.checks.findings import Finding, bad, good
+from virtflow.cli.checks.probes import is_bad_uri
 from virtflow.cli.parts import part
 from virtflow.cli.switches import json_switch, settings_switches
 from virtflow.runtime.settings import Settings
@@ -87,6 +88,8 @@ def _fix(problem: str) -> str:
         return "add this user to group libvirt, or run the command as the producer's user"
     if "not answered" in problem or "no answer" in problem:
         return "find what hangs first (`ps -eo pid,stat,wchan:20,args | grep qemu`); restarting libvirtd frees its workers, and VMs run on"
+    if is_bad_uri(problem):
+        return "name a libvirt URI with --connect, for example qemu:///system"
     return "start libvirtd (`systemctl start libvirtd`), or name another hypervisor with --connect"
 
 

@@ -9,13 +9,17 @@ from virtflow.schemas.errors import EnvironmentProblemError, SettingError
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was checked: ``thing`` and ``value`` name it, ``detail`` is the result, ``fix`` how to repair it if not ``ok``."""
+    """One thing that was checked: ``thing`` and ``value`` name it, ``detail`` is the result, ``fix`` how to repair it if not ``ok``.
+
+    A ``warning`` is ``ok``, since the service will run, and has a ``fix``.
+    """
 
     ok: bool
     thing: str
     value: str
     detail: str
     fix: str = ""
+    warning: bool = False
 
 
 def good(thing: str, value: str, detail: str) -> Finding:
@@ -26,6 +30,11 @@ def good(thing: str, value: str, detail: str) -> Finding:
 def bad(thing: str, value: str, detail: str, fix: str) -> Finding:
     """A check that failed, and what to do about it."""
     return Finding(ok=False, thing=thing, value=value, detail=detail, fix=fix)
+
+
+def warn(thing: str, value: str, detail: str, fix: str) -> Finding:
+    """What will work, and may not be meant."""
+    return Finding(ok=True, thing=thing, value=value, detail=detail, fix=fix, warning=True)
 
 
 def of_setting(error: SettingError) -> Finding:

@@ -6,15 +6,18 @@ import errno
 import http.client
 import logging
 import socket
+import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from typing import Any, Final
 
 from virtflow.cli.checks.findings import Finding, bad, good, of_problem, of_setting
 from virtflow.cli.parts import part
+from virtflow.runtime.acls import Part, reads_settings, topics_of
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError, RegistryUnavailableError, SettingError
+from virtflow.schemas.topics import TOPICS
 
 BROKER_SECONDS: Final = 5.0
 """How long the broker may take to answer before it counts as away."""
@@ -23,13 +26,27 @@ TURN_SECONDS: Final = 0.2
 OWN_ANSWER_SECONDS: Final = 2.0
 """How long a service of ours may take to say who it is."""
 
+SERVING: Final = ("aiohttp", "bcrypt", "prometheus_client", "yaml")
+"""What serving HTTP takes."""
 PACKAGES: Final = {
     "producer": ("libvirt", "confluent_kafka"),
-    "processors": ("faust", "confluent_kafka", "fastavro", "aiohttp", "prometheus_client"),
-    "history": ("deltalake", "pyarrow", "duckdb", "numpy", "confluent_kafka", "fastavro", "aiohttp", "prometheus_client"),
-    "exporter": ("confluent_kafka", "fastavro", "aiohttp", "prometheus_client", "isal"),
+    "processors": ("faust", "confluent_kafka", "fastavro", *SERVING),
+    "history": ("deltalake", "pyarrow", "duckdb", "numpy", "confluent_kafka", "fastavro", *SERVING),
+    "exporter": ("confluent_kafka", "fastavro", "isal", *SERVING),
 }
 """What each extra brings that its service imports."""
+
+
+_BAD_URI: Final = (
+    "no connection driver available",
+    "URI path",
+    "unexpected",
+    "Unable to parse URI",
+    "unsupported",
+    "invalid URI",
+    "is not supported",
+)
+"""libvirt's words for a URI that names no hypervisor it knows."""
 
 
 def packages(extra: str) -> Iterator[Finding]:
@@ -107,22 +124,35 @@ def _libvirt_fix(words: str) -> str:
         return "add the service's user to group libvirt, or check the socket's mode"
     if "No such file" in words or "refused" in words:
         return "start libvirtd (`systemctl start libvirtd`), or name another hypervisor with --connect"
+    if is_bad_uri(words):
+        return "name a libvirt URI with --connect, for example qemu:///system"
     return "name a hypervisor that answers with --connect; `virsh -c URI list` tries it too"
+
+
+def is_bad_uri(words: str) -> bool:
+    """Whether libvirt says that it knows no such hypervisor: starting a daemon does not help then."""
+    return any(told in words for told in _BAD_URI)
 
 
 def _words(error: BaseException | str) -> str:
     return str(error).strip().replace("\n", " ") or type(error).__name__
 
 
-def broker_and_topics(settings: Settings) -> Iterator[Finding]:
-    """Checks the broker, and that each topic exists with the cleanup policy it needs."""
+def broker_and_topics(settings: Settings, services: Iterable[str]) -> Iterator[Finding]:
+    """Checks the broker, and that each topic that the services use exists with the cleanup policy it needs.
+
+    A service that does not read the topics' settings need not have the right to.
+    """
     if find_spec("confluent_kafka") is None:
         return
     quiet = logging.getLogger("virtflow.kafka")
     quiet.propagate = False
     quiet.addHandler(logging.NullHandler())
+    parts = [Part(service) for service in services if service in set(Part)]
+    used = {topic for one in parts for topic in topics_of(one)}
     try:
-        states = part("virtflow.runtime.topic_admin", "producer").TopicAdmin(settings, BROKER_SECONDS).states()
+        admin = part("virtflow.runtime.topic_admin", "producer").TopicAdmin(settings, BROKER_SECONDS)
+        states = admin.states([topic for topic in TOPICS if topic in used])
     except SettingError as error:
         yield of_setting(error)
         return
@@ -131,7 +161,10 @@ def broker_and_topics(settings: Settings) -> Iterator[Finding]:
         return
     yield good("broker", settings.kafka.bootstrap_servers, "answers")
     for state in states:
-        if state.problem:
+        needed = any(reads_settings(one) and state.topic in topics_of(one) for one in parts)
+        if state.denied == "DescribeConfigs" and not needed:
+            yield good("topic", state.name, f"{state.partitions} partitions; its settings are not for this user, and need not be")
+        elif state.problem:
             yield bad("topic", state.name, state.problem, state.fix)
         else:
             yield good("topic", state.name, f"cleanup {state.cleanup}, {state.partitions} partitions")
@@ -187,10 +220,20 @@ def _not_free(listen: str, key: str, host: str, error: Exception) -> Finding:
 
 def _is_ours(host: str, number: int) -> bool:
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104, the addresses are looked up, not bound
-    connection = http.client.HTTPConnection(reachable, number, timeout=OWN_ANSWER_SECONDS)
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE  # who it is, not whether it is trusted
+    return _says_virtflow(http.client.HTTPConnection(reachable, number, timeout=OWN_ANSWER_SECONDS)) or _says_virtflow(
+        http.client.HTTPSConnection(reachable, number, timeout=OWN_ANSWER_SECONDS, context=anyone)
+    )
+
+
+def _says_virtflow(connection: http.client.HTTPConnection) -> bool:
     try:
         connection.request("GET", "/healthz")
         return connection.getresponse().headers.get("Server") == "virtflow"
+    except ssl.SSLError as error:
+        # It asks for a client certificate, so it can't be asked for more: our own services do so, and hardly anything else here.
+        return "CERTIFICATE_REQUIRED" in (error.reason or "")
     except (OSError, http.client.HTTPException):
         return False
     finally:

@@ -91,11 +91,11 @@ def files(settings: Settings, config: Path | None, services: frozenset[str]) -> 
     Those of the history only where it is among ``services``: on another host they need not be there.
     """
     if config is not None:
-        yield _file("settings", config, secret=False)
+        yield file_finding("settings", config, secret=False)
     for name in FILES:
         section, _, key = name.partition(".")
         if (path := getattr(getattr(settings, section), key)) and (section == "kafka" or section in services):
-            yield _file(name, Path(path), secret=name in SECRETS)
+            yield file_finding(name, Path(path), secret=name in SECRETS)
     if "node" in services and settings.exporter.keep_last:
         yield _kept(Path(settings.exporter.keep_file).absolute(), "exporter.keep_file")
 
@@ -107,7 +107,8 @@ def _kept(path: Path, key: str) -> Finding:
     return folder(path.parent, key)
 
 
-def _file(thing: str, path: Path, *, secret: bool) -> Finding:
+def file_finding(thing: str, path: Path, *, secret: bool) -> Finding:
+    """Whether a file is there, readable, not empty, and closed to others: against writing, and against reading where it is a secret."""
     try:
         mode = path.stat().st_mode
         text = path.read_bytes()

@@ -120,9 +120,8 @@ class Evaluators:
         self._session: aiohttp.ClientSession | None = None
 
     def reading(self, address: str) -> None:
-        """Says where our remote_read is."""
-        host, _, port = address.rpartition(":")
-        self._read_url = f"http://{ {'0.0.0.0': '127.0.0.1', '[::]': '[::1]'}.get(host, host) }:{port}/api/v1/read"  # noqa: S104, looked up
+        """Says where our remote_read is: ``ADDRESS:PORT`` of a server without TLS that only the evaluators know how to ask."""
+        self._read_url = f"http://{address}/api/v1/read"
 
     async def ask(self, tenant: str, path: str, query: str, body: bytes | None) -> tuple[int, bytes]:
         """Status and JSON body of an answer of the HTTP API; raises ``EvaluatorError`` where no engine can be had."""

@@ -18,6 +18,7 @@ from virtflow.history.remote_read.tenants import NotAllowedError, Tenants
 from virtflow.history.remote_read.wire import Answer, ProtocolError, ReadRequest, Series, chunk_frames, read_request, samples_answer
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import SAMPLES
+from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.lifecycle import Stop, end_when_late, notify
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
@@ -26,6 +27,7 @@ from virtflow.runtime.web_connections import Limits
 from virtflow.schemas.errors import InputError
 
 READ: Final = "POST /api/v1/read"
+INNER_LISTEN: Final = "127.0.0.1:0"
 SAMPLES_TYPE: Final = "application/x-protobuf"
 CHUNKS_TYPE: Final = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse"
 QUERIES_AT_ONCE: Final = 2
@@ -88,6 +90,12 @@ class Remote:
         response = await self._answer(request, asked, results)
         self._spent.inc(loop.time() - began)
         return response
+
+    async def read_own(self, request: web.Request) -> web.StreamResponse:
+        """One remote_read request of our own evaluator; nobody else knows the secret."""
+        if not self.tenants.is_own(request.headers):
+            return self._refused(401, "this port is for the own evaluator")
+        return await self.read(request)
 
     def reader(self, tenant: str) -> Reader:
         """The reader of a tenant's rows, kept for the next time; of all rows where the server knows no tenants ("")."""
@@ -153,10 +161,15 @@ async def _serve(remote: Remote, settings: Settings, stop: Stop) -> None:
     limits = Limits(request_timeout_seconds=settings.history.query_seconds + 15.0)
     evaluators = Evaluators(settings.history, remote.tenants)
     routes = {**own_routes(remote.metrics, lambda: ""), READ: remote.read, **remote.api(evaluators).routes()}
-    server = Web(settings.history.serve_listen, routes, remote.metrics, limits)
+    guard = Guard(settings.web, remote.metrics, trusted=remote.tenants.knows)
+    server = Web(settings.history.serve_listen, routes, remote.metrics, limits, guard)
+    # Our own evaluators read on a port of their own: they have no client certificate, and need none on loopback, where a secret of this run
+    # lets them in.
+    inner = Web(INNER_LISTEN, {READ: remote.read_own}, OwnMetrics("history-serve"), limits)
     await server.start()
-    evaluators.reading(server.address)
-    _LOG.info("remote_read and PromQL at http://%s from %s", server.address, settings.history.path)
+    await inner.start()
+    evaluators.reading(inner.address)
+    _LOG.info("remote_read and PromQL at %s from %s", server.url, settings.history.path)
     tidying = asyncio.create_task(_tidy(evaluators))
     notify("READY=1")
     try:
@@ -166,6 +179,7 @@ async def _serve(remote: Remote, settings: Settings, stop: Stop) -> None:
         tidying.cancel()
         await server.stop()
         await evaluators.close()
+        await inner.stop()
         remote.close()
 
 

@@ -39,18 +39,33 @@ class Tenants:
         """The credentials by which our own evaluator asks for a tenant."""
         return f"{self._secret}.{base64.urlsafe_b64encode(tenant.encode()).decode()}"
 
+    def knows(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request has a tenant's token: whoever has may ask the history."""
+        return bool(self._by_token(headers))
+
+    def is_own(self, headers: Mapping[str, str]) -> bool:
+        """Whether our own evaluator asks."""
+        return self._own(headers) is not None
+
     def of(self, headers: CIMultiDictProxy[str] | Mapping[str, str]) -> str:
         """The tenant; raises ``NotAllowedError`` where there has to be one and none is told, or two are."""
-        scheme, _, credentials = headers.get("Authorization", "").partition(" ")
-        secret, _, tenant = credentials.strip().partition(".")
-        if scheme == OWN_SCHEME and hmac.compare_digest(secret.encode(), self._secret.encode()):
-            return base64.urlsafe_b64decode(tenant).decode()
+        own = self._own(headers)
+        if own is not None:
+            return own
         if not self.wanted:
             return ""
         told = {found for found in (self._by_token(headers), self._by_header(headers)) if found}
         if len(told) != 1:
             raise NotAllowedError("name one project: " + " or ".join(self._ways()))
         return told.pop()
+
+    def _own(self, headers: CIMultiDictProxy[str] | Mapping[str, str]) -> str | None:
+        """The tenant that our own evaluator asks for; None where it is not the one who asks."""
+        scheme, _, credentials = headers.get("Authorization", "").partition(" ")
+        secret, _, tenant = credentials.strip().partition(".")
+        if scheme != OWN_SCHEME or not hmac.compare_digest(secret.encode(), self._secret.encode()):
+            return None
+        return base64.urlsafe_b64decode(tenant).decode()
 
     def _ways(self) -> list[str]:
         ways = [f"the header {self._header}"] if self._header else []

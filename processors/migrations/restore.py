@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from virtflow.runtime.acls import READ_BACK_GROUP
 from virtflow.runtime.kafka import ClientSettings, consumer_settings, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.codec import Codec
@@ -33,7 +34,7 @@ def read_migrations(
     Raises ``EnvironmentProblemError`` when the broker does not return it.
     """
     name = topic_name(settings, MIGRATIONS)
-    config = consumer_settings(settings, f"{settings.processors.group}-read-back")
+    config = consumer_settings(settings, settings.processors.group + READ_BACK_GROUP)
     consumer = make({**config, "auto.offset.reset": "earliest", "enable.partition.eof": True})
     try:
         return _read(consumer, name, codec)

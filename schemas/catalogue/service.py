@@ -226,4 +226,15 @@ PIPELINE_METRICS: Final = (
     _pipeline("web_requests_total", _C, "", "HTTP requests answered, by status.", "all", ("status",)),
     _pipeline("web_connections", _G, "", "HTTP connections that are open.", "all"),
     _pipeline("web_connections_refused_total", _C, "", "HTTP connections refused because too many were open.", "all"),
+    _pipeline(
+        "web_tls_failures_total", _C, "", "TLS connections without a handshake in time, or without a certificate that is let in.", "all"
+    ),
+    _pipeline("web_password_comparisons_total", _C, "", "Passwords compared with a bcrypt hash; known ones are looked up instead.", "all"),
+    _pipeline(
+        "web_config_current",
+        _G,
+        "",
+        "1 while the newest web configuration is in force, 0 while it has an error and an older one is.",
+        "all",
+    ),
 )

@@ -25,6 +25,7 @@ from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import INVENTORY_ROWS, SAMPLES, TABLES
 from virtflow.history.writer.dedup import Changes, Sequences
 from virtflow.history.writer.table_writer import TableWriter
+from virtflow.runtime.access.web_config import read as read_web_config
 from virtflow.runtime.configuration import load, rows
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import InputError
@@ -113,6 +114,9 @@ def check_yaml(block: Block, folder: Path) -> None:
         assert not unknown_names(block.text)
     elif set(parsed) & {"scrape_configs", "remote_read", "rule_files", "global"}:
         promtool("check", "config", "--syntax-only", str(file))
+    elif set(parsed) <= {"tls_server_config", "http_server_config", "basic_auth_users", "rate_limit"}:
+        _, errors = read_web_config(file)
+        assert not errors, f"{block}: {errors}"
     else:
         pytest.fail(f"{block}: whose settings are these?")
 

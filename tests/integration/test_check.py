@@ -17,6 +17,9 @@ import pytest
 from tests.support.broker import Broker, free_ports
 from tests.support.command import virtflow
 from tests.support.lab import Lab
+from virtflow.cli.checks import probes
+from virtflow.cli.checks.check import findings
+from virtflow.cli.checks.findings import Finding
 from virtflow.schemas.topics import TOPICS
 
 NOWHERE = "qemu+unix:///system?socket=/nowhere/sock"
@@ -111,6 +114,8 @@ def test_libvirt_that_never_answers_is_given_up(mute_libvirt: str, free: dict[st
         ("qemu+unix:///system?socket=/nowhere/sock", "No such file or directory", "systemctl start libvirtd"),
         ("qemu+tcp://127.0.0.1:1/system", "Connection refused", "systemctl start libvirtd"),
         ("vbox+weather:///system", "", "--connect"),
+        ("weather:///system", "no connection driver", "name a libvirt URI"),
+        ("qemu:///sytem", "URI path", "name a libvirt URI"),
     ],
 )
 def test_libvirt_away(uri: str, detail: str, fix: str, free: dict[str, str]) -> None:
@@ -120,17 +125,29 @@ def test_libvirt_away(uri: str, detail: str, fix: str, free: dict[str, str]) -> 
     assert fix in of(found, "libvirt")["fix"]
 
 
+def test_a_node_needs_no_packages_of_other_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the README's installation, of producer and exporter, nothing else is asked for."""
+    asked: list[str] = []
+
+    def noted(extra: str) -> Iterator[Finding]:
+        asked.append(extra)
+        return iter(())
+
+    monkeypatch.setattr(probes, "packages", noted)
+    monkeypatch.setattr(probes, "libvirt", lambda _: iter(()))
+    assert all(finding.ok for finding in findings(("node",), None, {"exporter.listen": "127.0.0.1:0"}))
+    assert asked == ["producer", "exporter"]
+
+
 def test_broker_away(free: dict[str, str]) -> None:
     address = f"127.0.0.1:{free_ports(1)[0]}"
     code, found = check("--for", "exporter", "--bootstrap-servers", address, **free)
     assert code == 1
-    assert of(found, "broker") == {
-        "ok": False,
-        "thing": "broker",
-        "value": address,
-        "detail": "does not answer",
-        "fix": "start the broker, or name another with --bootstrap-servers",
-    }
+    away = of(found, "broker")
+    assert away["value"] == address
+    assert away["detail"].startswith("does not answer: Connect to ipv4#")
+    assert "Connection refused" in away["detail"]
+    assert away["fix"] == "start the broker, or name another with --bootstrap-servers"
 
 
 class Answers(BaseHTTPRequestHandler):

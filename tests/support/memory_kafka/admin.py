@@ -24,8 +24,13 @@ class MemoryAdmin:
         """Connects to nothing."""
         self._cluster = cluster
 
-    def list_topics(self, timeout: float = -1) -> Any:  # noqa: ANN401, the parts of ClusterMetadata that are used
-        """Every topic with its partitions."""
+    def poll(self, timeout: float = -1) -> int:
+        """No callback waits here: failures are raised where they happen."""
+        del timeout
+        return 0
+
+    def list_topics(self, topic: str | None = None, timeout: float = -1) -> Any:  # noqa: ANN401, the parts of ClusterMetadata that are used
+        """Every topic with its partitions, or the one that is asked for, if only as an error."""
         del timeout
         with self._cluster.changed:
             self._cluster.answer()
@@ -33,6 +38,11 @@ class MemoryAdmin:
                 name: SimpleNamespace(topic=name, error=None, partitions=dict.fromkeys(range(len(topic.logs))))
                 for name, topic in self._cluster.topics.items()
             }
+            if topic is not None:
+                found = {
+                    topic: found.get(topic)
+                    or SimpleNamespace(topic=topic, error=KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART), partitions={})
+                }
             return SimpleNamespace(topics=found)
 
     def describe_topics(self, topics: TopicCollection, request_timeout: float = -1) -> dict[str, Future[Any]]:

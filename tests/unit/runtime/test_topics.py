@@ -131,8 +131,11 @@ class TestAdmin:
             def __init__(self, config: dict[str, Any]) -> None:
                 self._client = cluster.admin(config)
 
-            def list_topics(self, timeout: float) -> Any:  # noqa: ANN401, the double's answer
-                found = self._client.list_topics(timeout)
+            def poll(self, timeout: float) -> int:
+                return self._client.poll(timeout)
+
+            def list_topics(self, topic: str | None = None, timeout: float = -1) -> Any:  # noqa: ANN401, the double's answer
+                found = self._client.list_topics(topic, timeout)
                 cluster.stop()
                 return found
 

@@ -1,0 +1,1 @@
+"""Who may ask the HTTP endpoints: the web configuration file, TLS, passwords, tokens and rights."""
