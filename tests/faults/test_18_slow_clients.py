@@ -1,20 +1,22 @@
-"""Fault 18: half requests, slow readers and a storm of scrapes at /metrics."""
+"""Fault 18: half requests, slow readers and a storm of scrapes at /metrics, in plain HTTP and over TLS."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
 import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
 from tests.support.broker import Broker
+from tests.support.certificates import Authority
 from tests.support.exporter_process import ExporterProcess
 from tests.support.figures import figure
 from tests.support.topic_writer import TopicWriter
@@ -34,19 +36,34 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def exporter(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExporterProcess]:
+@pytest.fixture(scope="module", params=["http", "https"])
+def exporter(broker: Broker, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[ExporterProcess]:
     """An exporter of 2,000 VMs: its answer is larger than any socket's buffers."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8_192)), hard))
     writer = TopicWriter(broker.address)
     writer.write(METRICS, *(sample(number, 1, interval=3_600.0) for number in range(VMS)))
-    settings = {"EXPORTER_CONNECTIONS": CONNECTIONS, "EXPORTER_REQUEST_TIMEOUT_SECONDS": REQUEST_TIMEOUT_SECONDS}
-    with ExporterProcess(tmp_path_factory.mktemp("exporter"), broker.address, writer.prefix, settings) as running:
+    settings: dict[str, object] = {"EXPORTER_CONNECTIONS": CONNECTIONS, "EXPORTER_REQUEST_TIMEOUT_SECONDS": REQUEST_TIMEOUT_SECONDS}
+    folder = tmp_path_factory.mktemp("exporter")
+    context = None
+    if request.param == "https":
+        context, settings["WEB_CONFIG_FILE"] = tls_files(folder)
+    process = ExporterProcess(folder, broker.address, writer.prefix, settings)
+    process.context = context
+    with process as running:
         running.wait_until_ready()
         running.wait_until(lambda: running.value("virtflow_exporter_vms") == VMS, 30.0, "all VMs")
         yield running
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def tls_files(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """A client's context, and a web configuration whose certificate it trusts."""
+    authority = Authority(folder)
+    pair = authority.server()
+    file = folder / "web.yml"
+    file.write_text(f"tls_server_config:\n  cert_file: {pair.certificate}\n  key_file: {pair.key}\n")
+    return authority.trusting(), file
 
 
 async def scrape(exporter: ExporterProcess, path: str = "/metrics") -> tuple[int, float, int]:
@@ -54,8 +71,10 @@ async def scrape(exporter: ExporterProcess, path: str = "/metrics") -> tuple[int
     started = time.monotonic()
     try:
         async with (
-            ClientSession(connector=TCPConnector(force_close=True), timeout=ClientTimeout(total=30)) as client,
-            client.get(f"http://127.0.0.1:{exporter.port}{path}") as answer,
+            ClientSession(
+                connector=TCPConnector(force_close=True, ssl=exporter.context or True), timeout=ClientTimeout(total=30)
+            ) as client,
+            client.get(f"{exporter.url}{path}") as answer,
         ):
             body = await answer.read()
             return answer.status, time.monotonic() - started, len(body)
@@ -75,42 +94,81 @@ async def scraped(exporter: ExporterProcess) -> None:
     assert seconds < HEALTH_SECONDS
 
 
+class Client:
+    """A connection, in plain text or TLS, that reads nothing before it is asked to."""
+
+    def __init__(self) -> None:
+        """Not connected yet."""
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        self.socket.setblocking(False)  # noqa: FBT003, the socket's own way
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls: ssl.SSLObject | None = None
+
+    async def connect(self, exporter: ExporterProcess, said: bytes) -> None:
+        """Connects and says something."""
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(self.socket, ("127.0.0.1", exporter.port))
+        with suppress(ConnectionError):
+            if exporter.context is not None:
+                await self._shake(exporter.context)
+            await loop.sock_sendall(self.socket, self._sealed(said))
+
+    async def _shake(self, context: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="127.0.0.1")
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await loop.sock_sendall(self.socket, self._outgoing.read())
+                part = await loop.sock_recv(self.socket, 65_536)
+                if not part:
+                    raise ConnectionError from None
+                self._incoming.write(part)
+            else:
+                return
+
+    def _sealed(self, said: bytes) -> bytes:
+        if self._tls is None:
+            return said
+        self._tls.write(said)
+        return self._outgoing.read()
+
+    async def told(self) -> bytes:
+        """All that it is told until its connection is closed."""
+        loop = asyncio.get_running_loop()
+        raw = b""
+        with suppress(ConnectionError):
+            while part := await loop.sock_recv(self.socket, 65_536):
+                raw += part
+        if self._tls is None:
+            return raw
+        self._incoming.write(raw)
+        told = b""
+        with suppress(ssl.SSLError):
+            while part := self._tls.read(65_536):
+                told += part
+        return told
+
+
 @asynccontextmanager
-async def clients(exporter: ExporterProcess, count: int, said: bytes) -> AsyncIterator[list[socket.socket]]:
+async def clients(exporter: ExporterProcess, count: int, said: bytes) -> AsyncIterator[list[Client]]:
     """So many connections that said something and read nothing."""
-    loop = asyncio.get_running_loop()
-    sockets = []
+    found: list[Client] = []
     try:
         for _ in range(count):
-            one = socket.socket()
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-            one.setblocking(False)  # noqa: FBT003, the socket's own way
-            sockets.append(one)
-            await loop.sock_connect(one, ("127.0.0.1", exporter.port))
-            try:
-                await loop.sock_sendall(one, said)
-            except ConnectionError:
-                continue
-        yield sockets
+            one = Client()
+            found.append(one)
+            await one.connect(exporter, said)
+        yield found
     finally:
-        for one in sockets:
-            one.close()
+        for one in found:
+            one.socket.close()
 
 
 def open_connections(exporter: ExporterProcess) -> float:
     return exporter.value("virtflow_web_connections") or 0.0
-
-
-async def ended(one: socket.socket) -> bytes:
-    """All that a client is told until its connection is closed."""
-    loop = asyncio.get_running_loop()
-    told = b""
-    try:
-        while part := await loop.sock_recv(one, 65_536):
-            told += part
-    except ConnectionError:
-        return told
-    return told
 
 
 def test_half_requests(exporter: ExporterProcess) -> None:
@@ -122,7 +180,7 @@ def test_half_requests(exporter: ExporterProcess) -> None:
                 await scraped(exporter)
             assert open_connections(exporter) <= CONNECTIONS
             figure(18, "connections at most, of 2,000 half requests", open_connections(exporter))
-            told = await asyncio.wait_for(asyncio.gather(*map(ended, halves)), 3 * REQUEST_TIMEOUT_SECONDS)
+            told = await asyncio.wait_for(asyncio.gather(*(half.told() for half in halves)), 3 * REQUEST_TIMEOUT_SECONDS)
         statuses = Counter(answer[9:12] for answer in told)
         assert set(statuses) <= {b"503", b"408", b""}
         assert statuses[b"503"] >= 1_000

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import ssl
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -36,6 +38,10 @@ class ExporterProcess(Started):
         self.log = folder / "exporter.log"
         given = {"KAFKA_BOOTSTRAP_SERVERS": brokers, "TOPICS_PREFIX": prefix, "EXPORTER_LISTEN": f"127.0.0.1:{self.port}"}
         given |= {name: str(value) for name, value in (settings or {}).items()}
+        self.context: ssl.SSLContext | None = None
+        """How its clients speak TLS with it, where it does."""
+        self.headers: dict[str, str] = {}
+        """What its clients send with each request."""
         self._environment = environment({f"VIRTFLOW_{name}": value for name, value in given.items()} | {"VIRTFLOW_LOG_FORMAT": "json"})
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -66,21 +72,30 @@ class ExporterProcess(Started):
             self._process.wait(30.0)
             self._process = None
 
+    @property
+    def url(self) -> str:
+        """Scheme and address."""
+        return f"http{'' if self.context is None else 's'}://127.0.0.1:{self.port}"
+
     def get(self, path: str = "/metrics") -> str:
         """The body of a page; raises ``HTTPError`` for a status of 400 and more."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=REQUEST_SECONDS) as reply:
+        with self._open(path) as reply:
             return str(reply.read().decode())
 
     def status(self, path: str) -> int:
         """The status of a page, 0 where nothing answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=REQUEST_SECONDS) as reply:
+            with self._open(path) as reply:
                 return int(reply.status)
         except urllib.error.HTTPError as error:
             with error:
                 return error.code
         except OSError:
             return 0
+
+    def _open(self, path: str) -> Any:  # noqa: ANN401, urllib's response
+        request = urllib.request.Request(self.url + path, headers=self.headers)  # noqa: S310 - our own
+        return urllib.request.urlopen(request, timeout=REQUEST_SECONDS, context=self.context)  # noqa: S310 - our own
 
     def reason(self) -> str:
         """Why it is not ready, in its own words."""

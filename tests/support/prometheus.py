@@ -59,6 +59,8 @@ class Prometheus(Started):
         """What is set for ``remote_read`` beside its URL."""
         self.rules = True
         """Whether the project's rules are evaluated, at each interval, also through ``remote_read``."""
+        self.scrape_settings: dict[str, Any] = {}
+        """What is set for every job beside its targets: scheme, tls_config, basic_auth, authorization."""
         self.more: list[str] = []
         """Further switches."""
         self._folder = folder
@@ -157,7 +159,10 @@ class Prometheus(Started):
         return self._folder / "prometheus.log"
 
     def _write_config(self) -> Path:
-        jobs = [{"job_name": name, "static_configs": [{"targets": list(targets)}]} for name, targets in self._targets.items()]
+        jobs = [
+            {"job_name": name, "static_configs": [{"targets": list(targets)}], **self.scrape_settings}
+            for name, targets in self._targets.items()
+        ]
         config: dict[str, Any] = {
             "global": {"scrape_interval": self._interval, "evaluation_interval": self._interval, "external_labels": self.external_labels},
             "rule_files": [str(RULES / name) for name in ("rules.yml", "alerts.yml")] if self.rules else [],
