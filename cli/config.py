@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -17,6 +17,16 @@ from virtflow.cli.switches import config_switch, json_switch, setting, shown
 from virtflow.runtime.configuration import Row, chosen_file, redacted, rows, section_about, survey
 
 DEFAULT_ORIGIN = "default"
+_BUS = ("kafka", "topics", "registry")
+SECTIONS = {
+    "producer": ("libvirt", "producer", "guest", *_BUS, "log"),
+    "processors": (*_BUS, "processors", "web", "log"),
+    "exporter": (*_BUS, "exporter", "web", "log"),
+    "history": (*_BUS, "history", "web", "log"),
+    "node": ("libvirt", "producer", "guest", "processors", "exporter", "web", "log"),
+    "simulate": ("simulate", "producer", *_BUS, "log"),
+}
+"""The sections that each service reads."""
 
 
 @click.group()
@@ -25,14 +35,16 @@ def config() -> None:
 
 
 @config.command()
-def sample() -> None:
-    """Print a settings file with every setting, its default, bounds and meaning.
+@click.option("--for", "services", multiple=True, type=click.Choice(list(SECTIONS)), help="Only what this service needs; may be repeated.")
+def sample(services: tuple[str, ...]) -> None:
+    """Print a settings file with every setting as a comment: its default, bounds and meaning.
 
     \b
-    Example:
+    Examples:
       virtflow config sample > /etc/virtflow/virtflow.toml
+      virtflow config sample --for exporter
     """  # noqa: D301, click's own mark for lines that are kept
-    click.echo(sample_text(), nl=False)
+    click.echo(sample_text(services), nl=False)
 
 
 @config.command()
@@ -58,13 +70,18 @@ def show(*, config_file: Path | None, as_json: bool) -> None:
         print_table(("SETTING", "VALUE", "ORIGIN"), [(path, shown(value), origin) for path, value, origin in found])
 
 
-def sample_text() -> str:
-    """The sample settings file: TOML that loads back to the defaults."""
-    parts = ["# Settings of virtflow. Every value below is the default; a line that is left out means the same."]
+def sample_text(services: Iterable[str] = ()) -> str:
+    """The sample settings file: TOML in which every setting is a comment with its default; of all sections where no service is named.
+
+    What is not set follows the defaults of the version that runs, so a file need not be looked through at an upgrade.
+    """
+    wanted = {section for service in services or SECTIONS for section in SECTIONS[service]}
+    parts = ["# Settings of virtflow. Each is a comment with its default: remove the # in front of those that you change."]
     for section, members in groupby(rows(), key=lambda row: row.section):
-        parts += ["", f"# {section_about(section)}", f"[{section}]"]
-        for row in members:
-            parts += ["", *(f"# {line}" for line in _comment(row)), f"{row.key} = {toml_value(row.default)}"]
+        if section in wanted:
+            parts += ["", f"# {section_about(section)}", f"[{section}]"]
+            for row in members:
+                parts += ["", *(f"# {line}" for line in _comment(row)), f"#{row.key} = {toml_value(row.default)}"]
     return "\n".join(parts) + "\n"
 
 

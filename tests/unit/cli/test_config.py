@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.command import virtflow
-from virtflow.cli.config import sample_text, toml_value
+from virtflow.cli.config import SECTIONS, sample_text, toml_value
 from virtflow.cli.switches import settings_switches
 from virtflow.runtime.configuration import load, rows
 from virtflow.runtime.settings import Settings
@@ -27,12 +28,22 @@ def test_sample_loads_back_to_the_defaults(tmp_path: Path) -> None:
 
 
 def test_sample_has_every_setting_with_its_help() -> None:
+    """Each as a comment, which says the default once its mark is removed."""
     text = sample_text()
-    document = tomllib.loads(text)
+    assert all(not table for table in tomllib.loads(text).values())
+    document = tomllib.loads(re.sub(r"^#(?=\w+ = )", "", text, flags=re.MULTILINE))
     for row in rows():
         assert document[row.section][row.key] == msgspec.to_builtins(row.default)
         assert f"# {row.about}" in text
         assert row.variable in text
+
+
+def test_sample_for_a_service_has_the_sections_that_it_reads() -> None:
+    assert set(tomllib.loads(sample_text(["exporter"]))) == {"kafka", "topics", "registry", "exporter", "web", "log"}
+    assert {"libvirt", "guest", "exporter", "kafka"} <= set(tomllib.loads(sample_text(["node", "producer"])))
+    assert {section for sections in SECTIONS.values() for section in sections} == {row.section for row in rows()}
+    told = virtflow("config", "sample", "--for", "processors")
+    assert told.stdout == sample_text(["processors"])
 
 
 @given(st.dictionaries(st.text(), st.lists(st.text())))
