@@ -81,7 +81,7 @@ Rights = tuple[tuple[Operation, tuple[Topic, ...]], ...]
 _TOPICS: Final[dict[Part, Rights]] = {
     Part.PRODUCER: ((Operation.WRITE, (SNAPSHOTS, EVENTS)),),
     Part.PROCESSORS: (
-        (Operation.READ, (*PROCESSED, MIGRATIONS)),
+        (Operation.READ, (*PROCESSED, MIGRATIONS, NODES)),
         (Operation.WRITE, RESULTS),
         (Operation.DESCRIBE_CONFIGS, TOPICS),
     ),
