@@ -206,12 +206,16 @@ def test_slow_readers(exporter: ExporterProcess) -> None:
 
 
 def test_a_storm_of_scrapes(exporter: ExporterProcess) -> None:
-    """500 at once: each is answered in full or with 503, and the next one finds room and is in time."""
+    """500 at once: each is answered in full or with 503, and the next one finds room and is in time.
+
+    Over TLS those without a place are closed in the middle of their handshake, where nothing can be said yet.
+    """
+    refused = {503} if exporter.context is None else {503, 0}
 
     async def scenario() -> None:
         answers = await asyncio.gather(*(scrape(exporter) for _ in range(500)))
         statuses = Counter(status for status, _, _ in answers)
-        assert set(statuses) <= {200, 503}
+        assert set(statuses) <= {200, *refused}
         assert statuses[200] >= CONNECTIONS // 2
         figure(18, "scrapes of 500 at once that are answered in full", statuses[200])
         assert {size for status, _, size in answers if status == 200 and size < VMS * 1_000} == set()

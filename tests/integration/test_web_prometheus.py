@@ -95,7 +95,9 @@ def test_prometheus_scrapes_as_the_page_says(
         ) as prometheus:
             prometheus.wait_for('up{job="virtflow"} == 0', 60.0)
             (why,) = prometheus.targets().values()
-            assert ("certificate required" if "mtls" in server else "401 Unauthorized") in why
+            # Python's asyncio closes a connection without a certificate; whether OpenSSL's alert still leaves first is a matter of time.
+            reasons = ("certificate required", "EOF", "connection reset") if "mtls" in server else ("401 Unauthorized",)
+            assert any(reason in why for reason in reasons), why
 
 
 def scraping(folder: Path, exporter: ExporterProcess, settings: dict[str, Any]) -> Prometheus:
