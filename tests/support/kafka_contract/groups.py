@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_INVALID, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicPartition
 
-from tests.support.kafka_contract.bus import Bus, read, records, values, wait, write
+from tests.support.kafka_contract.bus import SECONDS, Bus, code, read, records, values, wait, write
 
 TURN_SECONDS = 0.05
 
@@ -157,6 +157,46 @@ class Groups:
         member.until(lambda: len(member.calls) == 3, "it has joined again")
         assert member.calls == [("assigned", [0, 1]), ("lost", [0, 1]), ("assigned", [0, 1])]
         assert KafkaError._MAX_POLL_EXCEEDED in [error.code() for m in member.found if (error := m.error()) is not None]
+        member.consumer.close()
+
+    def test_what_a_member_has_lost_is_given_to_others_at_once(self, bus: Bus) -> None:
+        """Before it hears of it."""
+        topic = bus.topic(2)
+        first = Member(bus, topic, [topic], max_poll_interval_ms=6_000)
+        settle(first, partitions=2)
+        bus.lose(first.consumer, topic)
+        second = Member(bus, topic, [topic])
+        settle(second, partitions=2)
+        assert first.mine == [0, 1]
+        assert [what for what, _ in first.calls] == ["assigned"]
+        first.turn()
+        second.consumer.close()
+        first.consumer.close()
+
+    def test_a_commit_is_there_for_the_next_member_with_its_metadata(self, bus: Bus) -> None:
+        topic = bus.topic(2)
+        member = Member(bus, topic, [topic])
+        settle(member, partitions=2)
+        assert [place.offset for place in member.consumer.committed([TopicPartition(topic, 0)], timeout=SECONDS)] == [OFFSET_INVALID]
+        member.consumer.commit(offsets=[TopicPartition(topic, 0, 7, metadata="read so far")], asynchronous=False)
+        member.consumer.close()
+        another = bus.consumer(group_id=topic)
+        found = another.committed([TopicPartition(topic, 0), TopicPartition(topic, 1)], timeout=SECONDS)
+        assert [(place.offset, place.metadata or "") for place in found] == [(7, "read so far"), (OFFSET_INVALID, "")]
+        another.close()
+
+    def test_a_member_that_was_given_up_commits_nothing(self, bus: Bus) -> None:
+        topic = bus.topic(2)
+        member = Member(bus, topic, [topic], max_poll_interval_ms=6_000)
+        settle(member, partitions=2)
+        bus.lose(member.consumer, topic)
+        with pytest.raises(KafkaException) as raised:
+            member.consumer.commit(offsets=[TopicPartition(topic, 0, 7)], asynchronous=False)
+        assert code(raised.value) == KafkaError.UNKNOWN_MEMBER_ID
+        another = bus.consumer(group_id=topic)
+        assert [place.offset for place in another.committed([TopicPartition(topic, 0)], timeout=SECONDS)] == [OFFSET_INVALID]
+        another.close()
+        member.turn()
         member.consumer.close()
 
     def test_a_call_that_raises_ends_the_reading_that_made_it(self, bus: Bus) -> None:

@@ -33,7 +33,7 @@ class MemoryAdmin:
         """Every topic with its partitions, or the one that is asked for, if only as an error."""
         del timeout
         with self._cluster.changed:
-            self._cluster.answer()
+            self._answer()
             found = {
                 name: SimpleNamespace(topic=name, error=None, partitions=dict.fromkeys(range(len(topic.logs))))
                 for name, topic in self._cluster.topics.items()
@@ -109,6 +109,10 @@ class MemoryAdmin:
 
         return self._answers(group_ids, described)
 
+    def _answer(self) -> None:
+        """Raises what the client raises where the broker does not answer."""
+        self._cluster.answer()
+
     def _answers(self, asked: Iterable[Any], answer: Callable[[Any], Any]) -> dict[Any, Future[Any]]:
         found: dict[Any, Future[Any]] = {}
         with self._cluster.changed:
@@ -116,7 +120,7 @@ class MemoryAdmin:
                 future: Future[Any] = Future()
                 found[each] = future
                 try:
-                    self._cluster.answer()
+                    self._answer()
                     future.set_result(answer(each))
                 except KafkaException as error:
                     future.set_exception(error)

@@ -148,7 +148,7 @@ class MemoryConsumer:
         """What there is of a topic."""
         del timeout
         with self._cluster.changed:
-            self._cluster.answer()
+            self._answer()
             found = self._cluster.topics.get(topic)
             error = None if found else KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
             numbers = range(len(found.logs)) if found else ()
@@ -182,7 +182,35 @@ class MemoryConsumer:
         self._callbacks = {"assign": on_assign, "revoke": on_revoke, "lost": on_lost}
         self._topics = frozenset(topics)
 
+    def commit(self, offsets: Iterable[TopicPartition], *, asynchronous: bool = True) -> list[TopicPartition] | None:
+        """Store the offsets to go on from, with their metadata; raises ``KafkaException`` where the group does not have us any more."""
+        with self._cluster.changed:
+            self._answer()
+            group = self._cluster.group(self._group_name)
+            if self._topics and (self._gone or self._place is None or self._place not in group.members):
+                raise _failed(KafkaError.UNKNOWN_MEMBER_ID)
+            stored = list(offsets)
+            group.offsets.update({(each.topic, each.partition): (each.offset, each.metadata or "") for each in stored})
+            return None if asynchronous else stored
+
+    def committed(self, partitions: Iterable[TopicPartition], timeout: float = -1) -> list[TopicPartition]:
+        """What the group has stored of partitions."""
+        del timeout
+        with self._cluster.changed:
+            self._answer()
+            offsets = self._cluster.group(self._group_name).offsets
+            found = []
+            for place in partitions:
+                offset, metadata = offsets.get((place.topic, place.partition), (OFFSET_INVALID, ""))
+                found.append(TopicPartition(place.topic, place.partition, offset, metadata=metadata))
+            return found
+
     # -- for the cluster, under its lock
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a broker."""
+        return self._cluster.running
 
     def tell(self, error: KafkaError) -> None:
         """An error in the place of a message."""
@@ -193,8 +221,10 @@ class MemoryConsumer:
         self._alarms += 1
 
     def lose(self) -> None:
-        """The group has given this member up."""
+        """The group has given this member up: what it had is dealt to the others at once, whether or not it has heard of that."""
         self._gone = True
+        if self._place is not None:
+            self._cluster.group(self._group_name).leave(self._place)
 
     # -- inside
 
@@ -210,19 +240,28 @@ class MemoryConsumer:
             return log.low if self._reset == "earliest" else log.high
         return {OFFSET_BEGINNING: log.low, OFFSET_END: log.high}.get(place.offset, place.offset)
 
+    def _answer(self) -> None:
+        """Raises what the client raises where the broker does not answer."""
+        if not self.connected:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT, "Local: Broker transport failure"))
+
     def _log(self, key: Key) -> Log:
-        self._cluster.answer()
+        self._answer()
         log = self._cluster.log(*key)
         if log is None:
             raise _failed(KafkaError._UNKNOWN_PARTITION)
         return log
+
+    def _order(self) -> list[Key]:
+        """In which order partitions are read."""
+        return sorted(self._reading)
 
     def _due(self) -> bool:
         return bool(self._told or self._alarms) or self._calls_due() or any(self._readable(key) for key in self._reading)
 
     def _readable(self, key: Key) -> bool:
         reading, log = self._reading[key], self._cluster.log(*key)
-        if log is None or reading.paused or not self._cluster.running:
+        if log is None or reading.paused or not self.connected:
             return False
         return not log.low <= reading.next <= log.high or reading.next < log.high or (self._reports_ends and reading.ended != log.high)
 
@@ -230,7 +269,7 @@ class MemoryConsumer:
         found: list[Message] = []
         while self._told and len(found) < most:
             found.append(self._told.popleft())
-        for key in sorted(self._reading):
+        for key in self._order():
             if self._readable(key):
                 log, reading = self._log(key), self._reading[key]
                 if not log.low <= reading.next <= log.high:
@@ -261,7 +300,7 @@ class MemoryConsumer:
                 self._error_call(KafkaError(KafkaError._ALL_BROKERS_DOWN))
 
     def _calls_due(self) -> bool:
-        if not self._topics or not self._cluster.running:
+        if not self._topics or not self.connected:
             return False
         group, place = self._cluster.group(self._group_name), self._place
         if place is None or self._gone:

@@ -41,6 +41,8 @@ class Group:
         self._topics: Final[Mapping[str, Any]] = topics
         self.members: list[Place] = []
         self.generation = 0
+        self.offsets: dict[Key, tuple[int, str]] = {}
+        """What was committed: the offset to go on from, and its metadata."""
 
     def join(self, topics: frozenset[str], instance: str) -> Place:
         """Take a place; that of a member of the same name, which is fenced."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 Headers = list[tuple[str, bytes | None]]
+_offset = attrgetter("offset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,10 @@ class Log:
 
     def next(self, offset: int) -> Stored | None:
         """The first record at or after an offset that a consumer sees."""
-        return next((record for record in self.records if record.offset >= offset and not record.hidden), None)
+        for place in range(bisect_left(self.records, offset, key=_offset), len(self.records)):
+            if not self.records[place].hidden:
+                return self.records[place]
+        return None
 
     def at(self, timestamp_ms: int) -> int | None:
         """The offset of the first record that is not older."""

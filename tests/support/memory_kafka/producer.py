@@ -75,7 +75,7 @@ class MemoryProducer:
                 raise _refused(KafkaError._FATAL)
             if len(value or b"") + len(key or b"") > self._size_limit:
                 raise _refused(KafkaError.MSG_SIZE_TOO_LARGE)
-            if topic in self._missing and self._cluster.running:
+            if topic in self._missing and self.connected:
                 if topic not in self._cluster.topics:
                     raise _refused(KafkaError._UNKNOWN_TOPIC)
                 self._missing.discard(topic)
@@ -96,7 +96,7 @@ class MemoryProducer:
         self._tell_alarms()
         with self._cluster.changed:
             while not (self._reports or self._raises) and (now := time.monotonic()) < deadline:
-                self._cluster.changed.wait(min(1.0, deadline - now, max(0.0, self._next_timeout() - now)))
+                self._cluster.wait(self._due, min(1.0, deadline - now, self._next_timeout() - now))
                 self._expire()
             if self._raises is not None:
                 error, self._raises = self._raises, None
@@ -127,10 +127,15 @@ class MemoryProducer:
         """No broker is connected: the application's call hears of it, in ``poll``."""
         self._alarms += 1
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a broker."""
+        return self._cluster.running
+
     def send(self) -> None:
         """Send what waits, where there is a broker."""
         self._expire()
-        while self._waiting and self._cluster.running:
+        while self._waiting and self.connected:
             self._store(self._waiting.popleft())
 
     def end(self, error: KafkaError) -> None:
@@ -144,6 +149,9 @@ class MemoryProducer:
             self._alarms -= 1
             if self._error_call is not None:
                 self._error_call(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+
+    def _due(self) -> bool:
+        return bool(self._reports or self._raises)
 
     def _store(self, sending: _Sending) -> None:
         refusal = self._cluster.refusal(sending.topic) or self._unfit(sending)
