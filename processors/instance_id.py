@@ -48,7 +48,7 @@ class Fence:
         """No request is made yet; ``members`` is for tests."""
         self._instance = instance_of(settings)
         self._group = settings.processors.group
-        self._members = members or (lambda: _members(settings))
+        self._members = members or (lambda: static_members(settings))
         self._mine = ""
         self._learning: asyncio.Task[None] | None = None
 
@@ -79,7 +79,8 @@ class Fence:
             return {}
 
 
-def _members(settings: Settings, make: Callable[[ClientSettings], Any] = AdminClient) -> dict[str, str]:
+def static_members(settings: Settings, make: Callable[[ClientSettings], Any] = AdminClient) -> dict[str, str]:
+    """The group's static members as the broker lists them, as ``Members`` says; ``make`` builds the client."""
     admin = make(client_settings(settings))
     asked: dict[str, Any] = admin.describe_consumer_groups([settings.processors.group], request_timeout=ANSWER_SECONDS)
     found = asked[settings.processors.group].result(2 * ANSWER_SECONDS)

@@ -11,14 +11,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
 
 from virtflow.processors.app import build_app
 from virtflow.processors.dead_letter_limit import DeadLetterLimit, Rule
 from virtflow.processors.delivery import Delivery
-from virtflow.processors.instance_id import Fence
+from virtflow.processors.instance_id import Fence, static_members
 from virtflow.processors.lineage.marks import Lineage
 from virtflow.processors.metrics import Tally
 from virtflow.processors.migrations.restore import read_migrations
@@ -27,7 +28,7 @@ from virtflow.processors.pipeline import Pipeline
 from virtflow.processors.senders import senders
 from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.broker_watch import BrokerWatch
-from virtflow.runtime.kafka import acknowledged_producer_settings, probe_settings, topic_name
+from virtflow.runtime.kafka import ClientSettings, acknowledged_producer_settings, probe_settings, topic_name
 from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, end_when_late, notify, watchdog_seconds
 from virtflow.runtime.lineage import Alarm, Probe
 from virtflow.runtime.own_metrics import OwnMetrics
@@ -53,6 +54,18 @@ LEAVE_SECONDS: Final = STOP_SECONDS * 0.2
 _LOG: Final = logging.getLogger("virtflow.processors")
 
 
+class Makers(NamedTuple):
+    """What builds the clients: the one that produces, those that ask and read beside the stream, and the stream framework's app."""
+
+    producer: Callable[[ClientSettings], Any] = Producer
+    consumer: Callable[[ClientSettings], Any] = Consumer
+    admin: Callable[[ClientSettings], Any] = AdminClient
+    app: Callable[[Settings, Path, Pipeline, Fence, Lineage], Any] = build_app
+
+
+CLIENTS: Final = Makers()
+
+
 class StreamBrokenError(InputError):
     """The stream framework failed: unacknowledged messages are delivered again after a restart."""
 
@@ -73,14 +86,16 @@ def run(settings: Settings, stop: Stop) -> None:
 class Service:
     """One run of the processors."""
 
-    def __init__(self, settings: Settings, stop: Stop) -> None:
-        """Connects only in ``run``."""
+    def __init__(self, settings: Settings, stop: Stop, make: Makers = CLIENTS) -> None:
+        """Connects only in ``run``; ``make`` builds the clients."""
         self._settings = settings
+        self._make = make
         self._stop = stop
         self._stopped = asyncio.Event()
         self._missing = "the broker has not answered yet"
         self._metrics = OwnMetrics("processors")
-        self._brokers = BrokerWatch(settings, (SNAPSHOTS, EVENTS), self._metrics.gauge("virtflow_processors_broker_answer_age_seconds"))
+        age = self._metrics.gauge("virtflow_processors_broker_answer_age_seconds")
+        self._brokers = BrokerWatch(settings, (SNAPSHOTS, EVENTS), age, make.admin)
         self._pipeline: Pipeline | None = None
 
     async def run(self) -> None:
@@ -120,18 +135,19 @@ class Service:
 
     def _problem(self) -> str:
         try:
-            states = TopicAdmin(self._settings, ANSWER_SECONDS).states()
+            states = TopicAdmin(self._settings, ANSWER_SECONDS, self._make.admin).states()
         except EnvironmentProblemError as error:
             return str(error)
         return "; ".join(f"topic {state.name}: {state.problem}; {state.fix}" for state in states if state.problem)
 
     async def _process(self) -> None:
         tally = Tally(self._metrics)
-        settings = self._settings
+        settings, make = self._settings, self._make
         ids = SchemaIds(settings)
         alarm = Alarm()
-        delivery = Delivery({**acknowledged_producer_settings(settings), "error_cb": alarm}, partial(topic_name, settings), tally)
-        lineage = Lineage(lambda: Probe(lambda: Consumer(probe_settings(settings, settings.processors.group))), tally)
+        producing = {**acknowledged_producer_settings(settings), "error_cb": alarm}
+        delivery = Delivery(producing, partial(topic_name, settings), tally, make.producer)
+        lineage = Lineage(lambda: Probe(lambda: make.consumer(probe_settings(settings, settings.processors.group))), tally)
         limit = DeadLetterLimit(_dead_letter_rule(settings))
         codec = Codec(ids.ids, ids.fetch)
         pipeline = Pipeline(codec, delivery, limit, tally, settings.processors.in_flight)
@@ -140,7 +156,8 @@ class Service:
         pipeline.follow(migrations, partial(self._read_back, migrations, codec))
         pipeline.look_up(lambda: asyncio.to_thread(senders, settings, codec, time.time()))
         with tempfile.TemporaryDirectory(prefix="virtflow-processors-") as folder:
-            app = build_app(settings, Path(folder), pipeline, Fence(settings), lineage)
+            fence = Fence(settings, lambda: static_members(settings, make.admin))
+            app = make.app(settings, Path(folder), pipeline, fence, lineage)
             delivery.start()
             ids.start()
             giving_up = asyncio.create_task(_give_up(pipeline))
@@ -157,7 +174,7 @@ class Service:
     async def _read_back(self, migrations: Migrations, codec: Codec) -> None:
         """Restores the migrations; waits a moment when the broker is unavailable."""
         try:
-            stored = await asyncio.to_thread(read_migrations, self._settings, codec)
+            stored = await asyncio.to_thread(read_migrations, self._settings, codec, self._make.consumer)
         except (EnvironmentProblemError, RegistryUnavailableError) as error:
             _LOG.warning("waiting: %s", error)
             await asyncio.sleep(RETRY_SECONDS)

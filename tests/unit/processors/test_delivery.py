@@ -226,14 +226,14 @@ class TestMembers:
             consumer = cluster.consumer({"group.id": "g", **more})
             consumer.subscribe([METRICS.name], lambda *_: None, lambda *_: None, lambda *_: None)
             consumer.consume(1, 0.0)
-        members = instance_id._members(self.SETTINGS, cluster.admin)
+        members = instance_id.static_members(self.SETTINGS, cluster.admin)
         assert list(members) == ["one"]
         again = cluster.consumer({"group.id": "g", "group.instance.id": "one"})
         again.subscribe([METRICS.name], lambda *_: None, lambda *_: None, lambda *_: None)
         again.consume(1, 0.0)
-        assert instance_id._members(self.SETTINGS, cluster.admin)["one"] != members["one"]
+        assert instance_id.static_members(self.SETTINGS, cluster.admin)["one"] != members["one"]
 
     def test_a_broker_that_is_away_raises(self, cluster: Cluster) -> None:
         cluster.stop()
         with pytest.raises(KafkaException):
-            instance_id._members(self.SETTINGS, cluster.admin)
+            instance_id.static_members(self.SETTINGS, cluster.admin)
