@@ -1,0 +1,60 @@
+"""Simulated worlds keep the invariants, a seed is always the same world, and a list of faults is shortened to those that matter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Final
+
+import pytest
+
+from tests.simulation.faults import KINDS, Fault, plan
+from tests.simulation.minimise import minimised
+from tests.simulation.run import ROOT, report, run_seed
+from tests.support.long import length
+
+SEEDS: Final = length(24, 2_000)
+PARTS: Final = 8
+"""Tests that share the seeds: a failure names its own."""
+FOUND: Final[dict[int, str]] = {}
+"""Seeds that broke an invariant, and what was wrong with the code."""
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_the_invariants_hold(part: int) -> None:
+    for seed in range(part, SEEDS, PARTS):
+        outcome = run_seed(seed)
+        assert not outcome.problems, report(outcome)
+
+
+@pytest.mark.parametrize("seed", FOUND, ids=str)
+def test_a_seed_that_found_a_fault(seed: int) -> None:
+    outcome = run_seed(seed)
+    assert not outcome.problems, f"{FOUND[seed]} is back: {report(outcome)}"
+
+
+def test_a_seed_is_the_same_world_again() -> None:
+    """Also in a process whose sets are in another order."""
+    first, second = run_seed(5), run_seed(5)
+    assert first.digest == second.digest
+    command = "from tests.simulation.run import run_seed; print(run_seed(5).digest)"
+    for order in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": order, "PYTHONPATH": f"{ROOT / '.types'}:{ROOT}"}
+        other = subprocess.run([sys.executable, "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        assert other.stdout.strip() == first.digest
+
+
+def test_every_kind_of_fault_is_planned() -> None:
+    names = ("producer-node-0", "processors-0", "exporter-0", "history-0")
+    assert {fault.kind for seed in range(200) for fault in plan(seed, names)} == set(KINDS)
+
+
+def test_only_the_faults_that_matter_are_left() -> None:
+    faults = [Fault("crash", float(number)) for number in range(10)]
+    fewer = minimised(faults, lambda some: faults[3] in some and faults[7] in some)
+    assert fewer == [faults[3], faults[7]]
+
+
+def test_what_breaks_without_a_fault_needs_none() -> None:
+    assert minimised([Fault("crash", 1.0)], lambda some: some is not None) == []
