@@ -16,7 +16,7 @@ from virtflow.exporter.migrations import Migrations, MigrationText, Options
 from virtflow.exporter.render.lines import Lines
 from virtflow.exporter.render.node import NodeText
 from virtflow.exporter.render.vm import VmText
-from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness
+from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness, heard
 from virtflow.schemas.ownership import (
     Report,
     SplitBrain,
@@ -147,6 +147,8 @@ class Fleet:
             else:
                 known.record, known.seen, known.expires = record, advance(seen, position), expires
             self._decide(vm, arrived)
+        elif fresh is Freshness.STALE and known is not None:
+            known.seen = heard(known.seen, position)
         return fresh
 
     def _is_elsewhere(self, uuid: str, vm: Vm, report: Report) -> bool:
@@ -200,6 +202,8 @@ class Fleet:
             silent_from = arrived + INTERVALS_ALIVE * status.interval
             lines = self.node_text.lines(status)
             self._nodes[key] = Node(status, advance(seen, position), lines, silent_from, silent_from + self._forget_node_seconds)
+        elif fresh is Freshness.STALE and known is not None:
+            known.seen = heard(known.seen, position)
         return fresh
 
     def forget_node(self, name: str) -> None:

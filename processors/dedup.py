@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness
+from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness, heard
 from virtflow.schemas.records import NodeSnapshot
 
 NODES: Final = 100_000
@@ -38,6 +38,8 @@ class Orders:
         position = Position(snapshot.boot_id, snapshot.sequence, snapshot.part)
         fresh = freshness(seen, position)
         if fresh is not Freshness.NEW:
+            if seen is not None and fresh is Freshness.STALE:
+                self._seen[snapshot.node] = heard(seen, position)
             return Taken(fresh, opens_round=False)
         self._seen[snapshot.node] = advance(seen, position)
         if len(self._seen) > self._nodes:

@@ -1,7 +1,8 @@
 """Which of a node's messages is newer: by (boot id, sequence, part), never by a clock.
 
 A boot id is random for each run of a producer, so two of them can't be compared: the one that was seen last is current, and
-those seen before it are remembered, so that a late message of an earlier run is known for what it is.
+those seen before it are remembered, so that a late message of an earlier run is known for what it is. An earlier run that goes on
+while the current one is silent has outlived it, as when an update was taken back: it is current again after ``RETURNS`` rounds.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from enum import Enum, auto
 from msgspec import Struct
 
 REMEMBERED_BOOTS = 8
+RETURNS = 3
+"""Rounds in a row of an earlier run, each beyond all that was seen of it, with which it is current again: one or two may have been late."""
 
 
 class Freshness(Enum):
@@ -30,10 +33,15 @@ class Position(Struct, frozen=True, gc=False):
 
 
 class Seen(Struct, frozen=True, gc=False):
-    """The newest position of a node, and the boot ids that came before its current one, newest first."""
+    """The newest position of a node, and that of each run before its current one, newest run first.
+
+    ``returning`` is the newest position of the earlier run that was heard since, in ``returns`` rounds.
+    """
 
     newest: Position
-    earlier_boots: tuple[str, ...] = ()
+    earlier: tuple[Position, ...] = ()
+    returning: Position | None = None
+    returns: int = 0
 
 
 def freshness(seen: Seen | None, position: Position) -> Freshness:
@@ -42,7 +50,8 @@ def freshness(seen: Seen | None, position: Position) -> Freshness:
         return Freshness.NEW
     newest = seen.newest
     if position.boot_id != newest.boot_id:
-        return Freshness.STALE if position.boot_id in seen.earlier_boots else Freshness.NEW
+        before = _last_of(seen, position.boot_id)
+        return Freshness.NEW if before is None or _returns(seen, before, position) >= RETURNS else Freshness.STALE
     here, there = (position.sequence, position.part), (newest.sequence, newest.part)
     if here == there:
         return Freshness.DUPLICATE
@@ -54,5 +63,34 @@ def advance(seen: Seen | None, position: Position) -> Seen:
     if seen is None:
         return Seen(position)
     if position.boot_id == seen.newest.boot_id:
-        return Seen(position, seen.earlier_boots)
-    return Seen(position, (seen.newest.boot_id, *seen.earlier_boots)[:REMEMBERED_BOOTS])
+        return Seen(position, seen.earlier)
+    others = [before for before in seen.earlier if before.boot_id != position.boot_id]
+    return Seen(position, (seen.newest, *others)[:REMEMBERED_BOOTS])
+
+
+def heard(seen: Seen, position: Position) -> Seen:
+    """What is seen once a stale ``position`` has come: it may show that an earlier run goes on."""
+    before = _last_of(seen, position.boot_id)
+    if before is None or not (returns := _returns(seen, before, position)):
+        return seen
+    if (known := seen.returning) is not None and known.boot_id == position.boot_id and known.sequence >= position.sequence:
+        return seen
+    return Seen(seen.newest, seen.earlier, position, returns)
+
+
+def _last_of(seen: Seen, boot_id: str) -> Position | None:
+    """The newest position of an earlier run; None where it is not known."""
+    return next((before for before in seen.earlier if before.boot_id == boot_id), None)
+
+
+def _returns(seen: Seen, before: Position, position: Position) -> int:
+    """In how many rounds in a row an earlier run has gone on, ``position`` included; 0 where that was seen already.
+
+    ``before`` is the newest that was seen of the run while it was current.
+    """
+    if position.sequence <= before.sequence:
+        return 0
+    returning = seen.returning
+    if returning is None or returning.boot_id != position.boot_id:
+        return 1
+    return seen.returns + (position.sequence > returning.sequence)

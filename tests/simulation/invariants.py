@@ -13,7 +13,7 @@ from tests.simulation.watch import CODEC
 from virtflow.history.storage.table_schemas import EVENT_ROWS, INVENTORY_ROWS, MIGRATION_ROWS, SAMPLES, Table
 from virtflow.schemas.errors import UndecodableError
 from virtflow.schemas.jobs import Kind
-from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness
+from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness, heard
 from virtflow.schemas.records import NodeSnapshot, VmEvent, VmInventory, VmMetrics, VmMigration
 from virtflow.schemas.topics import EVENTS, INVENTORY, METRICS, MIGRATIONS, SNAPSHOTS, TOPICS, Topic
 
@@ -196,7 +196,9 @@ def _processed(world: World, checked: Counter[str]) -> None:
         for stored, snapshot in _decoded(world, SNAPSHOTS, log.ever):
             position = Position(snapshot.boot_id, snapshot.sequence, snapshot.part)
             known = seen.get(snapshot.node)
-            if freshness(known, position) is not Freshness.NEW:
+            if (fresh := freshness(known, position)) is not Freshness.NEW:
+                if known is not None and fresh is Freshness.STALE:
+                    seen[snapshot.node] = heard(known, position)
                 continue
             seen[snapshot.node] = advance(known, position)
             missing = [vm.uuid for vm in snapshot.vms if (vm.uuid, snapshot.node, snapshot.boot_id, snapshot.sequence) not in made]

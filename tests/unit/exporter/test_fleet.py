@@ -188,6 +188,24 @@ def test_a_node_of_an_earlier_run_is_stale() -> None:
     assert vms.take_node(status(sequence=10), 2.0) is Freshness.STALE
 
 
+OUTLIVES = [Freshness.STALE, Freshness.STALE, Freshness.NEW, Freshness.NEW]
+"""What the rounds of a producer are that goes on after a second one of its node has ended."""
+
+
+def test_a_vm_is_exported_again_of_a_producer_that_outlives_a_second_one_of_its_node() -> None:
+    vms = fleet()
+    vms.take_metrics(sample(sequence=9), 0.0)
+    vms.take_metrics(sample(boot_id="boot-2", sequence=0), 1.0)
+    assert [vms.take_metrics(sample(sequence=number), 2.0) for number in (10, 11, 12, 13)] == OUTLIVES
+
+
+def test_a_node_is_exported_again_of_a_producer_that_outlives_a_second_one_of_it() -> None:
+    vms = fleet()
+    vms.take_node(status(sequence=9), 0.0)
+    vms.take_node(status(boot_id="boot-2", sequence=0), 1.0)
+    assert [vms.take_node(status(sequence=number), 2.0) for number in (10, 11, 12, 13)] == OUTLIVES
+
+
 def test_a_node_can_be_dropped() -> None:
     vms = fleet()
     vms.take_node(status(), 0.0)

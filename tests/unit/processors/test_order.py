@@ -44,6 +44,14 @@ def test_a_restarted_producer_begins_anew_and_its_earlier_run_is_stale() -> None
     assert orders.take(snapshot(901, boot="first")) == STALE
 
 
+def test_a_producer_that_outlives_a_second_one_of_its_node_is_heard_again() -> None:
+    """As when an update is taken back: the rounds of the one that goes on are not left out until it restarts."""
+    orders = Orders()
+    orders.take(snapshot(900, boot="first"))
+    orders.take(snapshot(0, boot="second"))
+    assert [orders.take(snapshot(number, boot="first")) for number in range(901, 905)] == [STALE, STALE, NEW_ROUND, NEW_ROUND]
+
+
 def test_nodes_do_not_disturb_one_another() -> None:
     orders = Orders()
     assert [orders.take(snapshot(1, node=node)) for node in "abc"] == [NEW_ROUND] * 3

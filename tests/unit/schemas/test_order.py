@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness
+from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness, heard
 
 REMEMBERED_BOOTS = 8
 
@@ -42,5 +42,45 @@ def test_remembered_boots_are_bounded() -> None:
     """A producer that restarts indefinitely costs bounded memory."""
     state = seen(*(Position(str(number), 0) for number in range(100)))
     assert state is not None
-    assert len(state.earlier_boots) == REMEMBERED_BOOTS
-    assert state.earlier_boots[0] == "98"
+    assert len(state.earlier) == REMEMBERED_BOOTS
+    assert state.earlier[0] == Position("98", 0)
+
+
+def taken(*positions: Position) -> list[Freshness]:
+    """What each is, one after the other, to one who keeps the order."""
+    state: Seen | None = None
+    found = []
+    for position in positions:
+        fresh = freshness(state, position)
+        found.append(fresh)
+        if fresh is NEW:
+            state = advance(state, position)
+        elif state is not None and fresh is STALE:
+            state = heard(state, position)
+    return found
+
+
+BOTH = (Position("a", 5), Position("b", 0))
+"""A run, and the one that took its place."""
+
+
+def test_an_earlier_run_that_outlives_the_later_one_is_current_again() -> None:
+    """As when an update is taken back; with the third round in a row, since one or two may have been late."""
+    found = taken(*BOTH, Position("a", 6), Position("a", 7), Position("a", 8), Position("a", 9), Position("b", 0))
+    assert found == [NEW, NEW, STALE, STALE, NEW, NEW, STALE]
+
+
+def test_an_earlier_run_is_not_current_while_the_later_one_is_heard() -> None:
+    alternating = [Position("a", 6), Position("b", 1), Position("a", 7), Position("b", 2), Position("a", 8), Position("b", 3)]
+    assert taken(*BOTH, *alternating) == [NEW, NEW, STALE, NEW, STALE, NEW, STALE, NEW]
+
+
+def test_what_was_seen_of_an_earlier_run_comes_again_in_vain() -> None:
+    """Redelivered after a crash of the processors, however much of it."""
+    again = [Position("a", number) for number in range(6)]
+    assert taken(*BOTH, *again, *again) == [NEW, NEW, *[STALE] * 12]
+
+
+def test_parts_and_repeats_of_a_round_are_one_round() -> None:
+    parts = [Position("a", 6, part) for part in range(5)]
+    assert taken(*BOTH, *parts, Position("a", 7), Position("a", 6), Position("a", 7)) == [NEW, NEW, *[STALE] * 8]
