@@ -53,7 +53,8 @@ def plan(seed: int, processes: tuple[str, ...]) -> list[Fault]:
     """The faults of a seed, in the order of time, for a world with these programs."""
     dice = Random(f"faults {seed}")  # noqa: S311, reproducible on purpose
     kinds = list(KINDS)
-    favoured = dice.sample(kinds, dice.randint(1, len(kinds)))  # some worlds have a few kinds of faults, and many of them
+    # Some worlds have a few kinds of faults, and many of them; a kill is worth most, wherever it comes.
+    favoured = ["crash", *dice.sample(kinds, dice.randint(1, len(kinds)))]
     found = [_one(dice, dice.choice(favoured), processes) for _ in range(dice.randint(0, MOST))]
     return sorted(found, key=lambda fault: fault.at)
 

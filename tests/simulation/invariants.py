@@ -28,7 +28,7 @@ RECORDS: Final[dict[Topic, type[Any]]] = {
     SNAPSHOTS: NodeSnapshot,
 }
 FRESH_INTERVALS: Final = 3.0
-ROLLED_UP: Final = 4
+ROLLED_UP: Final = 8
 """Every how manieth world's history is rolled up: that takes as long as the rest."""
 UNDER_WAY: Final = 40
 """Messages that may be on their way while producers run."""

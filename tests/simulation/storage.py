@@ -203,7 +203,8 @@ class MemoryOpened:
         """One file of rows of one day."""
         del names
         self._weather.before()
-        rows = pa.concat_tables([part.select(self.table.schema.names) for part in parts]).combine_chunks()
+        chosen = [part.select(self.table.schema.names) for part in parts]
+        rows = chosen[0] if len(chosen) == 1 else pa.concat_tables(chosen).combine_chunks()
         self._tables.files += 1
         path = f"day={day}/{'compact' if compact else 'part'}-{self._tables.files}.parquet"
         times = pc.min_max(rows.column("time"))

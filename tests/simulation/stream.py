@@ -128,7 +128,8 @@ class App:
         if self._stopping:
             return
         self._in_loop(self._given(ours))
-        places = [TopicPartition(*key, begin if (begin := self._begin(*key)) >= 0 else OFFSET_BEGINNING) for key in ours]
+        begins = [(topic, number, self._begin(topic, number)) for topic, number in ours]
+        places = [TopicPartition(topic, number, begin if begin >= 0 else OFFSET_BEGINNING) for topic, number, begin in begins]
         client.incremental_assign(places)
 
     def _begin(self, topic: str, partition: int) -> int:
@@ -181,10 +182,7 @@ class App:
         due = {key: offset for key, offset in self._acked.items() if self._committed.get(key) != offset}
         if not due:
             return
-        places = [
-            TopicPartition(*key, offset, metadata=self._lineage.committing(key[0], key[1], offset))  # type: ignore[call-arg]
-            for key, offset in due.items()
-        ]
+        places = [TopicPartition(*key, offset, metadata=self._lineage.committing(key[0], key[1], offset)) for key, offset in due.items()]
         try:
             self._client.commit(places, asynchronous=False)
         except KafkaException:

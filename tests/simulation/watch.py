@@ -12,6 +12,7 @@ from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.jobs import Kind
 from virtflow.schemas.order import Position
 from virtflow.schemas.records import NodeSnapshot, VmEvent, VmMetrics
+from virtflow.schemas.states import RUNNING
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -213,6 +214,7 @@ class Watch:
                 self.problem(f"{process.name}: {uuid} is of {sorted(of_vm)}")
         for vm in fleet.vms():
             self._compare(process, seen, vm.exported, values.get(vm.exported.uuid, {}))
+            self._true(process, vm)
 
     def _compare(self, process: Process, seen: Scrapes, record: VmMetrics, values: dict[str, float]) -> None:
         taken = self.taken_at.get((record.node, record.boot_id, record.sequence))
@@ -231,6 +233,22 @@ class Watch:
             self.problem(
                 f"{process.name}: {fallen[0]} fell from {old.values[fallen[0]]} to {values[fallen[0]]} in life {number} after {old.life}"
             )
+
+    def _true(self, process: Process, vm: Any) -> None:  # noqa: ANN401, a Vm of the exporter
+        """A node where the VM does not run is not exported while the sample of the one where it runs is there."""
+        if self._world.clocks_jumped or self._runs(vm.exported):
+            return
+        others = [sample.record for sample in vm.samples.values() if sample.record is not None and self._runs(sample.record)]
+        newest = max(others, key=self._taken, default=None)
+        if newest is not None and self._taken(newest) >= self._taken(vm.exported) - self._world.interval:
+            self.problem(f"{process.name}: {vm.exported.uuid} is exported of {vm.exported.node}, and runs on {newest.node}")
+
+    def _taken(self, record: VmMetrics) -> float:
+        return self.taken_at.get((record.node, record.boot_id, record.sequence), 0.0)
+
+    def _runs(self, record: VmMetrics) -> bool:
+        """Whether a sample was taken where the VM ran then."""
+        return record.state == RUNNING and self._world.fleet.vm(record.uuid).life(self._taken(record)).node == record.node
 
 
 def _label(labels: str, name: str) -> str:

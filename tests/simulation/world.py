@@ -41,6 +41,9 @@ CALM_SECONDS: Final = 90.0
 """Within which everything has caught up once faults are over, and again once producers have stopped."""
 LOOKS_SECONDS: Final = 1.0
 PARTITIONS: Final = 2
+PAUSES: Final = 0.3
+STORAGE_SECONDS: Final = 0.05
+"""Share of what is asked of a healthy storage that takes time, and how much."""
 QUICK: Final = (("virtflow.processors.delivery", "POLL_SECONDS", 1.0), ("virtflow.exporter.consumer", "READ_SECONDS", 1.0))
 """Waits that end as soon as there is something, and are only there to look whether it is time to stop: longer ones cost fewer turns."""
 HISTORY_READS: Final = ("virtflow.history.writer.consumer", "READ_SECONDS", 0.5)
@@ -63,8 +66,9 @@ class Weather:
     def before(self) -> None:
         """A step; it may take long, or fail."""
         self._kernel.step()
-        if self._kernel.now < self.slow_until:
-            self._kernel.sleep(self._chance.uniform(0, 2 * self.slow_seconds))
+        slow = self._kernel.now < self.slow_until
+        if slow or self._chance.random() < PAUSES:
+            self._kernel.sleep(self._chance.uniform(0, 2 * (self.slow_seconds if slow else STORAGE_SECONDS)))
         if self._kernel.now < self.away_until:
             raise StorageError("the storage is away")
 
@@ -312,7 +316,7 @@ def _settings(dice: Random, nodes: tuple[str, ...]) -> dict[str, Settings]:
         found[name] = Settings(processors=Processors(instance=name, in_flight=in_flight, migration_silence_seconds=20.0))
     for number in range(dice.choice((1, 1, 2))):
         found[f"exporter-{number}"] = Settings(exporter=Exporter(read_back_seconds=max(30.0, 4 * interval)))
-    seconds = dice.choice((2.0, 5.0, 10.0))
+    seconds = dice.choice((3.0, 5.0, 10.0))
     named = dice.random() < 0.5
     for number in range(dice.choice((1, 1, 2))):
         instance = f"history-{number}" if named else ""
