@@ -163,9 +163,9 @@ def lost_end(world: World, fault: Fault, *, elected: bool = False) -> None:
 
 
 def refusal(world: World, fault: Fault) -> None:
-    """The broker refuses some messages."""
-    dice = Random(fault.at)  # noqa: S311, reproducible on purpose
-    world.network.refuse(fault.target, *(dice.choice(REFUSALS) for _ in range(fault.amount)))
+    """A topic takes no message for some seconds, as when it has too few replicas."""
+    code = Random(fault.at).choice(REFUSALS)  # noqa: S311, reproducible on purpose
+    world.network.refusing[fault.target] = world.kernel.now + fault.amount, code
 
 
 def storage_away(world: World, fault: Fault) -> None:

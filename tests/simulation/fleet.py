@@ -171,6 +171,11 @@ class Fleet:
         found = [event for event in self._events if since < event[0] <= until and event[1] == node]
         return [HypervisorEvent(vm.uuid, vm.name, kind, detail, at + clock) for at, _, vm, kind, detail in found]
 
+    def last_words(self, at: float) -> None:
+        """Something more that every node announces."""
+        self._events += [(at, node, self.vms[0], "reboot", ()) for node in self.nodes]
+        self._events.sort(key=lambda event: event[0])
+
     def next_event(self, node: str, since: float) -> float:
         """When the node announces something next."""
         return next((event[0] for event in self._events if event[0] > since and event[1] == node), float("inf"))

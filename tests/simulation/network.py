@@ -79,6 +79,8 @@ class Network(Cluster):
         self.changed: Any = Condition(kernel)
         self.kernel: Final = kernel
         self.chance: Final = Random(f"network {seed}")  # noqa: S311, reproducible on purpose
+        self.refusing: dict[str, tuple[float, int]] = {}
+        """Topics that take nothing for a while: until when, and with which error."""
         self.duplicating = False
         """Whether the broker stores what it is sent twice."""
 
@@ -114,6 +116,11 @@ class Network(Cluster):
     def recorded(self, name: str) -> list[Recorded]:
         """A topic's partitions."""
         return [log for log in self.topics[name].logs if isinstance(log, Recorded)]
+
+    def refusal(self, topic: str) -> KafkaError | None:
+        """The error that a message to a topic is to fail with."""
+        until, code = self.refusing.get(topic, (0.0, 0))
+        return KafkaError(code) if self.kernel.now < until else super().refusal(topic)
 
     # -- what goes wrong
 

@@ -101,13 +101,17 @@ def lost_final_batch() -> list[Replaced]:
 
 
 def ownership_tie() -> list[Replaced]:
-    """Of two nodes that report a VM the one with the first name counts, whatever they say."""
+    """Of two nodes that report a running VM the one with the first name counts, whatever they say, and whenever they said it."""
 
-    def first(reports: Iterable[Report], migration: Any = None) -> Report:  # noqa: ANN401, a VmMigration
+    def all_of_them(reports: Iterable[Report], *rest: object) -> tuple[Report, ...]:
+        del rest
+        return tuple(reports)
+
+    def first(reports: Iterable[Report], migration: object = None) -> Report:
         del migration
         return min(reports, key=lambda report: report.node)
 
-    return [(fleet_module, "authoritative", first)]
+    return [(fleet_module, "current_reports", all_of_them), (fleet_module, "authoritative", first)]
 
 
 def counter_carried_over_nodes() -> list[Replaced]:

@@ -14,8 +14,8 @@ from tests.simulation.minimise import minimised
 from tests.simulation.run import ROOT, report, run_seed
 from tests.support.long import length
 
-SEEDS: Final = length(24, 2_000)
-PARTS: Final = 8
+SEEDS: Final = length(12, 2_000)
+PARTS: Final = 4
 """Tests that share the seeds: a failure names its own."""
 FOUND: Final[dict[str, tuple[int, list[Fault]]]] = {
     "a producer that outlives a second one of its node is not heard any more": (7, [Fault("twin", 20.0, "producer-node-0", 2.5)]),
@@ -42,10 +42,9 @@ def test_a_seed_is_the_same_world_again() -> None:
     first, second = run_seed(5), run_seed(5)
     assert first.digest == second.digest
     command = "from tests.simulation.run import run_seed; print(run_seed(5).digest)"
-    for order in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": order, "PYTHONPATH": f"{ROOT / '.types'}:{ROOT}"}
-        other = subprocess.run([sys.executable, "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-        assert other.stdout.strip() == first.digest
+    environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": f"{ROOT / '.types'}:{ROOT}"}
+    other = subprocess.run([sys.executable, "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == first.digest
 
 
 def test_every_kind_of_fault_is_planned() -> None:

@@ -235,13 +235,18 @@ class Watch:
             )
 
     def _true(self, process: Process, vm: Any) -> None:  # noqa: ANN401, a Vm of the exporter
-        """A node where the VM does not run is not exported while the sample of the one where it runs is there."""
-        if self._world.clocks_jumped or self._runs(vm.exported):
+        """Of two samples that were taken where the VM ran, the one of its later life is exported."""
+        if self._world.clocks_jumped or not self._runs(vm.exported):
             return
         others = [sample.record for sample in vm.samples.values() if sample.record is not None and self._runs(sample.record)]
-        newest = max(others, key=self._taken, default=None)
-        if newest is not None and self._taken(newest) >= self._taken(vm.exported) - self._world.interval:
-            self.problem(f"{process.name}: {vm.exported.uuid} is exported of {vm.exported.node}, and runs on {newest.node}")
+        newest = max(others, key=self._taken)
+        if self._life_of(newest) > self._life_of(vm.exported):
+            self.problem(
+                f"{process.name}: {vm.exported.uuid} is exported of {vm.exported.node}, and has a sample of {newest.node}, where it runs now"
+            )
+
+    def _life_of(self, record: VmMetrics) -> int:
+        return self._world.fleet.vm(record.uuid).life(self._taken(record)).number
 
     def _taken(self, record: VmMetrics) -> float:
         return self.taken_at.get((record.node, record.boot_id, record.sequence), 0.0)
