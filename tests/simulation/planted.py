@@ -16,6 +16,7 @@ from tests.simulation.standins import Replaced, replaced
 from virtflow.exporter import fleet as fleet_module
 from virtflow.history.maintenance import rows as rows_module
 from virtflow.history.writer.dedup import Sequences
+from virtflow.history.writer.table_writer import TableWriter
 from virtflow.processors import pipeline
 from virtflow.producer.publishing import journal as journal_module
 from virtflow.producer.publishing import journal_records, snapshots
@@ -61,14 +62,22 @@ def wrong_order_key() -> list[Replaced]:
 
 
 def duplicate_after_rebalance() -> list[Replaced]:
-    """The history does not forget what it knew of the tables when partitions change hands."""
-    begin = Sequences.begin
+    """The history goes on with what it knew itself when it gets a partition back, and not with what the tables say."""
+    forget, begin, take = Sequences.begin, TableWriter.begin, TableWriter.take
 
     def remembering(self: Sequences, opened: Any) -> None:  # noqa: ANN401, an Opened
         if self._opened is None:
-            begin(self, opened)
+            forget(self, opened)
 
-    return [(Sequences, "begin", remembering)]
+    def noted(self: TableWriter, part: str, offset: int, record: Any) -> None:  # noqa: ANN401, each table has its own record
+        self.__dict__.setdefault("own", {})[part] = offset + 1
+        take(self, part, offset, record)
+
+    def own(self: TableWriter, parts: Sequence[str]) -> dict[str, int | None]:
+        known = self.__dict__.get("own", {})
+        return {part: known.get(part, offset) for part, offset in begin(self, parts).items()}
+
+    return [(Sequences, "begin", remembering), (TableWriter, "take", noted), (TableWriter, "begin", own)]
 
 
 def torn_journal_accepted() -> list[Replaced]:

@@ -133,7 +133,7 @@ def page_with(page: str, found: dict[str, int]) -> str:
     head, _, rest = page.partition(begin)
     tail = rest.partition(end)[2]
     rows = [f"| {kind} | {_first_line(kind)} | {seed + 1 if seed >= 0 else 'not found'} |" for kind, seed in found.items()]
-    table = ["| error | what the code does then | seeds until it is found |", "| --- | --- | --- |", *rows]
+    table = ["| error | what the code does then | found within seeds |", "| --- | --- | --- |", *rows]
     return head + begin + "\n".join(table) + "\n" + end + tail
 
 
