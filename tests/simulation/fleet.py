@@ -173,7 +173,7 @@ class Fleet:
 
     def last_words(self, at: float) -> None:
         """Something more that every node announces."""
-        self._events += [(at, node, self.vms[0], "reboot", ()) for node in self.nodes]
+        self._events.extend((at, node, self.vms[0], "reboot", ()) for node in self.nodes)
         self._events.sort(key=lambda event: event[0])
 
     def next_event(self, node: str, since: float) -> float:
