@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import click
 from virtflow.cli.output.plot import Curve, in_terminal
 from virtflow.cli.output.progress import Progress
 from virtflow.cli.output.rows import format_switch, output_switch, show
+from virtflow.cli.output.say import say, say_json, say_text
 from virtflow.cli.output.table import print_table
 from virtflow.cli.parts import part
 from virtflow.cli.switches import LOG, json_switch, settings_switches
@@ -82,11 +82,15 @@ def query(settings: Settings, *, sql: str, project: str, form: str, output: Path
       virtflow history query "SELECT node, count(DISTINCT uuid) FROM hourly WHERE day = '2026-03-01' GROUP BY node"
       virtflow history query --format csv "DESCRIBE hourly"
     """  # noqa: D301, click's own mark for lines that are kept
-    store = part("virtflow.history.storage.delta", "history").Store(settings.history, project)
-    module = part("virtflow.history.query.sql", "history")
+    limited = part("virtflow.history.query.limited", "history")
+    shape = part("virtflow.history.query.ipc", "history").Shape("columns" if form == "parquet" else "text")
     limit = round(settings.history.query_seconds)
-    with Progress() as progress, progress.passing("asking", limit), module.Query(store, settings.history) as connection:
-        rows = connection.run(sql)
+    with (
+        limited.Asked(settings.history, project, sql, shape) as asked,
+        Progress() as progress,
+        progress.passing("asking", limit),
+    ):
+        rows = asked.rows()
     show(rows, form, output)
 
 
@@ -120,7 +124,7 @@ def over_time(settings: Settings, *, plot: bool, form: str, output: Path | None,
         return
     curves = curves_of(answer.points.to_pylist(), answer.step_seconds)
     title = f"{given['metric']} ({value_of(answer.points.schema.names)}, {answer.tier.table.name})"
-    click.echo(in_terminal(curves[:PLOT_CURVES], title))
+    say_text(in_terminal(curves[:PLOT_CURVES], title))
 
 
 def value_of(names: Sequence[str]) -> str:
@@ -184,11 +188,11 @@ def warn_of(filling: Sequence[Any], month: str) -> None:
     """Says on standard error which filesystems are nearly full or will be, the most urgent first."""
     if not filling:
         return
-    click.echo(f"warning: filesystems that are nearly full, or soon will be: {len(filling)}", err=True)
+    say(f"warning: filesystems that are nearly full, or soon will be: {len(filling)}", err=True)
     for each in filling[:WARNED]:
-        click.echo(f"  {each}", err=True)
+        say(f"  {each}", err=True)
     if len(filling) > WARNED:
-        click.echo(f"  and more: virtflow history report capacity --month {month} --by filesystem", err=True)
+        say(f"  and more: virtflow history report capacity --month {month} --by filesystem", err=True)
 
 
 @click.command("where")
@@ -207,12 +211,12 @@ def where(settings: Settings, *, moment: float, vm: str, as_json: bool) -> None:
     store = part("virtflow.history.storage.delta", "history").Store(settings.history)
     places = part("virtflow.history.query.placement", "history").where(store, settings.history, vm, moment)
     if as_json:
-        click.echo(json.dumps([place.fields() for place in places], indent=2))
+        say_json([place.fields() for place in places])
     elif places:
         rows = [(p.uuid, p.name or "-", p.node, p.state, p.reason or "-", _utc(p.time), p.source) for p in places]
         print_table(("UUID", "NAME", "NODE", "STATE", "REASON", "SEEN", "SOURCE"), rows)
     if not places:
-        click.echo(f"unknown: nothing is known of {vm} at {_utc(moment)}", err=True)
+        say(f"unknown: nothing is known of {vm} at {_utc(moment)}", err=True)
         click.get_current_context().exit(1)
 
 

@@ -326,11 +326,22 @@ class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     query_memory_bytes: Annotated[int, _row("Memory a query may take.", "--memory", ge=16_777_216)] = 1_073_741_824
     query_seconds: Annotated[Seconds, _row("How long a query may take.", "--timeout", ge=0.1, le=86400)] = 60.0
     query_rows: Annotated[int, _row("Rows a query may return.", ge=1, le=100000000)] = 1_000_000
+    query_bytes: Annotated[int, _row("Bytes a query's answer may have.", ge=65_536)] = 268_435_456
     serve_labels: Annotated[
         dict[str, str], _row("Labels put on every series that `history serve` returns, as a scrape would: job=virtflow.")
     ] = field(default_factory=dict)
-    serve_series: Annotated[int, _row("Series one remote_read query may touch.", ge=1, le=10000000)] = 20_000
-    serve_samples: Annotated[int, _row("Samples one remote_read query may return.", ge=1, le=1000000000)] = 20_000_000
+    serve_queries: Annotated[int, _row("Queries of one remote_read request; Prometheus asks one.", ge=1, le=1000)] = 16
+    serve_series: Annotated[int, _row("Series one remote_read request may touch, over all its queries.", ge=1, le=10000000)] = 20_000
+    serve_samples: Annotated[int, _row("Samples one remote_read request may return, over all its queries.", ge=1, le=1000000000)] = (
+        20_000_000
+    )
+    serve_memory_bytes: Annotated[
+        int,
+        _row(
+            "Memory one request may take in a process that reads for `history serve`, of which there are two; a sample takes about 300 bytes.",
+            ge=16_777_216,
+        ),
+    ] = 2_147_483_648
     serve_prometheus: Annotated[
         str,
         _row(

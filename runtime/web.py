@@ -20,8 +20,9 @@ from aiohttp.typedefs import Middleware
 from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.access.rules import exposure
 from virtflow.runtime.own_metrics import OwnMetrics
-from virtflow.runtime.web_connections import Connection, Door, Limits
+from virtflow.runtime.web_connections import SIGNED, Connection, Door, Limits
 from virtflow.schemas.errors import EnvironmentProblemError
+from virtflow.schemas.text import safe_lines
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -30,7 +31,8 @@ LOGGER: Final = logging.getLogger("virtflow.web")
 EXPOSITION_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 POST: Final = "POST "
 """Before a route's path: it takes a body, of ``BODY_BYTES`` at most."""
-BODY_BYTES: Final = 1 << 20
+BODY_BYTES: Final = 1 << 18
+"""As many are held for each connection that sends a body slowly: 64 MiB for 256 of them."""
 BACKLOG: Final = 128
 SWEEP_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 2.0
@@ -122,8 +124,8 @@ def split_address(listen: str) -> tuple[str, int]:
 
 
 def text(body: str, status: int = 200) -> web.Response:
-    """A plain text answer; a newline is added."""
-    return web.Response(text=body + "\n", status=status)
+    """A plain text answer, safe to show in a terminal; a newline is added."""
+    return web.Response(text=safe_lines(body) + "\n", status=status)
 
 
 def readiness(ready: Callable[[], str]) -> Handler:
@@ -154,7 +156,9 @@ async def _healthz(request: web.Request) -> web.Response:
 
 @web.middleware
 async def _phase(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tells the connection that its request is complete."""
+    """Reads the body that a route takes, within the request's time, and tells the connection that its request is complete."""
+    if request.method == "POST" and request.match_info.http_exception is None:
+        await request.read()
     if isinstance(request.protocol, Connection):
         request.protocol.answering()
     return await handler(request)
@@ -176,8 +180,7 @@ def _signing(guard: Guard) -> Callable[[web.Request, web.StreamResponse], Awaita
 
     async def sign(request: web.Request, response: web.StreamResponse) -> None:
         del request
-        response.headers["Server"] = "virtflow"
-        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers.update(SIGNED)
         for name, value in guard.rules.headers.items():
             response.headers.setdefault(name, value)
 

@@ -1,7 +1,7 @@
 """Limits on HTTP connections: how many may be open, and how long each may stay in one phase.
 
-A connection waits for a request's first byte (idle), for the rest of the request (asking), or for its client to take the answer
-(answering). aiohttp limits none of these for a first request, so each connection knows since when it is in its phase, and
+A connection waits for a request's first byte (idle), for the rest of the request with its body (asking), or for its client to take the
+answer (answering). aiohttp limits none of these for a first request, so each connection knows since when it is in its phase, and
 the ``Door`` closes what is overdue. When the door is full, the one who asks least makes room: first connections whose TLS handshake is
 not complete, then those without a complete request, the longest wait first, then clients that do not take their answer. So a flood of
 idle connections, of half requests or of slow readers never keeps a scrape out. Where nobody can go, the newcomer gets 503.
@@ -13,6 +13,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from enum import Enum, auto
+from http import HTTPStatus
 from typing import Any, Final, cast
 
 from aiohttp import web
@@ -23,6 +24,8 @@ from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.access.handshake import Handshake
 from virtflow.runtime.own_metrics import OwnMetrics
 
+SIGNED: Final = {"Server": "virtflow", "X-Content-Type-Options": "nosniff"}
+"""Headers of every answer: no versions, and browsers are forbidden to guess content types."""
 LOGGER: Final = logging.getLogger("virtflow.web")
 
 STALLED_SECONDS: Final = 1.0
@@ -31,7 +34,7 @@ STALLED_SECONDS: Final = 1.0
 REFUSAL_LINGER_SECONDS: Final = 1.0
 """How long a refused client may take to read why: closing at once over unread bytes would reset the connection."""
 
-_HEADER: Final = "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+_HEADER: Final = "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\nServer: virtflow\r\n"
 _BUSY_TEXT: Final = "too many connections\n"
 _LATE_TEXT: Final = "the request took too long\n"
 BUSY: Final = (
@@ -42,12 +45,25 @@ LATE: Final = f"HTTP/1.1 408 Request Timeout\r\n{_HEADER}Content-Length: {len(_L
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits for clients: concurrent connections, seconds for a request and for its answer, idle seconds, header bytes."""
+    """Limits for clients: concurrent connections, seconds for a whole request with its body, idle seconds, header bytes.
+
+    ``answer_timeout_seconds`` is for making and taking an answer; where it is None, that may take as long as a request.
+    """
 
     connections: int = 256
     request_timeout_seconds: float = 15.0
+    answer_timeout_seconds: float | None = None
     idle_seconds: float = 75.0
     header_bytes: int = 8_190
+
+    def of(self, phase: Phase) -> float:
+        """How long a connection may stay in a phase."""
+        match phase:
+            case Phase.IDLE:
+                return self.idle_seconds
+            case Phase.ANSWERING if self.answer_timeout_seconds is not None:
+                return self.answer_timeout_seconds
+        return self.request_timeout_seconds
 
 
 class Phase(Enum):
@@ -122,10 +138,20 @@ class Connection(RequestHandler):
         super().resume_writing()
         self.stalled_since = None
 
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The answer to what is no HTTP, or to a defect of ours: the status and nothing else. aiohttp's own names its version."""
+        super().handle_error(request, status, exc, message)
+        response = web.Response(text=f"{status} {HTTPStatus(status).phrase}\n", status=status)
+        response.headers.update(SIGNED)
+        response.force_close()
+        return response
+
     def log_exception(self, *args: object, **kw: object) -> None:
-        """Invalid HTTP is the client's fault and is logged at debug level only; a handler's exception is our defect."""
-        if isinstance(kw.get("exc_info"), HttpProcessingError):
-            LOGGER.debug("a request that is no HTTP: %s", kw["exc_info"])
+        """Invalid HTTP, or leaving, is the client's doing and is logged at debug level only; a handler's other exception is our defect."""
+        if isinstance(kw.get("exc_info"), HttpProcessingError | ConnectionError):
+            LOGGER.debug("a request that is no HTTP, or a client that left: %s", kw["exc_info"])
             return
         super().log_exception(*args, **kw)
 
@@ -263,9 +289,8 @@ class Door:
     def sweep(self, now: float) -> None:
         """Closes what is overdue at ``now`` (the loop's clock), and idle clients that were let in under older rules: they come again."""
         for connection in list(self._open):
-            idle = connection.phase is Phase.IDLE
-            overdue = now - connection.since > (self._limits.idle_seconds if idle else self._limits.request_timeout_seconds)
-            if overdue or (idle and connection.generation != self._guard.generation):
+            outdated = connection.phase is Phase.IDLE and connection.generation != self._guard.generation
+            if outdated or now - connection.since > self._limits.of(connection.phase):
                 connection.end(LATE if connection.phase is Phase.ASKING else b"")
                 self.left(connection)
 

@@ -8,6 +8,8 @@ from typing import Final
 from virtflow.schemas.ranges import NAME_LENGTH
 
 REPLACEMENT: Final = "\ufffd"
+MARK: Final = "?"
+"""What people see in place of a character that is not safe, where the text is not kept."""
 
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Controls (C0, C1, line and paragraph separator), directional embeddings, overrides and isolates, and surrogates.
@@ -28,3 +30,13 @@ def printable(text: str, limit: int = NAME_LENGTH, mark: str = REPLACEMENT) -> s
 def is_printable(text: str) -> bool:
     """Whether ``printable`` would change no character of ``text``."""
     return text.isprintable() or _UNSAFE.search(text) is None
+
+
+def safe_line(text: str) -> str:
+    """``text`` as one line for people: what is not safe to show becomes ``?``, and a line break the two characters that stand for it."""
+    return printable(text.replace("\n", "\\n"), len(text) + text.count("\n"), MARK)
+
+
+def safe_lines(text: str) -> str:
+    """``text`` of several lines for people, each of them safe."""
+    return "\n".join(map(safe_line, text.split("\n")))

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
+from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
+from textwrap import indent
 from typing import IO, Any, Final
 
 import click
 
-from virtflow.cli.output.table import print_table
+from virtflow.cli.output.files import replacing
+from virtflow.cli.output.say import say_data
+from virtflow.cli.output.table import print_table, printable
+from virtflow.cli.output.times import shown_times
 from virtflow.schemas.errors import EnvironmentProblemError
 
+BATCH_ROWS: Final = 10_000
+NUMBERS: Final = ("int", "double", "float", "decimal", "uint")
 FORMATS: Final = ("table", "csv", "json", "parquet")
 output_switch: Final = click.option(
     "--output", "output", metavar="FILE", type=click.Path(path_type=Path), help="Where to write; standard output when left out."
@@ -25,14 +33,14 @@ format_switch: Final = click.option(
 
 
 def show(rows: Any, form: str, output: Path | None) -> None:  # noqa: ANN401, an Arrow table
-    """Writes rows as ``form``; Parquet only to a file or a pipe."""
+    """Writes rows as ``form``; Parquet only to a file or a pipe. A file is replaced when all is written, and left as it was otherwise."""
     if form == "parquet" and output is None and sys.stdout.isatty():
         raise click.UsageError("Parquet is not for a terminal: name a file with --output")
     if output is None:
-        _write(rows, form, sys.stdout.buffer)
+        _print(rows, form)
         return
     try:
-        with output.open("wb") as out:
+        with replacing(output) as out:
             _write(rows, form, out)
     except OSError as error:
         raise EnvironmentProblemError(
@@ -40,33 +48,70 @@ def show(rows: Any, form: str, output: Path | None) -> None:  # noqa: ANN401, an
         ) from error
 
 
+def _print(rows: Any, form: str) -> None:  # noqa: ANN401, an Arrow table
+    """To standard output; where that is a terminal nothing in the rows can steer it."""
+    if form == "table":
+        print_table(*_cells(shown_times(rows)))
+    elif sys.stdout.isatty():
+        whole = io.BytesIO()
+        _write(rows, form, whole)
+        say_data(whole.getvalue())
+    else:
+        _write(rows, form, sys.stdout.buffer)
+
+
 def _write(rows: Any, form: str, out: IO[bytes]) -> None:  # noqa: ANN401, an Arrow table
     match form:
         case "parquet":
-            import pyarrow.parquet as pq
-
-            pq.write_table(rows, out, compression="zstd")
+            _write_parquet(rows, out)
         case "csv":
             from pyarrow import csv
 
-            csv.write_csv(_text_times(rows), out)
+            csv.write_csv(_text_times(shown_times(rows)), out)
         case "json":
-            text = json.dumps([{name: _json(value) for name, value in row.items()} for row in rows.to_pylist()], indent=2)
-            out.write(text.encode() + b"\n")
-        case _ if out is sys.stdout.buffer:
-            print_table(*_cells(rows))
+            _write_json(shown_times(rows), out)
         case _:
             from virtflow.cli.output.table import plain
 
-            head, lines, right = _cells(rows)
+            head, lines, right = _cells(shown_times(rows))
             out.write(plain(head, lines, right).encode() + b"\n")
     out.flush()
 
 
+def _write_parquet(rows: Any, out: IO[bytes]) -> None:  # noqa: ANN401, an Arrow table
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        pq.write_table(rows, out, compression="zstd")
+    except pa.ArrowException as error:
+        why = " ".join(str(error).split())[:200]
+        raise EnvironmentProblemError(
+            thing="format", value="parquet", why=why, fix="cast the column in the query, or take another --format"
+        ) from error
+
+
+def _write_json(rows: Any, out: IO[bytes]) -> None:  # noqa: ANN401, an Arrow table
+    """A list of objects, batch by batch: as Python's objects a table takes many times its size."""
+    special: dict[bytes, Callable[[Any], Any]] = {b"json": _json_text, b"number": _json_number}
+    readers = [special.get(mark_of(field), _json) for field in rows.schema]
+    names = rows.schema.names
+    begun = False
+    for batch in rows.to_batches(max_chunksize=BATCH_ROWS):
+        columns: list[list[Any]] = [column.to_pylist() for column in batch.columns]
+        for row in zip(*columns, strict=True):
+            told = {name: read(value) for name, read, value in zip(names, readers, row, strict=True)}
+            out.write(b",\n" if begun else b"[\n")
+            out.write(indent(json.dumps(told, indent=2), "  ").encode())
+            begun = True
+    out.write(b"\n]\n" if begun else b"[]\n")
+
+
 def _cells(rows: Any) -> tuple[list[str], list[list[str]], frozenset[int]]:  # noqa: ANN401, an Arrow table
-    head = [name.upper().replace("_", " ") for name in rows.schema.names]
-    lines = [[cell(value) for value in row.values()] for row in rows.to_pylist()]
-    right = frozenset(n for n, field in enumerate(rows.schema) if str(field.type).startswith(("int", "double", "float", "decimal", "uint")))
+    head = [printable(name.upper().replace("_", " ")) for name in rows.schema.names]
+    columns = [[printable(cell(value)) for value in column.to_pylist()] for column in rows.columns]
+    lines = [list(row) for row in zip(*columns, strict=True)]
+    right = frozenset(n for n, field in enumerate(rows.schema) if mark_of(field) == b"number" or str(field.type).startswith(NUMBERS))
     return head, lines, right
 
 
@@ -90,6 +135,21 @@ def _json(value: Any) -> Any:  # noqa: ANN401, any column's value
     if isinstance(value, Decimal):
         return float(value)
     return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def mark_of(field: Any) -> bytes:  # noqa: ANN401, an Arrow field
+    """What the text of a column is: ``json``, ``number``, or nothing but text."""
+    mark: bytes = (field.metadata or {}).get(b"virtflow", b"")
+    return mark
+
+
+def _json_number(value: str | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _json_text(value: str | None) -> Any:  # noqa: ANN401, whatever JSON holds
+    """A column that the database has written as JSON already; numbers that JSON does not have are absent."""
+    return None if value is None else json.loads(value, parse_constant=lambda _: None)
 
 
 def _text_times(rows: Any) -> Any:  # noqa: ANN401, an Arrow table

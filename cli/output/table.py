@@ -7,8 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-import click
-
+from virtflow.cli.output.say import say_text
 from virtflow.schemas.text import printable as safe
 
 LAST_COLUMN = 26
@@ -17,9 +16,10 @@ LAST_COLUMN = 26
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()) -> None:
     """Prints ``rows`` below ``head``; the columns ``right`` are aligned to the right. Cells are made printable."""
+    head = [printable(name) for name in head]
     cells = [[printable(cell) for cell in row] for row in rows]
     if not (sys.stdout.isatty() and _rich_table(head, cells, right)):
-        click.echo(plain(head, cells, right))
+        say_text(plain(head, cells, right))
 
 
 def plain(head: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:

@@ -1,24 +1,25 @@
 """SQL over the tables: read-only, in this process, within limits, and with nothing else to be reached.
 
 The database is in memory and knows no file, no network and no extension; the tables are handed to it as Arrow datasets, of which it reads
-the columns and row groups that a query needs. Only one SELECT is run at a time; memory and time are bounded.
+the columns and row groups that a query needs. Only one SELECT is run at a time. Memory and time are bounded as far as the database itself
+looks at its limits, which is enough for queries of our own: what strangers ask runs in a process of its own, by ``limited``.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
 
 import duckdb
 import pyarrow as pa
 
+from virtflow.history.query.limits import QueryError, too_long, too_many_bytes, too_many_rows, too_much_memory
 from virtflow.history.storage.delta import Store, translated
 from virtflow.history.storage.table_schemas import DAILY, HOURLY, KINDS, LABEL_SEPARATOR, SAMPLES, TABLES
 from virtflow.runtime.settings import History
 from virtflow.schemas.catalogue.guest_agent import FILESYSTEM_LABELS
-from virtflow.schemas.errors import InputError
 
 BATCH_ROWS: Final = 65_536
 VIEWS: Final = {"vm": "vms", "vcpu": "vcpus", "network": "networks", "block": "blocks", "filesystem": "filesystems"}
@@ -28,13 +29,20 @@ FILESYSTEM_VIEWS: Final = {SAMPLES.name: VIEWS["filesystem"], HOURLY.name: "file
 VIEW_NAMES: Final = ", ".join([*VIEWS.values(), *(name for name in FILESYSTEM_VIEWS.values() if name not in VIEWS.values())])
 
 
+PLAIN: Final = (
+    frozenset(f"{sign}{number}" for sign in ("", "u") for number in ("tinyint", "smallint", "integer", "bigint"))
+    | {"boolean", "float", "double", "decimal", "varchar", "date", "time", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns"}
+    | {"timestamp with time zone"}
+)
+"""Types that every format has."""
+WIDE: Final = frozenset({"hugeint", "uhugeint", "bignum"})
+"""Whole numbers beyond what Arrow has; every sum is one."""
+MARK: Final = "virtflow"
+"""Metadata of a column whose text is JSON, or a number."""
+
 _LABELS: Final = {label: f"split_part(device, chr({ord(LABEL_SEPARATOR)}), {place})" for place, label in enumerate(FILESYSTEM_LABELS, 1)}
 _OTHER_LABELS: Final = ", ".join(f"{words} AS {label}" for label, words in _LABELS.items() if label != "device")
 _FILESYSTEMS: Final = f"SELECT * REPLACE ({_LABELS['device']} AS device), {_OTHER_LABELS} FROM {{table}} WHERE kind = 'filesystem'"  # noqa: S608, our own words
-
-
-class QueryError(InputError):
-    """A query that can't be answered: wrong, forbidden, or beyond the limits; the text says which."""
 
 
 class Query:
@@ -83,6 +91,26 @@ class Query:
             reader = answer.to_arrow_reader(BATCH_ROWS)
             return pa.Table.from_batches(self._bounded(reader), reader.schema)
 
+    def stream(self, sql: str, *, text: bool) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """The answer to one SELECT as it comes, each column under a name of its own; raises ``QueryError``, but for its time.
+
+        With ``text`` lists, structs and the like become JSON, and what has no column in Arrow that everyone reads becomes the database's words.
+        """
+        _only_select(sql)
+        with _told(), self._named():
+            asked = self._connection.sql(sql)
+            columns = list(zip(unique(asked.columns), asked.types, strict=True))
+            told = asked.query("answer", _projected(columns, text=text))
+            assert told is not None
+            reader = told.to_arrow_reader(BATCH_ROWS)
+        kinds = (kind for _, kind in columns)
+        schema = pa.schema([field.with_metadata(_mark(kind) if text else None) for field, kind in zip(reader.schema, kinds, strict=True)])
+        return schema, (batch.cast(schema) for batch in self._within(reader))
+
+    def _within(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        with _told():
+            yield from self._bounded(reader, self._settings.query_bytes)
+
     def add(self, name: str, rows: pa.Table) -> None:
         """Lets rows that are in memory be asked under a name."""
         self._connection.register(name, rows)
@@ -98,12 +126,15 @@ class Query:
                 f"{_first_line(error).partition(' Did you mean')[0]} The tables here are {there}, the views {VIEW_NAMES}"
             ) from error
 
-    def _bounded(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        rows = 0
+    def _bounded(self, batches: Iterable[pa.RecordBatch], most_bytes: int = 0) -> Iterator[pa.RecordBatch]:
+        rows = size = 0
         for batch in batches:
             rows += batch.num_rows
+            size += batch.nbytes
             if rows > self._settings.query_rows:
-                raise QueryError(f"more than {self._settings.query_rows} rows; add a LIMIT, or raise history.query_rows")
+                raise QueryError(too_many_rows(self._settings))
+            if most_bytes and size > most_bytes:
+                raise QueryError(too_many_bytes(self._settings))
             yield batch
 
     @contextmanager
@@ -121,8 +152,7 @@ class Query:
             yield
         except QueryError as error:
             if over.is_set():
-                text = f"took more than {self._settings.query_seconds:g} s; ask for less time or fewer VMs, or raise history.query_seconds"
-                raise QueryError(text) from error
+                raise QueryError(too_long(self._settings)) from error
             raise
         finally:
             watch.cancel()
@@ -140,6 +170,41 @@ class Query:
         self.close()
 
 
+def unique(names: Iterable[str]) -> list[str]:
+    """The names of columns, each once: the second ``n`` is ``n_1``, as the database itself names columns of tables."""
+    names = list(names)
+    found: list[str] = []
+    for name in names:
+        number, new = 0, name
+        while new in found or (number and new in names):
+            number += 1
+            new = f"{name}_{number}"
+        found.append(new)
+    return found
+
+
+def _projected(columns: Sequence[tuple[str, Any]], *, text: bool) -> str:
+    """A SELECT from ``answer`` that gives its columns their names, and where wanted turns them into text."""
+    parts = []
+    for place, (name, kind) in enumerate(columns):
+        column = f"c{place}"
+        if text and _nested(kind):
+            column = f"CAST(to_json({column}) AS VARCHAR)"
+        elif kind.id not in PLAIN and (text or kind.id == "interval"):
+            column = f"CAST({column} AS VARCHAR)"
+        parts.append(f'{column} AS "{name.replace(chr(34), chr(34) * 2)}"')
+    places = ", ".join(f"c{place}" for place in range(len(columns)))
+    return f"SELECT {', '.join(parts)} FROM answer AS told({places})"  # noqa: S608, our own words, and names in quotes
+
+
+def _mark(kind: Any) -> dict[str, str] | None:  # noqa: ANN401, the database's type
+    return {MARK: "json" if _nested(kind) else "number"} if _nested(kind) or kind.id in WIDE else None
+
+
+def _nested(kind: Any) -> bool:  # noqa: ANN401, the database's type
+    return kind.id in {"list", "struct", "map", "array", "union"}
+
+
 def _only_select(sql: str) -> None:
     with _told():
         statements = duckdb.extract_statements(sql)
@@ -154,7 +219,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except duckdb.OutOfMemoryException as error:
-        raise QueryError(f"would take more memory than history.query_memory_bytes allows: {_first_line(error)}") from error
+        raise QueryError(too_much_memory(_first_line(error))) from error
     except duckdb.Error as error:
         text = _first_line(error)
         raise QueryError(f"{text}; `virtflow history verify` names the file" if "IOError" in text else text) from error

@@ -5,21 +5,22 @@ Source: Prometheus' documentation, "HTTP API".
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
+import math
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import Executor
 from datetime import datetime
 from typing import Any, Final
 
+import aiohttp
 from aiohttp import web
 
 from virtflow.history.remote_read.evaluator import EvaluatorError, Evaluators
+from virtflow.history.remote_read.ipc import Names, Values
 from virtflow.history.remote_read.labels import NAMES, exported_name, label_names
-from virtflow.history.remote_read.reader import Reader
+from virtflow.history.remote_read.processes import FailedError, Processes
 from virtflow.history.remote_read.tenants import NotAllowedError, Tenants
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.web import Handler
@@ -30,24 +31,26 @@ EVALUATED: Final = ("query", "query_range", "series", "format_query", "parse_que
 """What goes to the engine as it is."""
 LABEL_VALUES: Final = 10_000
 """Values of a label that are returned at most."""
+REQUESTS: Final = 64
+"""Requests that are answered at a time, a quarter of all connections."""
+SERIES_BYTES: Final = 64 << 20
+"""Of the engine's list of series, of which labels are made."""
 DAYS_BACK: Final = 1
 """How far back labels are looked for where no start is given."""
 
 _LOG: Final = logging.getLogger("virtflow.history.remote_read.api")
 
-ReaderOf = Callable[[str], Reader]
-
 
 class Api:
     """The handlers of ``/api/v1/...``."""
 
-    def __init__(self, settings: Settings, tenants: Tenants, evaluators: Evaluators, reader: ReaderOf, threads: Executor) -> None:
-        """``reader`` gives a tenant's reader, which works in ``threads``."""
+    def __init__(self, settings: Settings, tenants: Tenants, evaluators: Evaluators, processes: Processes) -> None:
+        """``processes`` read the tables."""
         self._settings = settings
         self._tenants = tenants
         self._evaluators = evaluators
-        self._reader = reader
-        self._threads = threads
+        self._processes = processes
+        self._under_way = 0
 
     def routes(self) -> dict[str, Handler]:
         """Paths and their handlers."""
@@ -59,25 +62,42 @@ class Api:
         found["POST /api/v1/labels"] = self._answered(self._labels)
         return found
 
-    def _answered(self, handler: Callable[[web.Request, str], Awaitable[web.Response]]) -> Handler:
+    def _answered(self, handler: Callable[[web.Request, str], Awaitable[web.StreamResponse]]) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
+            if self._under_way >= REQUESTS:
+                return _failed(503, "unavailable", f"{REQUESTS} requests are being answered; try again")
+            self._under_way += 1
             try:
                 return await handler(request, self._tenants.of(request.headers))
             except NotAllowedError as error:
                 return _failed(401, "unauthorized", str(error))
-            except EvaluatorError as error:
+            except (EvaluatorError, FailedError) as error:
                 _LOG.warning("%s", error)
                 return _failed(503, "unavailable", str(error))
             except InputError as error:
                 return _failed(400, "bad_data", str(error))
+            finally:
+                self._under_way -= 1
 
         return answer
 
-    async def _evaluate(self, request: web.Request, tenant: str) -> web.Response:
+    async def _evaluate(self, request: web.Request, tenant: str) -> web.StreamResponse:
+        """The engine's answer, passed on as it comes: it may be large."""
         body = await request.read() if request.method == "POST" else None
         path = request.path.removeprefix("/api/v1/")
-        status, answer = await self._evaluators.ask(tenant, path, request.query_string, body)
-        return web.Response(body=answer, status=status, content_type="application/json")
+        async with self._evaluators.asked(tenant, path, request.query_string, body) as reply:
+            response = web.StreamResponse(status=reply.status, headers={"Content-Type": "application/json"})
+            await response.prepare(request)
+            try:
+                async for piece in reply.content.iter_any():
+                    await response.write(piece)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                _LOG.warning("an answer of the engine is broken off: %s", type(error).__name__)
+                if request.transport is not None:
+                    request.transport.abort()  # without an end, so that nobody takes the beginning for the whole
+                return response
+            await response.write_eof()
+        return response
 
     async def _labels(self, request: web.Request, tenant: str) -> web.Response:
         asked = await _parameters(request)
@@ -98,9 +118,11 @@ class Api:
         start, end = (_moment(asked, key) for key in ("start", "end"))
         end = time.time() if end is None else end
         start = end - DAYS_BACK * 86_400 if start is None else start
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, self._reader(tenant).values, name, start, end)
-        return _good(found[:LABEL_VALUES])
+        job = Values(tenant, self._settings.history.query_seconds, name, start, end, LABEL_VALUES)
+        async with self._processes.asked(job) as frames:
+            found = await frames.next()
+            assert isinstance(found, Names)
+        return _good(found.names)
 
     async def _metadata(self, request: web.Request, tenant: str) -> web.Response:
         del tenant
@@ -111,8 +133,19 @@ class Api:
 
     async def _series(self, tenant: str, asked: dict[str, list[str]]) -> tuple[int, Iterable[dict[str, str]], bytes]:
         query = urllib.parse.urlencode([(key, value) for key in ("match[]", "start", "end") for value in asked.get(key, [])])
-        status, answer = await self._evaluators.ask(tenant, "series", query, None)
+        async with self._evaluators.asked(tenant, "series", query, None) as reply:
+            status, answer = reply.status, await _whole(reply)
         return status, json.loads(answer).get("data", []) if status == 200 else [], answer  # noqa: PLR2004, HTTP's own
+
+
+async def _whole(reply: aiohttp.ClientResponse) -> bytes:
+    """An answer of the engine; raises ``InputError`` beyond ``SERIES_BYTES``."""
+    found = bytearray()
+    async for piece in reply.content.iter_any():
+        found += piece
+        if len(found) > SERIES_BYTES:
+            raise InputError("too many series to list their labels; name a metric or VMs in match[]")
+    return bytes(found)
 
 
 async def _parameters(request: web.Request) -> dict[str, list[str]]:
@@ -130,12 +163,13 @@ def _moment(asked: dict[str, list[str]], key: str) -> float | None:
     if key not in asked:
         return None
     try:
-        return float(asked[key][0])
+        if math.isfinite(number := float(asked[key][0])):
+            return number
     except ValueError:
         pass
     try:
         return datetime.fromisoformat(asked[key][0]).timestamp()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"{key} is no time: {asked[key][0][:40]!r}") from error
 
 

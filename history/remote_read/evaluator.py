@@ -16,7 +16,8 @@ import socket
 import tempfile
 import time
 from collections import OrderedDict
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,8 @@ IDLE_SECONDS: Final = 600.0
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 5.0
 LOG_BYTES: Final = 4_000
+QUERIES_AT_ONCE: Final = 4
+"""Of one evaluator; others wait."""
 
 _LOG: Final = logging.getLogger("virtflow.history.remote_read.evaluator")
 
@@ -43,13 +46,14 @@ class EvaluatorError(InputError):
 class Evaluator:
     """One Prometheus, as long as it is used."""
 
-    def __init__(self, program: str, folder: Path, config: dict[str, Any], seconds: float) -> None:
-        """Nothing runs before ``start``; ``folder`` is its own, ``config`` its configuration, ``seconds`` how long a query may take."""
+    def __init__(self, program: str, folder: Path, config: dict[str, Any], settings: History) -> None:
+        """Nothing runs before ``start``; ``folder`` is its own, ``config`` its configuration, and ``settings`` limit its queries."""
         self._program = program
         self._folder = folder
         self._prefix = secrets.token_hex(16)
         self._config = config
-        self._seconds = seconds
+        self._seconds = settings.query_seconds
+        self._samples = settings.serve_samples
         self._process: asyncio.subprocess.Process | None = None
         self.asked = time.monotonic()
         self.url = ""
@@ -85,6 +89,8 @@ class Evaluator:
             f"--web.listen-address=127.0.0.1:{port}",
             f"--web.route-prefix=/{self._prefix}",
             f"--query.timeout={round(self._seconds * 1000)}ms",
+            f"--query.max-samples={self._samples}",
+            f"--query.max-concurrency={QUERIES_AT_ONCE}",
             "--log.level=warn",
         ]
         (self._folder / "switches").write_text("\n".join(switches) + "\n")
@@ -123,18 +129,20 @@ class Evaluators:
         """Says where our remote_read is: ``ADDRESS:PORT`` of a server without TLS that only the evaluators know how to ask."""
         self._read_url = f"http://{address}/api/v1/read"
 
-    async def ask(self, tenant: str, path: str, query: str, body: bytes | None) -> tuple[int, bytes]:
-        """Status and JSON body of an answer of the HTTP API; raises ``EvaluatorError`` where no engine can be had."""
+    @asynccontextmanager
+    async def asked(self, tenant: str, path: str, query: str, body: bytes | None) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer of the HTTP API, whose body is still to be read; raises ``EvaluatorError`` where no engine can be had."""
         evaluator = await self._evaluator(tenant)
         session = self._client()
         url = f"{evaluator.url}/api/v1/{path}" + (f"?{query}" if query else "")
         headers = {"Content-Type": "application/x-www-form-urlencoded"} if body is not None else {}
         timeout = aiohttp.ClientTimeout(self._settings.query_seconds + STOP_SECONDS)
         try:
-            async with session.request("GET" if body is None else "POST", url, data=body, headers=headers, timeout=timeout) as reply:
-                return reply.status, await reply.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            reply = await session.request("GET" if body is None else "POST", url, data=body, headers=headers, timeout=timeout)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise EvaluatorError(f"the evaluator did not answer: {type(error).__name__}: {error}") from error
+        async with reply:
+            yield reply
 
     async def tidy(self) -> None:
         """Ends those that nobody has asked for a while."""
@@ -145,9 +153,9 @@ class Evaluators:
 
     async def close(self) -> None:
         """Ends all."""
-        while self._running:
-            _, evaluator = self._running.popitem()
-            await evaluator.stop()
+        running = list(self._running.values())
+        self._running.clear()
+        await asyncio.gather(*(evaluator.stop() for evaluator in running))
         if self._session is not None:
             await self._session.close()
 
@@ -175,7 +183,7 @@ class Evaluators:
             _, oldest = self._running.popitem(last=False)
             await oldest.stop()
         folder = Path(tempfile.mkdtemp(prefix="virtflow-promql-"))
-        evaluator = Evaluator(program, folder, self._config(tenant), self._settings.query_seconds)
+        evaluator = Evaluator(program, folder, self._config(tenant), self._settings)
         await evaluator.start(self._client())
         _LOG.info("PromQL is evaluated by %s%s", program, f" for project {tenant}" if tenant else "")
         self._running[tenant] = evaluator

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from virtflow.history.remote_read.wire import Match, Matcher, ProtocolError
+from virtflow.history.remote_read.counted import ProtocolError
+from virtflow.history.remote_read.wire import Match, Matcher
 from virtflow.history.storage.table_schemas import COLUMN_OF, COLUMNS, values_of_device
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS

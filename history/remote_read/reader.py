@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from virtflow.history.maintenance.authority import HOLDS_SECONDS, OWNERSHIP, not
 from virtflow.history.maintenance.kept import between
 from virtflow.history.maintenance.rollup import DAY_SECONDS, HOUR_SECONDS
 from virtflow.history.query.resolution import DAYS, HOURS, RAW, Tier
+from virtflow.history.remote_read.allowance import Allowance, LimitError
 from virtflow.history.remote_read.labels import (
     INFO,
     LABELS_OF_KIND,
@@ -29,7 +30,7 @@ from virtflow.history.remote_read.labels import (
     matching,
 )
 from virtflow.history.remote_read.missing import missing_at
-from virtflow.history.remote_read.resample import Sight
+from virtflow.history.remote_read.resample import LATEST_MS, Sight
 from virtflow.history.remote_read.series import NEVER, Rows, milliseconds, raw_series, rolled_series
 from virtflow.history.remote_read.wire import Asked, Match, Matcher, Series
 from virtflow.history.storage.delta import Store, translated
@@ -48,10 +49,6 @@ DAYS_FROM: Final = 62
 """Ranges of so many days with a step of a day or more are answered from daily rows."""
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
-
-
-class LimitError(InputError):
-    """A query beyond the limits; the text says which."""
 
 
 class UnknownLabelError(InputError):
@@ -75,20 +72,27 @@ class Reader:
         self._store = store
         self._settings = settings
 
-    def read(self, asked: Asked) -> list[Series]:
-        """The series of one query in the order of their labels; raises ``LimitError``, ``UnknownLabelError`` or ``StorageError``."""
-        return _Reading(self._store, self._settings).read(asked)
+    def read(self, asked: Asked, allowance: Allowance | None = None) -> list[Series]:
+        """The series of one query in the order of their labels, taken from a request's ``allowance``.
 
-    def values(self, label: str, start: float, end: float) -> list[str]:
+        Raises ``LimitError``, ``TookTooLongError``, ``UnknownLabelError`` or ``StorageError``.
+        """
+        return self._reading(allowance).read(asked)
+
+    def values(self, label: str, start: float, end: float, allowance: Allowance | None = None) -> list[str]:
         """The values that a label of VMs had between two times (Unix seconds), sorted; [] for one that is no column of VMs'."""
-        return _Reading(self._store, self._settings).values(label, start, end)
+        return self._reading(allowance).values(label, *(max(0.0, min(at, LATEST_MS / 1000)) for at in (start, end)))
+
+    def _reading(self, allowance: Allowance | None) -> _Reading:
+        return _Reading(self._store, self._settings, allowance or Allowance(self._settings.history))
 
 
 class _Reading:
     """One query: it opens each table once."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, allowance: Allowance) -> None:
         self._store = store
+        self._allowance = allowance
         self._datasets: dict[str, Any] = {}
         self._all = settings
         self._settings = settings.history
@@ -97,6 +101,8 @@ class _Reading:
     def read(self, asked: Asked) -> list[Series]:
         sight = Sight.of(asked)
         self._within_limits(sight)
+        if sight.end < sight.start:
+            return []
         matches = matching(asked.matchers)
         names = [name for name in NAMES if matches("__name__", exported_name(name))]
         if not names:
@@ -111,12 +117,11 @@ class _Reading:
             return []
         found: list[Series] = []
         for name in names:
-            of_name = self._of_metric(name, tier, sight, uuids)
-            found += [series for series in of_name if all_satisfied(asked.matchers, dict(series.labels))]
-            if len(found) > self._settings.serve_series:
-                raise LimitError(f"more than {self._settings.serve_series} series; name VMs, or raise history.serve_series")
-        if (samples := sum(len(series.times) for series in found)) > self._settings.serve_samples:
-            raise LimitError(f"{samples} samples, at most {self._settings.serve_samples} are returned (history.serve_samples)")
+            for series in self._of_metric(name, tier, sight, uuids):
+                self._allowance.check()
+                if all_satisfied(asked.matchers, dict(series.labels)):
+                    self._allowance.take(len(series.times))
+                    found.append(series)
         return sorted(found, key=lambda series: series.labels)
 
     def values(self, label: str, start: float, end: float) -> list[str]:
@@ -152,7 +157,12 @@ class _Reading:
         if not named:
             return None
         matches = matching(named)
-        return sorted({uuid for uuid, name in self._named(sight) if matches("uuid", uuid) and matches("name", name or "")})
+        found = set()
+        for uuid, name in self._named(sight):
+            self._allowance.check()
+            if matches("uuid", uuid) and matches("name", name or ""):
+                found.add(uuid)
+        return sorted(found)
 
     def _named(self, sight: Sight) -> set[tuple[str, str]]:
         """UUIDs and names of all VMs in sight; of the samples only those that are not rolled up yet are looked at."""
@@ -169,11 +179,20 @@ class _Reading:
             names |= self._distinct(table, ["uuid", "name"], within)
         return names
 
-    def _rows(self, table: Table, columns: Sequence[str], wanted: Any) -> pa.Table:  # noqa: ANN401, Arrow expressions
+    def _rows(self, table: Table, columns: Sequence[str], wanted: Any, *, samples: bool = False) -> pa.Table:  # noqa: ANN401, Arrow expressions
+        """Rows, within the limit on time, and where they are to become ``samples`` within that on samples."""
         with translated(str(self._store)):
             if table.name not in self._datasets:
                 self._datasets[table.name] = self._store.open(table).dataset()
-            return self._datasets[table.name].to_table(columns=list(columns), filter=wanted)
+            scanner = self._datasets[table.name].scanner(columns=list(columns), filter=wanted)
+            return pa.Table.from_batches(self._bounded(scanner.to_batches(), samples=samples), scanner.projected_schema)
+
+    def _bounded(self, batches: Iterable[pa.RecordBatch], *, samples: bool) -> Iterator[pa.RecordBatch]:
+        count = 0
+        for batch in batches:
+            count += batch.num_rows
+            self._allowance.rows(count if samples else 0)
+            yield batch
 
     def _of_metric(self, name: str, tier: Tier, sight: Sight, uuids: list[str] | None) -> Iterator[Series]:
         """The series of one metric; its rows are read whole, within the limit on samples."""
@@ -183,9 +202,7 @@ class _Reading:
             wanted &= pc.field("uuid").isin(pa.array(uuids, pa.string()))
         if not self._store.exists(tier.table):
             return
-        rows = self._rows(tier.table, ["time", "uuid", "device", "name", *_sources(name, tier)], wanted)
-        if rows.num_rows > self._settings.serve_samples:
-            raise LimitError(f"{rows.num_rows} rows, at most {self._settings.serve_samples} samples are returned (history.serve_samples)")
+        rows = self._rows(tier.table, ["time", "uuid", "device", "name", *_sources(name, tier)], wanted, samples=True)
         if tier is RAW:
             rows = self._speaking(rows)
         rows = rows.sort_by([(key, "ascending") for key in ("uuid", "device", "time")])
@@ -226,6 +243,7 @@ class _Reading:
             goes_on = np.where(missing < NEVER, missing, goes_on)
         sets: dict[Labels, list[tuple[int, int]]] = {}
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            self._allowance.check()
             uuid, device, vm = (words[column[start]] for column, words in keys)
             sets.setdefault(labels_of(self._all, name, (uuid, device, vm), told[codes[start]]), []).append((start, end))
         for labels, pieces in sets.items():

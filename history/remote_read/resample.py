@@ -17,6 +17,8 @@ from virtflow.history.remote_read.wire import Asked, Hints
 
 LOOKBACK_MS: Final = 300_000
 """How far Prometheus looks back from a step, unless it was started with another ``--query.lookback-delta``."""
+LATEST_MS: Final = 253_402_300_799_000
+"""The end of the year 9999: Prometheus asks for "everything" by times far beyond, which are no moments of a table's."""
 STALE: Final = np.array([0x7FF0000000000002], np.uint64).view(np.float64)[0]
 """Prometheus' mark that a series has ended (source: ``model/value/value.go``)."""
 
@@ -38,8 +40,9 @@ class Sight:
         """What a query's hints say; all of its range at no step where it has none."""
         hints = asked.hints
         if hints is None or not hints.end:
-            return cls(asked.start, asked.end)
-        return cls(max(asked.start, hints.start) if asked.start else hints.start, _end(asked, hints), hints.step, hints.window, hints.func)
+            return cls(_moment(asked.start), _moment(asked.end))
+        start = max(asked.start, hints.start) if asked.start else hints.start
+        return cls(_moment(start), _moment(_end(asked, hints)), _moment(hints.step), _moment(hints.window), hints.func)
 
     def steps(self) -> Numbers:
         """The moments at which the expression is evaluated, a millisecond early, so that a full hour is the end of the hour before it.
@@ -106,6 +109,11 @@ def _ended(moments: Numbers, values: Numbers) -> tuple[Numbers, Numbers]:
 def _around(steps: Numbers, window: int) -> Numbers:
     """The beginning, the middle and the end of the window before each step."""
     return np.unique(np.concatenate([steps - window + 2, steps - window // 2, steps]))
+
+
+def _moment(milliseconds: int) -> int:
+    """A time or a length that can be calculated with."""
+    return min(max(milliseconds, 0), LATEST_MS)
 
 
 def _end(asked: Asked, hints: Hints) -> int:

@@ -18,23 +18,17 @@ import crc32c
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from virtflow.history.remote_read.counted import Counter, ProtocolError
 from virtflow.history.remote_read.messages import ReadRequestMessage
 from virtflow.history.remote_read.xor_chunks import chunks
-from virtflow.schemas.errors import InputError
 
 REQUEST_BYTES: Final = 1 << 20
-QUERIES: Final = 64
-"""Queries of one request; Prometheus asks one, or as many as the selectors of an expression."""
-MATCHERS: Final = 64
-"""Matchers of one query."""
+QUERIES: Final = 16
+"""Queries of one request unless a setting says otherwise; Prometheus asks one."""
 TEXT_CHARACTERS: Final = 16_384
 """Of a matcher's name or value: a dashboard's variable with hundreds of names is a pattern of several thousand."""
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
-
-
-class ProtocolError(InputError):
-    """A request that is none."""
 
 
 class Match(IntEnum):
@@ -51,6 +45,10 @@ class Answer(IntEnum):
 
     SAMPLES = 0
     CHUNKS = 1
+
+
+_MATCHES: Final = frozenset(Match)
+_ANSWERS: Final = frozenset(Answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +98,15 @@ class Series:
     values: Numbers
 
 
-def read_request(body: bytes) -> ReadRequest:
-    """The request in a body; raises ``ProtocolError`` where it is none, or holds more than anybody needs."""
-    message = ReadRequestMessage()
+def read_request(body: bytes, queries: int = QUERIES) -> ReadRequest:
+    """The request in a body, of so many queries at most; raises ``ProtocolError`` where it is none, or holds more than anybody needs."""
+    plain, message = _plain(body), ReadRequestMessage()
+    Counter(queries).request(plain)
     try:
-        message.ParseFromString(_plain(body))
+        message.ParseFromString(plain)
     except DecodeError as error:
         raise ProtocolError(f"the body is no ReadRequest: {error}") from error
-    if len(message.queries) > QUERIES:
-        raise ProtocolError(f"{len(message.queries)} queries, at most {QUERIES} are taken at once")
-    accepted = tuple(Answer(each) for each in message.accepted_response_types if each in set(Answer))
+    accepted = tuple(Answer(each) for each in message.accepted_response_types if each in _ANSWERS)
     return ReadRequest(tuple(_query(query) for query in message.queries), accepted or (Answer.SAMPLES,))
 
 
@@ -158,8 +155,6 @@ def _plain(body: bytes) -> bytes:
 
 
 def _query(query: Any) -> Asked:  # noqa: ANN401, the library's messages are untyped
-    if len(query.matchers) > MATCHERS:
-        raise ProtocolError(f"{len(query.matchers)} matchers, at most {MATCHERS} are taken")
     hints = None
     if query.HasField("hints"):
         told = query.hints
@@ -168,7 +163,7 @@ def _query(query: Any) -> Asked:  # noqa: ANN401, the library's messages are unt
 
 
 def _matcher(matcher: Any) -> Matcher:  # noqa: ANN401, the library's messages are untyped
-    if matcher.type not in set(Match):
+    if matcher.type not in _MATCHES:
         raise ProtocolError(f"a matcher of type {matcher.type}")
     if max(len(matcher.name), len(matcher.value)) > TEXT_CHARACTERS:
         raise ProtocolError(f"a matcher of more than {TEXT_CHARACTERS} characters")

@@ -358,7 +358,7 @@ def translated(uri: str) -> Iterator[None]:
     except DeltaProtocolError as error:
         fix = "upgrade virtflow, or set history.path to another place"
         raise NewerTableError(thing="history table", value=uri, why=f"made by a newer program: {_short(error)}", fix=fix) from error
-    except TableNotFoundError:
+    except (TableNotFoundError, MemoryError):
         raise
     except (DeltaError, OSError, pa.ArrowException) as error:
         raise StorageError(f"{uri}: {_short(error)}") from error

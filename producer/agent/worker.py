@@ -6,21 +6,17 @@ the producer then starts another one. Each call has its own thread, because a ca
 
 from __future__ import annotations
 
-import ctypes
 import os
-import resource
 import select
-import signal
 import sys
 import threading
 import time
-from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NoReturn
 
 from virtflow.producer.agent.failure_reasons import reason_of, reason_of_nothing
 from virtflow.producer.agent.ipc import BEAT_SECONDS, Answered, Ask, Beat, Ended, FromProcess, Happened, Reader, Start, Up, encoded
+from virtflow.runtime.child import die_with, limit_memory
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.text import printable
 
@@ -30,7 +26,6 @@ TEXT_LENGTH: Final = 200
 STACK_BYTES: Final = 512 * 1024
 CALLS: Final = 16
 """Calls under way at most, whatever is asked for."""
-PR_SET_PDEATHSIG: Final = 1
 
 
 class Process:
@@ -159,7 +154,7 @@ class Process:
 
 def main() -> None:
     """Run until the producer ends; the argument is its process id."""
-    _die_with(int(sys.argv[1]))
+    die_with(int(sys.argv[1]))
     out = os.dup(OUT)
     os.dup2(ERR, OUT)  # whatever prints must not end up between the frames
     reader, data, start = Reader(of_process=False), b"", None
@@ -169,7 +164,7 @@ def main() -> None:
             return
         frames = list(reader.frames(data))
         start = next((frame for frame in frames if isinstance(frame, Start)), None)
-    _limit(start.memory_bytes)
+    limit_memory(start.memory_bytes)
     threading.stack_size(STACK_BYTES)
     process = Process(start, out)
 
@@ -180,22 +175,3 @@ def main() -> None:
     sys.excepthook = fatal
     threading.excepthook = lambda args: fatal(args.exc_type, args.exc_value, args.exc_traceback)
     process.serve(reader, b"")
-
-
-def _limit(memory_bytes: int) -> None:
-    """Set the memory limit (RLIMIT_AS), and let the kernel kill this process first when the machine is out of memory.
-
-    Where a sandbox forbids this, only the producer limits the process's memory.
-    """
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-
-
-def _die_with(parent: int) -> None:
-    """Let the kernel kill this process when the producer ends, even while this process is stopped."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)

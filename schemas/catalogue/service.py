@@ -222,6 +222,13 @@ PIPELINE_METRICS: Final = (
         "history-serve",
     ),
     _pipeline("history_serve_samples_total", _C, "", "Samples returned by remote_read.", "history-serve"),
+    _pipeline(
+        "history_serve_processes_ended_total",
+        _C,
+        "",
+        "Reading processes that were ended for a request's time or memory, or that ended by themselves; others took their place.",
+        "history-serve",
+    ),
     _pipeline("history_serve_seconds_total", _C, "seconds", "Time spent answering remote_read.", "history-serve"),
     _pipeline("web_requests_total", _C, "", "HTTP requests answered, by status.", "all", ("status",)),
     _pipeline("web_connections", _G, "", "HTTP connections that are open.", "all"),

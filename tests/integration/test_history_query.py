@@ -18,8 +18,9 @@ from tests.support.command import one_line_error, virtflow
 from tests.support.history_lives import Kept, record
 from tests.support.history_truth import SECOND, Seen
 from tests.support.history_years import DAY, HOUR, Hour, hours_of_vm, vm_uuid, write_years
+from virtflow.history.query.limits import QueryError
 from virtflow.history.query.report import Report, report
-from virtflow.history.query.sql import Query, QueryError
+from virtflow.history.query.sql import Query
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import INVENTORY_ROWS
 from virtflow.history.writer.dedup import Changes

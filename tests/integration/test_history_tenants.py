@@ -11,10 +11,13 @@ import pytest
 
 from tests.support.history_tenants import ROUNDS, owner_of, tenants_of, write_tenants
 from tests.support.long import length
-from virtflow.history.query.sql import Query, QueryError
+from virtflow.history.query.limits import QueryError
+from virtflow.history.query.sql import Query
+from virtflow.history.remote_read.allowance import LimitError
+from virtflow.history.remote_read.counted import ProtocolError
 from virtflow.history.remote_read.labels import NAMES
-from virtflow.history.remote_read.reader import LimitError, Reader, UnknownLabelError
-from virtflow.history.remote_read.wire import Asked, Hints, Match, Matcher, ProtocolError
+from virtflow.history.remote_read.reader import Reader, UnknownLabelError
+from virtflow.history.remote_read.wire import Asked, Hints, Match, Matcher
 from virtflow.history.storage.delta import Store
 from virtflow.runtime.settings import Exporter, History, Settings
 

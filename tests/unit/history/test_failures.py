@@ -13,7 +13,8 @@ from deltalake import DeltaTable
 from tests.support.command import one_line_error, virtflow
 from virtflow.history import service
 from virtflow.history.maintenance.verify import verify
-from virtflow.history.query.sql import Query, QueryError
+from virtflow.history.query.limits import QueryError
+from virtflow.history.query.sql import Query
 from virtflow.history.storage.delta import LAYOUT_KEY, NewerTableError, StorageError, Store
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.history.writer.consumer import Consume

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from virtflow.history.remote_read.counted import ProtocolError
 from virtflow.history.remote_read.labels import matching
-from virtflow.history.remote_read.wire import Match, Matcher, ProtocolError
+from virtflow.history.remote_read.wire import Match, Matcher
 
 
 @pytest.mark.parametrize(
