@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -12,9 +11,11 @@ import click
 import tomlkit
 import tomlkit.items
 
+from virtflow.cli.output.say import say_json, say_text
 from virtflow.cli.output.table import print_table
 from virtflow.cli.switches import config_switch, json_switch, setting, shown
-from virtflow.runtime.configuration import Row, chosen_file, redacted, rows, section_about, survey
+from virtflow.runtime.configuration import Row, chosen_file, rows, section_about, survey
+from virtflow.runtime.secrets import harmless
 
 DEFAULT_ORIGIN = "default"
 _BUS = ("kafka", "topics", "registry")
@@ -44,14 +45,16 @@ def sample(services: tuple[str, ...]) -> None:
       virtflow config sample > /etc/virtflow/virtflow.toml
       virtflow config sample --for exporter
     """  # noqa: D301, click's own mark for lines that are kept
-    click.echo(sample_text(services), nl=False)
+    say_text(sample_text(services).removesuffix("\n"))
 
 
 @config.command()
 @config_switch
 @json_switch
 def show(*, config_file: Path | None, as_json: bool) -> None:
-    """Print every setting's value here and where it comes from. Passwords are never among them: settings name their files.
+    """Print every setting's value here and where it comes from.
+
+    Passwords are never among them: settings name their files, and of other programs' settings only those known to be harmless are shown.
 
     \b
     Examples:
@@ -61,11 +64,14 @@ def show(*, config_file: Path | None, as_json: bool) -> None:
     surveyed = survey(config_file, os.environ)
     if surveyed.errors:
         raise surveyed.errors[0]
-    found = [(row.path, redacted(setting(surveyed.settings, row.path)), surveyed.origins.get(row.path, DEFAULT_ORIGIN)) for row in rows()]
+    found = [
+        (row.path, harmless(row.path, setting(surveyed.settings, row.path)), surveyed.origins.get(row.path, DEFAULT_ORIGIN))
+        for row in rows()
+    ]
     if as_json:
         file = chosen_file(config_file, os.environ)
         told = {path: {"value": value, "origin": origin} for path, value, origin in found}
-        click.echo(json.dumps({"file": None if file is None else str(file), "settings": told}, indent=2))
+        say_json({"file": None if file is None else str(file), "settings": told})
     else:
         print_table(("SETTING", "VALUE", "ORIGIN"), [(path, shown(value), origin) for path, value, origin in found])
 

@@ -14,14 +14,13 @@ from typing import Any, Final, get_type_hints
 import msgspec
 from msgspec import inspect
 
+from virtflow.runtime.secrets import HIDDEN, harmless
 from virtflow.runtime.settings import ADDRESS_PATTERN, Settings
 from virtflow.schemas.errors import SettingError
 
 ENVIRONMENT_PREFIX: Final = "VIRTFLOW_"
 CONFIG_VARIABLE: Final = "VIRTFLOW_CONFIG"
 ADDRESS_FORM: Final = "an address and a port, as in 127.0.0.1:9177 or [::1]:9177"
-_SECRET: Final = re.compile(r"password|secret|token|oauthbearer\.config|key\.pem|[_.]key$", re.IGNORECASE)
-"""In the names of librdkafka's settings: what marks one that nobody may see."""
 DEFAULT_FILE: Final = Path("/etc/virtflow/virtflow.toml")
 
 
@@ -126,7 +125,10 @@ def survey(file: Path | None, environ: Mapping[str, str], switches: Mapping[str,
     errors: list[SettingError] = []
     given = _given(file, environ, known, errors)
     for path, value in (switches or {}).items():
-        if value is not None:
+        if isinstance(value, str) and not _encodable(value):
+            origin, fix = f"switch {known[path].switch}", "write it in UTF-8"
+            errors.append(SettingError(origin=origin, key=path, value=HIDDEN, why="holds bytes that are no text", fix=fix))
+        elif value is not None:
             given[path] = _Given(f"switch {known[path].switch}", path, value, isinstance(value, str))
     sections: dict[str, dict[str, Any]] = {}
     origins = {}
@@ -171,16 +173,19 @@ def _from_file(file: Path | None, known: Mapping[str, Row]) -> Iterator[_Given |
         why = error.strerror or str(error)
         yield SettingError(origin=origin, key="--config", value=str(file), why=why, fix="name a file that can be read")
         return
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # what is no TOML or no UTF-8, numbers of thousands of digits, and what is nested without end
         yield SettingError(origin=origin, key="(whole file)", value=file.name, why=f"no TOML: {error}", fix="mend that line")
         return
     sections = {row.section for row in known.values()}
     for section, table in document.items():
         if section not in sections:
-            yield _unknown(origin, section, table, [*sections, *known])
+            yield _unknown(origin, section, [*sections, *known])
         elif not isinstance(table, dict):
             yield SettingError(
-                origin=origin, key=section, value=table, why="not a section", fix=f"write [{section}] and its settings below it"
+                origin=origin, key=section, value=HIDDEN, why="not a section", fix=f"write [{section}] and its settings below it"
             )
         else:
             yield from _from_section(origin, section, table, known)
@@ -189,25 +194,31 @@ def _from_file(file: Path | None, known: Mapping[str, Row]) -> Iterator[_Given |
 def _from_section(origin: str, section: str, table: Mapping[str, object], known: Mapping[str, Row]) -> Iterator[_Given | SettingError]:
     for key, value in table.items():
         path = f"{section}.{key}"
-        yield _Given(origin, path, value, text=False) if path in known else _unknown(origin, path, value, known)
+        yield _Given(origin, path, value, text=False) if path in known else _unknown(origin, path, known)
 
 
 def _from_environment(environ: Mapping[str, str], known: Mapping[str, Row]) -> Iterator[_Given | SettingError]:
     variables = {row.variable: path for path, row in known.items()}
     sections = tuple({f"{ENVIRONMENT_PREFIX}{row.section.upper()}_" for row in known.values()})
     for name, value in environ.items():
-        if name in variables:
+        if name in variables and not _encodable(value):
+            fix = "set it in UTF-8"
+            yield SettingError(origin=f"environment {name}", key=variables[name], value=HIDDEN, why="holds bytes that are no text", fix=fix)
+        elif name in variables:
             yield _Given(f"environment {name}", variables[name], value, text=True)
         elif name.startswith(sections):
-            yield _unknown("environment", name, value, variables)
+            yield _unknown("environment", name, variables)
 
 
-def _unknown(origin: str, key: str, value: object, known: Iterable[str]) -> SettingError:
-    """Error for an unknown setting, with a suggestion: the same key in another section, or the most similar name."""
+def _unknown(origin: str, key: str, known: Iterable[str]) -> SettingError:
+    """Error for an unknown setting, with a suggestion: the same key in another section, or the most similar name.
+
+    Its value is not shown: who writes ``sasl_password`` gives one.
+    """
     names = sorted(known)
     near = [name for name in names if name.endswith(f".{key}")] or difflib.get_close_matches(key, names, n=1)
     fix = f"did you mean {near[0]}?" if near else "`virtflow config sample` lists the settings"
-    return SettingError(origin=origin, key=key, value=value, why="there is no such setting", fix=fix)
+    return SettingError(origin=origin, key=key, value=HIDDEN, why="there is no such setting", fix=fix)
 
 
 def _converted(row: Row, given: _Given) -> object:
@@ -219,15 +230,13 @@ def _converted(row: Row, given: _Given) -> object:
         why = re.sub(r"(?: matching regex .*)? - at `\$\.value(.*)`", r"\1", str(error))
         allowed = f"give {row.bounds}. " if row.bounds else ""
         fix = f"{allowed}{row.about} Default: {row.default!r}"
-        raise SettingError(origin=given.origin, key=row.path, value=redacted(given.value), why=why, fix=fix) from error
+        raise SettingError(origin=given.origin, key=row.path, value=harmless(row.path, given.value), why=why, fix=fix) from error
     return converted.value
 
 
-def redacted(value: Any) -> Any:  # noqa: ANN401, any setting's value
-    """The value without secrets: in a map of client settings (librdkafka's, the object store's), secret entries are removed."""
-    if not isinstance(value, dict):
-        return value
-    return {key: "[REDACTED]" if _SECRET.search(str(key)) else item for key, item in value.items()}
+def _encodable(text: str) -> bool:
+    """Whether text is text: Python keeps bytes of the command line and the environment that are no UTF-8 as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _parsed(row: Row, text: str) -> object:

@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from virtflow.runtime.configuration import redacted
+from virtflow.runtime.secrets import harmless, scrubbed
 from virtflow.runtime.settings import Kafka, Settings
 from virtflow.schemas.errors import SettingError
 from virtflow.schemas.topics import Topic
@@ -66,6 +66,7 @@ def client_settings(settings: Settings) -> ClientSettings:
         ("ssl.ca.location", kafka.tls_ca_file),
         ("ssl.certificate.location", kafka.tls_certificate_file),
         ("ssl.key.location", kafka.tls_key_file),
+        ("ssl.key.password", key_password(kafka)),
     ):
         if value:
             config[key] = value
@@ -74,8 +75,9 @@ def client_settings(settings: Settings) -> ClientSettings:
 
 def unusable(kafka: Kafka, reason: str) -> SettingError:
     """The error for client settings that librdkafka refuses; ``reason`` is what it says."""
+    why = scrubbed("kafka.client", kafka.client, reason)
     fix = "fix the settings of section kafka; kafka.client takes what librdkafka's CONFIGURATION.md lists"
-    return SettingError(origin="settings", key="kafka.client", value=redacted(kafka.client), why=reason, fix=fix)
+    return SettingError(origin="settings", key="kafka.client", value=harmless("kafka.client", kafka.client), why=why, fix=fix)
 
 
 def snapshot_producer_settings(settings: Settings) -> ClientSettings:
@@ -146,8 +148,15 @@ def password(kafka: Kafka) -> str:
     return _read(kafka.sasl_password_file, "kafka.sasl_password_file").rstrip("\n")
 
 
+def key_password(kafka: Kafka) -> str:
+    """The pass phrase of the TLS key from its file, or "" where none is set."""
+    if not kafka.tls_key_password_file:
+        return ""
+    return _read(kafka.tls_key_password_file, "kafka.tls_key_password_file").rstrip("\n")
+
+
 def tls_context(kafka: Kafka) -> ssl.SSLContext:
-    """The TLS settings for clients that are not librdkafka (aiokafka under faust)."""
+    """The TLS settings for clients that are not librdkafka (aiokafka under faust). Raises ``SettingError`` where a file can't be used."""
     import ssl
 
     for path, key in (
@@ -157,10 +166,37 @@ def tls_context(kafka: Kafka) -> ssl.SSLContext:
     ):
         if path:
             _read(path, key)
-    context = ssl.create_default_context(cafile=kafka.tls_ca_file or None)
+    try:
+        context = ssl.create_default_context(cafile=kafka.tls_ca_file or None)
+    except ssl.SSLError as error:
+        raise _unusable("kafka.tls_ca_file", kafka.tls_ca_file, str(error), "name a file of certificates (PEM)") from error
     if kafka.tls_certificate_file:
-        context.load_cert_chain(kafka.tls_certificate_file, kafka.tls_key_file or None)
+        _load_certificate(kafka, context)
     return context
+
+
+def _load_certificate(kafka: Kafka, context: ssl.SSLContext) -> None:
+    """The client's certificate and its key, of which OpenSSL would ask a terminal for the pass phrase."""
+    import ssl
+
+    asked: list[str] = []
+
+    def pass_phrase() -> str:
+        asked.append("")
+        return key_password(kafka)
+
+    try:
+        context.load_cert_chain(kafka.tls_certificate_file, kafka.tls_key_file or None, pass_phrase)
+    except (ssl.SSLError, ValueError) as error:
+        key, path = "kafka.tls_key_file", kafka.tls_key_file or kafka.tls_certificate_file
+        if asked and not kafka.tls_key_password_file:
+            why, fix = "encrypted", "set kafka.tls_key_password_file, or name a key without a pass phrase"
+        elif asked:
+            key, path = "kafka.tls_key_password_file", kafka.tls_key_password_file
+            why, fix = f"not the pass phrase of {kafka.tls_key_file}", "write the key's pass phrase into it"
+        else:
+            why, fix = str(error), "name a certificate and its key (PEM)"
+        raise _unusable(key, path, why, fix) from error
 
 
 def faust_security(settings: Settings) -> tuple[list[str], Any]:
@@ -185,4 +221,8 @@ def _read(path: str, key: str) -> str:
         return Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise SettingError(origin="settings", key=key, value=path, why=why, fix="name a file this user can read") from error
+        raise _unusable(key, path, why, "name a file this user can read") from error
+
+
+def _unusable(key: str, path: str, why: str, fix: str) -> SettingError:
+    return SettingError(origin="settings", key=key, value=path, why=why, fix=fix)

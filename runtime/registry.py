@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.settings import Registry, Settings
 from virtflow.schemas.avro.encoder import reframed
 from virtflow.schemas.avro.writers_generated import FINGERPRINTS
@@ -70,7 +71,7 @@ class SchemaIds:
         """What a writer must wait for; "" once all ids are known."""
         if not self._registry.url or len(self.ids) == len(RECORDS):
             return ""
-        return self.away or f"the schema registry {self._registry.url} has not answered yet"
+        return self.away or f"the schema registry {plain_url(self._registry.url)} has not answered yet"
 
     def connect(self) -> None:
         """Makes ``fetch`` ask the registry, all that a reader needs; raises ``SettingError`` where it can't be asked with these settings."""
@@ -166,7 +167,7 @@ class SchemaIds:
         if changed:
             _LOG.warning("the schema registry has other ids than at the last start for %s", ", ".join(sorted(changed)))
         self.ids.update(found)
-        _LOG.info("the schema registry %s knows our schemas", self._registry.url)
+        _LOG.info("the schema registry %s knows our schemas", plain_url(self._registry.url))
         self._cache.keep_ids(self.ids)
         for callback in self._on_known:
             callback()
@@ -198,7 +199,7 @@ class _Cache:
             ids = {name: int(number) for name, (number, mark) in found["ids"].items() if _FINGERPRINTS.get(name) == mark}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             _LOG.warning("what the schema registry told before can't be read from %s: %s", self._path, error)
             return {}
         self._ids = ids if len(ids) == len(RECORDS) else {}

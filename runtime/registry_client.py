@@ -16,6 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from virtflow.runtime.secrets import holds_user, plain_url
 from virtflow.runtime.settings import Registry
 from virtflow.schemas.errors import RegistryUnavailableError, SettingError
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 ANSWER_BYTES: Final = 4 << 20
 """The longest answer that is read; our largest schema takes 40 kB."""
 PIECE_BYTES: Final = 65_536
+LARGEST_ID: Final = 2**31 - 1
+"""An id takes four bytes of a message, and Java reads them with a sign."""
 NOT_FOUND: Final = 404
 MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 
@@ -36,24 +39,19 @@ class RegistryClient:
 
     def __init__(self, registry: Registry) -> None:
         """Raises ``SettingError`` where the URL, or a file that the settings name, can't be used."""
-        parts = urllib.parse.urlsplit(registry.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise _unusable("registry.url", registry.url, "no http or https URL", "write it as http://registry:8081")
-        if "@" in parts.netloc:
-            why, fix = "holds a user's name", "set registry.username and registry.password_file"
-            raise _unusable("registry.url", _plain(parts), why, fix)
+        scheme = _scheme(registry.url)
         self.url: Final = registry.url.rstrip("/")
-        self.name: Final = f"the schema registry {self.url}"
+        self.name: Final = f"the schema registry {plain_url(self.url)}"
         self._timeout = registry.timeout_seconds
         self._headers = {"Accept": MEDIA_TYPE, "Content-Type": MEDIA_TYPE} | _authorization(registry)
-        self._tls = _tls(registry) if parts.scheme == "https" else None
+        self._tls = _tls(registry) if scheme == "https" else None
 
     def register(self, subject: str, schema: Schema) -> int:
         """The id of a schema under a subject, registered where it is not yet; raises ``RegistryUnavailableError`` without an answer."""
         path = f"/subjects/{urllib.parse.quote(subject, safe='')}/versions"
         answer = self._ask(path, {"schema": json.dumps(schema), "schemaType": "AVRO"})
         found = answer.get("id") if answer else None
-        if not isinstance(found, int) or found < 0:
+        if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found <= LARGEST_ID:
             raise RegistryUnavailableError(f"{self.name} gave no id for {subject}: {str(answer)[:200]}")
         return found
 
@@ -106,9 +104,20 @@ class RegistryClient:
         return bytes(pieces)
 
 
-def _plain(parts: urllib.parse.SplitResult) -> str:
-    """The URL without user and password."""
-    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+def _scheme(url: str) -> str:
+    """``http`` or ``https``; raises ``SettingError`` for a URL that can't be asked, or that would be shown with a user."""
+    scheme = url.partition("://")[0].lower()
+    try:
+        parts = urllib.parse.urlsplit(url)
+        whole = scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or not url.isascii() or not url.isprintable() or " " in url:
+        raise _unusable("registry.url", plain_url(url), "no http or https URL", "write it as http://registry:8081")
+    if holds_user(url):
+        why, fix = "holds a user's name", "set registry.username and registry.password_file"
+        raise _unusable("registry.url", plain_url(url), why, fix)
+    return scheme
 
 
 def _authorization(registry: Registry) -> dict[str, str]:

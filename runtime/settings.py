@@ -145,6 +145,7 @@ class Kafka(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls_ca_file: Annotated[str, _row("CA certificates the brokers are checked against; the system's when empty.")] = ""
     tls_certificate_file: Annotated[str, _row("Client certificate (PEM).")] = ""
     tls_key_file: Annotated[str, _row("Key of the client certificate (PEM).")] = ""
+    tls_key_password_file: Annotated[str, _row("File that holds the key's pass phrase and nothing else, where the key is encrypted.")] = ""
     silence_seconds: Annotated[
         Seconds,
         _row(
@@ -185,7 +186,7 @@ class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "registry.json in the service's state directory when empty, where systemd gives it one."
         ),
     ] = ""
-    username: Annotated[str, _row("User of the registry (HTTP basic authentication).")] = ""
+    username: Annotated[str, _row("User of the registry (HTTP basic authentication); its password is in password_file.")] = ""
     password_file: Annotated[str, _row("File that holds the registry's password and nothing else.")] = ""
     tls_ca_file: Annotated[str, _row("CA certificates the registry is checked against; the system's when empty.")] = ""
 

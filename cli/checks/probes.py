@@ -15,6 +15,7 @@ from typing import Any, Final
 from virtflow.cli.checks.findings import Finding, bad, good, of_problem, of_setting
 from virtflow.cli.parts import part
 from virtflow.runtime.acls import Part, reads_settings, topics_of
+from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError, RegistryUnavailableError, SettingError
 from virtflow.schemas.topics import TOPICS
@@ -179,15 +180,16 @@ def registry(settings: Settings) -> Iterator[Finding]:
     try:
         client = RegistryClient(settings.registry)
     except SettingError as error:
-        yield bad("registry", settings.registry.url, error.why, error.fix)
+        yield bad("registry", str(error.value), error.why, error.fix)
         return
+    shown = plain_url(client.url)
     try:
         client.subjects()
-        yield good("registry", client.url, "answers")
+        yield good("registry", shown, "answers")
     except RegistryUnavailableError as error:
         yield bad(
             "registry",
-            client.url,
+            shown,
             str(error).removeprefix(client.name).strip(),
             "start the registry, or fix registry.url; without it set no URL",
         )

@@ -9,13 +9,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from virtflow.cli.checks.findings import Finding, bad, good
-from virtflow.runtime.configuration import redacted
-from virtflow.runtime.settings import History, Kafka, Settings
+from virtflow.runtime.secrets import holds_user, plain_url, secret_names
+from virtflow.runtime.settings import History, Kafka, Registry, Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS, METRICS
 from virtflow.schemas.catalogue.types import Group, Own
 
-SECRETS = frozenset({"kafka.sasl_password_file", "kafka.tls_key_file", "history.s3_access_key_file", "history.s3_secret_key_file"})
-FILES = (*sorted(SECRETS), "kafka.tls_ca_file", "kafka.tls_certificate_file")
+SECRETS = frozenset(
+    {
+        "kafka.sasl_password_file",
+        "kafka.tls_key_file",
+        "kafka.tls_key_password_file",
+        "registry.password_file",
+        "history.s3_access_key_file",
+        "history.s3_secret_key_file",
+        "history.tenant_tokens_file",
+    }
+)
+FILES = (*sorted(SECRETS), "kafka.tls_ca_file", "kafka.tls_certificate_file", "registry.tls_ca_file")
+EVERYWHERE = frozenset({"kafka", "registry"})
+"""Sections of clients that every service may have."""
 S3 = ("s3://", "s3a://")
 INTERVALS_READ_BACK = 3
 """Samples that are older than this many intervals are not shown, so reading back more brings nothing and less leaves a gap."""
@@ -24,6 +36,7 @@ INTERVALS_READ_BACK = 3
 def contradictions(settings: Settings) -> Iterator[Finding]:
     """Settings that contradict one another."""
     yield from _security(settings.kafka)
+    yield from _registry(settings.registry)
     yield from _object_store(settings.history)
     exporter, interval = settings.exporter, settings.producer.interval_seconds
     if 0 < exporter.read_back_seconds < INTERVALS_READ_BACK * interval:
@@ -61,27 +74,42 @@ def _security(kafka: Kafka) -> Iterator[Finding]:
             yield bad(
                 "setting", protocol, f"kafka.{key} has no effect with it", "set kafka.security_protocol to SASL_SSL or SASL_PLAINTEXT"
             )
-    for key in ("tls_ca_file", "tls_certificate_file", "tls_key_file"):
+    for key in ("tls_ca_file", "tls_certificate_file", "tls_key_file", "tls_key_password_file"):
         if not tls and getattr(kafka, key):
             yield bad("setting", protocol, f"kafka.{key} has no effect with it", "set kafka.security_protocol to SSL or SASL_SSL")
-    if redacted(kafka.client) != kafka.client:
-        yield bad("setting", "kafka.client", "holds a secret that everyone who can read the settings sees", "use kafka.sasl_password_file")
+    if found := secret_names(kafka.client):
+        why = f"{', '.join(found)}: a secret that everyone who can read the settings sees"
+        yield bad("setting", "kafka.client", why, "use kafka.sasl_password_file or kafka.tls_key_password_file")
+    if kafka.tls_key_password_file and not kafka.tls_key_file:
+        yield bad("setting", "kafka.tls_key_password_file", "is set, but kafka.tls_key_file is not", "set both or none")
     if bool(kafka.tls_certificate_file) != bool(kafka.tls_key_file):
         have, lack = ("certificate", "key") if kafka.tls_certificate_file else ("key", "certificate")
         yield bad("setting", f"kafka.tls_{have}_file", f"is set, but kafka.tls_{lack}_file is not", "set both or none")
 
 
+def _registry(registry: Registry) -> Iterator[Finding]:
+    if bool(registry.username) != bool(registry.password_file):
+        have, lack = ("username", "password_file") if registry.username else ("password_file", "username")
+        yield bad("setting", f"registry.{have}", f"is set, but registry.{lack} is not", "set both or none")
+
+
 def _object_store(history: History) -> Iterator[Finding]:
-    if redacted(history.storage) != history.storage:
-        fix = "use history.s3_secret_key_file, or the service's environment"
-        yield bad("setting", "history.storage", "holds a secret that everyone who can read the settings sees", fix)
+    if found := secret_names(history.storage):
+        why = f"{', '.join(found)}: a secret that everyone who can read the settings sees"
+        yield bad("setting", "history.storage", why, "use history.s3_secret_key_file, or the service's environment")
+    for key in ("path", "s3_endpoint"):
+        if holds_user(url := getattr(history, key)):
+            yield bad("setting", f"history.{key} = {plain_url(url)!r}", "names a user", "use the files of keys: history.s3_access_key_file")
     if bool(history.s3_access_key_file) != bool(history.s3_secret_key_file):
         have, lack = ("access", "secret") if history.s3_access_key_file else ("secret", "access")
         yield bad("setting", f"history.s3_{have}_key_file", f"is set, but history.s3_{lack}_key_file is not", "set both or none")
     for key in ("s3_endpoint", "s3_access_key_file", "s3_secret_key_file"):
         if getattr(history, key) and not history.path.startswith(S3):
             yield bad(
-                "setting", f"history.path = {history.path!r}", f"history.{key} has no effect with it", "write it as s3://BUCKET/PREFIX"
+                "setting",
+                f"history.path = {plain_url(history.path)!r}",
+                f"history.{key} has no effect with it",
+                "write it as s3://BUCKET/PREFIX",
             )
 
 
@@ -94,7 +122,7 @@ def files(settings: Settings, config: Path | None, services: frozenset[str]) -> 
         yield file_finding("settings", config, secret=False)
     for name in FILES:
         section, _, key = name.partition(".")
-        if (path := getattr(getattr(settings, section), key)) and (section == "kafka" or section in services):
+        if (path := getattr(getattr(settings, section), key)) and (section in EVERYWHERE or section in services):
             yield file_finding(name, Path(path), secret=name in SECRETS)
     if "node" in services and settings.exporter.keep_last:
         yield _kept(Path(settings.exporter.keep_file).absolute(), "exporter.keep_file")

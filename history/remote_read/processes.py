@@ -293,12 +293,14 @@ class Processes:
         words = [sys.executable, *PYTHON_FLAGS, "-m", MODULE, str(os.getpid())]
         running = _Running(await asyncio.create_subprocess_exec(*words, stdin=PIPE, stdout=PIPE, env=environment, limit=PIECE_BYTES))
         self._all.add(running)
+        up = False
         try:
             await running.greet(self._settings)
-        except BaseException:
-            self._all.discard(running)
-            await running.end()
-            raise
+            up = True
+        finally:
+            if not up:
+                self._all.discard(running)
+                await running.end()
         return running
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:

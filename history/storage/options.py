@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from virtflow.runtime.secrets import holds_user, plain_url
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import SettingError
 
@@ -28,6 +29,7 @@ def storage_options(settings: History) -> dict[str, str]:
     _refuse_without_keys(settings)
     options = {"AWS_REGION": settings.s3_region}
     if settings.s3_endpoint:
+        _refuse_user("history.s3_endpoint", settings.s3_endpoint)
         options["AWS_ENDPOINT_URL"] = settings.s3_endpoint
         options["AWS_ALLOW_HTTP"] = str(settings.s3_endpoint.startswith("http://")).lower()
         options["AWS_VIRTUAL_HOSTED_STYLE_REQUEST"] = "false"
@@ -63,12 +65,24 @@ def _secret(path: str, key: str) -> str:
         raise SettingError(origin="settings", key=key, value=path, why=why, fix="name a file this user can read") from error
 
 
+def _refuse_user(key: str, url: str) -> None:
+    """An address is shown in every message about the storage."""
+    if holds_user(url):
+        fix = "use the files of keys: history.s3_access_key_file and history.s3_secret_key_file"
+        raise SettingError(origin="settings", key=key, value=plain_url(url), why="names a user", fix=fix)
+
+
 def address(path: str) -> str:
     """The tables' address in full; raises ``SettingError`` where ``path`` can't be one."""
     if path.startswith(SCHEMES):
+        _refuse_user("history.path", path)
         return path.rstrip("/")
     if "://" in path or not path:
         raise SettingError(
-            origin="settings", key="history.path", value=path, why="neither a folder nor s3://", fix="write a path or s3://BUCKET/PREFIX"
+            origin="settings",
+            key="history.path",
+            value=plain_url(path),
+            why="neither a folder nor s3://",
+            fix="write a path or s3://BUCKET/PREFIX",
         )
     return str(Path(path).expanduser().absolute())

@@ -71,25 +71,7 @@ def test_show_tells_values_and_origins(tmp_path: Path) -> None:
 def test_no_setting_is_a_secret(switch: str) -> None:
     """A secret is named by its file, so that nothing that shows settings can show it."""
     assert not [row for row in rows() if row.switch.startswith(switch)]
-    assert [row.key for row in rows() if "password" in row.key] == ["sasl_password_file", "password_file"]
-
-
-def test_a_secret_in_the_map_of_client_settings_is_never_shown(tmp_path: Path) -> None:
-    """It has no place there, but who puts it there is not punished by it being printed: not by ``show``, an error or ``check``."""
-    file = tmp_path / "v.toml"
-    for text in (
-        "client = { 'sasl.password' = 'hunter2', 'linger.ms' = '5' }",
-        "client = { 'sasl.password' = 'hunter2', 'linger.ms' = 5 }",
-    ):
-        file.write_text(f"[kafka]\n{text}\n")
-        for words in (
-            ("config", "show"),
-            ("config", "show", "--json"),
-            ("check", "--for", "node", "--connect", "qemu+unix:///x?socket=/n"),
-        ):
-            done = virtflow(*words, "--config", str(file))
-            assert "hunter2" not in done.stdout + done.stderr
-            assert "[REDACTED]" in done.stdout + done.stderr or "holds a secret" in done.stdout
+    assert [row.key for row in rows() if "password" in row.key] == ["sasl_password_file", "tls_key_password_file", "password_file"]
 
 
 def test_a_switch_of_a_boolean_setting_takes_no_value() -> None:
