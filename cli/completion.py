@@ -6,6 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from virtflow.cli.main import main
+from virtflow.cli.output.say import say_text
 from virtflow.schemas.errors import EnvironmentProblemError
 
 
@@ -23,4 +24,4 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:
         raise EnvironmentProblemError(thing="shell", value=shell, why="click knows no completion for it", fix="use bash, zsh or fish")
-    click.echo(kind(main, {}, "virtflow", "_VIRTFLOW_COMPLETE").source())
+    say_text(kind(main, {}, "virtflow", "_VIRTFLOW_COMPLETE").source())

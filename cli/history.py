@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -10,11 +9,13 @@ import click
 
 from virtflow.cli.history_ask import over_time, query, report, where
 from virtflow.cli.output.progress import Progress
+from virtflow.cli.output.say import say, say_json, say_text
 from virtflow.cli.parts import part
 from virtflow.cli.services import serve
 from virtflow.cli.switches import KAFKA, LOG, WEB, json_switch, settings_switches
 from virtflow.runtime import log
 from virtflow.runtime.settings import Settings
+from virtflow.schemas.text import safe_line
 
 
 @click.group()
@@ -53,9 +54,9 @@ def compact(settings: Settings, *, dry_run: bool, as_json: bool) -> None:
     with Progress() as progress:
         said = part("virtflow.history.maintenance.run", "history").maintain(settings.history, progress, dry_run=dry_run)
     if as_json:
-        click.echo(json.dumps(said, indent=2))
+        say_json(said)
     else:
-        click.echo("\n".join(said) or "nothing to do")
+        say(*(said or ["nothing to do"]))
 
 
 @history.command("serve")
@@ -88,9 +89,9 @@ def verify(settings: Settings, *, as_json: bool) -> int:
     with Progress() as progress:
         damage = part("virtflow.history.maintenance.verify", "history").verify(store, progress)
     if as_json:
-        click.echo(json.dumps([asdict(each) for each in damage], indent=2))
+        say_json([asdict(each) for each in damage])
     else:
-        click.echo("\n".join(f"{each.table}/{each.file}: {each.why}; {each.fix}" for each in damage) or "everything can be read")
+        say(*([f"{each.table}/{each.file}: {each.why}; {each.fix}" for each in damage] or ["everything can be read"]))
     return int(bool(damage))
 
 
@@ -127,12 +128,15 @@ def forget(settings: Settings, *, as_json: bool, dry_run: bool, yes: bool, **giv
             click.confirm(f"{_counted(found)}\nforget them for good?", abort=True, err=True)
         with Progress() as progress:
             found = {subject.name: module.forget(store, settings.history, subject, progress) for subject in subjects}
-    click.echo(json.dumps(found, indent=2) if as_json else _counted(found))
+    if as_json:
+        say_json(found)
+    else:
+        say_text(_counted(found))
 
 
 def _counted(found: dict[str, dict[str, int]]) -> str:
     rows = {name: ", ".join(f"{table} {count}" for table, count in tables.items()) for name, tables in found.items()}
-    return "\n".join(f"{name}: {text or 'nothing'}" for name, text in rows.items())
+    return "\n".join(safe_line(f"{name}: {text or 'nothing'}") for name, text in rows.items())
 
 
 for command in (query, over_time, report, where):

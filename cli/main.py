@@ -6,6 +6,7 @@ Sub-commands are imported when they are called, so that a producer does not load
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -14,8 +15,11 @@ from typing import Final
 
 import click
 
+from virtflow.cli.output.say import say, say_text
+from virtflow.runtime import log
 from virtflow.runtime.version import version
 from virtflow.schemas.errors import InputError, SettingError, StopForGoodError
+from virtflow.schemas.text import safe_lines
 
 FINE, FOUND, WRONG_USE, FOR_GOOD = 0, 1, 2, 3
 INTERRUPTED: Final = 130
@@ -23,6 +27,7 @@ INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141
 """What a shell expects of a program whose reader went away."""
 DEBUG_VARIABLE: Final = "VIRTFLOW_DEBUG"
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _CODES: Final[Mapping[type[InputError], int]] = {SettingError: WRONG_USE, StopForGoodError: FOR_GOOD}
 """Exit codes of errors that a person has to fix before another try makes sense; of all others it is FOUND."""
 
@@ -67,7 +72,7 @@ class LazyGroup(click.Group):
 
 def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001, click's own signature
     if wanted:
-        click.echo(f"virtflow {version()}")
+        say(f"virtflow {version()}")
         context.exit()
 
 
@@ -88,7 +93,7 @@ def main(context: click.Context) -> None:
     virtflow check               what is missing before a service can run
     """  # noqa: D301, click's own mark for lines that are kept
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        say_text(context.get_help())
 
 
 def run() -> int:
@@ -97,6 +102,7 @@ def run() -> int:
     Exit codes: 0 success, 1 failure or findings, 2 wrong usage, 3 a service that must not be restarted without an operator's decision.
     """
     _let_output_never_fail()
+    log.speak_safely()
     try:
         code = main.main(prog_name="virtflow", standalone_mode=False)
         sys.stdout.flush()
@@ -118,6 +124,7 @@ def _told(error: BaseException) -> int:
         case click.exceptions.Exit():
             code = error.exit_code
         case click.ClickException():
+            error.message = safe_lines(error.message)
             error.show()
             code = error.exit_code
         case click.exceptions.Abort() | KeyboardInterrupt():
@@ -126,19 +133,22 @@ def _told(error: BaseException) -> int:
             # click makes the former the latter where it writes. The interpreter flushes standard output once more at its end, which would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = PIPE_CLOSED
+        case UnicodeEncodeError() if any(map(_SURROGATE.search, sys.argv)):
+            say("virtflow: an argument holds bytes that are no text; write it in UTF-8", err=True)
+            code = WRONG_USE
         case InputError():
-            click.echo(f"virtflow: {error}", err=True)
+            say(f"virtflow: {error}", err=True)
             code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), FOUND)
         case _:
             if os.environ.get(DEBUG_VARIABLE):
                 raise error
-            click.echo(f"virtflow: this is a defect of virtflow: {_named(error)}; {DEBUG_VARIABLE}=1 shows where", err=True)
+            say(f"virtflow: this is a defect of virtflow: {_named(error)}; {DEBUG_VARIABLE}=1 shows where", err=True)
             code = FOUND
     return code
 
 
 def _named(error: BaseException) -> str:
-    text = str(error).replace("\n", "\\n")
+    text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
 import click
 
+from virtflow.cli.output.say import say_json
 from virtflow.cli.output.table import print_table
 from virtflow.cli.switches import json_switch
 from virtflow.schemas.catalogue.metrics import METRICS
@@ -34,7 +34,7 @@ def list_metrics(*, groups: tuple[str, ...], as_json: bool) -> None:
     """  # noqa: D301, click's own mark for lines that are kept
     chosen = [metric for metric in METRICS if not groups or metric.group.value in groups]
     if as_json:
-        click.echo(json.dumps([entry(metric) for metric in chosen], indent=2))
+        say_json([entry(metric) for metric in chosen])
     else:
         rows = [(m.name, m.type.value, ",".join(labels(m)), m.group.value, m.help) for m in chosen]
         print_table(("NAME", "TYPE", "LABELS", "GROUP", "MEANING"), rows)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from virtflow.cli.output.record_text import as_json, clock, line
+from virtflow.cli.output.say import say, say_json, say_text
 from virtflow.cli.output.screen import Screen, interactive
 from virtflow.cli.output.table import fitted, plain, printable
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
@@ -40,6 +41,8 @@ FULL, EMPTY = "█", "·"
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 STEP: Final = 1024
 READ_SECONDS: Final = 1.0
+KEY_LENGTH: Final = 80
+"""Of a key that is shown: ours are UUIDs, but anybody may write anything."""
 SPARE: Final = ("DIRTY", "TIME", "PASS", "LEFT", "RATE", "END")
 """Columns that a narrow terminal does without, in this order."""
 NONE_SEEN: Final = "No migration has been seen."
@@ -90,7 +93,7 @@ def _learn(known: dict[str, VmMigration], messages: Iterable[Message], codec: Co
         try:
             migration = codec.decode(value, VmMigration)
         except UndecodableError as error:
-            click.echo(f"virtflow: a migration of {uuid} is skipped: {error}", err=True)
+            say(f"virtflow: a migration of {uuid[:KEY_LENGTH]} is skipped: {error}", err=True)
             continue
         known[uuid] = migration
         changed.append(migration)
@@ -106,13 +109,13 @@ def chosen(found: Iterable[VmMigration], *, everything: bool) -> list[VmMigratio
 
 def _print(shown: Sequence[VmMigration], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([told(one) for one in shown], indent=2))
+        say_json([told(one) for one in shown])
     elif not shown:
-        click.echo(NONE_SEEN)
+        say(NONE_SEEN)
     elif sys.stdout.isatty():
-        click.echo(_table(shown, time.time()))
+        say_text(_table(shown, time.time()))
     else:
-        click.echo(plain(HEAD, [cells(one, time.time()) for one in shown], RIGHT))
+        say_text(plain(HEAD, [cells(one, time.time()) for one in shown], RIGHT))
 
 
 def _table(shown: Sequence[VmMigration], now: float) -> str:
@@ -133,7 +136,7 @@ def _screen(known: Collection[VmMigration], shown: Sequence[VmMigration], now: f
 
 def _each(show: Callable[[VmMigration], str], found: Iterable[VmMigration]) -> None:
     for one in found:
-        click.echo(show(one))
+        say(show(one))
 
 
 def _json_line(one: VmMigration) -> str:

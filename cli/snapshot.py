@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from virtflow.cli.output.say import say, say_data, say_json
 from virtflow.cli.output.table import print_table, printable
 from virtflow.cli.parts import part
 from virtflow.cli.switches import settings_switches
@@ -55,13 +55,13 @@ def snapshot(settings: Settings, *, form: str, record: Path | None, replay: Path
         else samples.sample_libvirt(settings, record)
     )
     if sample.broken_lines:
-        click.echo(f"virtflow: recording {replay}: {sample.broken_lines} broken lines skipped", err=True)
+        say(f"virtflow: recording {replay}: {sample.broken_lines} broken lines skipped", err=True)
     if form == "prom":
         now = sample.collected if replay is not None else time.time()
         # The format is UTF-8, whatever the locale is.
-        click.echo(formats.exposition_of(sample, names, settings.exporter, now).encode(), nl=False)
+        say_data(formats.exposition_of(sample, names, settings.exporter, now).encode())
     elif form == "json":
-        click.echo(json.dumps(formats.object_of(sample), indent=2))
+        say_json(formats.object_of(sample))
     else:
         _print_table(sample, formats)
     if sample.stuck:
@@ -83,4 +83,4 @@ def _print_table(sample: Sample, formats: Any) -> None:  # noqa: ANN401, a modul
     if rows:
         print_table(formats.HEAD, rows, formats.RIGHT)
     at = datetime.fromtimestamp(sample.collected, UTC).isoformat(" ", "seconds")
-    click.echo(f"{len(rows)} VM{'' if len(rows) == 1 else 's'}, node {printable(sample.node)}, {at}")
+    say(f"{len(rows)} VM{'' if len(rows) == 1 else 's'}, node {printable(sample.node)}, {at}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from virtflow.cli.output.record_text import as_json, clock, line
+from virtflow.cli.output.say import say
 from virtflow.cli.parts import part
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
 from virtflow.runtime.registry import SchemaIds
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from virtflow.schemas.avro.codec import Codec
 
+KEY_LENGTH, HEADER_LENGTH = 80, 1_000
+"""Characters that are shown of what anybody may write."""
 READ_SECONDS: Final = 0.5
 UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 BY_NAME: Final = {topic.name.removeprefix("vm."): topic for topic in TOPICS}
@@ -99,7 +102,7 @@ def tap(settings: Settings, topic: Topic | None, **chosen: Any) -> None:  # noqa
             for message in reader.read(READ_SECONDS):
                 record = _decoded(codec, topic, message)
                 if (isinstance(record, UndecodableError) or record is None or wanted(record)) and (left is None or left > 0):
-                    click.echo(show(message, record))
+                    say(show(message, record))
                     left = None if left is None else left - 1
 
 
@@ -181,5 +184,5 @@ def _text(message: Message, record: Record | UndecodableError | None) -> str:
     if record is not None:
         return f"{when}  {line(record)}"
     key = (message.key() or b"").decode("utf-8", "replace")
-    headers = " ".join(f"{name}={value}" for name, value in _headers(message).items())
-    return f"{when}  {key[:80]}  {headers or 'deleted'}"
+    headers = " ".join(f"{name}={value}"[:HEADER_LENGTH] for name, value in _headers(message).items())
+    return f"{when}  {key[:KEY_LENGTH]}  {headers or 'deleted'}"

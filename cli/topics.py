@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from virtflow.cli.output.say import say_json
 from virtflow.cli.output.table import print_table
 from virtflow.cli.parts import part
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
@@ -113,7 +113,7 @@ def _found(state: Any) -> dict[str, Any]:  # noqa: ANN401, as above
 
 def _print(told: Sequence[dict[str, Any]], columns: tuple[str, ...], *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        say_json(told)
         return
     shown = [name for name in columns if name not in {"problem", "fix"} or any(one[name] for one in told)]
     rows = [[str(one[name]) for name in shown] for one in told]

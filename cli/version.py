@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from importlib import metadata
 
 import click
 
+from virtflow.cli.output.say import say, say_json
 from virtflow.cli.switches import json_switch
 from virtflow.runtime.version import version as installed
 
@@ -26,9 +26,9 @@ def version(*, as_json: bool) -> None:
       virtflow version --json
     """  # noqa: D301, click's own mark for lines that are kept
     if as_json:
-        click.echo(json.dumps({"virtflow": installed(), "python": platform.python_version(), "parts": _parts()}, indent=2))
+        say_json({"virtflow": installed(), "python": platform.python_version(), "parts": _parts()})
     else:
-        click.echo(f"virtflow {installed()}")
+        say(f"virtflow {installed()}")
 
 
 def _parts() -> dict[str, str | None]:

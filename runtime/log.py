@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Final, TextIO
 
+from virtflow.schemas.text import safe_line, safe_lines
+
 THROTTLE_SECONDS: Final = 60.0
 REMEMBERED: Final = 1_000
 """Problems whose last line is remembered; beyond that the oldest are forgotten."""
@@ -55,7 +57,7 @@ class TextFormatter(logging.Formatter):
         """One line; a traceback follows on further lines."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = f"{stamp}.{int(record.msecs):03d}Z {record.levelname.lower():7} {record.name}: {_message(record)}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return f"{line}\n{safe_lines(self.formatException(record.exc_info))}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
@@ -70,14 +72,28 @@ class JsonFormatter(logging.Formatter):
             "message": _message(record),
         }
         if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
+            entry["traceback"] = safe_lines(self.formatException(record.exc_info))
         return json.dumps(entry)
 
 
 def _message(record: logging.LogRecord) -> str:
     held_back = getattr(record, "held_back", 0)
-    text = record.getMessage().replace("\n", "\\n")
+    text = safe_line(record.getMessage())
     return f"{text} ({held_back} more like it held back)" if held_back else text
+
+
+class _MessageFormatter(logging.Formatter):
+    """The message alone, as Python writes it where no log is set up."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        return safe_line(record.getMessage())
+
+
+def speak_safely() -> None:
+    """Makes warnings harmless for a terminal that appear before ``setup``, or without it, as in commands."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_MessageFormatter())
 
 
 def setup(level: str, form: str, stream: TextIO | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,6 +11,7 @@ import click
 
 from virtflow.cli.checks import probes, settings_check, web_check
 from virtflow.cli.checks.findings import Finding, of_setting
+from virtflow.cli.output.say import say, say_json
 from virtflow.cli.output.table import printable
 from virtflow.cli.switches import KAFKA, WEB, config_switch, given_switches, json_switch, setting_options
 from virtflow.runtime.configuration import chosen_file, survey
@@ -49,14 +49,14 @@ def check(*, services: tuple[str, ...], config_file: Path | None, as_json: bool,
     for finding in findings(services or ALL, config_file, given_switches(given, SWITCHES)):
         found.append(finding)
         if not as_json:
-            click.echo(line(finding))
+            say(line(finding), mark=mark(finding))
     wrong = sum(not finding.ok for finding in found)
     if as_json:
-        click.echo(json.dumps({"ok": not wrong, "findings": [asdict(finding) for finding in found]}, indent=2))
+        say_json({"ok": not wrong, "findings": [asdict(finding) for finding in found]})
     else:
         warnings = sum(finding.warning for finding in found)
         summary = f"{wrong} of {len(found)} wrong" if wrong else f"all {len(found)} fine"
-        click.echo(f"\n{summary}" + (f", {warnings} with a warning" if warnings else ""))
+        say("", summary + (f", {warnings} with a warning" if warnings else ""))
     return int(wrong > 0)
 
 
@@ -103,10 +103,13 @@ def _outside(services: set[str], settings: Settings, *, files_good: bool) -> Ite
             yield from probes.broker_and_topics(settings, services)
 
 
+def mark(finding: Finding) -> str:
+    """The sign before a finding's line."""
+    sign, colour = ("✗", "red") if not finding.ok else ("!", "yellow") if finding.warning else ("✓", "green")
+    return click.style(sign, fg=colour) + " "
+
+
 def line(finding: Finding) -> str:
     """One line for people."""
-    mark = (
-        click.style("✗", fg="red") if not finding.ok else click.style("!", fg="yellow") if finding.warning else click.style("✓", fg="green")
-    )
     told = printable(f"{finding.thing} {finding.value}: {finding.detail}", LONGEST)
-    return f"{mark} {told}" + (f"; fix: {printable(finding.fix, LONGEST)}" if finding.fix else "")
+    return told + (f"; fix: {printable(finding.fix, LONGEST)}" if finding.fix else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -11,9 +10,10 @@ from typing import Any
 import click
 
 from virtflow.cli.checks import doctor_agents, host
-from virtflow.cli.checks.check import line
+from virtflow.cli.checks.check import line, mark
 from virtflow.cli.checks.findings import Finding, bad, good
 from virtflow.cli.checks.probes import is_bad_uri
+from virtflow.cli.output.say import say, say_json
 from virtflow.cli.parts import part
 from virtflow.cli.switches import json_switch, settings_switches
 from virtflow.runtime.settings import Settings
@@ -47,11 +47,11 @@ def doctor(settings: Settings, *, as_json: bool) -> int:
     wrong = sum(not finding.ok for finding in found)
     if as_json:
         vms = [asdict(vm) | {"stuck": vm.stuck} for vm in examined.vms if vm.stuck]
-        click.echo(json.dumps({"ok": not wrong, "findings": [asdict(finding) for finding in found], "stuck": vms}, indent=2))
+        say_json({"ok": not wrong, "findings": [asdict(finding) for finding in found], "stuck": vms})
     else:
         for finding in found:
-            click.echo(line(finding))
-        click.echo(f"\n{wrong} of {len(found)} wrong" if wrong else f"\nall {len(found)} fine")
+            say(line(finding), mark=mark(finding))
+        say("", f"{wrong} of {len(found)} wrong" if wrong else f"all {len(found)} fine")
     return int(wrong > 0)
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from virtflow.cli.output.table import printable
+
 ROWS: Final = 16
 _DOTS: Final = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bits of a Braille character's dots, by row and column (source: Unicode's Braille patterns)."""
@@ -63,14 +65,14 @@ def in_terminal(curves: Sequence[Curve], title: str) -> str:
         for start, end in _strokes(curve):
             for x, y in _line(frame.at(start, size), frame.at(end, size)):
                 dots[y // 4][x // 2] |= _DOTS[y % 4][x % 2]
-    lines = [title]
+    lines = [printable(title)]
     for number, row in enumerate(dots):
         value = frame.high - (frame.high - frame.low) * number / (ROWS - 1)
         label = short(value) if number % 5 == 0 else ""
         lines.append(f"{label:>11} │" + "".join(chr(0x2800 + bits) for bits in row))
     first, last = frame.moment(frame.left), frame.moment(frame.right)
     lines.append(" " * 13 + first + last.rjust(max(0, width - len(first))))
-    return "\n".join(lines + [f"{'':13}{curve.name}" for curve in curves])
+    return "\n".join(lines + [f"{'':13}{printable(curve.name)}" for curve in curves])
 
 
 def short(value: float) -> str:

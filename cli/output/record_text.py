@@ -68,7 +68,7 @@ def line(record: Record) -> str:
 
 
 def _health(status: NodeStatus) -> str:
-    fields = as_json(status)["health"]
+    fields = as_json(status).get("health", {})
     return " ".join(f"{name}={value}" for name, value in list(fields.items())[:FIELDS_SHOWN] if not isinstance(value, list | dict))
 
 

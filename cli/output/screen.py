@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from virtflow.cli.parts import part
+from virtflow.schemas.text import safe_line
 
 
 def interactive() -> bool:
@@ -29,7 +30,7 @@ class Screen:
         room = max(1, self._live.console.height)
         if len(lines) > room:
             lines = [*lines[: room - 1], f"… {len(lines) - room + 1} more lines: a larger window shows them"]
-        self._live.update(self._text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
+        self._live.update(self._text("\n".join(map(safe_line, lines)), no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def __enter__(self) -> Self:
         """Takes the terminal."""
