@@ -6,6 +6,10 @@ An ``InputError`` is counted, reported and never fatal to data of others; everyt
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
+
+VALUE_LENGTH: Final = 500
+"""Characters of a setting's value that a message repeats."""
 
 
 class InputError(Exception):
@@ -40,12 +44,18 @@ class RegistryUnavailableError(InputError):
     """The schema registry gave no answer. What was asked is not known yet; it is no proof that it is unknown."""
 
 
+def _short(value: object) -> str:
+    """A value in a message: as Python writes it, up to ``VALUE_LENGTH`` characters."""
+    text = repr(value)
+    return text if len(text) <= VALUE_LENGTH else text[:VALUE_LENGTH] + "…"
+
+
 class SettingError(InputError):
     """A setting that can't be used: says where it came from, its key, its value, what is wrong and how to fix it."""
 
     def __init__(self, *, origin: str, key: str, value: object, why: str, fix: str) -> None:
         """``origin`` is the file, environment variable or switch that held the value."""
-        super().__init__(f"{origin}: {key} = {value!r}: {why}; {fix}")
+        super().__init__(f"{origin}: {key} = {_short(value)}: {why}; {fix}")
         self.origin = origin
         self.key = key
         self.value = value

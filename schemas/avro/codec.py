@@ -39,7 +39,19 @@ __all__ = [
 R = TypeVar("R", bound=Record)
 
 # What fastavro is known to raise on bytes that are no record; found by feeding it truncated, random and flipped ones.
-_GARBAGE: Final = (UnicodeDecodeError, IndexError, ValueError, OverflowError, MemoryError, TypeError, KeyError, AssertionError)
+_GARBAGE: Final = (
+    IndexError,
+    ValueError,
+    ArithmeticError,
+    MemoryError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    AssertionError,
+    RecursionError,
+)
+# And what the parsing of a registry's odd schemas raises beside: anybody may register anything.
+_ODD: Final = (UnsafeSchemaError, SchemaParseException, UnknownType, *_GARBAGE)
 
 Fetch = Callable[[int], Schema | None]
 """Resolves a registry's id to a schema, or None where the registry does not know it.
@@ -152,7 +164,7 @@ class Codec(Encoder):
         try:
             vet(schema)
             known = _Known(schema)
-        except (UnsafeSchemaError, SchemaParseException, UnknownType, KeyError) as error:
-            raise UndecodableError(Reason.UNKNOWN_SCHEMA, f"schema id {schema_id} is refused: {error}") from error
+        except _ODD as error:
+            raise UndecodableError(Reason.UNKNOWN_SCHEMA, f"schema id {schema_id} is refused: {str(error)[:200]}") from error
         self._by_id[schema_id] = known
         return known

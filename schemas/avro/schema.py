@@ -103,7 +103,9 @@ _SIZED = frozenset({"boolean", "int", "long", "float", "double", "bytes", "strin
 
 
 def vet(schema: object) -> None:
-    """Raises ``UnsafeSchemaError`` unless every type in a foreign schema takes at least a byte and none contains itself."""
+    """Raises ``UnsafeSchemaError`` unless a foreign schema is a record's, every type in it takes at least a byte and none contains itself."""
+    if not isinstance(schema, dict) or schema.get("type") != "record":
+        raise UnsafeSchemaError(f"{str(schema)[:80]} is no record")
     _vet(schema, set(), depth=0)
 
 
@@ -115,6 +117,8 @@ def _vet(schema: object, known: set[str], depth: int) -> None:
             return
         case {"type": "record", "name": str(name), "fields": [_, *_] as fields}:
             for field in fields:
+                if not isinstance(field, dict) or not isinstance(field.get("name"), str):
+                    raise UnsafeSchemaError(f"field {str(field)[:80]} is not read")
                 _vet(field.get("type"), known, depth + 1)
             known.add(name.rpartition(".")[2])
         case {"type": "array", "items": items}:

@@ -33,7 +33,7 @@ HOSTILE: Final = (
 """Escapes of terminals with and without 7 bits, what moves the cursor, and what turns a line around."""
 _UNSAFE: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufffe\ud800-\udfff]")
 """All that is in the list but the line break, which programs write."""
-_OWN: Final = re.compile(r"\x1b\[(?:0|1|2|3[12]|1;31|1;32)?m|\x1b\[\?25[hl]|\x1b\[2K|\r(?=\n)|\x1b\[1A")
+_OWN: Final = re.compile(r"\x1b\[(?!8m)[0-9;]*m|\x1b\[\?25[hl]\r?|\r?\x1b\[(?:2K|1A)\r?|\r(?=\n)")
 """Our own: colours, and the progress line that hides and shows the cursor."""
 
 
