@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from virtflow.cli.output.say import say_json
+from virtflow.cli.output.say import say, say_json
 from virtflow.cli.output.table import print_table
 from virtflow.cli.parts import part
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
@@ -91,12 +91,12 @@ def show_acls(settings: Settings, *, parts: tuple[str, ...], wanted: bool, as_js
         {"for": str(acl.part), "resource": str(acl.resource), "name": acl.name, "operation": str(acl.operation), **who} for acl in least
     ]
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        say_json(told)
         return
     names = ["for", "resource", "name", "operation", *(["principal", "host"] if principal else [])]
     print_table([name.upper() for name in names], [[one[name] for name in names] for one in told])
     if wanted:
-        click.echo(f"\n{principal} has these rights now")
+        say("", f"{principal} has these rights now")
 
 
 def _admin(settings: Settings) -> Any:  # noqa: ANN401, an object of a module that is imported when it is called

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.history_server import Server, serving
+from tests.support.history_serving import Server, serving
 from tests.support.history_years import DAY, HOUR, hours_of_vm, write_years
 from virtflow.history.remote_read.wire import Asked, Hints, Match, Matcher, ReadRequest, write_request
 
