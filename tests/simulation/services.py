@@ -13,7 +13,7 @@ from tests.simulation.storage import MemoryStore
 from tests.simulation.stream import app_maker
 from virtflow.exporter.assignment import Clients
 from virtflow.exporter.clocks import Clocks
-from virtflow.exporter.consumer import GROUP, Feed
+from virtflow.exporter.consumer import Feed
 from virtflow.exporter.service import Exporter
 from virtflow.exporter.web import Pages
 from virtflow.history.service import Service as HistoryService
@@ -25,6 +25,7 @@ from virtflow.producer.publishing.events import EventPublisher, WithEvents
 from virtflow.producer.publishing.snapshots import Publisher
 from virtflow.producer.source import Round
 from virtflow.producer.types import HypervisorEvent
+from virtflow.runtime.acls import EXPORTER_GROUP
 from virtflow.runtime.kafka import client_settings, consumer_settings
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Settings
@@ -151,7 +152,9 @@ def exporter(world: World, settings: Settings, stop: Stop) -> None:
 
     async def main() -> None:
         service = Exporter(settings, clocks)
-        clients = Clients(consumer_settings(settings, GROUP), client_settings(settings), world.network.consumer, world.network.admin)
+        clients = Clients(
+            consumer_settings(settings, EXPORTER_GROUP), client_settings(settings), world.network.consumer, world.network.admin
+        )
         feed = Feed(settings, service.fleet, Codec(), service.metrics, clocks, clients=clients)
         pages = Pages(service.fleet, SCRAPED, service.metrics, clocks, feed.missing)
         world.watch.exporter_starts(world.kernel.process, service, feed)
