@@ -25,12 +25,13 @@ from virtflow.runtime.settings import Settings
     "exporter.include",
     "exporter.exclude",
     "exporter.vm_labels",
+    "exporter.fleet_page",
     *EPHEMERAL,
     *GUEST,
     *LOG,
 )
 def node(settings: Settings) -> None:
-    """Serve /metrics of this host's VMs, without Kafka: sampling, normalising and exporting in one process.
+    """Serve /metrics and the fleet page of this host's VMs, without Kafka: sampling, normalising and exporting in one process.
 
     \b
     Examples:

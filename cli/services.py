@@ -69,17 +69,20 @@ def processors(settings: Settings) -> None:
     "exporter.include",
     "exporter.exclude",
     "exporter.vm_labels",
+    "exporter.fleet_page",
+    "exporter.targets",
     *EPHEMERAL,
     *LOG,
 )
 def exporter(settings: Settings) -> None:
-    """Serve the fleet's /metrics to Prometheus, with /healthz, /readyz and a page that says what is there.
+    """Serve the fleet's /metrics to Prometheus, the fleet page at /, its JSON API at /api/v1, /healthz and /readyz.
 
     \b
     Examples:
       virtflow exporter --bootstrap-servers kafka1:9092 --listen 0.0.0.0:9177 --web-config /etc/virtflow/web.yml
       virtflow exporter --exclude guest,vm_vcpu_wait_seconds_total
       virtflow exporter --keep-last --always-export --absent-value -1
+      virtflow exporter --shard 1/2 --targets exporter-1:9177,exporter-2:9177
     """  # noqa: D301, click's own mark for lines that are kept
     serve("virtflow.exporter.service", "exporter", settings)
 

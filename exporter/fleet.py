@@ -16,6 +16,7 @@ from virtflow.exporter.migrations import Migrations, MigrationText, Options
 from virtflow.exporter.render.lines import Lines
 from virtflow.exporter.render.node import NodeText
 from virtflow.exporter.render.vm import VmText
+from virtflow.exporter.views.changes import Changes
 from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness, heard
 from virtflow.schemas.ownership import (
     Report,
@@ -119,6 +120,7 @@ class Fleet:
         self.migrations: Final = Migrations(migration_text or MigrationText((), Options()))
         self.now = float("-inf")
         """When ``expire`` was called last."""
+        self.changes: Final = Changes()
         self.vm_text: Final = vm_text
         self.node_text: Final = node_text
         self._forget_node_seconds = forget_node_seconds
@@ -183,7 +185,10 @@ class Fleet:
 
     def take_migration(self, record: VmMigration, arrived: float) -> Freshness:
         """Takes a VM's newest migration, which may change the VM's authoritative node."""
+        before = self.migrations.newest(record.uuid)
         fresh = self.migrations.take(record, arrived)
+        if fresh is Freshness.NEW:
+            self.changes.migration(before, record, arrived)
         vm = self._vms.get(record.uuid)
         if fresh is Freshness.NEW and vm is not None:
             vm.not_before = not_before(vm.not_before, record)
@@ -199,6 +204,7 @@ class Fleet:
         seen = known.seen if known is not None else None
         fresh = freshness(seen, position)
         if fresh is Freshness.NEW:
+            self.changes.node(known.status if known else None, status, arrived, silent=known is not None and known.silent)
             silent_from = arrived + INTERVALS_ALIVE * status.interval
             lines = self.node_text.lines(status)
             self._nodes[key] = Node(status, advance(seen, position), lines, silent_from, silent_from + self._forget_node_seconds)
@@ -220,8 +226,10 @@ class Fleet:
                 self._decide(vm, now)
         for name, node in [(name, node) for name, node in self._nodes.items() if node.silent_from <= now]:
             if node.forgotten <= now:
+                self.changes.node_silent(node.status, now, forgotten=True)
                 del self._nodes[name]
             elif not node.silent:
+                self.changes.node_silent(node.status, now, forgotten=False)
                 node.silent = True
                 node.lines = self.node_text.silent(node.status)
 
@@ -242,6 +250,15 @@ class Fleet:
         """The VMs that are exported."""
         return [vm for vm in self._vms.values() if vm.exported is not None]
 
+    def known(self, uuid: str) -> Vm | None:
+        """The VM of that UUID, where it is exported."""
+        vm = self._vms.get(uuid)
+        return vm if vm is not None and vm.exported is not None else None
+
+    def node(self, name: str) -> Node | None:
+        """The node of that name."""
+        return self._nodes.get(self.node_text.key(name))
+
     def nodes(self) -> list[Node]:
         """All known nodes, including silent ones."""
         return list(self._nodes.values())
@@ -261,11 +278,13 @@ class Fleet:
             vm.expires = sample.expires
             if sample.record is not None:
                 if sample.record is not vm.exported:
-                    self._export(vm, sample.record)
+                    self._export(vm, sample.record, now)
                 return
         vm.expires = min([sample.expires for sample in vm.samples.values()])
         live = [(sample.record, sample.expires) for sample in vm.samples.values() if sample.record is not None]
         if not live:
+            if vm.exported is not None:
+                self.changes.vanished(vm.exported, now)
             vm.exported, vm.rendered, vm.identity, vm.lines, vm.info = None, None, "", (), ""
             vm.conflict, vm.split_brain = False, SplitBrain()
             return
@@ -276,16 +295,20 @@ class Fleet:
             current = current_reports(reports, vm.not_before, migration, self.migrations.handed_over_since(record.uuid))
             record = live[reports.index(authoritative(current, migration))][0]
             vm.split_brain = track_split_brain(vm.split_brain, current, now, migration)
-            vm.conflict = is_split_brain(vm.split_brain, current, now)
+            before, vm.conflict = vm.conflict, is_split_brain(vm.split_brain, current, now)
+            if vm.conflict != before:
+                self.changes.conflict(record, now, begins=vm.conflict)
         if record is not vm.exported:
-            self._export(vm, record)
+            self._export(vm, record, now)
 
-    def _export(self, vm: Vm, record: VmMetrics) -> None:
+    def _export(self, vm: Vm, record: VmMetrics, now: float) -> None:
         before, vm.exported = vm.exported, record
         if record.monitor_collected > 0:
             vm.monitor_collected = record.monitor_collected
         if before is None or before.name != record.name or before.node != record.node:
             self._name(vm, record)
+        if before is None or before.state != record.state or before.responsive != record.responsive or before.node != record.node:
+            self.changes.vm(before, record, now)
         if record.uuid in self._unrendered or len(self._unrendered) < UNRENDERED:
             self._unrendered[record.uuid] = vm
         else:

@@ -94,6 +94,8 @@ class Migrations:
         """Empty."""
         self.text: Final = text
         self._known: dict[str, _Entry] = {}
+        self.revision = 0
+        """Grows with every change."""
 
     def take(self, record: VmMigration, arrived: float) -> Freshness:
         """Takes a migration; the higher revision is newer. ``arrived`` is on the fleet's clock."""
@@ -101,20 +103,27 @@ class Migrations:
         if known is not None and record.revision <= known.migration.revision:
             return Freshness.DUPLICATE if record.revision == known.migration.revision else Freshness.STALE
         self._known[record.uuid] = _Entry(record, arrived)
+        self.revision += 1
         return Freshness.NEW
 
     def forget(self, uuid: str) -> None:
         """Drops a VM's migration after a tombstone in the topic."""
         self._known.pop(uuid, None)
+        self.revision += 1
 
     def forget_all(self) -> None:
         """Drops all migrations: the topic was deleted and created again."""
         self._known.clear()
+        self.revision += 1
 
     def handed_over_since(self, uuid: str) -> float:
         """When the newest record of a hand-over of the VM arrived; minus infinity where there is none."""
         known = self._known.get(uuid)
         return known.arrived if known is not None and handed_over(known.migration) else NEVER
+
+    def all(self) -> list[VmMigration]:
+        """The newest migration of every VM that has one."""
+        return [entry.migration for entry in self._known.values()]
 
     def newest(self, uuid: str) -> VmMigration | None:
         """The VM's newest migration."""

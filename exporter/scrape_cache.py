@@ -108,3 +108,13 @@ async def _encoded(chunks: Iterator[str], *, gzip: bool) -> AsyncIterator[bytes]
         await asyncio.sleep(0)
     if packer:
         yield packer.flush()
+
+
+def accepts_gzip(header: str) -> bool:
+    """Whether an ``Accept-Encoding`` header allows gzip (source: RFC 9110, section 12.5.3)."""
+    for item in header.lower().split(","):
+        coding, _, parameters = item.partition(";")
+        if coding.strip() in {"gzip", "x-gzip", "*"}:
+            weight = parameters.strip().removeprefix("q=").strip()
+            return not weight or weight.strip("0.") != ""
+    return False

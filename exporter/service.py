@@ -20,12 +20,15 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
+from virtflow.exporter.api.targets import checked_targets
 from virtflow.exporter.clocks import SYSTEM, Clocks
 from virtflow.exporter.fleet import Fleet
+from virtflow.exporter.frontend import Frontend
 from virtflow.exporter.migrations import MigrationText, Options
 from virtflow.exporter.render.node import NodeText
 from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.selection import SERVICE, chosen
+from virtflow.exporter.shard import shard_of
 from virtflow.exporter.web import Pages
 from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.lifecycle import Stop, notify, watchdog_seconds
@@ -64,6 +67,7 @@ class Exporter:
         self._web_settings = settings.web
         self._clocks = clocks
         self._names = chosen(own.include, own.exclude)
+        checked_targets(own.targets, shard_of(own.shard))
         self.metrics: Final = OwnMetrics(SERVICE)
         migrations = MigrationText(self._names, Options(own.always_export, own.absent_value, own.keep_last, own.label_value_bytes))
         self.fleet: Final = Fleet(
@@ -96,10 +100,13 @@ class Exporter:
         loop = self._loop = asyncio.get_running_loop()
         stopped = asyncio.Event()
         stop.subscribe(lambda: _tell(loop, stopped))
-        pages = Pages(self.fleet, self._names, self.metrics, self._clocks, source.missing if source else self._missing)
+        missing = source.missing if source else self._missing
+        pages = Pages(self.fleet, self._names, self.metrics, self._clocks, missing)
+        frontend = Frontend(self.fleet, self._settings, self._clocks, missing) if self._settings.fleet_page else None
+        routes = pages.routes(source.topics if source else (), fleet_page=frontend is not None) | (frontend.routes() if frontend else {})
         limits = Limits(self._settings.connections, self._settings.request_timeout_seconds)
         guard = Guard(self._web_settings, self.metrics)
-        web = Web(self._settings.listen, pages.routes(source.topics if source else ()), self.metrics, limits, guard)
+        web = Web(self._settings.listen, routes, self.metrics, limits, guard)
         await web.start()
         self._drain()
         LOGGER.info("serving %s/metrics", web.url)
@@ -107,12 +114,16 @@ class Exporter:
             bound(web.address)
         notify("READY=1")
         tasks = [asyncio.create_task(_watchdog())]
+        if frontend is not None:
+            tasks.append(asyncio.create_task(frontend.running()))
         if source is not None:
             tasks.append(asyncio.create_task(source.run()))
         try:
             await _until(stopped, tasks)
         finally:
             notify("STOPPING=1")
+            if frontend is not None:
+                frontend.close()
             await web.stop()
             for task in tasks:
                 task.cancel()

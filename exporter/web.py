@@ -1,4 +1,4 @@
-"""The exporter's pages: ``/metrics`` for Prometheus, ``/`` for people, ``/readyz`` for whoever starts it."""
+"""The exporter's own pages: ``/metrics`` for Prometheus, ``/about`` for people, ``/readyz`` for whoever starts it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from aiohttp import web
 from virtflow.exporter.clocks import Clocks
 from virtflow.exporter.exposition import Counts, exposition
 from virtflow.exporter.fleet import Fleet
-from virtflow.exporter.landing import CONTENT_POLICY, Status, TopicLag, page
-from virtflow.exporter.scrape_cache import Answer, Renderings
+from virtflow.exporter.page.landing import Status, TopicLag, page
+from virtflow.exporter.page.site import secured, static
+from virtflow.exporter.scrape_cache import Answer, Renderings, accepts_gzip
 from virtflow.exporter.selection import GROUPS, UnknownNameError, collected
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.version import version
@@ -32,16 +33,19 @@ class Pages:
         self._clocks = clocks
         self._missing = missing
         self._topics: tuple[str, ...] = ()
+        self._fleet_page = False
         self._counts: Counts = {}
         self._started = clocks.now()
         self._renderings = Renderings(self._text)
         self._scrapes = metrics.counter("virtflow_exporter_scrapes_total")
         self._seconds = metrics.counter("virtflow_exporter_scrape_seconds_total")
 
-    def routes(self, topics: tuple[str, ...] = ()) -> dict[str, Handler]:
-        """Paths and their handlers; ``topics`` are those whose lag the page shows."""
+    def routes(self, topics: tuple[str, ...] = (), *, fleet_page: bool = False) -> dict[str, Handler]:
+        """Paths and their handlers; ``topics`` are those whose lag the page shows, and ``fleet_page`` says that another one is at ``/``."""
         self._topics = topics
-        return {"/": self.landing, "/metrics": self.scrape, "/readyz": readiness(self._missing)}
+        self._fleet_page = fleet_page
+        home = {} if fleet_page else {"/": self.landing}
+        return {**home, "/about": self.landing, "/metrics": self.scrape, "/readyz": readiness(self._missing), "/static/{file}": static}
 
     async def scrape(self, request: web.Request) -> web.StreamResponse:
         """The exposition, or 400 with the groups for an unknown name in ``collect[]``."""
@@ -59,7 +63,7 @@ class Pages:
             self._scrapes.inc()
 
     async def landing(self, request: web.Request) -> web.Response:
-        """The page for people."""
+        """The page about this exporter."""
         del request
         self._fleet.expire(self._clocks.now())
         nodes = self._fleet.nodes()
@@ -82,9 +86,9 @@ class Pages:
             uptime_seconds=self._clocks.now() - self._started,
             groups=[group for group, names in GROUPS.items() if names & self._names],
             lags=lags,
+            fleet_page=self._fleet_page,
         )
-        headers = {"Content-Security-Policy": CONTENT_POLICY}
-        return web.Response(text=page(status), content_type="text/html", headers=headers)
+        return secured(web.Response(text=page(status), content_type="text/html"))
 
     def _text(self, names: frozenset[str]) -> Iterator[str]:
         """The fleet's text, then the exporter's own metrics; time between two steps, when other tasks run, is not counted."""
@@ -119,13 +123,3 @@ async def _send(request: web.Request, answer: Answer, *, gzip: bool) -> web.Stre
     if answer.dropped and request.transport is not None:
         request.transport.abort()
     return response
-
-
-def accepts_gzip(header: str) -> bool:
-    """Whether an ``Accept-Encoding`` header allows gzip (source: RFC 9110, section 12.5.3)."""
-    for item in header.lower().split(","):
-        coding, _, parameters = item.partition(";")
-        if coding.strip() in {"gzip", "x-gzip", "*"}:
-            weight = parameters.strip().removeprefix("q=").strip()
-            return not weight or weight.strip("0.") != ""
-    return False

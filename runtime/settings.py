@@ -276,6 +276,22 @@ class Exporter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             le=65_536,
         ),
     ] = 1_024
+    fleet_page: Annotated[
+        bool,
+        _row(
+            "Serve the fleet page at / and the JSON API below /api/v1, and keep the last hour of each VM in memory for them, 2 KiB a VM; "
+            "without it / is a page of links.",
+            "--fleet-page",
+        ),
+    ] = True
+    targets: Annotated[
+        list[str],
+        _row(
+            "HOST:PORT of the exporters of all shards, the first shard's first, for Prometheus' HTTP service discovery at /api/v1/targets; "
+            "this exporter alone when empty.",
+            "--targets",
+        ),
+    ] = field(default_factory=list)
     connections: Annotated[int, _row("HTTP connections that may be open at once.", ge=1, le=100000)] = 256
     request_timeout_seconds: Annotated[
         Seconds, _row("How long a client may take to send a request or take the answer.", ge=0.1, le=600)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -166,9 +166,68 @@ wrong or failed, 2 wrong use or a bad setting, 3 a service that ended for good: 
 standard error that names the thing, its value and what to do; `VIRTFLOW_DEBUG=1` adds the
 traceback of a defect."""
 
+
+def api_page() -> str:
+    """``docs/api.md``: every endpoint, parameter and field of the API, as its OpenAPI document has them."""
+    from virtflow.exporter.api.endpoints import ENDPOINTS, PREFIX
+    from virtflow.exporter.api.openapi import document
+
+    described = document()
+    parts = [NOTICE, "# The fleet API", API_TEXT]
+    parts.append(table(("path", "what"), [(f"`{PREFIX}{each.path}`", each.about) for each in ENDPOINTS]))
+    for each in ENDPOINTS:
+        operation = described["paths"][f"{PREFIX}{each.path}"]["get"]
+        parts += [f"## {each.name}", f"`GET {PREFIX}{each.path}`", each.about]
+        if each.parameters:
+            rows = [(f"`{p.name}`", f"`{p.default}`" if p.default else "", p.about, p.allowed) for p in each.parameters]
+            parts.append(table(("parameter", "default", "meaning", "allowed"), rows))
+        parts.append(f"Answer: {_type(operation['responses']['200']['content']['application/json']['schema'])}.")
+    parts.append("## Types")
+    for name, schema in sorted(described["components"]["schemas"].items()):
+        if "properties" in schema:
+            rows = [(f"`{field}`", _type(of), of.get("description", "")) for field, of in schema["properties"].items()]
+            parts += [f"### {name}", schema.get("description", ""), table(("field", "type", "meaning"), rows)]
+        else:
+            parts += [f"### {name}", schema.get("description", ""), ", ".join(f"`{word}`" for word in schema["enum"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """A schema's type in words, with a link where it is one of the page's own."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(_type(each) for each in schema["anyOf"])
+    if schema.get("type") == "array":
+        return f"list of {_type(schema['items'])}"
+    if schema.get("type") == "object":
+        return f"map of {_type(schema['additionalProperties'])}"
+    return str(schema.get("type", "any"))
+
+
+API_TEXT: Final = """`virtflow exporter` and `virtflow node` answer programs below `/api/v1`, read only; [the fleet page](fleet-page.md) and `virtflow top` are made of it. The machine-readable description
+is [openapi.json](openapi.json), served at `/api/v1/openapi.json`.
+
+```sh
+curl -s "http://127.0.0.1:9177/api/v1/vms?sort=-cpu&limit=5" | jq -r '.items[] | "\\(.name) \\(.cpu_cores)"'
+curl -sN -H "Accept: text/event-stream" http://127.0.0.1:9177/api/v1/events
+```
+
+- **Stable**: what version 1 has keeps its name and meaning. Fields, parameters and kinds of events may be added: ignore those that you do not know.
+- **Unknown is null**, never 0. Rates are per second, between the last two samples of a VM: of the groups that can hang (CPU, memory, block devices) for three intervals after their newest sample.
+  The memory in use follows [one rule](memory.md#what-the-fleet-page-shows).
+- **Pages**: `next` of an answer is the parameter `after` of the following page, with the same `sort`. Rows that come and go in between shift nothing. An empty `next` is the end.
+- **ETags**: an answer's ETag changes with any sample, and every ten seconds, so that ages are never further behind than that. With `If-None-Match` an unchanged answer is 304.
+- **Errors** are JSON: 400 names the parameter, its value and what is allowed; 404 that there is none.
+- **Events** stream with `Accept: text/event-stream`: `id`, `event` (the kind) and `data` ([Event](#event) as JSON). A client that comes back with `Last-Event-ID`, as browsers do by themselves, gets what it
+  missed; an event `lost` says that some of it is no longer kept (2,000 changes are), or that the exporter was restarted. A quarter of `exporter.connections` may be streams; further ones get 503.
+- A shard tells of its own VMs. Nobody is asked who they are: [secure](secure.md#the-pages-that-are-served) says what to put in front."""
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "metrics.md": metrics_page,
     "topics.md": topics_page,
     "settings.md": settings_page,
     "cli.md": cli_page,
+    "api.md": api_page,
 }

@@ -114,6 +114,9 @@ def documents() -> Iterator[tuple[Path, str]]:
     others = {"where.md": questions_page, "reliability.md": reliability_page, "soak.md": soak_page}
     for name, page in {**PAGES, **others}.items():
         yield ROOT / "docs" / name, page()
+    from virtflow.exporter.api.openapi import document
+
+    yield ROOT / "docs" / "openapi.json", json.dumps(document(), indent=1) + "\n"
 
 
 def pictures() -> Iterator[tuple[Path, str]]:

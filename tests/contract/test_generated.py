@@ -24,7 +24,8 @@ def test_check_finds_a_difference(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(copy)], check=True)
     subprocess.run(
-        ["cp", "-r", *(str(ROOT / name) for name in ("schemas", "scripts", "tools", "docs", "runtime", "cli")), str(copy)], check=True
+        ["cp", "-r", *(str(ROOT / name) for name in ("schemas", "scripts", "tools", "docs", "runtime", "cli", "exporter")), str(copy)],
+        check=True,
     )
     page = copy / "docs" / "metrics.md"
     page.write_text(page.read_text() + "\n")

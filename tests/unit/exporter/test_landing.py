@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from virtflow.exporter.landing import Status, TopicLag, duration, page
+from virtflow.exporter.page.landing import Status, TopicLag, duration, page
 
 STATUS = Status(
     version="0.1.0",
@@ -42,8 +42,14 @@ def test_says_what_is_there() -> None:
 
 
 def test_is_self_contained() -> None:
-    """No script, no style sheet, picture or font from elsewhere."""
-    assert not re.search(r"<script|<link|<img|url\(|https?://", page(STATUS))
+    """No script, and no style sheet, picture or font from elsewhere; nothing inline that the policy would forbid."""
+    assert not re.search(r"<script|<style|style=|<img|url\(|https?://", page(STATUS))
+    assert set(re.findall(r'<link[^>]* href="([^"]*)"', page(STATUS))) == {"/static/fleet.css", "/static/icon.svg"}
+
+
+def test_the_fleet_page_and_the_api_are_linked_where_they_are() -> None:
+    assert "/api/v1" not in page(STATUS)
+    assert "/api/v1/openapi.json" in page(replace(STATUS, fleet_page=True))
 
 
 def test_what_is_missing_is_said_and_escaped() -> None:

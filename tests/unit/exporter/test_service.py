@@ -17,8 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.prometheus import check_metrics
 from tests.support.vm_samples import inventory, sample, status
+from virtflow.exporter.scrape_cache import accepts_gzip
 from virtflow.exporter.service import Exporter
-from virtflow.exporter.web import accepts_gzip
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Exporter as Section
 from virtflow.runtime.settings import Settings

@@ -1,4 +1,4 @@
-"""The page at ``/``: what this exporter is, its state, and links. Self-contained: no script, no external resources."""
+"""The page about this exporter: its state, its topics, and links. Without scripts; at ``/about``, and at ``/`` where the fleet page is off."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Final
 
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 
-CONTENT_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
+_SECTIONS: Final = '<nav aria-label="Sections"><a href="/">Overview</a></nav>'
+_API: Final = """<li><a href="/api/v1/fleet">/api/v1</a>: the fleet for programs; <a href="/api/v1/openapi.json">its OpenAPI document</a></li>
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class TopicLag:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Content of the page. ``missing`` is why the exporter is not ready, "" when it is."""
+    """Content of the page. ``missing`` is why the exporter is not ready, "" when it is; ``fleet_page`` whether that is served."""
 
     version: str
     missing: str
@@ -39,6 +41,7 @@ class Status:
     uptime_seconds: float
     groups: Sequence[str]
     lags: Sequence[TopicLag]
+    fleet_page: bool = False
 
 
 def page(status: Status) -> str:
@@ -57,6 +60,8 @@ def page(status: Status) -> str:
         groups=groups,
         version=escape(status.version),
         uptime=duration(status.uptime_seconds),
+        sections=_SECTIONS if status.fleet_page else "",
+        api=_API if status.fleet_page else "",
     )
 
 
@@ -92,11 +97,11 @@ def _topics(lags: Sequence[TopicLag]) -> str:
         for lag in lags
     )
     return (
-        '<h2>Topics</h2><table><tr><th>topic</th><th class="number">age of the newest when it came</th>'
+        '<h2>Topics</h2><table class="topics"><tr><th>topic</th><th class="number">age of the newest when it came</th>'
         f'<th class="number">waiting</th></tr>{rows}</table>'
     )
 
 
 @cache
 def _template() -> Template:
-    return Template(resources.files("virtflow.exporter").joinpath("landing.html").read_text("utf-8"))
+    return Template(resources.files("virtflow.exporter.page").joinpath("landing.html").read_text("utf-8"))

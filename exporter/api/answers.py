@@ -1,0 +1,215 @@
+"""The answers of the API: parameters in, structs out. Pure but for the fleet that they are read from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from msgspec import Struct
+
+from virtflow.exporter.api.paging import Order, page
+from virtflow.exporter.api.parameters import Values
+from virtflow.exporter.views.changes import Change, Event, event_of, place_of
+from virtflow.exporter.views.devices import vm_detail
+from virtflow.exporter.views.fleet_view import FleetView, Seen
+from virtflow.exporter.views.migrations import MIGRATION_COLUMNS, migration_row
+from virtflow.exporter.views.nodes import NODE_COLUMNS, Load, loads, node_row
+from virtflow.exporter.views.overview import node_counts, projects, states, sums, tops
+from virtflow.exporter.views.rows import FleetOverview, MigrationRow, NodeRow, VmDetail, VmRow
+from virtflow.exporter.views.vms import BY_NAME, CONFLICT, MIGRATING, STUCK, Moment, flags_of, project_of, state_of, vm_row
+from virtflow.schemas.records import VmMigration
+
+_NODE_VALUES: Final = {column.name: column.value for column in NODE_COLUMNS}
+_MIGRATION_VALUES: Final = {column.name: column.value for column in MIGRATION_COLUMNS}
+
+
+class VmPage(Struct, frozen=True, kw_only=True):
+    """Some VMs. ``total`` is how many there are, ``matched`` how many of them the parameters choose, ``next`` the parameter ``after`` of the next page."""
+
+    items: list[VmRow]
+    total: int
+    matched: int
+    next: str
+
+
+class NodePage(Struct, frozen=True, kw_only=True):
+    """Some nodes; as with VMs."""
+
+    items: list[NodeRow]
+    total: int
+    matched: int
+    next: str
+
+
+class MigrationPage(Struct, frozen=True, kw_only=True):
+    """Some VMs' running or last migrations; as with VMs."""
+
+    items: list[MigrationRow]
+    total: int
+    matched: int
+    next: str
+
+
+class EventPage(Struct, frozen=True, kw_only=True):
+    """Some changes: without ``after`` the newest ones, the newest first; with it those after it, the oldest first.
+
+    ``lost`` says that changes after ``after`` are no longer kept, or that it is an id of an earlier run of the exporter.
+    """
+
+    items: list[Event]
+    lost: bool
+    next: str
+
+
+class Answers:
+    """All answers about one fleet. Who asks has run ``FleetView.updating`` before."""
+
+    def __init__(self, view: FleetView, run: str, version: str, missing: Callable[[], str]) -> None:
+        """``run`` names this run of the exporter; ``missing`` returns why the fleet is not fully known, "" once it is."""
+        self.view: Final = view
+        self.run: Final = run
+        self.version: Final = version
+        self.missing: Final = missing
+
+    def moment(self, wall: float) -> Moment:
+        """Now, for rows."""
+        return Moment(wall, self.view.fleet.now, self.view.migrating())
+
+    def fleet(self, wall: float) -> FleetOverview:
+        """The whole fleet in numbers."""
+        vms, moment = self.view.vms(), self.moment(wall)
+        flags = [flag for seen in vms for flag in flags_of(seen, moment.migrating)]
+        newest = self.view.fleet.changes.newest
+        return FleetOverview(
+            version=self.version,
+            run=self.run,
+            time=round(wall, 3),
+            missing=self.missing(),
+            vms=len(vms),
+            states=states(vms),
+            stuck=flags.count(STUCK),
+            migrating=flags.count(MIGRATING),
+            conflicts=flags.count(CONFLICT),
+            nodes=node_counts(self.view.fleet.nodes()),
+            vcpus=sum(max(seen.record.vcpus_current, 0) for seen in vms),
+            projects=projects(vms),
+            top=tops(vms),
+            last_event=f"{self.run}-{newest}" if newest else "",
+            **sums(vms),
+        )
+
+    def vms(self, values: Values, wall: float) -> VmPage:
+        """A page of VMs."""
+        moment, every = self.moment(wall), self.view.vms()
+        chosen = [seen for seen in every if _chosen(seen, values, moment.migrating)]
+        found = page(chosen, _order(values, BY_NAME, lambda seen: seen.record.uuid), _limit(values), str(values["after"]))
+        rows = [vm_row(seen, moment, str(values["history"])) for seen in found.rows]
+        return VmPage(items=rows, total=len(every), matched=len(chosen), next=found.after)
+
+    def vm(self, uuid: str, wall: float) -> VmDetail | None:
+        """One VM; None where there is none of that UUID."""
+        seen = self.view.vm(uuid)
+        return vm_detail(seen, self.moment(wall), self.view.fleet.migrations.newest(uuid)) if seen is not None else None
+
+    def nodes(self, values: Values, wall: float) -> NodePage:
+        """A page of nodes."""
+        by_node, text = loads(self.view.vms()), str(values["filter"]).casefold()
+        every = [node_row(node, by_node.get(node.status.node) or Load(), wall) for node in self.view.fleet.nodes()]
+        chosen = [row for row in every if text in row.node.casefold() and _node_state(row, str(values["state"]))]
+        order: Order[NodeRow] = Order(str(values["sort"]), _NODE_VALUES[_name(values)], lambda row: row.node)
+        found = page(chosen, order, _limit(values), str(values["after"]))
+        return NodePage(items=found.rows, total=len(every), matched=len(chosen), next=found.after)
+
+    def node(self, name: str, wall: float) -> NodeRow | None:
+        """One node; None where there is none of that name."""
+        node = self.view.fleet.node(name)
+        return node_row(node, loads(self.view.vms()).get(name) or Load(), wall) if node is not None else None
+
+    def migrations(self, values: Values, wall: float) -> MigrationPage:
+        """A page of migrations."""
+        every = self.view.fleet.migrations.all()
+        chosen = [one for one in every if _migration(one, values)]
+        order: Order[VmMigration] = Order(str(values["sort"]), _MIGRATION_VALUES[_name(values)], lambda one: one.uuid)
+        found = page(chosen, order, _limit(values), str(values["after"]))
+        rows = [migration_row(one, wall) for one in found.rows]
+        return MigrationPage(items=rows, total=len(every), matched=len(chosen), next=found.after)
+
+    def events(self, values: Values, wall: float) -> EventPage:
+        """Changes: after an id, or the newest ones."""
+        changes, after = self.view.fleet.changes, str(values["after"])
+        number = place_of(after, self.run) if after else 0
+        lost = bool(after) and (number is None or changes.lost(number))
+        found = [change for change in changes.after(number or 0) if change_matches(change, values)]
+        limit = _limit(values)
+        chosen = found[:limit] if after else found[: -limit - 1 : -1]
+        newest = max((change.number for change in chosen), default=number or 0)
+        return EventPage(items=[self.event(change, wall) for change in chosen], lost=lost, next=f"{self.run}-{newest}")
+
+    def event(self, change: Change, wall: float) -> Event:
+        """A change as the API tells it."""
+        return event_of(change, self.run, wall - self.view.fleet.now)
+
+
+def change_matches(change: Change, values: Values) -> bool:
+    """Whether a change is one that the parameters choose."""
+    text = str(values["filter"]).casefold()
+    return (
+        values["kind"] in {"", change.kind}
+        and values["vm"] in {"", change.uuid}
+        and values["node"] in {"", change.node, change.before, change.after}
+        and (not text or any(text in word.casefold() for word in (change.name, change.uuid, change.node)))
+    )
+
+
+def _chosen(seen: Seen, values: Values, migrating: Iterable[str]) -> bool:
+    if values["node"] not in {"", seen.record.node}:
+        return False
+    if values["state"] and values["state"] != state_of(seen):
+        return False
+    if values["flag"] and values["flag"] not in flags_of(seen, frozenset(migrating)):
+        return False
+    inventory = seen.inventory
+    if values["project"] and (inventory is None or values["project"] not in {project_of(seen), inventory.project_id}):
+        return False
+    text = str(values["filter"]).casefold()
+    return not text or any(text in word.casefold() for word in _words(seen))
+
+
+def _words(seen: Seen) -> tuple[str, ...]:
+    """What a text is looked for in."""
+    record, inventory = seen.record, seen.inventory
+    if inventory is None:
+        return record.name, record.uuid, record.node
+    return record.name, record.uuid, record.node, inventory.title, project_of(seen), inventory.flavor
+
+
+def _order(values: Values, columns: dict[str, Any], key: Callable[[Seen], str]) -> Order[Seen]:
+    return Order(str(values["sort"]), columns[_name(values)].value, key)
+
+
+def _name(values: Values) -> str:
+    return str(values["sort"]).removeprefix("-")
+
+
+def _limit(values: Values) -> int:
+    return int(values["limit"])
+
+
+def _node_state(row: NodeRow, state: str) -> bool:
+    match state:
+        case "up":
+            return row.up
+        case "down":
+            return not row.up
+        case "hung":
+            return bool(row.hung_calls)
+    return True
+
+
+def _migration(one: VmMigration, values: Values) -> bool:
+    text = str(values["filter"]).casefold()
+    return (
+        values["result"] in {"", one.result}
+        and values["node"] in {"", one.source, one.destination}
+        and (text in one.name.casefold() or text in one.uuid)
+    )
