@@ -41,6 +41,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "history": "virtflow.cli.history:history",
     "topics": "virtflow.cli.topics:topics",
     "migrations": "virtflow.cli.migrations:migrations",
+    "top": "virtflow.cli.top.command:top",
     "tap": "virtflow.cli.tap:tap",
     "metrics": "virtflow.cli.metrics:metrics",
     "check": "virtflow.cli.checks.check:check",
@@ -89,7 +90,8 @@ def main(context: click.Context) -> None:
 
     \b
     virtflow snapshot            what the VMs of this host do, now
-    virtflow node                /metrics of this host alone, without Kafka
+    virtflow node                /metrics and a page of this host alone, without Kafka
+    virtflow top                 the fleet in the terminal
     virtflow check               what is missing before a service can run
     """  # noqa: D301, click's own mark for lines that are kept
     if context.invoked_subcommand is None:

@@ -42,7 +42,7 @@ SAME_EVERYWHERE = {
     "--log-format": SERVICES,
 }
 """Switches that mean the same, and the commands that must have them by that very name."""
-FILTERS = {("tap", "--node")}
+FILTERS = {("tap", "--node"), ("top", "--node")}
 """Names a node as everywhere, but to choose records, not to name this one."""
 
 

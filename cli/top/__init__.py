@@ -1,0 +1,1 @@
+"""`virtflow top`: the fleet in a terminal, from an exporter's API."""

@@ -1,0 +1,97 @@
+"""Asks an exporter's API, over HTTP, with the standard library alone."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import queue
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from virtflow.schemas.errors import EnvironmentProblemError, InputError
+
+TIMEOUT_SECONDS: Final = 5.0
+PREFIX: Final = "/api/v1/"
+
+Answers = dict[str, dict[str, Any]]
+"""What was answered, by the name that the asker gave to the path."""
+
+
+class Client:
+    """One exporter."""
+
+    def __init__(self, url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        """``url`` with or without the scheme; raises ``EnvironmentProblemError`` for one that is none of HTTP."""
+        self.url: Final = (url if "://" in url else f"http://{url}").rstrip("/")
+        self._timeout = timeout_seconds
+        if urllib.parse.urlsplit(self.url).scheme not in {"http", "https"} or not urllib.parse.urlsplit(self.url).hostname:
+            raise _problem(url, "is no address of an exporter")
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The answer to a path below ``PREFIX``; raises ``EnvironmentProblemError`` where there is none, ``InputError`` with the API's own words."""
+        address = f"{self.url}{PREFIX}{path}"
+        try:
+            with urllib.request.urlopen(address, timeout=self._timeout) as reply:  # noqa: S310, the scheme has been checked
+                found = json.load(reply)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise _refused(self.url, error) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            why = str(getattr(error, "reason", "") or error) or type(error).__name__
+            raise _problem(self.url, why) from error
+        if not isinstance(found, dict):
+            raise _problem(self.url, "its answer is none of virtflow's API")
+        return found
+
+    def all(self, paths: Mapping[str, str]) -> Answers:
+        """The answers to several paths, by their names."""
+        return {name: self.get(path) for name, path in paths.items()}
+
+
+def _problem(url: str, why: str) -> EnvironmentProblemError:
+    fix = "name an exporter, or a virtflow node, with --url http://HOST:9177"
+    return EnvironmentProblemError(thing="exporter", value=url, why=why, fix=fix)
+
+
+def _refused(url: str, error: urllib.error.HTTPError) -> InputError:
+    try:
+        return InputError(str(json.load(error)["error"]["message"]))
+    except (ValueError, KeyError, TypeError):
+        return _problem(url, f"answers {error.code}: it has no fleet page, or is none of virtflow's")
+
+
+class Fetcher:
+    """Asks in a thread of its own, so that a slow exporter does not hold up the keyboard. The newest question counts."""
+
+    def __init__(self, client: Client, tell: Callable[[object, Answers | str], None]) -> None:
+        """``tell`` is called in that thread with the question's mark and the answers, or with why there are none."""
+        self._client = client
+        self._tell = tell
+        self._asked: queue.SimpleQueue[tuple[object, Mapping[str, str]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="fetch", daemon=True)
+        self._thread.start()
+
+    def ask(self, mark: object, paths: Mapping[str, str]) -> None:
+        """Asks for these paths; ``mark`` comes back with the answer."""
+        self._asked.put((mark, paths))
+
+    def close(self) -> None:
+        """Ends the thread once its question is answered."""
+        self._asked.put(None)
+
+    def _run(self) -> None:
+        while (asked := self._asked.get()) is not None:
+            while not self._asked.empty():
+                newer = self._asked.get()
+                if newer is None:
+                    return
+                asked = newer
+            mark, paths = asked
+            try:
+                self._tell(mark, self._client.all(paths))
+            except InputError as error:
+                self._tell(mark, str(error))
