@@ -13,7 +13,7 @@ import click
 
 from virtflow.cli.output.plot import Curve, in_terminal
 from virtflow.cli.output.progress import Progress
-from virtflow.cli.output.rows import format_switch, output_switch, show
+from virtflow.cli.output.rows import Units, format_switch, output_switch, raw_switch, show
 from virtflow.cli.output.say import say, say_json, say_text
 from virtflow.cli.output.table import print_table
 from virtflow.cli.parts import part
@@ -69,9 +69,10 @@ class Duration(click.ParamType):
 @click.argument("sql")
 @click.option("--project", default="", metavar="ID", help="A project, by its id (its name where the platform has none).")
 @format_switch
+@raw_switch
 @output_switch
 @settings_switches("history.path", "history.query_seconds", "history.query_memory_bytes", *LOG)
-def query(settings: Settings, *, sql: str, project: str, form: str, output: Path | None) -> None:
+def query(settings: Settings, *, sql: str, form: str, output: Path | None, **given: Any) -> None:  # noqa: ANN401, click's values
     """Ask the tables one SELECT.
 
     The tables are samples, hourly, daily, events, migrations, inventory and forgotten; vms, vcpus, networks, blocks and filesystems are views of
@@ -86,12 +87,12 @@ def query(settings: Settings, *, sql: str, project: str, form: str, output: Path
     shape = part("virtflow.history.query.ipc", "history").Shape("columns" if form == "parquet" else "text")
     limit = round(settings.history.query_seconds)
     with (
-        limited.Asked(settings.history, project, sql, shape) as asked,
+        limited.Asked(settings.history, given["project"], sql, shape) as asked,
         Progress() as progress,
         progress.passing("asking", limit),
     ):
         rows = asked.rows()
-    show(rows, form, output)
+    show(rows, form, output, Units(given["raw"]))
 
 
 @click.command("range")
@@ -104,6 +105,7 @@ def query(settings: Settings, *, sql: str, project: str, form: str, output: Path
 )
 @click.option("--plot", is_flag=True, help="Draw the curves in the terminal.")
 @format_switch
+@raw_switch
 @output_switch
 @settings_switches("history.path", *LOG)
 def over_time(settings: Settings, *, plot: bool, form: str, output: Path | None, **given: Any) -> None:  # noqa: ANN401, click's values
@@ -120,7 +122,7 @@ def over_time(settings: Settings, *, plot: bool, form: str, output: Path | None,
     with Progress() as progress, progress.passing("reading"):
         answer = series.series(store, settings.history, asked)
     if not plot:
-        show(answer.points, form, output)
+        show(answer.points, form, output, Units(given["raw"], given["metric"]))
         return
     curves = curves_of(answer.points.to_pylist(), answer.step_seconds)
     title = f"{given['metric']} ({value_of(answer.points.schema.names)}, {answer.tier.table.name})"
@@ -155,9 +157,10 @@ def curves_of(rows: Sequence[dict[str, Any]], step_seconds: float) -> list[Curve
     help="What a row is; a filesystem of a guest in capacity reports only.",
 )
 @format_switch
+@raw_switch
 @output_switch
 @settings_switches("history.path", *LOG)
-def report(settings: Settings, *, form: str, output: Path | None, **given: str) -> None:
+def report(settings: Settings, *, form: str, output: Path | None, **given: Any) -> None:  # noqa: ANN401, click's values
     """Who used what in a month, or how full it was: CPU hours, memory GiB hours, bytes, peak and 95th percentile.
 
     A capacity report warns on standard error of guests' filesystems that are nearly full, or will be soon; by filesystem it lists all, the most
@@ -180,7 +183,7 @@ def report(settings: Settings, *, form: str, output: Path | None, **given: str) 
             rows, full = module.capacity(store, settings.history, wanted, progress)
         else:
             rows = module.report(store, settings.history, wanted, progress)
-    show(rows, form, output)
+    show(rows, form, output, Units(given["raw"]))
     warn_of(full, month)
 
 

@@ -31,6 +31,8 @@ LIBVIRT_SECONDS = 10.0
 READY_SECONDS = 60.0
 SMOKE_SECONDS = 90.0
 SHOWN_VMS = 5
+EXAMPLE_SQL = "SELECT name, node, count(*) AS samples, max(time) AS newest FROM vms GROUP BY ALL ORDER BY name LIMIT 5"
+"""A first question to the history whose answer fits into 80 columns."""
 
 COUNT_VMS = """
 import libvirt, sys
@@ -228,10 +230,11 @@ def welcome(pipeline: Pipeline) -> str:
     virtflow, settings = Path(sys.executable).parent / "virtflow", pipeline.folder / "virtflow.toml"
     return f"""
   VMs           every {pipeline.interval:g} s: {pipeline.source.why}
+  Fleet         {pipeline.address("exporter")}/  (in the terminal: {virtflow} top --url {pipeline.address("exporter")})
   Metrics       {pipeline.address("exporter")}/metrics
   Prometheus    {prometheus}  (try: {prometheus}/graph?g0.expr=vm%3Acpu_usage%3Aratio&g0.tab=0)
   Processors    {pipeline.address("processors")}/metrics
-  History       {pipeline.folder / "history"}  (try: {virtflow} history query "FROM vms LIMIT 5" --config {settings})
+  History       {pipeline.folder / "history"}  (try: {virtflow} history query "{EXAMPLE_SQL}" --config {settings})
   Kafka         {HOST}:{pipeline.ports.kafka}
   Settings      {settings}  (for any command: {virtflow} topics list --config ...)
   Data, logs    {pipeline.folder}  (scripts/up --reset removes it)

@@ -11,14 +11,15 @@ from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from textwrap import indent
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 import click
 
 from virtflow.cli.output.files import replacing
 from virtflow.cli.output.say import say_data
-from virtflow.cli.output.table import print_table, printable
+from virtflow.cli.output.table import print_table, printable, whole
 from virtflow.cli.output.times import shown_times
+from virtflow.exporter.page.formats import clock, duration, size
 from virtflow.schemas.errors import EnvironmentProblemError
 
 BATCH_ROWS: Final = 10_000
@@ -30,37 +31,50 @@ output_switch: Final = click.option(
 format_switch: Final = click.option(
     "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to write it: for people or for programs."
 )
+raw_switch: Final = click.option("--raw", is_flag=True, help="Numbers as they are in the table: no KiB, no hours.")
 
 
-def show(rows: Any, form: str, output: Path | None) -> None:  # noqa: ANN401, an Arrow table
+class Units(NamedTuple):
+    """How numbers are written in a table: as they are (``raw``), or by the unit in a column's name; ``values`` of ``metric`` have the metric's."""
+
+    raw: bool = False
+    metric: str = ""
+    values: tuple[str, ...] = ("value", "avg", "min", "max", "last", "increase")
+
+    def name(self, column: str) -> str:
+        """The name that has a column's unit; "" for none."""
+        return "" if self.raw else self.metric if column in self.values else column
+
+
+def show(rows: Any, form: str, output: Path | None, units: Units = Units()) -> None:  # noqa: ANN401, B008, an Arrow table, and a constant
     """Writes rows as ``form``; Parquet only to a file or a pipe. A file is replaced when all is written, and left as it was otherwise."""
     if form == "parquet" and output is None and sys.stdout.isatty():
         raise click.UsageError("Parquet is not for a terminal: name a file with --output")
     if output is None:
-        _print(rows, form)
+        _print(rows, form, units)
         return
     try:
         with replacing(output) as out:
-            _write(rows, form, out)
+            _write(rows, form, out, units)
     except OSError as error:
         raise EnvironmentProblemError(
             thing="output file", value=str(output), why=error.strerror or str(error), fix="name another --output"
         ) from error
 
 
-def _print(rows: Any, form: str) -> None:  # noqa: ANN401, an Arrow table
+def _print(rows: Any, form: str, units: Units) -> None:  # noqa: ANN401, an Arrow table
     """To standard output; where that is a terminal nothing in the rows can steer it."""
     if form == "table":
-        print_table(*_cells(shown_times(rows)))
+        print_table(*_cells(shown_times(rows), units))
     elif sys.stdout.isatty():
-        whole = io.BytesIO()
-        _write(rows, form, whole)
-        say_data(whole.getvalue())
+        written = io.BytesIO()
+        _write(rows, form, written, units)
+        say_data(written.getvalue())
     else:
-        _write(rows, form, sys.stdout.buffer)
+        _write(rows, form, sys.stdout.buffer, units)
 
 
-def _write(rows: Any, form: str, out: IO[bytes]) -> None:  # noqa: ANN401, an Arrow table
+def _write(rows: Any, form: str, out: IO[bytes], units: Units) -> None:  # noqa: ANN401, an Arrow table
     match form:
         case "parquet":
             _write_parquet(rows, out)
@@ -71,10 +85,7 @@ def _write(rows: Any, form: str, out: IO[bytes]) -> None:  # noqa: ANN401, an Ar
         case "json":
             _write_json(shown_times(rows), out)
         case _:
-            from virtflow.cli.output.table import plain
-
-            head, lines, right = _cells(shown_times(rows))
-            out.write(plain(head, lines, right).encode() + b"\n")
+            out.write(whole(*_cells(shown_times(rows), units)).encode() + b"\n")
     out.flush()
 
 
@@ -107,24 +118,50 @@ def _write_json(rows: Any, out: IO[bytes]) -> None:  # noqa: ANN401, an Arrow ta
     out.write(b"\n]\n" if begun else b"[]\n")
 
 
-def _cells(rows: Any) -> tuple[list[str], list[list[str]], frozenset[int]]:  # noqa: ANN401, an Arrow table
+def _cells(rows: Any, units: Units) -> tuple[list[str], list[list[str]], frozenset[int]]:  # noqa: ANN401, an Arrow table
     head = [printable(name.upper().replace("_", " ")) for name in rows.schema.names]
-    columns = [[printable(cell(value)) for value in column.to_pylist()] for column in rows.columns]
+    named = zip(map(units.name, rows.schema.names), rows.columns, strict=True)
+    columns = [[printable(cell(value, name)) for value in column.to_pylist()] for name, column in named]
     lines = [list(row) for row in zip(*columns, strict=True)]
     right = frozenset(n for n, field in enumerate(rows.schema) if mark_of(field) == b"number" or str(field.type).startswith(NUMBERS))
     return head, lines, right
 
 
-def cell(value: Any) -> str:  # noqa: ANN401, any column's value
-    """A value for people: absent is a dash, times are UTC, numbers short."""
+def cell(value: Any, name: str = "") -> str:  # noqa: ANN401, any column's value
+    """A value for people: absent is a dash, times are UTC, numbers short. ``name`` of the column says whether it is bytes or seconds."""
     match value:
         case None:
             return "-"
         case datetime():
             return value.strftime("%Y-%m-%d %H:%M:%S").removesuffix(".000000")
+        case bool():
+            return str(value)
+        case int() | float() | Decimal() if unit := unit_of(name):
+            return _in_unit(float(value), unit)
         case float() | Decimal():
             return "-" if math.isnan(value) else f"{value:,.3f}".rstrip("0").rstrip(".")
     return str(value)
+
+
+def unit_of(name: str) -> str:
+    """What the numbers of a column are, by its name: ``timestamp``, ``bytes``, ``seconds``, or "" for plain numbers."""
+    words = name.lower().split("_")
+    if words[-1] in {"ratio", "coverage", "count", "samples", "share"}:
+        return ""
+    return next((unit for unit in ("timestamp", "bytes", "seconds") if unit in words), "")
+
+
+def _in_unit(value: float, unit: str) -> str:
+    if not math.isfinite(value):
+        return "-" if math.isnan(value) else str(value)
+    if value < 0:
+        return f"-{_in_unit(-value, unit)}"
+    match unit:
+        case "bytes":
+            return size(value)
+        case "seconds":
+            return duration(value)
+    return clock(value)
 
 
 def _json(value: Any) -> Any:  # noqa: ANN401, any column's value

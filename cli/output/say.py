@@ -25,9 +25,10 @@ def say(*lines: str, err: bool = False, mark: str = "") -> None:
         mark = ""
 
 
-def say_text(text: str, *, err: bool = False) -> None:
-    """Prints text of several lines whose parts are known to have no line break of a stranger's."""
-    click.echo(safe_lines(text), err=err)
+def say_text(text: str, *, err: bool = False, bold: bool = False) -> None:
+    """Prints text of several lines whose parts are known to have no line break of a stranger's; the first one may be ``bold``."""
+    first, newline, rest = safe_lines(text).partition("\n")
+    click.echo((click.style(first, bold=True) if bold else first) + newline + rest, err=err)
 
 
 def say_json(found: Any, indent: int | None = 2) -> None:  # noqa: ANN401, whatever JSON holds

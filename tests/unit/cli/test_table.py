@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.cli.output.table import cut, fitted, plain, printable
+from virtflow.cli.output.table import cut, fitted, fold, plain, printable, readable, whole
 
 
 def test_columns_are_aligned() -> None:
@@ -43,3 +43,70 @@ def test_wide_characters_are_not_halved(columns: int, expected: str) -> None:
 )
 def test_cells_are_printable(text: str, expected: str) -> None:
     assert printable(text) == expected
+
+
+HEAD = ("NAME", "KIND", "NOTE", "MEANING")
+ROWS = [("vm_cpu_seconds_total", "counter", "-", "CPU time the VM has used, of all its virtual CPUs"), ("x", "gauge", "", "short")]
+
+
+def test_a_table_that_fits_is_as_it_is() -> None:
+    assert readable(HEAD, ROWS, frozenset(), 200) == plain(HEAD, ROWS)
+
+
+def test_columns_that_nobody_fills_go_first() -> None:
+    found = readable(HEAD, ROWS, frozenset(), 82)
+    assert found.splitlines()[0].split() == ["NAME", "KIND", "MEANING"]
+    assert "has used, of all its virtual CPUs" in found
+
+
+def test_the_last_column_is_folded_where_there_is_room() -> None:
+    assert readable(HEAD, ROWS, frozenset(), 60) == (
+        "NAME                  KIND     MEANING\n"
+        "vm_cpu_seconds_total  counter  CPU time the VM has used, of\n"
+        "                               all its virtual CPUs\n"
+        "x                     gauge    short"
+    )
+
+
+def test_what_is_wider_is_one_record_a_block() -> None:
+    assert readable(HEAD, ROWS, frozenset(), 40) == (
+        "name     vm_cpu_seconds_total\n"
+        "kind     counter\n"
+        "meaning  CPU time the VM has used, of\n"
+        "         all its virtual CPUs\n"
+        "\n"
+        "name     x\n"
+        "kind     gauge\n"
+        "meaning  short"
+    )
+
+
+def test_numbers_are_not_folded() -> None:
+    head, row = ("A" * 30, "B" * 30, "N"), ("a", "b", "123,456,789,012")
+    assert readable(head, [row], frozenset({2}), 70).startswith("a" * 30 + "  a\n")
+
+
+@pytest.mark.parametrize("columns", [1, 5, 20, 40, 80, 120])
+@pytest.mark.parametrize("count", [1, 3, 60])
+def test_no_value_is_lost_and_no_line_too_wide(columns: int, count: int) -> None:
+    """However many columns there are; words that are longer than a line are broken."""
+    head = [f"COLUMN {number}" for number in range(count)]
+    row = [f"value-{number}" for number in range(count)]
+    found = readable(head, [row, ["-"] * count], frozenset(), columns)
+    joined = "".join(found.split())
+    assert all(value in joined for value in row)
+    if columns >= 20:
+        assert max(map(len, found.splitlines())) <= columns
+
+
+def test_an_empty_table_says_so() -> None:
+    assert readable(("NAME", "NODE"), [], frozenset(), 80) == "no rows (name, node)"
+    assert whole(("NAME",), []) == "no rows (name)"
+    assert max(map(len, readable([f"COLUMN {n}" for n in range(60)], [], frozenset(), 80).splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"), [("", [""]), ("ab cd", ["ab", "cd"]), ("abcdef", ["abc", "def"]), ("日本語", ["日", "本", "語"])]
+)
+def test_text_is_folded_at_spaces_or_where_it_must_be(text: str, lines: list[str]) -> None:
+    assert fold(text, 3) == lines
