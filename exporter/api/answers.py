@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from msgspec import Struct
@@ -16,7 +16,7 @@ from virtflow.exporter.views.migrations import MIGRATION_COLUMNS, migration_row
 from virtflow.exporter.views.nodes import NODE_COLUMNS, Load, loads, node_row
 from virtflow.exporter.views.overview import node_counts, projects, states, sums, tops
 from virtflow.exporter.views.rows import FleetOverview, MigrationRow, NodeRow, VmDetail, VmRow
-from virtflow.exporter.views.vms import BY_NAME, CONFLICT, MIGRATING, STUCK, Moment, flags_of, project_of, state_of, vm_row
+from virtflow.exporter.views.vms import BY_NAME, Moment, flags_of, project_of, state_of, vm_row
 from virtflow.schemas.records import VmMigration
 
 _NODE_VALUES: Final = {column.name: column.value for column in NODE_COLUMNS}
@@ -78,7 +78,8 @@ class Answers:
     def fleet(self, wall: float) -> FleetOverview:
         """The whole fleet in numbers."""
         vms, moment = self.view.vms(), self.moment(wall)
-        flags = [flag for seen in vms for flag in flags_of(seen, moment.migrating)]
+        stuck = sum(seen.record.responsive == 0 for seen in vms)
+        migrating = sum(seen.record.uuid in moment.migrating for seen in vms)
         newest = self.view.fleet.changes.newest
         return FleetOverview(
             version=self.version,
@@ -87,9 +88,9 @@ class Answers:
             missing=self.missing(),
             vms=len(vms),
             states=states(vms),
-            stuck=flags.count(STUCK),
-            migrating=flags.count(MIGRATING),
-            conflicts=flags.count(CONFLICT),
+            stuck=stuck,
+            migrating=migrating,
+            conflicts=sum(seen.conflict for seen in vms),
             nodes=node_counts(self.view.fleet.nodes()),
             vcpus=sum(max(seen.record.vcpus_current, 0) for seen in vms),
             projects=projects(vms),
@@ -101,7 +102,7 @@ class Answers:
     def vms(self, values: Values, wall: float) -> VmPage:
         """A page of VMs."""
         moment, every = self.moment(wall), self.view.vms()
-        chosen = [seen for seen in every if _chosen(seen, values, moment.migrating)]
+        chosen = list(filter(_choice(values, moment.migrating), every))
         found = page(chosen, _order(values, BY_NAME, lambda seen: seen.record.uuid), _limit(values), str(values["after"]))
         rows = [vm_row(seen, moment, str(values["history"])) for seen in found.rows]
         return VmPage(items=rows, total=len(every), matched=len(chosen), next=found.after)
@@ -161,18 +162,24 @@ def change_matches(change: Change, values: Values) -> bool:
     )
 
 
-def _chosen(seen: Seen, values: Values, migrating: Iterable[str]) -> bool:
-    if values["node"] not in {"", seen.record.node}:
-        return False
-    if values["state"] and values["state"] != state_of(seen):
-        return False
-    if values["flag"] and values["flag"] not in flags_of(seen, frozenset(migrating)):
-        return False
-    inventory = seen.inventory
-    if values["project"] and (inventory is None or values["project"] not in {project_of(seen), inventory.project_id}):
-        return False
+def _choice(values: Values, migrating: frozenset[str]) -> Callable[[Seen], bool]:
+    """Whether a VM is one that the parameters choose; only those that are given are looked at."""
+    tests: list[Callable[[Seen], bool]] = []
+    node, state, flag, project = (values[name] for name in ("node", "state", "flag", "project"))
     text = str(values["filter"]).casefold()
-    return not text or any(text in word.casefold() for word in _words(seen))
+    if node:
+        tests.append(lambda seen: seen.record.node == node)
+    if state:
+        tests.append(lambda seen: state_of(seen) == state)
+    if flag:
+        tests.append(lambda seen: flag in flags_of(seen, migrating))
+    if project:
+        tests.append(lambda seen: seen.inventory is not None and project in {project_of(seen), seen.inventory.project_id})
+    if text:
+        tests.append(lambda seen: any(text in word.casefold() for word in _words(seen)))
+    if not tests:
+        return lambda _: True
+    return lambda seen: all(test(seen) for test in tests)
 
 
 def _words(seen: Seen) -> tuple[str, ...]:
