@@ -44,6 +44,8 @@ NAMES: Final = {
     "\x03": "ctrl-c",
 }
 _ESCAPE: Final = "\x1b"
+LOCAL_FLAGS: Final = 3
+"""Where a terminal's mode has its local flags."""
 
 
 def keys_in(text: str) -> list[str]:
@@ -145,6 +147,9 @@ def _one_by_one(terminal: int) -> Iterator[None]:
     before = termios.tcgetattr(terminal)
     try:
         tty.setcbreak(terminal)
+        mode = termios.tcgetattr(terminal)
+        mode[LOCAL_FLAGS] &= ~termios.ISIG  # Ctrl-C is a key like any other: the screen is given back in order
+        termios.tcsetattr(terminal, termios.TCSADRAIN, mode)
         yield
     finally:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)

@@ -13,6 +13,7 @@ from typing import Final
 ABSENT: Final = "\N{EN DASH}"
 SIZES: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 COUNTS: Final = ("", "k", "M", "G")
+YEAR_10000: Final = 253_402_300_800.0
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 
 
@@ -83,7 +84,9 @@ def count(value: float) -> str:
 
 
 def clock(value: float) -> str:
-    """Unix seconds as date and time in UTC."""
+    """Unix seconds as date and time in UTC; a dash for what no calendar has, as a broken clock may tell it."""
+    if not 0 <= value < YEAR_10000:
+        return ABSENT
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(value))
 
 

@@ -40,12 +40,12 @@ SOURCES: Final = {
 
 TILES: Final = (
     ("vms", "VMs", "count", "/vms", ""),
-    ("stuck", "stuck", "count", "/vms?flag=stuck", "bad"),
+    ("stuck", "stuck", "count", "/vms?flag=stuck", "alarm"),
     ("migrating", "migrating", "count", "/migrations?result=running", "busy"),
-    ("conflicts", "conflicts", "count", "/vms?flag=conflict", "bad"),
+    ("conflicts", "conflicts", "count", "/vms?flag=conflict", "alarm"),
     ("nodes.known", "nodes", "count", "/nodes", ""),
-    ("nodes.down", "nodes down", "count", "/nodes?state=down", "bad"),
-    ("nodes.hung", "nodes with hung calls", "count", "/nodes?state=hung", "bad"),
+    ("nodes.down", "nodes down", "count", "/nodes?state=down", "alarm"),
+    ("nodes.hung", "nodes with hung calls", "count", "/nodes?state=hung", "alarm"),
 )
 SUMS: Final = (
     ("cpu_cores", "CPU cores in use", "cores"),
@@ -84,7 +84,7 @@ def _numbers(fleet: Mapping[str, Any]) -> Html:
         "In numbers",
         el("div", *tiles, class_="tiles"),
         el("dl", *sums, class_="sums"),
-        table("VMs by state", (STATE, COUNT), states_of(fleet), "states"),
+        el("div", table("VMs by state", (STATE, COUNT), states_of(fleet), "states"), class_="states"),
         source="fleet",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from playwright.sync_api import Browser, Page, expect
 from tests.support.browser import PHONE, WIDE, chromium, served, visit
 from tests.support.fleet_samples import HOSTILE, LONG, busy, described, fleet_records, migration
 from tests.support.vm_samples import status, uuid
-from tests.unit.exporter.test_api import get
 from virtflow.exporter.page.formats import FORMATS
 from virtflow.exporter.page.sparkline import path, summary
 from virtflow.exporter.service import Exporter
@@ -50,7 +50,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
     """10,000 VMs whose rates are known, and some of everything that needs attention."""
-    with served() as (exporter, url):
+    with served(request_timeout_seconds=120.0) as (exporter, url):
         exporter.take(again(fleet_records(VMS, rounds=1)))
         asked(url, "fleet")
         exporter.take(again(busy(number, 1) for number in range(VMS)))
@@ -80,8 +80,9 @@ def again(records):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, rec
 
 
 def asked(url: str, what: str) -> dict[str, object]:
-    found: dict[str, object] = json.loads(get(f"{url}/api/v1/{what}")[2])
-    return found
+    with urllib.request.urlopen(f"http://{url.removeprefix('http://')}/api/v1/{what}", timeout=60) as reply:
+        found: dict[str, object] = json.load(reply)
+        return found
 
 
 def names(page: Page) -> list[str]:
@@ -235,7 +236,7 @@ def test_an_exporter_that_is_gone_is_said(browser: Browser) -> None:
         page = context.new_page()
         page.goto(url)
         expect(page.locator("#live")).to_have_text("Live")
-    expect(page.locator("#live")).to_have_text("No answer, trying again", timeout=20_000)
+    expect(page.locator("#live")).to_have_text("No answer, trying again")
     context.close()
 
 
@@ -248,7 +249,7 @@ def test_axe_finds_no_violation(browser: Browser, fleet: Fleet, scheme: str, vie
         for address in PAGES:
             page = visited.go(address)
             if address not in {"/about", "/vms/nobody"}:
-                page.wait_for_function("document.getElementById('live').textContent === 'Live'")
+                expect(page.locator("#live")).to_have_text("Live")
             found = axe.run(page)
             assert found.violations_count == 0, f"{address}: {found.generate_report()}"
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
@@ -312,7 +313,7 @@ def test_scripts_make_the_cells_that_the_server_makes(browser: Browser, fleet: F
             for page in (plain.go(address), live.lively(address)):
                 html = "".join(page.locator("main tbody").nth(number).inner_html() for number in range(page.locator("main tbody").count()))
                 texts.append(re.sub(r"[\d.]+ (s|min|h|d|µs|ms)\b|<svg[^>]*spark.*?</svg>", "", html))
-            assert texts[0] == texts[1], address
+            assert texts[0].split("<td") == texts[1].split("<td"), address
 
 
 def test_pictures_for_the_documentation(browser: Browser, fleet: Fleet, tmp_path: Path) -> None:

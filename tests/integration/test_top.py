@@ -43,7 +43,7 @@ def test_from_the_fleet_to_a_device_and_back(url: str) -> None:
     with Terminal("top", "--url", url) as terminal:
         screen = terminal.wait_for(lambda text: "node-3" in text, "nodes")
         assert "120 VMs  1 stuck  1 migrating" in screen
-        assert re.search(r"^ D node-9 +down", screen, re.MULTILINE)
+        assert re.search(r"^ D node-9 +no libvirt", screen, re.MULTILINE)
         assert re.search(r"^>. node-1 +up", screen, re.MULTILINE)
         terminal.press("\x1b[B\r")
         terminal.wait_for(lambda text: "VMs of node-2" in text and "vm-00079" in text, "its VMs")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from virtflow.exporter.service import Exporter
 from virtflow.runtime.lifecycle import Stop
@@ -23,6 +23,8 @@ from virtflow.runtime.settings import Settings
 SECONDS: Final = 30.0
 PHONE: Final = {"width": 390, "height": 844}
 WIDE: Final = {"width": 1440, "height": 900}
+
+expect.set_options(timeout=SECONDS * 1000)
 
 
 @contextmanager
@@ -74,7 +76,7 @@ class Visit:
     def lively(self, path: str) -> Page:
         """Opens a path and waits until its scripts have filled in the first answers."""
         self.go(path)
-        self.page.wait_for_function("document.getElementById('live').textContent === 'Live'")
+        expect(self.page.locator("#live")).to_have_text("Live")
         return self.page
 
     def _asked(self, request: Request) -> None:
@@ -89,6 +91,6 @@ def visit(browser: Browser, url: str, **options: Any) -> Iterator[Visit]:  # noq
     try:
         visited = Visit(context, url)
         yield visited
-        assert visited.wrong == []
+        assert not visited.wrong, visited.wrong
     finally:
         context.close()

@@ -77,8 +77,9 @@ class Terminal:
 
     def end(self) -> int:
         """Waits for its end; the exit code."""
+        deadline = time.monotonic() + SECONDS
         while self._read():
-            pass
+            assert time.monotonic() < deadline, f"it does not end\n{self.text()}"
         return self._process.wait(SECONDS)
 
     def _read(self) -> bool:

@@ -3,6 +3,7 @@
 export const ABSENT = "–";
 const SIZES = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 const COUNTS = ["", "k", "M", "G"];
+const YEAR_10000 = 253402300800;
 
 function digits(value) {
   for (const [limit, places] of [[9.995, 2], [99.95, 1]]) {
@@ -49,7 +50,7 @@ export const FORMATS = {
   latency,
   duration,
   count: (value) => String(Math.floor(value)).replace(/\B(?=(\d{3})+$)/g, ","),
-  clock: (value) => new Date(Math.floor(value) * 1000).toISOString().slice(0, 19).replace("T", " "),
+  clock: (value) => (value < YEAR_10000 ? new Date(Math.floor(value) * 1000).toISOString().slice(0, 19).replace("T", " ") : ABSENT),
 };
 
 export function shown(name, value) {

@@ -88,12 +88,17 @@ function cell(column, row) {
   }
 }
 
+function mark(place, classes) {
+  if (classes) place.className = classes;
+  else place.removeAttribute("class");
+}
+
 function fill(line, columns, row) {
   line.dataset.key = keyOf(row);
-  line.className = classOf(row);
+  mark(line, classOf(row));
   columns.forEach((column, place) => {
     const place_ = line.cells[place] ?? line.insertCell();
-    place_.className = column.classes;
+    mark(place_, column.classes);
     const made = document.createElement("td");
     made.append(...cell(column, row));
     // What is equal stays: nothing flickers, and a link keeps the keyboard's focus.

@@ -34,6 +34,7 @@ from virtflow.exporter.page.formats import ABSENT, shown
         ("duration", 200_000, "2 d 7 h"),
         ("count", 1_234_567, "1,234,567"),
         ("clock", 1_700_000_000.9, "2023-11-14 22:13:20"),
+        ("clock", 1e17, ABSENT),
         ("word", "shut_off", "shut off"),
         ("text", "a_b", "a_b"),
         ("yes", True, "yes"),
