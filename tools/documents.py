@@ -179,8 +179,8 @@ def api_page() -> str:
         operation = described["paths"][f"{PREFIX}{each.path}"]["get"]
         parts += [f"## {each.name}", f"`GET {PREFIX}{each.path}`", each.about]
         if each.parameters:
-            rows = [(f"`{p.name}`", f"`{p.default}`" if p.default else "", p.about, p.allowed) for p in each.parameters]
-            parts.append(table(("parameter", "default", "meaning", "allowed"), rows))
+            given = [(f"`{p.name}`", f"`{p.default}`" if p.default else "", p.about, p.allowed) for p in each.parameters]
+            parts.append(table(("parameter", "default", "meaning", "allowed"), given))
         parts.append(f"Answer: {_type(operation['responses']['200']['content']['application/json']['schema'])}.")
     parts.append("## Types")
     for name, schema in sorted(described["components"]["schemas"].items()):
@@ -188,7 +188,7 @@ def api_page() -> str:
             rows = [(f"`{field}`", _type(of), of.get("description", "")) for field, of in schema["properties"].items()]
             parts += [f"### {name}", schema.get("description", ""), table(("field", "type", "meaning"), rows)]
         else:
-            parts += [f"### {name}", schema.get("description", ""), ", ".join(f"`{word}`" for word in schema["enum"])]
+            parts += [f"### {name}", schema.get("description", ""), "One of: " + ", ".join(schema["enum"]) + "."]
     return "\n\n".join(parts) + "\n"
 
 

@@ -37,7 +37,7 @@ KEYS: Final = ("uuid", "node", "id", "device", "vcpu", "mountpoint", "address", 
 
 def key_of(row: Row) -> str:
     """What tells a row from the others."""
-    if "kind" in row and "id" in row:
+    if "kind" in row and "id" in row and "time" in row:
         return str(row["id"])
     return str(next((row[key] for key in KEYS if key in row), ""))
 

@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import PHONE, WIDE, chromium, served, visit
-from tests.support.fleet_samples import HOSTILE, LONG, busy, described, fleet_records, migration
+from tests.support.fleet_samples import HOSTILE, LONG, busy, described, fleet_records, lasting, migration
 from tests.support.vm_samples import status, uuid
 from virtflow.exporter.page.formats import FORMATS
 from virtflow.exporter.page.sparkline import path, summary
@@ -35,8 +35,6 @@ PAGES = (
     "/vms?filter=nothing",
     "/vms/nobody",
 )
-FAST = {"interval": 3_600.0}
-"""Samples that do not expire while a test looks at them."""
 
 Fleet = tuple[Exporter, str]
 
@@ -51,12 +49,12 @@ def browser() -> Iterator[Browser]:
 def fleet() -> Iterator[Fleet]:
     """10,000 VMs whose rates are known, and some of everything that needs attention."""
     with served(request_timeout_seconds=120.0) as (exporter, url):
-        exporter.take(again(fleet_records(VMS, rounds=1)))
+        exporter.take(lasting(fleet_records(VMS, rounds=1)))
         asked(url, "fleet")
-        exporter.take(again(busy(number, 1) for number in range(VMS)))
+        exporter.take(lasting(busy(number, 1) for number in range(VMS)))
         asked(url, "fleet")
         exporter.take(
-            again(
+            lasting(
                 [
                     busy(7, 2, name=HOSTILE),
                     described(7, sequence=1, name=HOSTILE, title=HOSTILE),
@@ -70,13 +68,6 @@ def fleet() -> Iterator[Fleet]:
             )
         )
         yield exporter, url
-
-
-def again(records):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, records of any kind
-    """The records with an interval so long that nothing of them expires during the tests."""
-    import msgspec
-
-    return [msgspec.structs.replace(record, **FAST) if hasattr(record, "interval") else record for record in records]
 
 
 def asked(url: str, what: str) -> dict[str, object]:
@@ -148,16 +139,16 @@ def test_a_page_is_kept_current(browser: Browser, fleet: Fleet) -> None:
         page = visited.lively("/")
         before = int(page.locator('[data-value="stuck"]').inner_text())
         page.evaluate("document.querySelector('h2').dataset.kept = 'yes'")
-        exporter.take(again([busy(20, 5, responsive=0)]))
+        exporter.take(lasting([busy(20, 5, responsive=0)]))
         expect(page.locator('[data-value="stuck"]')).to_have_text(str(before + 1))
         expect(page.get_by_role("table", name="Stuck VMs").get_by_role("link", name="vm-00020")).to_be_visible()
         expect(page.get_by_role("table", name="Newest events").get_by_text("does not answer").first).to_be_visible()
         assert page.locator("h2[data-kept]").count() == 1
-        exporter.take(again([busy(20, 6, responsive=1)]))
+        exporter.take(lasting([busy(20, 6, responsive=1)]))
         expect(page.locator('[data-value="stuck"]')).to_have_text(str(before))
         page = visited.lively(f"/vms/{uuid(21)}")
         expect(page.locator("h1")).to_have_text("vm-00021")
-        exporter.take(again([busy(21, 5, state=3, state_reason=1)]))
+        exporter.take(lasting([busy(21, 5, state=3, state_reason=1)]))
         expect(page.locator('.facts [data-value="state"]')).to_have_text("paused")
         expect(page.get_by_role("table", name="Events").get_by_text("running → paused (user)")).to_be_visible()
         expect(page.locator('figure [data-spark="hour.cpu_cores"]')).to_have_attribute("aria-label", re.compile("CPU cores: "))
@@ -223,7 +214,7 @@ def test_a_focused_link_keeps_the_focus_while_rows_are_refreshed(browser: Browse
         page = visited.lively("/vms?filter=vm-0003&sort=-receive")
         link = page.get_by_role("link", name="vm-00035")
         link.focus()
-        exporter.take(again([busy(35, 5, networks=[])]))
+        exporter.take(lasting([busy(35, 5, networks=[])]))
         expect(page.locator("#results tbody tr").last.locator("bdi").first).to_have_text("vm-00035")
         expect(link).to_be_focused()
 
@@ -231,7 +222,7 @@ def test_a_focused_link_keeps_the_focus_while_rows_are_refreshed(browser: Browse
 def test_an_exporter_that_is_gone_is_said(browser: Browser) -> None:
     """And the page goes on where it comes back... as soon as it does."""
     with served() as (exporter, url):
-        exporter.take(again([busy(1, 0)]))
+        exporter.take(lasting([busy(1, 0)]))
         context = browser.new_context()
         page = context.new_page()
         page.goto(url)
@@ -291,7 +282,7 @@ def test_scripts_show_values_as_the_server_does(browser: Browser, fleet: Fleet) 
         2.0**40,
         1e13,
     ]
-    lines = [[None, 1.0, 2.5, None, 4.0], [0.0] * 5, [], [None], [1 / 3, 2 / 3, 1e9]]
+    lines: list[list[float | None]] = [[None, 1.0, 2.5, None, 4.0], [0.0] * 5, [], [None], [1 / 3, 2 / 3, 1e9]]
     with visit(browser, fleet[1]) as visited:
         page = visited.lively("/")
         code = "async ([names, values]) => { const {shown} = await import('/static/formats.js'); return names.map((name) => values.map((value) => shown(name, value))) }"

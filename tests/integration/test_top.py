@@ -6,12 +6,11 @@ import json
 import re
 from collections.abc import Iterator
 
-import msgspec
 import pytest
 
 from tests.support.broker import free_ports
 from tests.support.command import one_line_error, virtflow
-from tests.support.fleet_samples import busy, fleet_records, migration
+from tests.support.fleet_samples import busy, fleet_records, lasting, migration
 from tests.support.terminal import Terminal
 from tests.support.vm_samples import status, uuid
 from tests.unit.exporter.test_api import exporter_of, get, served
@@ -33,10 +32,6 @@ def url() -> Iterator[str]:
                 pass
         exporter.take(lasting([busy(3, 2, responsive=0), migration(4), status("node-9", health=NodeHealth(up=0, hung_calls=1))]))
         yield address
-
-
-def lasting(records):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, records of any kind
-    return [msgspec.structs.replace(one, interval=3_600.0) if hasattr(one, "interval") else one for one in records]
 
 
 def test_from_the_fleet_to_a_device_and_back(url: str) -> None:
@@ -133,7 +128,7 @@ def test_once_as_json(url: str) -> None:
     found = json.loads(done.stdout)
     assert found["fleet"]["vms"] == VMS
     assert {vm["node"] for vm in found["vms"]["items"]} == {"node-3"}
-    assert found["vms"]["items"][0]["uuid"] == uuid(100)
+    assert found["vms"]["items"][0]["uuid"] == uuid(114)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from tests.support.vm_samples import INTERVAL, WALL, inventory, sample, status, uuid
 from virtflow.exporter.fleet import Fleet
@@ -11,6 +13,7 @@ from virtflow.exporter.views.fleet_view import FleetView
 from virtflow.schemas.fields import BlockMetrics, NetworkMetrics, VcpuMetrics
 from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigration
 
+Taken = VmMetrics | VmInventory | VmMigration | NodeStatus
 VMS_A_NODE: Final = 50
 PROJECTS: Final = 7
 GIB: Final = 1 << 30
@@ -83,7 +86,7 @@ def described(number: int, **fields: Any) -> VmInventory:  # noqa: ANN401, any f
     return inventory(number, **(given | fields))
 
 
-def fleet_records(count: int, rounds: int = 2) -> Iterator[VmMetrics | VmInventory | NodeStatus]:
+def fleet_records(count: int, rounds: int = 2) -> Iterator[Taken]:
     """Inventories, nodes and samples, in an order that an exporter may see."""
     yield from (described(number) for number in range(count))
     for round_ in range(rounds):
@@ -91,7 +94,12 @@ def fleet_records(count: int, rounds: int = 2) -> Iterator[VmMetrics | VmInvento
         yield from (busy(number, round_) for number in range(count))
 
 
-def taken(fleet: Fleet, records: Any, now: float) -> None:  # noqa: ANN401, any records
+def lasting(records: Iterable[Taken]) -> list[Taken]:
+    """The records with an interval of an hour, so that nothing of them expires while a test looks at it."""
+    return [record if isinstance(record, VmInventory | VmMigration) else replace(record, interval=3_600.0) for record in records]
+
+
+def taken(fleet: Fleet, records: Iterable[Taken], now: float) -> None:
     """Hands records to the fleet as an exporter does."""
     for record in records:
         if isinstance(record, VmMetrics):

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.support.fleet_samples import HOSTILE, LONG, busy, migration, seen_twice, taken, updated
+from tests.support.fleet_samples import HOSTILE, LONG, Taken, busy, migration, seen_twice, taken, updated
 from tests.support.vm_samples import WALL, fleet, status, uuid
 from virtflow.cli.top.lines import ASCII_BLOCKS, fit, plain, short, spark
 from virtflow.cli.top.screens import Screen, draw
@@ -28,7 +28,7 @@ def told() -> dict[str, Any]:
     """What an exporter with 60 VMs answers."""
     view = seen_twice(fleet(), 60)
     view.fleet.changes.open()
-    special = [
+    special: list[Taken] = [
         busy(3, 2, responsive=0),
         busy(4, 2, name=HOSTILE, state=3, state_reason=1),
         busy(5, 2, name=LONG),

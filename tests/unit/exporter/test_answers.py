@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tests.support.fleet_samples import GIB, HOSTILE, busy, described, migration, seen_twice, taken, updated
+from tests.support.fleet_samples import GIB, HOSTILE, Taken, busy, described, migration, seen_twice, taken, updated
 from tests.support.vm_samples import INTERVAL, WALL, fleet, sample, status, uuid
 from virtflow.exporter.api.answers import Answers
 from virtflow.exporter.api.endpoints import BY_NAME
@@ -26,7 +26,12 @@ def answers(view: FleetView) -> Answers:
 def told() -> Answers:
     """120 VMs on three nodes; one is stuck, one migrates, two are paused."""
     view = seen_twice(fleet(), COUNT)
-    special = [busy(3, 2, responsive=0), busy(4, 2, state=3, state_reason=1), busy(5, 2, state=3, state_reason=5), migration(6)]
+    special: list[Taken] = [
+        busy(3, 2, responsive=0),
+        busy(4, 2, state=3, state_reason=1),
+        busy(5, 2, state=3, state_reason=5),
+        migration(6),
+    ]
     view.fleet.changes.open()
     taken(view.fleet, special, 2 * INTERVAL)
     return answers(updated(view, 2 * INTERVAL))

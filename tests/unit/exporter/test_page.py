@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tests.support.fleet_samples import HOSTILE, LONG, busy, described, fleet_records, migration
+from tests.support.fleet_samples import HOSTILE, LONG, Taken, busy, described, fleet_records, migration
 from tests.support.vm_samples import sample, status, uuid
 from tests.unit.exporter.test_api import exporter_of, get, served
 from virtflow.exporter.page.html import Html, el, join
@@ -23,7 +23,7 @@ PAGES = ("/", "/vms", "/nodes", "/migrations", "/events", "/about")
 def url() -> Iterator[str]:
     """150 VMs, among them one with a hostile name, one with a long name, a stuck one, a migrating one, and a node that is down."""
     exporter = exporter_of()
-    special = [
+    special: list[Taken] = [
         busy(7, 2, name=HOSTILE),
         described(7, sequence=1, name=HOSTILE, title=HOSTILE, project=HOSTILE),
         busy(8, 2, name=LONG, node=f"<b>{LONG[:200]}"),
@@ -168,7 +168,8 @@ def test_a_line_has_gaps_and_lone_points() -> None:
 
 
 def test_rows_are_told_apart_and_marked() -> None:
-    assert key_of({"id": "r-1", "kind": "vm_state", "uuid": "u"}) == "r-1"
+    assert key_of({"id": "r-1", "kind": "vm_state", "uuid": "u", "time": 1.0}) == "r-1"
+    assert key_of({"id": "m-1", "kind": "pre_copy", "uuid": "u"}) == "u"
     assert key_of({"uuid": "u", "node": "n"}) == "u"
     assert class_of({"flags": ["stuck"]}) == "stuck"
     assert class_of({"up": False, "hung_calls": 2}) == "down hung"
