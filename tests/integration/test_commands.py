@@ -113,12 +113,11 @@ def test_ctrl_c_is_quiet(tmp_path: Path) -> None:
     assert (process.returncode, out, err.strip()) == (130, "", "")
 
 
-def test_on_a_terminal_tables_have_lines() -> None:
-    """Rich draws them where it is installed and the output is a terminal."""
+def on_a_terminal(*words: str, env: dict[str, str] | None = None) -> str:
+    """What the command writes to a terminal of 80 columns."""
     shown, terminal = pty.openpty()
-    with subprocess.Popen(
-        [str(PROGRAM), "config", "show"], env=environment({"TERM": "xterm", "COLUMNS": "100"}), stdout=terminal
-    ) as process:
+    given = environment({"TERM": "xterm", "COLUMNS": "80"} | (env or {}))
+    with subprocess.Popen([str(PROGRAM), *words], env=given, stdout=terminal) as process:
         os.close(terminal)
         text = b""
         with suppress(OSError):  # how a terminal says that its other end is closed
@@ -126,8 +125,20 @@ def test_on_a_terminal_tables_have_lines() -> None:
                 text += chunk
         assert process.wait(10) == 0
     os.close(shown)
-    assert "─────" in text.decode()
-    assert "producer.interval_seconds" in text.decode()
+    return text.decode()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [(("config", "show"), "producer.interval_seconds"), (("metrics", "list"), "vm_cpu_seconds_total")]
+)
+def test_a_table_fits_the_terminal(words: tuple[str, ...], told: str) -> None:
+    """No line is wider than it, nothing is blank, and its head is bold unless NO_COLOR is set."""
+    text = on_a_terminal(*words)
+    assert text.startswith("\x1b[1m")
+    assert told in text
+    plain = on_a_terminal(*words, env={"NO_COLOR": "1"})
+    assert "\x1b" not in plain
+    assert max(map(len, plain.splitlines())) <= 80
 
 
 CENTRE = ("rich", "aiohttp", "prometheus_client", "faust", "isal", "aiokafka")
