@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from typing import Any, Final
@@ -10,6 +9,7 @@ from typing import Any, Final
 import click
 from msgspec.structs import replace
 
+from virtflow.cli.output.say import say_json, say_text
 from virtflow.cli.output.screen import interactive
 from virtflow.cli.switches import json_switch
 from virtflow.cli.top.client import Client
@@ -79,9 +79,9 @@ def _print_once(client: Client, state: State, limit: int, *, as_json: bool) -> N
     """The fleet's two lines and the VMs, as wide as the terminal."""
     answers = client.all(paths(replace(state, limit=limit)))
     if as_json:
-        click.echo(json.dumps(answers, indent=2))
+        say_json(answers)
         return
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDEST
     screen = Screen(columns, len(answers[VMS]["items"]) + OVERHEAD_LINES, client.url)
     lines = [plain(line) for line in draw(state, answers, screen)[:-1]]
-    click.echo("\n".join(line.replace(">", " ", 1) if line.startswith(">") else line for line in lines))
+    say_text("\n".join(line.replace(">", " ", 1) if line.startswith(">") else line for line in lines))
