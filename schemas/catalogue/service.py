@@ -241,7 +241,7 @@ PIPELINE_METRICS: Final = (
         "web_config_current",
         _G,
         "",
-        "1 while the newest web configuration is in force, 0 while it has an error and an older one is.",
+        "Whether the newest web configuration is in force: 1, or 0 while it has an error and an older one is.",
         "all",
     ),
 )

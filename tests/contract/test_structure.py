@@ -124,7 +124,7 @@ ROOM: int = 12
 """Modules that a room may have on one level; a newcomer reads a list of that length."""
 FULLER = {
     "cli": (16, "a module for each command, under the command's name"),
-    "runtime": (20, "the edges that all services share, each a module of its own"),
+    "runtime": (23, "the edges that all services share, each a module of its own"),
     "history/remote_read": (17, "a module for each step from a request to its series, and the processes that take them"),
     "processors": (14, "a module for each step of a message's way, named after it"),
     "history/writer": (13, "a module for each step from a message to a row, and one for what the writer waits for"),

@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from tests.support.history_guests import HOURS, START
@@ -26,9 +25,9 @@ class CountedRows:
         """``reads`` counts by the table's name."""
         self._rows, self._table, self._reads = rows, table, reads
 
-    def to_table(self, **wanted: Any) -> pa.Table:  # noqa: ANN401, as Arrow's
+    def scanner(self, **wanted: Any) -> Any:  # noqa: ANN401, as Arrow's
         self._reads[self._table.name] += 1
-        return self._rows.to_table(**wanted)
+        return self._rows.scanner(**wanted)
 
 
 class CountedTable(Opened):

@@ -270,12 +270,12 @@ def test_bodies_that_do_not_come_make_room() -> None:
     """A request is complete when its body is: until then it gives way to others."""
 
     async def scenario() -> None:
-        async with serving({"POST /read": taken}, Limits(connections=4)) as (server, _):
-            halves = [await dial(server, b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx") for _ in range(4)]
+        async with serving({"POST /api/v1/read": taken}, Limits(connections=4)) as (server, _):
+            halves = [await dial(server, b"POST /api/v1/read HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx") for _ in range(4)]
             async with ClientSession(f"http://{server.address}") as client:
                 async with client.get("/healthz") as answer:
                     assert answer.status == 200
-                async with client.post("/read", data=b"123") as answer:
+                async with client.post("/api/v1/read", data=b"123") as answer:
                     assert await answer.text() == "3\n"
             assert (await halves[0][0].read()).startswith(b"HTTP/1.1 503 ")
             await close(*(writer for _, writer in halves))
@@ -289,8 +289,8 @@ def test_a_body_has_the_request_s_time(head: bytes) -> None:
 
     async def scenario() -> None:
         limits = Limits(request_timeout_seconds=0.2, answer_timeout_seconds=3600)
-        async with serving({"POST /read": taken}, limits) as (server, _):
-            reader, writer = await dial(server, b"POST /read HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n")
+        async with serving({"POST /api/v1/read": taken}, limits) as (server, _):
+            reader, writer = await dial(server, b"POST /api/v1/read HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n")
             assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
             await close(writer)
 
@@ -299,7 +299,7 @@ def test_a_body_has_the_request_s_time(head: bytes) -> None:
 
 def test_a_body_that_no_route_takes_is_not_waited_for() -> None:
     async def scenario() -> None:
-        async with serving({"POST /read": taken}) as (server, _):
+        async with serving({"POST /api/v1/read": taken}) as (server, _):
             for line, status in ((b"POST /nothing", b"404"), (b"POST /healthz", b"405"), (b"GET /healthz", b"200")):
                 reader, writer = await dial(server, line + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx")
                 assert (await reader.readline()).split()[1] == status
@@ -315,8 +315,8 @@ def test_a_body_that_no_route_takes_is_not_waited_for() -> None:
         b"GET /healthz HTTP/9.9\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: no\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nno header\r\n\r\n",
-        b"POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n",
-        b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n" + b"x" * 300_000,
+        b"POST /api/v1/read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n",
+        b"POST /api/v1/read HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n" + b"x" * 300_000,
         b"GET /defect HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
         b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
     ],
@@ -329,7 +329,7 @@ def test_no_answer_names_a_version(said: bytes) -> None:
         raise RuntimeError(str(request.path))
 
     async def scenario() -> None:
-        async with serving({"POST /read": taken, "/defect": defect}) as (server, _):
+        async with serving({"POST /api/v1/read": taken, "/defect": defect}) as (server, _):
             reader, writer = await dial(server, said)
             told = await reader.read()
             assert told.startswith(b"HTTP/1.")
