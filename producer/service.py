@@ -69,6 +69,8 @@ class SnapshotBuilder:
     """Makes the records of one run of the producer, from rounds alone: its boot id is random, its rounds are numbered from 0."""
 
     settings: Settings
+    host: str = field(default_factory=lambda: node_name(Settings()))
+    """As it was at the start: a host that is renamed has its new name from the producer's next run on, in rounds and events alike."""
     boot_id: str = field(default_factory=lambda: os.urandom(8).hex())
     sequence: int = 0
     rounds_late: int = 0
@@ -81,7 +83,7 @@ class SnapshotBuilder:
         self.rounds_late += found.late
         self.sequence += 1
         return NodeSnapshot(
-            node=node_name(self.settings, found.node),
+            node=node_name(self.settings, found.node or self.host),
             boot_id=self.boot_id,
             sequence=self.sequence - 1,
             collected=found.collected,
