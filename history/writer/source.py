@@ -16,6 +16,10 @@ from virtflow.runtime.settings import Settings
 
 GATHER_BYTES: Final = 262_144
 """What the broker gathers before it answers: a row is on disk seconds later anyway."""
+SESSION_SECONDS: Final = 12.0
+"""How long a member may be away before its partitions go to another, as with the processors. A named one does not leave the group when it
+ends, so that it finds its partitions again: gone for good, it leaves them idle for so long (45 s by librdkafka's default)."""
+_SESSION: Final[ClientSettings] = {"session.timeout.ms": int(1000 * SESSION_SECONDS), "heartbeat.interval.ms": int(250 * SESSION_SECONDS)}
 _ENDS: Final[ClientSettings] = {"enable.partition.eof": True}
 
 
@@ -47,6 +51,6 @@ def source_of(settings: Settings, names: Names, make: Makers = CLIENTS) -> Sourc
     """
     history, alarm = settings.history, Alarm()
     instance = {"group.instance.id": history.instance} if history.instance else {}
-    reading = consumer_settings(settings, history.group, GATHER_BYTES) | _ENDS | instance | {"error_cb": alarm}
+    reading = _SESSION | consumer_settings(settings, history.group, GATHER_BYTES) | _ENDS | instance | {"error_cb": alarm}
     single = probe_settings(settings, history.group)
     return Source(make.consumer(reading), names, alarm, lambda: Probe(lambda: make.consumer(single)))
