@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import lab_migration
+from tests.support.criteria import Criteria
 from tests.support.lab import Guest, Lab
 from tests.support.lab_params import on_each_release
 from tests.support.lab_pipeline import Pipeline
@@ -26,6 +27,14 @@ def migrations_end() -> Iterator[None]:
     """What a test has begun ends with it, also when it fails."""
     yield
     lab_migration.end_all()
+
+
+@pytest.fixture
+def criteria() -> Iterator[Criteria]:
+    """The general criteria of every row, asserted of all services that the test starts itself: a test that names it is held to them."""
+    with Criteria() as watching:
+        yield watching
+    assert not watching.violations()
 
 
 @pytest.fixture(scope="module")

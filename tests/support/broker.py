@@ -121,6 +121,12 @@ class Broker(Started):
         """Kill it with -9, in the middle of whatever it does, and wait until it is gone."""
         self._end(signal.SIGKILL)
 
+    def has_ended(self) -> bool:
+        """Whether it has ended by itself, as it does where it can't write; ``start`` then starts it again."""
+        if self._process is not None and self._process.poll() is not None:
+            self._process = None
+        return self._process is None
+
     def restart(self) -> None:
         """Start it again on the same ports and data, stopping it first if it runs."""
         if self._process is not None:

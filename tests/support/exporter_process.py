@@ -10,12 +10,13 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support import criteria
 from tests.support.broker import DIES_WITH_US, free_ports
 from tests.support.command import PROGRAM, environment
 from tests.support.started import Started
@@ -32,8 +33,11 @@ class ExporterProcess(Started):
     ``settings`` are further environment variables by their names without ``VIRTFLOW_``.
     """
 
-    def __init__(self, folder: Path, brokers: str, prefix: str, settings: Mapping[str, object] | None = None) -> None:
-        """Takes a port; nothing runs before ``start``."""
+    def __init__(
+        self, folder: Path, brokers: str, prefix: str, settings: Mapping[str, object] | None = None, *, inside: Sequence[str] = ()
+    ) -> None:
+        """Takes a port; nothing runs before ``start``. ``inside`` is what starts it somewhere else, as ``nsenter`` does."""
+        self._inside = inside
         (self.port,) = free_ports(1)
         self.log = folder / "exporter.log"
         given = {"KAFKA_BOOTSTRAP_SERVERS": brokers, "TOPICS_PREFIX": prefix, "EXPORTER_LISTEN": f"127.0.0.1:{self.port}"}
@@ -54,12 +58,16 @@ class ExporterProcess(Started):
     def start(self) -> None:
         """Starts it and waits until it answers."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen([*DIES_WITH_US, str(PROGRAM), "exporter"], env=self._environment, stderr=log, stdout=log)
+            self._process = subprocess.Popen(
+                [*self._inside, *DIES_WITH_US, str(PROGRAM), "exporter"], env=self._environment, stderr=log, stdout=log
+            )
+        criteria.started("exporter", self._process, f"127.0.0.1:{self.port}", self.log)
         self.wait_until(lambda: self.status("/healthz") == 200, 30.0, "answers")
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Ends it; its exit code."""
         assert self._process is not None
+        criteria.ends(self._process)
         self._process.send_signal(how)
         code = self._process.wait(30.0)
         self._process = None
@@ -68,6 +76,7 @@ class ExporterProcess(Started):
     def close(self) -> None:
         """Ends it whatever it does."""
         if self._process is not None:
+            criteria.ends(self._process)
             self._process.kill()
             self._process.wait(30.0)
             self._process = None

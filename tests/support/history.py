@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from confluent_kafka import Producer
 
+from tests.support import criteria
 from tests.support.broker import DIES_WITH_US, free_ports
 from tests.support.command import PROGRAM, environment
 from tests.support.patient_producer import produce_patiently
@@ -100,8 +101,11 @@ def rows_of(path: Path | str, table: Table) -> list[dict[str, Any]]:
 class Writer:
     """``virtflow history write`` in a process of its own."""
 
-    def __init__(self, address: str, path: Path | str, folder: Path, env: Mapping[str, str] | None = None) -> None:
-        """Nothing runs before ``start``."""
+    def __init__(
+        self, address: str, path: Path | str, folder: Path, env: Mapping[str, str] | None = None, *, inside: Sequence[str] = ()
+    ) -> None:
+        """Nothing runs before ``start``; ``inside`` is what starts it somewhere else, as ``nsenter`` does."""
+        self._inside = inside
         self.path = path
         self.log = folder / "writer.log"
         (self.port,) = free_ports(1)
@@ -122,11 +126,14 @@ class Writer:
     def start(self, failpoint: Sequence[str] = ()) -> None:
         """Starts it and returns at once; with a failpoint (name and how often it is passed) it kills itself there."""
         program = [sys.executable, "-m", "tests.support.failpoints", *failpoint] if failpoint else [str(PROGRAM)]
-        command = [*DIES_WITH_US, *program, *self._words]
+        command = [*self._inside, *DIES_WITH_US, *program, *self._words]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, env=self._env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
+        criteria.started("history writer", self.process, f"127.0.0.1:{self.port}", self.log)
+        if failpoint:
+            criteria.ends(self.process)
 
     def wait_for_death(self, seconds: float = 30.0) -> None:
         """Waits until it has killed itself."""
@@ -137,6 +144,7 @@ class Writer:
     def kill(self) -> None:
         """SIGKILL, in the middle of whatever it does."""
         assert self.process
+        criteria.ends(self.process)
         self.process.kill()
         self.process.wait(10)
         self.process = None
@@ -144,6 +152,7 @@ class Writer:
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         assert self.process
+        criteria.ends(self.process)
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(20)
         self.process = None

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from tests.support import criteria
 from tests.support.broker import DIES_WITH_US, Broker, free_ports
 from tests.support.pages import page
 from tests.support.started import Started
@@ -166,12 +167,19 @@ def _committed(consumer: Consumer, places: list[TopicPartition]) -> list[TopicPa
 class Processors(Started):
     """One ``virtflow processors``; ``with`` starts it and ends it whatever state it is in."""
 
-    def __init__(self, bus: Bus, folder: Path, *, instance: str = "one", **settings: str) -> None:
-        """``settings`` are environment variables without their prefix, in lower case: ``processors_in_flight="2"``."""
+    def __init__(
+        self, bus: Bus, folder: Path, *, instance: str = "one", host: str = "127.0.0.1", inside: Sequence[str] = (), **settings: str
+    ) -> None:
+        """``settings`` are environment variables without their prefix, in lower case: ``processors_in_flight="2"``.
+
+        ``inside`` is what starts it somewhere else, as ``nsenter`` does, and ``host`` the address of its pages there.
+        """
+        self._inside = inside
         self._bus = bus
         self._folder = folder
+        self.instance = instance
         self.log = folder / f"processors-{instance}.log"
-        self.address = f"127.0.0.1:{free_ports(1)[0]}"
+        self.address = f"{host}:{free_ports(1)[0]}"
         self._environment = {
             **os.environ,
             **bus.environment(),
@@ -185,8 +193,9 @@ class Processors(Started):
         """Starts it and, with ``ready``, waits until it says that it is."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            command = [*DIES_WITH_US, sys.executable, "-m", "virtflow.cli.main", "processors"]
+            command = [*self._inside, *DIES_WITH_US, sys.executable, "-m", "virtflow.cli.main", "processors"]
             self._process = subprocess.Popen(command, env=self._environment, cwd=self._folder, stdin=subprocess.DEVNULL, stderr=log)
+        criteria.started(f"processors {self.instance}", self._process, self.address, self.log)
         if ready:
             self.wait_until_ready()
 
@@ -214,12 +223,14 @@ class Processors(Started):
     def end(self, how: signal.Signals, seconds: float) -> int:
         """Sends a signal and waits for the end."""
         assert self._process is not None
+        criteria.ends(self._process)
         self._process.send_signal(how)
         return self.wait(seconds)
 
     def wait(self, seconds: float) -> int:
         """Waits for its end; returns the exit code."""
         assert self._process is not None
+        criteria.ends(self._process)
         code = self._process.wait(seconds)
         self._process = None
         return code
