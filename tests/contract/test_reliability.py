@@ -14,7 +14,7 @@ from tools.reliability import outcomes, row
 from tools.reliability_page import FOLDER, RESULTS, ROOT, named_tests, own_files, page, results
 
 BY_NUMBER = {fault.number: fault for fault in FAULTS}
-WITHOUT_TESTS = {19, 20, 22, 23, 33}
+WITHOUT_TESTS = {22, 23, 33}
 """Rows that may have no test yet."""
 EXAMPLE = BY_NUMBER[12]
 TEST = "tests/faults/test_12_made_anew.py::test_two_vms_of_one_name_are_two_identities"
