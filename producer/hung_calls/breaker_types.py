@@ -39,7 +39,7 @@ ASKS_PER_ROUND: Final = 256
 LEAST_AT_A_TIME: Final = 16
 MOST_AT_A_TIME: Final = 128
 """VMs that are asked at a time, at least and at most."""
-AT_A_TIME_SHARE: Final = 0.5
+AT_A_TIME_SHARE: Final = 0.75
 """Part of the stall timeout that asking so many VMs takes while all is well. Were it more, each round of a host with many VMs would check
 and list all of them besides."""
 

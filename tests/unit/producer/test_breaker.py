@@ -123,14 +123,14 @@ def test_a_vm_in_which_another_client_s_call_hangs_is_skipped() -> None:
 def test_a_vm_that_a_job_holds_for_a_moment_is_asked_once_more_in_the_round() -> None:
     breaker = closed()
     breaker.observe(Answered(1, frozenset(VMS) - {"c"}, frozenset("c")), 0.15)
-    assert breaker.observe(HealthCheck({"c": 0.02}), 0.2) == [Ask(2, ("c",), most=80)]
+    assert breaker.observe(HealthCheck({"c": 0.02}), 0.2) == [Ask(2, ("c",), most=120)]
     assert breaker.observe(Answered(2, frozenset(), frozenset("c")), 0.7) == [CheckHealth(("c",))]
     assert breaker.observe(HealthCheck({"c": 0.0}), 0.8) == []
     assert breaker.state is State.CLOSED
 
 
-@pytest.mark.parametrize(("seconds", "most"), [(0.001, 128), (0.0125, 40), (0.05, 16)])
-def test_as_many_vms_are_asked_at_a_time_as_take_half_the_stall_timeout(seconds: float, most: int) -> None:
+@pytest.mark.parametrize(("seconds", "most"), [(0.001, 128), (0.0125, 60), (0.05, 16)])
+def test_as_many_vms_are_asked_at_a_time_as_take_three_quarters_of_the_stall_timeout(seconds: float, most: int) -> None:
     """At least 16 and at most 128; the next round's call is made up of so many by each of libvirt's."""
     breaker = closed()
     breaker.observe(Answered(1, frozenset(VMS)), 0.1 + seconds * len(VMS))
