@@ -17,8 +17,9 @@ from virtflow.processors import normalise_generated as generated
 from virtflow.processors.guest_agent import guests
 from virtflow.schemas.catalogue.types import ABSENT_LONG
 from virtflow.schemas.fields import BlockMetrics, BlockSample, KvmMetrics, KvmSample, NetworkMetrics, NetworkSample, VcpuMetrics, VcpuSample
-from virtflow.schemas.ranges import EARLIEST_SECONDS, LATEST_SECONDS, NAME_LENGTH, is_uuid
+from virtflow.schemas.ranges import EARLIEST_SECONDS, LATEST_SECONDS, is_uuid
 from virtflow.schemas.records import NAN, NodeSnapshot, VmMetrics, VmSnapshot
+from virtflow.schemas.text import NAME_LENGTH
 
 VCPU_LIMIT: Final = 65_536
 """More than any hypervisor gives a VM: vCPU numbers from here on are invalid."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from virtflow.schemas.records import NodeSnapshot, NodeStatus, Record, VmEvent, VmInventory, VmMetrics, VmMigration
+from virtflow.schemas.text import NAME_LENGTH
 
-NAME_LENGTH: Final = 256
 EARLIEST_SECONDS: Final = 946_684_800.0
 """2000-01-01: nothing was collected before."""
 LATEST_SECONDS: Final = 7_258_118_400.0

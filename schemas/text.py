@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from virtflow.schemas.ranges import NAME_LENGTH
-
+NAME_LENGTH: Final = 256
+"""Characters that a VM's, a node's or a device's name may have."""
 REPLACEMENT: Final = "\ufffd"
 MARK: Final = "?"
 """What people see in place of a character that is not safe, where the text is not kept."""

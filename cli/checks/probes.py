@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from virtflow.cli.checks.findings import Finding, bad, good, of_problem, of_setting
 from virtflow.cli.parts import part
@@ -38,8 +39,31 @@ PACKAGES: Final = {
 """What each extra brings that its service imports."""
 
 
+DRIVERS: Final = frozenset(
+    [
+        "qemu",
+        "xen",
+        "lxc",
+        "test",
+        "vbox",
+        "esx",
+        "vpx",
+        "gsx",
+        "hyperv",
+        "bhyve",
+        "openvz",
+        "ch",
+        "vz",
+        "parallels",
+        "vmwareplayer",
+        "vmwarews",
+        "vmwarefusion",
+    ]
+)
+"""libvirt's hypervisor drivers (source: its documentation of URIs)."""
+QEMU_PATHS: Final = frozenset({"/system", "/session", "/embed"})
 _BAD_URI: Final = (
-    "no connection driver available",
+    "no connection driver",
     "URI path",
     "unexpected",
     "Unable to parse URI",
@@ -75,6 +99,9 @@ def libvirt(settings: Settings) -> Iterator[Finding]:
     connection = part("virtflow.producer.hypervisor.connection", "producer")
     messages = part("virtflow.producer.hypervisor.messages", "producer")
     config, box = settings.libvirt, part("virtflow.producer.hypervisor.mailbox", "producer").Inbox()
+    if problem := uri_problem(config.uri):
+        yield bad("libvirt", config.uri, problem, _libvirt_fix(problem))
+        return
     logging.getLogger("virtflow.producer").setLevel(logging.CRITICAL)
     worker = connection.Worker(1, "check", connection.Opener(config), box)
     deadline = time.monotonic() + config.connect_timeout_seconds
@@ -128,6 +155,17 @@ def _libvirt_fix(words: str) -> str:
     if is_bad_uri(words):
         return "name a libvirt URI with --connect, for example qemu:///system"
     return "name a hypervisor that answers with --connect; `virsh -c URI list` tries it too"
+
+
+def uri_problem(uri: str) -> str:
+    """Why no libvirt can have that URI, "" where one may: without a daemon libvirt itself says only that it found none."""
+    scheme, colon, _ = uri.partition(":")
+    driver, path = scheme.partition("+")[0], urlsplit(uri).path
+    if colon and driver not in DRIVERS:
+        return f"no connection driver {driver!r} in libvirt"
+    if colon and driver == "qemu" and path not in QEMU_PATHS:
+        return f"URI path {path!r}: qemu has {', '.join(sorted(QEMU_PATHS))}"
+    return ""
 
 
 def is_bad_uri(words: str) -> bool:

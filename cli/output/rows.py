@@ -23,6 +23,8 @@ from virtflow.exporter.page.formats import clock, duration, size
 from virtflow.schemas.errors import EnvironmentProblemError
 
 BATCH_ROWS: Final = 10_000
+DIGITS: Final = 40
+"""As many as the database's largest integers have, and one more."""
 NUMBERS: Final = ("int", "double", "float", "decimal", "uint")
 FORMATS: Final = ("table", "csv", "json", "parquet")
 output_switch: Final = click.option(
@@ -81,7 +83,7 @@ def _write(rows: Any, form: str, out: IO[bytes], units: Units) -> None:  # noqa:
         case "csv":
             from pyarrow import csv
 
-            csv.write_csv(_text_times(shown_times(rows)), out)
+            csv.write_csv(_numbers(_text_times(shown_times(rows))), out)
         case "json":
             _write_json(shown_times(rows), out)
         case _:
@@ -187,6 +189,17 @@ def _json_number(value: str | None) -> int | None:
 def _json_text(value: str | None) -> Any:  # noqa: ANN401, whatever JSON holds
     """A column that the database has written as JSON already; numbers that JSON does not have are absent."""
     return None if value is None else json.loads(value, parse_constant=lambda _: None)
+
+
+def _numbers(rows: Any) -> Any:  # noqa: ANN401, an Arrow table
+    """Numbers that are told as text become numbers again: CSV puts text in quotes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for index, field in enumerate(rows.schema):
+        if mark_of(field) == b"number":
+            rows = rows.set_column(index, field.name, pc.cast(rows.column(index), pa.decimal256(DIGITS, 0)))
+    return rows
 
 
 def _text_times(rows: Any) -> Any:  # noqa: ANN401, an Arrow table

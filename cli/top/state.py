@@ -98,9 +98,9 @@ def key_of(row: Row) -> str:
 
 
 def settled(state: State, listed: Sequence[Row]) -> State:
-    """The cursor on the row that it was on, wherever that is now; where it is gone, on the one at its place."""
+    """The cursor on the row that it was on, wherever that is now, or at its place: on the first row, and where its row is gone."""
     keys = [key_of(row) for row in listed]
-    if state.chosen in keys:
+    if state.place and state.chosen in keys:
         return replace(state, place=keys.index(state.chosen))
     place = max(0, min(state.place, len(keys) - 1))
     return replace(state, place=place, chosen=keys[place] if keys else "")

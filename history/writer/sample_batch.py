@@ -21,8 +21,9 @@ from virtflow.history.writer.sample_rows import WANTED, columns_of_samples, rows
 from virtflow.history.writer.validation import Intake
 from virtflow.schemas.avro.codec import SINGLE_OBJECT_MAGIC, SINGLE_OBJECT_SIZE
 from virtflow.schemas.errors import UndecodableError
-from virtflow.schemas.ranges import EARLIEST_SECONDS, INTERVAL_SECONDS, LATEST_SECONDS, NAME_LENGTH, PARTS, SEQUENCE, is_uuid
+from virtflow.schemas.ranges import EARLIEST_SECONDS, INTERVAL_SECONDS, LATEST_SECONDS, PARTS, SEQUENCE, is_uuid
 from virtflow.schemas.records import VmMetrics
+from virtflow.schemas.text import NAME_LENGTH
 from virtflow.schemas.topics import MAX_MESSAGE_BYTES
 
 Raw = tuple[bytes | None, float]

@@ -30,11 +30,12 @@ CALM = re.compile(
     r"|virtflow_node_drops_total|node:drops:rate5m|virtflow_processors_dead_letters_total"
     r"|virtflow_(?:processors|history)_replaced_offsets_total|virtflow_processors_missing_records_total"
     r"|virtflow_processors_node_undecodable_total|virtflow_exporter_skipped_records_total"
-    r"|virtflow_node_vms_(?:skipped|not_probed)"
+    r"|virtflow_node_vms_(?:skipped|not_probed)|virtflow_node_journal_events"
     r"|vm_conflict == 1"
     r"|vm_guest_agent_info\{uuid"
 )
-"""What is empty in calm: nobody silent, nothing dropped, no VM stuck or claimed twice, nothing wrong with the VM that is looked at."""
+"""What is empty in calm: nobody silent, nothing dropped, no VM stuck or claimed twice, nothing wrong with the VM that is looked at,
+and no journal, which only a real producer has."""
 VM = "vm_guest_load1 and on (uuid) vm_guest_ip_address_info and on (uuid) vm_guest_memory_total_bytes and on (uuid) vm_state == 1"
 """One that runs, whose guest's agent answers, and that stays where it is."""
 

@@ -89,7 +89,19 @@ class Administration:
         bus.grow(name, 3)
         wait(lambda: len(admin.list_topics(timeout=ANSWER_SECONDS).topics[name].partitions) == 3, "three partitions")
         consumer.list_topics(name, ANSWER_SECONDS)
-        marks = [consumer.get_watermark_offsets(TopicPartition(name, number), timeout=ANSWER_SECONDS) for number in range(3)]
+        marks: list[object] = []
+
+        def led() -> bool:
+            """A real broker lists a new partition a moment before it leads it."""
+            try:
+                marks[:] = [consumer.get_watermark_offsets(TopicPartition(name, number), timeout=ANSWER_SECONDS) for number in range(3)]
+            except KafkaException as error:
+                if code(error) == KafkaError.NOT_LEADER_FOR_PARTITION:
+                    return False
+                raise
+            return True
+
+        wait(led, "the partitions are led")
         assert marks == [(0, 1), (0, 0), (0, 0)]
         consumer.close()
 
