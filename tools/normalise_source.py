@@ -18,8 +18,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from virtflow.schemas.fields import BlockMetrics, BlockSample, KvmMetrics, KvmSample, NetworkMetrics, NetworkSample, VcpuMetrics, VcpuSample
-from virtflow.schemas.text import NAME_LENGTH
 from virtflow.schemas.records import NAN, GuestMetrics, NodeSnapshot, VmMetrics, VmSnapshot
+from virtflow.schemas.text import NAME_LENGTH
 
 KIBIBYTE: Final = 1024
 KIBIBYTES_MAX: Final = {kibibytes_max}
