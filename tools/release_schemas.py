@@ -1,7 +1,7 @@
 """Makes the current schemas and metric names a release that is kept indefinitely: ``.venv/bin/python -m tools.release_schemas VERSION``.
 
 Writes ``schemas/released/VERSION/*.avsc`` (shipped, so that every reader knows every release), golden messages under
-``tests/contract/data/VERSION`` and adds the names to ``schemas/released/metrics.txt``. Never changes what was released before.
+``tests/contract/data/VERSION`` and adds the names to ``schemas/released/metrics.txt`` and ``scaling.txt``. Never changes what was released before.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from msgspec import inspect
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.avro.schema import schema_of
 from virtflow.schemas.catalogue.metrics import METRICS
+from virtflow.schemas.catalogue.scaling import SCALING_METRICS, ScalingMetric
 from virtflow.schemas.catalogue.types import Metric, Stability
 from virtflow.schemas.records import RECORDS
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 RELEASED: Final = ROOT / "schemas" / "released"
 NAMES: Final = RELEASED / "metrics.txt"
+SCALING_NAMES: Final = RELEASED / "scaling.txt"
 GOLDEN: Final = ROOT / "tests" / "contract" / "data"
 TRUE: Final[dict[str, Any]] = {
     "uuid": "d4e232be-ede6-48cb-9c15-42cde320a1fc",
@@ -43,6 +45,18 @@ def released_line(metric: Metric) -> str:
 def released_lines() -> list[str]:
     """The line of every stable metric, sorted."""
     return sorted(released_line(metric) for metric in METRICS if metric.stability is Stability.STABLE)
+
+
+def scaling_lines() -> list[str]:
+    """The line of every metric of the Kubernetes API adapter, sorted: its name, its unit, what it is made of and its labels."""
+    return sorted(
+        " ".join([metric.name, metric.unit or "-", _made_of(metric), ",".join(metric.labels) or "-"]) for metric in SCALING_METRICS
+    )
+
+
+def _made_of(metric: ScalingMetric) -> str:
+    parts = (("", metric.add), ("-", metric.subtract), ("/", metric.per))
+    return ",".join(f"{sign}{row.name}" for sign, rows in parts for row in rows)
 
 
 def golden_record(kind: type[msgspec.Struct]) -> Any:  # noqa: ANN401, one of the records
@@ -95,8 +109,9 @@ def main() -> int:
         example = golden_record(record)
         (golden / f"{name}.bin").write_bytes(codec.encode(example))
         (golden / f"{name}.json").write_text(json.dumps(msgspec.to_builtins(example), indent=1) + "\n")
-    before = set(NAMES.read_text().splitlines()) if NAMES.exists() else set()
-    NAMES.write_text("\n".join(sorted(before | set(released_lines()))) + "\n")
+    for file, lines in ((NAMES, released_lines()), (SCALING_NAMES, scaling_lines())):
+        before = set(file.read_text().splitlines()) if file.exists() else set()
+        file.write_text("\n".join(sorted(before | set(lines))) + "\n")
     print(f"release {release}: {len(RECORDS)} schemas, {len(METRICS)} metrics")
     return 0
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
 
-from tools.release_schemas import NAMES, golden_record, released_lines
+from tools.release_schemas import NAMES, SCALING_NAMES, golden_record, released_lines, scaling_lines
 from virtflow.schemas.avro.codec import Codec, schema_fingerprint
 from virtflow.schemas.avro.schema import Schema, schema_of
 from virtflow.schemas.records import RECORDS, Record
@@ -98,3 +98,10 @@ def test_no_released_metric_changed_its_name_type_unit_or_labels() -> None:
     """Adding is free. A metric that has to go is declared so in a major release, by editing the released file by hand."""
     gone = set(NAMES.read_text().splitlines()) - set(released_lines())
     assert gone == set()
+
+
+def test_no_released_name_of_the_kubernetes_api_changed_what_it_is_made_of() -> None:
+    """An autoscaler that names it goes on scaling by the same."""
+    released = SCALING_NAMES.read_text().splitlines()
+    assert len(released) > 60
+    assert set(released) - set(scaling_lines()) == set()
