@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -45,10 +46,26 @@ TAKEN: Final = (METRICS, INVENTORY, MIGRATIONS, NODES)
 """The topics that are read."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Who reads, which names the metrics; in which consumer group; the seconds of samples that are read back; and the part of the fleet."""
+
+    service: str
+    group: str
+    back_seconds: float
+    shard: str = ""
+
+    def metric(self, what: str) -> str:
+        """The name of one of the service's own metrics."""
+        return f"virtflow_{self.service}_{what}"
+
+
 class Intake:
     """Hands the records in messages to the fleet and counts them. Belongs to the event loop."""
 
-    def __init__(self, fleet: Fleet, codec: Codec, metrics: OwnMetrics, names: Mapping[str, Topic], clocks: Clocks) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917, all of them are needed for a record
+        self, fleet: Fleet, codec: Codec, metrics: OwnMetrics, names: Mapping[str, Topic], clocks: Clocks, reading: Reading
+    ) -> None:
         """``names`` maps the topics' names on the broker to their rows."""
         self._fleet = fleet
         self._codec = codec
@@ -56,11 +73,11 @@ class Intake:
         self._clocks = clocks
         self._forget = {INVENTORY: fleet.forget_inventory, MIGRATIONS: fleet.migrations.forget, NODES: fleet.forget_node}
         records, undecodable, lag = (
-            metrics.counter("virtflow_exporter_records_total"),
-            metrics.counter("virtflow_exporter_undecodable_total"),
-            metrics.gauge("virtflow_exporter_lag_seconds"),
+            metrics.counter(reading.metric("records_total")),
+            metrics.counter(reading.metric("undecodable_total")),
+            metrics.gauge(reading.metric("lag_seconds")),
         )
-        self._stale = metrics.counter("virtflow_exporter_stale_records_total")
+        self._stale = metrics.counter(reading.metric("stale_records_total"))
         # Looking a label up costs more than counting, so it is done once.
         self._records = {name: records.labels(topic=topic.name) for name, topic in names.items()}
         self._undecodable = {name: undecodable.labels(topic=topic.name) for name, topic in names.items()}
@@ -114,25 +131,34 @@ class Feed:
     """Reads the topics until it is cancelled. ``missing`` says what keeps it from being ready."""
 
     def __init__(  # noqa: PLR0913, the last one is for tests
-        self, settings: Settings, fleet: Fleet, codec: Codec, metrics: OwnMetrics, clocks: Clocks, *, clients: Clients | None = None
+        self,
+        settings: Settings,
+        fleet: Fleet,
+        codec: Codec,
+        metrics: OwnMetrics,
+        clocks: Clocks,
+        *,
+        reading: Reading | None = None,
+        clients: Clients | None = None,
     ) -> None:
-        """Connects to nothing yet; ``clients`` are those of the settings where None.
+        """Connects to nothing yet; ``reading`` is the exporter's and ``clients`` are those of the settings where None.
 
         Raises ``SettingError`` where a secret can't be read, ``KafkaException`` for bad client settings.
         """
+        reading = reading or Reading("exporter", EXPORTER_GROUP, settings.exporter.read_back_seconds, settings.exporter.shard)
         rows = {topic_name(settings, topic): topic for topic in TAKEN}
-        back = {name: settings.exporter.read_back_seconds if topic is METRICS else None for name, topic in rows.items()}
+        back = {name: reading.back_seconds if topic is METRICS else None for name, topic in rows.items()}
         self._brokers = settings.kafka.bootstrap_servers
-        self._shard = shard_of(settings.exporter.shard)
+        self._shard = shard_of(reading.shard)
         self._problem = self._unresolved = ""
         self._rows = rows
         self.topics = tuple(topic.name for topic in rows.values())
-        clients = clients or Clients(consumer_settings(settings, EXPORTER_GROUP), client_settings(settings))
+        clients = clients or Clients(consumer_settings(settings, reading.group), client_settings(settings))
         self._partitions = Partitions(clients, back, clocks.wall, self._shard)
-        self._intake = Intake(fleet, codec, metrics, rows, clocks)
+        self._intake = Intake(fleet, codec, metrics, rows, clocks, reading)
         self._clocks = clocks
-        self._behind = metrics.gauge("virtflow_exporter_lag_messages")
-        self._skipped = metrics.counter("virtflow_exporter_skipped_records_total")
+        self._behind = metrics.gauge(reading.metric("lag_messages"))
+        self._skipped = metrics.counter(reading.metric("skipped_records_total"))
         self._places: dict[Key, Place] = {}
         self._gaps: dict[Key, list[tuple[int, int]]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feed")
