@@ -23,6 +23,7 @@ SECTIONS = {
     "producer": ("libvirt", "producer", "guest", *_BUS, "log"),
     "processors": (*_BUS, "processors", "web", "log"),
     "exporter": (*_BUS, "exporter", "web", "log"),
+    "adapter": (*_BUS, "adapter", "web", "log"),
     "history": (*_BUS, "history", "web", "log"),
     "node": ("libvirt", "producer", "guest", "processors", "exporter", "web", "log"),
     "simulate": ("simulate", "producer", *_BUS, "log"),

@@ -37,6 +37,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "producer": "virtflow.cli.services:producer",
     "processors": "virtflow.cli.services:processors",
     "exporter": "virtflow.cli.services:exporter",
+    "adapter": "virtflow.cli.services:adapter",
     "simulate": "virtflow.cli.services:simulate",
     "history": "virtflow.cli.history:history",
     "topics": "virtflow.cli.topics:topics",

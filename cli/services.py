@@ -89,6 +89,31 @@ def exporter(settings: Settings) -> None:
 
 @click.command()
 @settings_switches(
+    *KAFKA,
+    "topics.prefix",
+    "adapter.api_listen",
+    "adapter.listen",
+    *WEB,
+    "adapter.tls_certificate_file",
+    "adapter.tls_key_file",
+    "adapter.kubernetes_url",
+    "adapter.window_seconds",
+    "adapter.external",
+    *LOG,
+)
+def adapter(settings: Settings) -> None:
+    """Serve VMs' metrics to Kubernetes' HorizontalPodAutoscaler: custom.metrics.k8s.io and, on request, external.metrics.k8s.io.
+
+    \b
+    Examples:
+      virtflow adapter --bootstrap-servers kafka1:9092 --api-listen 0.0.0.0:6443
+      virtflow adapter --window 120 --external
+    """  # noqa: D301, click's own mark for lines that are kept
+    serve("virtflow.adapter.service", "adapter", settings)
+
+
+@click.command()
+@settings_switches(
     "simulate.nodes",
     "simulate.vms",
     "producer.interval_seconds",

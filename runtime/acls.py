@@ -18,8 +18,12 @@ READER_GROUP: Final = "virtflow-reader"
 """The group of commands that read a topic: the client wants a name, nothing is committed under it."""
 EXPORTER_GROUP: Final = "virtflow-exporter"
 """The exporter's, for the same reason: its client asks for the group's coordinator."""
+ADAPTER_GROUP: Final = "virtflow-adapter"
+"""The adapter's, which reads like the exporter."""
 READ_BACK_GROUP: Final = "-read-back"
 """Behind the processors' group: the one under which they read migrations at their start."""
+UNJOINED: Final = frozenset({EXPORTER_GROUP, ADAPTER_GROUP})
+"""Groups whose coordinator is asked for, without joining them or reading what is committed."""
 
 
 class Part(StrEnum):
@@ -28,6 +32,7 @@ class Part(StrEnum):
     PRODUCER = "producer"
     PROCESSORS = "processors"
     EXPORTER = "exporter"
+    ADAPTER = "adapter"
     HISTORY = "history"
     TAP = "tap"
     TOPICS = "topics"
@@ -37,6 +42,7 @@ ABOUT: Final = {
     Part.PRODUCER: "`virtflow producer`, `virtflow simulate`",
     Part.PROCESSORS: "`virtflow processors`",
     Part.EXPORTER: "`virtflow exporter`",
+    Part.ADAPTER: "`virtflow adapter`",
     Part.HISTORY: "`virtflow history write`",
     Part.TAP: "`virtflow tap`, `virtflow migrations`",
     Part.TOPICS: "`virtflow topics create`, `virtflow topics list`",
@@ -86,6 +92,7 @@ _TOPICS: Final[dict[Part, Rights]] = {
         (Operation.DESCRIBE_CONFIGS, TOPICS),
     ),
     Part.EXPORTER: ((Operation.READ, EXPORTED),),
+    Part.ADAPTER: ((Operation.READ, EXPORTED),),
     Part.HISTORY: ((Operation.READ, KEPT), (Operation.DESCRIBE_CONFIGS, KEPT)),
     Part.TAP: ((Operation.READ, TOPICS),),
     Part.TOPICS: ((Operation.CREATE, TOPICS), (Operation.DESCRIBE, TOPICS), (Operation.DESCRIBE_CONFIGS, TOPICS)),
@@ -93,6 +100,7 @@ _TOPICS: Final[dict[Part, Rights]] = {
 _GROUPS: Final[dict[Part, Callable[[Settings], tuple[str, ...]]]] = {
     Part.PROCESSORS: lambda settings: (settings.processors.group, settings.processors.group + READ_BACK_GROUP),
     Part.EXPORTER: lambda _: (EXPORTER_GROUP,),
+    Part.ADAPTER: lambda _: (ADAPTER_GROUP,),
     Part.HISTORY: lambda settings: (settings.history.group,),
     Part.TAP: lambda _: (READER_GROUP,),
 }
@@ -106,7 +114,7 @@ def acls(settings: Settings, *parts: Part) -> Iterator[Acl]:
                 yield Acl(part, Resource.TOPIC, settings.topics.prefix + topic.name, operation)
         groups = _GROUPS.get(part)
         for group in groups(settings) if groups is not None else ():
-            yield Acl(part, Resource.GROUP, group, Operation.DESCRIBE if group == EXPORTER_GROUP else Operation.READ)
+            yield Acl(part, Resource.GROUP, group, Operation.DESCRIBE if group in UNJOINED else Operation.READ)
 
 
 def topics_of(part: Part) -> tuple[Topic, ...]:

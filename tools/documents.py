@@ -8,10 +8,12 @@ from typing import Any, Final
 
 import click
 
+from virtflow.adapter.requests import KINDS
 from virtflow.cli.config import toml_value
 from virtflow.cli.main import main
 from virtflow.runtime.configuration import CONFIG_VARIABLE, DEFAULT_FILE, Row, rows, section_about
 from virtflow.schemas.catalogue.metrics import IGNORED_FIELDS, METRICS
+from virtflow.schemas.catalogue.scaling import COMBINED, SCALING_METRICS, VM_LABELS, ScalingMetric
 from virtflow.schemas.catalogue.types import Conversion, Derived, Group, Guest, Health, Job, Libvirt, Metric, Split
 from virtflow.schemas.topics import TOPICS
 
@@ -224,10 +226,41 @@ curl -sN -H "Accept: text/event-stream" http://127.0.0.1:9177/api/v1/events
   missed; an event `lost` says that some of it is no longer kept (2,000 changes are), or that the exporter was restarted. A quarter of `exporter.connections` may be streams; further ones get 503.
 - A shard tells of its own VMs. Nobody is asked who they are: [secure](secure.md#the-pages-that-are-served) says what to put in front."""
 
+
+def adapter_page() -> str:
+    """``docs/kubernetes-api.md``: every metric of the Kubernetes API adapter."""
+    parts = [NOTICE, "# Metrics of the Kubernetes API", ADAPTER_TEXT, _scaling(COMBINED), "## From the catalogue", RULE_TEXT]
+    parts += [_scaling(metric for metric in SCALING_METRICS if metric not in COMBINED)]
+    kinds = table(("resource", "object", "value"), [(f"`{kind.name}`", kind.kind, _OF_KIND[kind.kind]) for kind in KINDS.values()])
+    labels = ", ".join(f"`{label}`" for label in VM_LABELS)
+    parts += ["## Objects", kinds, "## Labels", f"`metricLabelSelector` may name the labels above and those that every VM has: {labels}."]
+    return "\n\n".join(parts) + "\n"
+
+
+def _scaling(metrics: Iterable[ScalingMetric]) -> str:
+    rows = [(f"`{m.name}`", m.unit, ", ".join(f"`{label}`" for label in m.labels), m.help) for m in metrics]
+    return table(("name", "unit", "labels", "meaning"), rows)
+
+
+_OF_KIND: Final = {
+    "Pod": "of the VM that the virt-launcher pod runs",
+    "VirtualMachineInstance": "of the VM",
+    "VirtualMachineInstanceReplicaSet": "sum over the set's VMs; ratios are averages",
+    "VirtualMachinePool": "sum over the pool's VMs; ratios are averages",
+    "Namespace": "sum over the namespace's VMs; ratios are averages",
+}
+
+ADAPTER_TEXT: Final = """What `virtflow adapter` serves as `custom.metrics.k8s.io` and, on request, `external.metrics.k8s.io`; [how to use it](kubernetes.md). All are listed whether or not a VM has
+them now, and a name, once released, never changes its meaning. A VM's value is the sum over its devices, unless a selector chooses some."""
+
+RULE_TEXT: Final = """One rule makes these of the [metrics](metrics.md): a gauge keeps its name; of a counter `_total` becomes `_per_second`, and `_seconds_total` of CPU time (`vm_cpu_*`, `vm_vcpu_*`)
+becomes `_cores`. What has no meaningful sum, such as a state, is left out."""
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "metrics.md": metrics_page,
     "topics.md": topics_page,
     "settings.md": settings_page,
     "cli.md": cli_page,
     "api.md": api_page,
+    "kubernetes-api.md": adapter_page,
 }

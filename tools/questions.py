@@ -49,6 +49,7 @@ QUESTIONS: Final = tuple(
         ("Where are the rates of the fleet page computed?", "exporter/views/fleet_view.py", "class FleetView"),
         ("Where does a change become an event of the API?", "exporter/views/changes.py", "class Changes"),
         ("Where do I add a field to the API?", "exporter/views/rows.py", "class VmRow"),
+        ("Where does a counter become a rate for Kubernetes?", "adapter/samples/rates.py", "def rates"),
         ("Where are rows and offsets committed together?", "history/storage/delta.py", "def commit"),
         ("Where do samples become hours and days?", "history/maintenance/rollup.py", "def hours_of"),
         ("Where are Prometheus' remote_read messages parsed?", "history/remote_read/wire.py", "def read_request"),

@@ -18,7 +18,7 @@ from virtflow.runtime.configuration import chosen_file, survey
 from virtflow.runtime.settings import Settings
 
 ALL = ("producer", "processors", "exporter", "node")
-BY_CHOICE = ("history",)
+BY_CHOICE = ("adapter", "history")
 """Services that are looked at when they are named, or when their settings are."""
 SWITCHES = ("libvirt.uri", *KAFKA, "topics.prefix", *WEB)
 NODE_EXTRAS = ("producer", "exporter")
@@ -75,8 +75,8 @@ def findings(services: tuple[str, ...], config_file: Path | None, switches: dict
         yield Finding(
             ok=True, thing="settings", value=str(config or "no file"), detail=f"good; {len(surveyed.origins)} set, the rest defaults"
         )
-    if services == ALL and any(origin.startswith("history.") for origin in surveyed.origins):
-        services = (*ALL, *BY_CHOICE)
+    if services == ALL:
+        services = (*ALL, *(name for name in BY_CHOICE if any(origin.startswith(f"{name}.") for origin in surveyed.origins)))
     files = list(settings_check.files(settings, config if config and config.is_file() else None, frozenset(services)))
     yield from files
     yield from web_check.findings(settings, frozenset(services))
@@ -85,12 +85,12 @@ def findings(services: tuple[str, ...], config_file: Path | None, switches: dict
 
 def _outside(services: set[str], settings: Settings, *, files_good: bool) -> Iterator[Finding]:
     alone = services == {"node"}
-    for extra in ("producer", "processors", "exporter", "history"):
+    for extra in ("producer", "processors", "exporter", "adapter", "history"):
         if extra in services or ("node" in services and extra in NODE_EXTRAS):
             yield from probes.packages(extra)
     if "producer" in services:
         yield settings_check.folder(Path(settings.producer.journal_folder).absolute(), "producer.journal_folder")
-    for listen, key in web_check.addresses(settings, frozenset(services)):
+    for listen, key in web_check.listening(settings, frozenset(services)):
         if key != "history.serve_listen":  # a command of its own, which need not run here
             yield from probes.port(listen, key)
     if services & {"producer", "node"}:

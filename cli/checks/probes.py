@@ -35,6 +35,7 @@ PACKAGES: Final = {
     "processors": ("faust", "confluent_kafka", "fastavro", *SERVING),
     "history": ("deltalake", "pyarrow", "duckdb", "numpy", "confluent_kafka", "fastavro", *SERVING),
     "exporter": ("confluent_kafka", "fastavro", "isal", *SERVING),
+    "adapter": ("confluent_kafka", "fastavro", *SERVING),
 }
 """What each extra brings that its service imports."""
 

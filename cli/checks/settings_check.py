@@ -20,12 +20,23 @@ SECRETS = frozenset(
         "kafka.tls_key_file",
         "kafka.tls_key_password_file",
         "registry.password_file",
+        "adapter.tls_key_file",
+        "adapter.kubernetes_key_file",
         "history.s3_access_key_file",
         "history.s3_secret_key_file",
         "history.tenant_tokens_file",
     }
 )
-FILES = (*sorted(SECRETS), "kafka.tls_ca_file", "kafka.tls_certificate_file", "registry.tls_ca_file")
+FILES = (
+    *sorted(SECRETS),
+    "kafka.tls_ca_file",
+    "kafka.tls_certificate_file",
+    "registry.tls_ca_file",
+    "adapter.tls_certificate_file",
+    "adapter.kubernetes_ca_file",
+    "adapter.kubernetes_token_file",
+    "adapter.kubernetes_certificate_file",
+)
 EVERYWHERE = frozenset({"kafka", "registry"})
 """Sections of clients that every service may have."""
 S3 = ("s3://", "s3a://")

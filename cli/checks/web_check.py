@@ -18,11 +18,19 @@ SOON_SECONDS = 14 * 86_400
 """A certificate that ends earlier is reported."""
 
 
-def addresses(settings: Settings, services: frozenset[str]) -> Iterator[tuple[str, str]]:
+def listening(settings: Settings, services: frozenset[str]) -> Iterator[tuple[str, str]]:
     """The addresses that services listen on, each with the setting that names it."""
+    yield from addresses(settings, services)
+    if "adapter" in services:
+        yield settings.adapter.api_listen, "adapter.api_listen"
+
+
+def addresses(settings: Settings, services: frozenset[str]) -> Iterator[tuple[str, str]]:
+    """Those of them that the web settings are for. The adapter's APIs have a certificate, and clients, of their own."""
     for listen, key, users in (
         (settings.processors.listen, "processors.listen", {"processors"}),
         (settings.exporter.listen, "exporter.listen", {"exporter", "node"}),
+        (settings.adapter.listen, "adapter.listen", {"adapter"}),
         (settings.history.listen, "history.listen", {"history"}),
         (settings.history.serve_listen, "history.serve_listen", {"history"}),
     ):

@@ -1,4 +1,4 @@
-# The centre: processors, exporter, history, and the job that makes the topics. Without libvirt.
+# The centre: processors, exporter, adapter, history, and the job that makes the topics. Without libvirt.
 FROM debian:bookworm-slim AS python
 RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*
 

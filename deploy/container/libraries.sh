@@ -17,7 +17,7 @@ mkdir -p /layer/opt /layer$lib
 cp -r /opt/virtflow /layer/opt/
 cd /layer/opt/virtflow
 rm -rf confluent_kafka/avro confluent_kafka/aio confluent_kafka/kafkatest confluent_kafka/schema_registry confluent_kafka/_oauthbearer
-rm -rf libvirtmod_lxc* libvirt_lxc.py virtflow/processors virtflow/exporter virtflow/history
+rm -rf libvirtmod_lxc* libvirt_lxc.py virtflow/processors virtflow/exporter virtflow/adapter virtflow/history
 find . -name tests -type d -prune -exec rm -rf {} +
 find . \( -name '*.pyi' -o -name '*.c' -o -name '*.h' -o -name 'py.typed' \) -delete
 python3 -m compileall -q --invalidation-mode unchecked-hash .

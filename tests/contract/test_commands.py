@@ -18,12 +18,13 @@ from virtflow.schemas.errors import SettingError
 
 ROOT = Path(__file__).resolve().parents[2]
 
-SERVICES = ("producer", "processors", "exporter", "simulate", "node")
+SERVICES = ("producer", "processors", "exporter", "adapter", "simulate", "node")
 SAME_EVERYWHERE = {
     "--config": (
         "producer",
         "processors",
         "exporter",
+        "adapter",
         "simulate",
         "node",
         "snapshot",
@@ -33,8 +34,8 @@ SAME_EVERYWHERE = {
         "config show",
     ),
     "--connect": ("producer", "node", "snapshot", "check"),
-    "--bootstrap-servers": ("producer", "processors", "exporter", "simulate", "topics create", "topics list", "check"),
-    "--listen": ("processors", "exporter", "node"),
+    "--bootstrap-servers": ("producer", "processors", "exporter", "adapter", "simulate", "topics create", "topics list", "check"),
+    "--listen": ("processors", "exporter", "adapter", "node"),
     "--interval": ("producer", "simulate", "node"),
     "--json": ("topics create", "topics list", "metrics list", "check", "config show", "version"),
     "--node": ("producer", "node"),
@@ -47,7 +48,7 @@ FILTERS = {("tap", "--node"), ("top", "--node")}
 
 
 def test_the_commands_are_there() -> None:
-    promised = ["snapshot", "node", *SERVICES[:4], "topics create", "topics list", "metrics list", "check", "config sample", "config show"]
+    promised = ["snapshot", "node", *SERVICES[:5], "topics create", "topics list", "metrics list", "check", "config sample", "config show"]
     assert {*promised, "version", "completion"} <= set(ALL)
 
 

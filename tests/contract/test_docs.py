@@ -10,6 +10,7 @@ import pytest
 from tests.support.doc_blocks import GENERATED, pages
 from virtflow.runtime.configuration import rows
 from virtflow.schemas.catalogue.metrics import BY_NAME
+from virtflow.schemas.catalogue.scaling import BY_SCALING_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,9 +83,12 @@ def test_metrics_and_settings_that_pages_name_exist() -> None:
         text = page.read_text()
         for metric in re.findall(r"`((?:vm|virtflow)_[a-z0-9_]+)[`{]", text):
             named += 1
-            assert metric in BY_NAME or metric in keys or (ROOT / "producer" / "records" / f"{metric}.py").exists(), (
-                f"{page.name}: {metric}"
-            )
+            assert (
+                metric in BY_NAME
+                or metric in BY_SCALING_NAME
+                or metric in keys
+                or (ROOT / "producer" / "records" / f"{metric}.py").exists()
+            ), f"{page.name}: {metric}"
         for setting in re.findall(r"`([a-z]+\.[a-z0-9_]+)`", text):
             if setting.split(".")[0] in sections and not setting.endswith(".json"):
                 named += 1

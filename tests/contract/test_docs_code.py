@@ -28,6 +28,7 @@ from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.access.web_config import read as read_web_config
 from virtflow.runtime.configuration import load, rows
 from virtflow.runtime.settings import History
+from virtflow.schemas.catalogue.scaling import BY_SCALING_NAME
 from virtflow.schemas.errors import InputError
 from virtflow.schemas.records import VmMetrics
 
@@ -117,6 +118,9 @@ def check_yaml(block: Block, folder: Path) -> None:
     elif set(parsed) <= {"tls_server_config", "http_server_config", "basic_auth_users", "rate_limit"}:
         _, errors = read_web_config(file)
         assert not errors, f"{block}: {errors}"
+    elif {"apiVersion", "kind"} <= set(parsed):
+        # An API server judges it in tests/integration/test_adapter.py.
+        assert set(re.findall(r"\bvm_\w+", block.text)) <= set(BY_SCALING_NAME), block
     else:
         pytest.fail(f"{block}: whose settings are these?")
 

@@ -23,9 +23,10 @@ ALLOWED: dict[str, frozenset[str]] = {
     "producer": frozenset({"schemas", "runtime"}),
     "processors": frozenset({"schemas", "runtime"}),
     "exporter": frozenset({"schemas", "runtime"}),
+    "adapter": frozenset({"schemas", "runtime", "exporter"}),
     "history": frozenset({"schemas", "runtime"}),
     "node": frozenset({"schemas", "runtime", "producer", "processors", "exporter"}),
-    "cli": frozenset({"schemas", "runtime", "producer", "processors", "exporter", "history", "node"}),
+    "cli": frozenset({"schemas", "runtime", "producer", "processors", "exporter", "adapter", "history", "node"}),
 }
 
 CENTRE_ONLY = ("deltalake", "pyarrow", "duckdb", "numpy", "aiohttp", "faust", "mode", "isal", "prometheus_client", "rich", "aiokafka")

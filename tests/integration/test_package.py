@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("schemas", "runtime", "producer", "processors", "exporter", "history", "node", "cli", "__main__.py")
+PACKAGES = ("schemas", "runtime", "producer", "processors", "exporter", "adapter", "history", "node", "cli", "__main__.py")
 CENTRE = ("deltalake", "pyarrow", "duckdb", "faust-streaming", "aiohttp", "prometheus-client", "isal", "rich", "aiokafka")
 
 
