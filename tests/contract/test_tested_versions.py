@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.support.kubernetes.build import VERSION
 from tests.support.lab_release import RELEASES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +28,10 @@ def test_kafka_is_the_embedded_brokers() -> None:
     found = re.search(r"<kafka.version>(.+)</kafka.version>", pom)
     assert found is not None
     assert f"| Kafka | {found[1]}, " in PAGE
+
+
+def test_kubernetes_is_the_labs() -> None:
+    assert f"| Kubernetes | {VERSION.removeprefix('v')}: " in PAGE
 
 
 def test_libvirt_python_is_the_locks() -> None:

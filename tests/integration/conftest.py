@@ -1,8 +1,8 @@
-"""What the integration tests share: one real broker."""
+"""What the integration tests share: one real broker. Which of them run with ``--long`` alone."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -10,6 +10,17 @@ from tests.support.broker import Broker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+CONTROL_PLANE: Final = frozenset({"test_adapter.py", "test_adapter_scaling.py"})
+"""They need a Kubernetes control plane, which is built from its Go modules: twelve minutes of a CPU. The unit tests use a double of it."""
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leaves them out without ``--long``, unless they are named on the command line; None leaves the decision to others."""
+    from tests.support.long import LONG  # not above: a conftest may be imported before the option is read
+
+    return True if collection_path.name in CONTROL_PLANE and not LONG else None
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -30,8 +30,10 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 class ExporterProcess(Started):
     """``with ExporterProcess(folder, broker.address, prefix) as exporter`` starts it; it is killed at the end if it still runs.
 
-    ``settings`` are further environment variables by their names without ``VIRTFLOW_``.
+    ``settings`` are further environment variables by their names without ``VIRTFLOW_``. ``command`` is what a subclass runs in its place.
     """
+
+    command: ClassVar[str] = "exporter"
 
     def __init__(
         self, folder: Path, brokers: str, prefix: str, settings: Mapping[str, object] | None = None, *, inside: Sequence[str] = ()
@@ -39,8 +41,9 @@ class ExporterProcess(Started):
         """Takes a port; nothing runs before ``start``. ``inside`` is what starts it somewhere else, as ``nsenter`` does."""
         self._inside = inside
         (self.port,) = free_ports(1)
-        self.log = folder / "exporter.log"
-        given = {"KAFKA_BOOTSTRAP_SERVERS": brokers, "TOPICS_PREFIX": prefix, "EXPORTER_LISTEN": f"127.0.0.1:{self.port}"}
+        self.log = folder / f"{self.command}.log"
+        listen = f"{self.command.upper()}_LISTEN"
+        given = {"KAFKA_BOOTSTRAP_SERVERS": brokers, "TOPICS_PREFIX": prefix, listen: f"127.0.0.1:{self.port}"}
         given |= {name: str(value) for name, value in (settings or {}).items()}
         self.context: ssl.SSLContext | None = None
         """How its clients speak TLS with it, where it does."""
@@ -59,9 +62,9 @@ class ExporterProcess(Started):
         """Starts it and waits until it answers."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._inside, *DIES_WITH_US, str(PROGRAM), "exporter"], env=self._environment, stderr=log, stdout=log
+                [*self._inside, *DIES_WITH_US, str(PROGRAM), self.command], env=self._environment, stderr=log, stdout=log
             )
-        criteria.started("exporter", self._process, f"127.0.0.1:{self.port}", self.log)
+        criteria.started(self.command, self._process, f"127.0.0.1:{self.port}", self.log)
         self.wait_until(lambda: self.status("/healthz") == 200, 30.0, "answers")
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:

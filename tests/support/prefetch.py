@@ -9,12 +9,22 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.support import flink, kafka_connect, lab_guest, real_registry, s3, spark
+from tests.support.kubernetes import build
+from tests.support.long import LONG
 
 
 def main() -> int:
     """Fetch all at a time; 1 when something fails."""
     with ThreadPoolExecutor() as pool:
-        fetches = (lab_guest.guest_image, real_registry.fetched, s3.program, spark.packages, flink.fetched, kafka_connect.fetched)
+        fetches = (
+            lab_guest.guest_image,
+            real_registry.fetched,
+            s3.program,
+            spark.packages,
+            flink.fetched,
+            kafka_connect.fetched,
+            *([build.programs] if LONG else []),  # many minutes of a CPU, for tests that run with --long alone
+        )
         parts = [pool.submit(fetch) for fetch in fetches]
     failures = [error for part in parts if (error := part.exception()) is not None]
     for error in failures:

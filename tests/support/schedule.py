@@ -56,6 +56,8 @@ SECONDS: Final[dict[str, int]] = {
     "tests/lab/test_call_safety.py": 55,
     "tests/lab/test_migration_options.py": 55,
     "tests/faults/test_21_history_storage.py": 50,
+    "tests/integration/test_adapter_scaling.py": 60,
+    "tests/integration/test_adapter.py": 50,
     "tests/integration/test_exporter_broker_away.py": 45,
     "tests/integration/test_kafka_contract.py": 45,
     "tests/faults/test_02_libvirtd_hangs.py": 40,
