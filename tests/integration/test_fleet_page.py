@@ -203,6 +203,7 @@ def test_everything_by_keyboard(browser: Browser, fleet: Fleet) -> None:
         expect(page.get_by_role("link", name="vm-00042")).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.locator("h1")).to_have_text("vm-00042")
+        expect(page.locator("#live")).to_have_text("Live")  # keys are heard from then on
         page.keyboard.press("g")
         page.keyboard.press("n")
         expect(page.locator("h1")).to_have_text("Nodes")
