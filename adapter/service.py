@@ -9,7 +9,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Any, Final, Protocol
 
 from virtflow.adapter.answers import Answers, Rules
@@ -18,14 +18,15 @@ from virtflow.adapter.kubernetes.access import Access
 from virtflow.adapter.kubernetes.client import KubernetesClient, KubernetesError
 from virtflow.adapter.kubernetes.front_proxy import PATH, FrontProxyError, front_proxy_of
 from virtflow.adapter.kubernetes.watch import WATCHED, Watch
-from virtflow.adapter.objects import Objects, Resource
+from virtflow.adapter.kubernetes.watch import Watched as WatchedResource
+from virtflow.adapter.objects import Objects
 from virtflow.adapter.requests import CUSTOM, EXTERNAL
 from virtflow.adapter.samples.fleet import RecentFleet
 from virtflow.adapter.tls import Certificates
 from virtflow.adapter.web import Api
 from virtflow.exporter.clocks import SYSTEM, Clocks
 from virtflow.runtime.access.guard import Guard
-from virtflow.runtime.lifecycle import Stop, notify, watchdog_seconds
+from virtflow.runtime.lifecycle import Stop, notify, stop_event, until_stopped, watchdog
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.web import Web, own_routes
@@ -75,16 +76,15 @@ class Adapter:
         self._objects = Objects()
         self._certificates = Certificates(own)
         self._client = KubernetesClient(own)
-        self._watches = [self._watch(watched.resource) for watched in WATCHED]
+        self._watches = [self._watch(watched) for watched in WATCHED]
         self._source: Source | None = None
         groups = (CUSTOM, EXTERNAL) if own.external else (CUSTOM,)
         answers = Answers(self.fleet, self._objects, Rules(own.window_seconds, own.complete_share))
         self._api = Api(answers, Access(self._client, clocks.now), groups, self.metrics, clocks, self.values_missing)
         self._trusted = asyncio.Event()
 
-    def _watch(self, resource: Resource) -> Watch:
-        (watched,) = (one for one in WATCHED if one.resource is resource)
-        lists = self.metrics.counter("virtflow_adapter_lists_total").labels(resource=resource.value)
+    def _watch(self, watched: WatchedResource) -> Watch:
+        lists = self.metrics.counter("virtflow_adapter_lists_total").labels(resource=watched.resource.value)
         return Watch(self._client, watched, self._objects, lists.inc)
 
     def values_missing(self) -> str:
@@ -109,9 +109,7 @@ class Adapter:
     async def serving(self, stop: Stop, source: Source) -> None:
         """Serves until ``stop`` is set; raises ``EnvironmentProblemError`` where an address can't be had."""
         own, self._source = self._settings, source
-        stopped = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        stop.subscribe(lambda: _tell(loop, stopped))
+        stopped = stop_event(stop)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._client)
             limits = Limits(own.connections, idle_seconds=IDLE_SECONDS)
@@ -123,8 +121,8 @@ class Adapter:
                 stack.push_async_callback(web.stop)
             LOGGER.info("serving the metrics APIs at %s, its own pages at %s", api.url, pages.url)
             notify("READY=1")
-            works = [source.run(), self._trust(), self._renew(), self._measure(), _watchdog(), *(watch.run() for watch in self._watches)]
-            await _until(stopped, works, self._drain)
+            works = [source.run(), self._trust(), self._renew(), self._measure(), watchdog(), *(watch.run() for watch in self._watches)]
+            await _working(stopped, works, self._drain)
 
     async def _drain(self) -> None:
         """Answers for a while longer, and asks clients to leave."""
@@ -188,31 +186,13 @@ def run(settings: Settings, stop: Stop) -> None:
         asyncio.run(adapter.serving(stop, Watched(feed, brokers)))
 
 
-async def _until(stopped: asyncio.Event, works: list[Coroutine[Any, Any, None]], drain: Any) -> None:  # noqa: ANN401, an async function
-    """Works until the stop and drains then; a work that ends earlier has failed, and its exception is raised."""
+async def _working(stopped: asyncio.Event, works: list[Coroutine[Any, Any, None]], drain: Any) -> None:  # noqa: ANN401, an async function
+    """Works until the stop, and drains then while the works go on; the exception of one that has failed is raised."""
     tasks = [asyncio.create_task(work) for work in works]
-    waiter = asyncio.create_task(stopped.wait())
     try:
-        done, _ = await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {waiter}:
-            task.result()
+        await until_stopped(stopped, tasks)
         await drain()
     finally:
-        for task in (waiter, *tasks):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(waiter, *tasks, return_exceptions=True)
-
-
-def _tell(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
-    """Forwards the stop to the event loop, which may be closed already."""
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(stopped.set)
-
-
-async def _watchdog() -> None:
-    """Tells systemd that the event loop turns."""
-    every = watchdog_seconds()
-    while True:
-        await asyncio.sleep(every or 3_600.0)
-        if every:
-            notify("WATCHDOG=1")
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -17,8 +17,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from virtflow.exporter.api.targets import checked_targets
 from virtflow.exporter.clocks import SYSTEM, Clocks
@@ -31,7 +30,7 @@ from virtflow.exporter.selection import SERVICE, chosen
 from virtflow.exporter.shard import shard_of
 from virtflow.exporter.web import Pages
 from virtflow.runtime.access.guard import Guard
-from virtflow.runtime.lifecycle import Stop, notify, watchdog_seconds
+from virtflow.runtime.lifecycle import Stop, in_loop, notify, stop_event, until_stopped, watchdog
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.web import Web
@@ -85,8 +84,7 @@ class Exporter:
         self._waiting.extend(records)
         loop = self._loop
         if loop is not None:
-            with suppress(RuntimeError):  # the loop has been closed meanwhile: nobody is served any more
-                loop.call_soon_threadsafe(self._drain)
+            in_loop(loop, self._drain)
 
     def serve(self, stop: Stop, source: Source | None = None, bound: Callable[[str], None] | None = None) -> None:
         """Serves until ``stop`` is set; raises ``EnvironmentProblemError`` where the address can't be had.
@@ -97,9 +95,8 @@ class Exporter:
 
     async def serving(self, stop: Stop, source: Source | None, bound: Callable[[str], None] | None) -> None:
         """``serve`` for whoever has an event loop."""
-        loop = self._loop = asyncio.get_running_loop()
-        stopped = asyncio.Event()
-        stop.subscribe(lambda: _tell(loop, stopped))
+        self._loop = asyncio.get_running_loop()
+        stopped = stop_event(stop)
         missing = source.missing if source else self._missing
         pages = Pages(self.fleet, self._names, self.metrics, self._clocks, missing)
         frontend = Frontend(self.fleet, self._settings, self._clocks, missing) if self._settings.fleet_page else None
@@ -113,13 +110,13 @@ class Exporter:
         if bound is not None:
             bound(web.address)
         notify("READY=1")
-        tasks = [asyncio.create_task(_watchdog())]
+        tasks = [asyncio.create_task(watchdog())]
         if frontend is not None:
             tasks.append(asyncio.create_task(frontend.running()))
         if source is not None:
             tasks.append(asyncio.create_task(source.run()))
         try:
-            await _until(stopped, tasks)
+            await until_stopped(stopped, tasks)
         finally:
             notify("STOPPING=1")
             if frontend is not None:
@@ -166,29 +163,3 @@ def run(settings: Settings, stop: Stop) -> None:
         feed = Feed(settings, exporter.fleet, Codec(fetch=ids.fetch), exporter.metrics, SYSTEM)
         ids.connect()
         exporter.serve(stop, Watched(feed, brokers))
-
-
-async def _until(stopped: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
-    """Waits for the stop; a task that ends earlier has failed, and its exception is raised."""
-    waiter = asyncio.create_task(stopped.wait())
-    ends: list[asyncio.Task[Any]] = [waiter, *tasks]
-    done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    if waiter not in done:
-        waiter.cancel()
-        for task in done:
-            task.result()
-
-
-def _tell(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
-    """Forwards the stop to the event loop, which may be closed already."""
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(stopped.set)
-
-
-async def _watchdog() -> None:
-    """Tells systemd that the event loop turns."""
-    every = watchdog_seconds()
-    while True:
-        await asyncio.sleep(every or 3_600.0)
-        if every:
-            notify("WATCHDOG=1")

@@ -17,7 +17,7 @@ from virtflow.history.writer.source import CLIENTS, Makers, source_of
 from virtflow.history.writer.validation import Intake
 from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.broker_watch import BrokerWatch
-from virtflow.runtime.lifecycle import Stop, end_when_late, notify, watchdog_seconds
+from virtflow.runtime.lifecycle import Stop, end_when_late, notify, watchdog
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.registry import SchemaIds
 from virtflow.runtime.settings import Settings
@@ -64,12 +64,12 @@ class Service:
         web = Web(self._settings.history.listen, own_routes(self._metrics, self._not_ready), self._metrics, guard=guard)
         await web.start()
         _LOG.info("own metrics at %s/metrics", web.url)
-        watchdog = asyncio.create_task(_watch())
+        watching = asyncio.create_task(watchdog())
         self._brokers.start()
         try:
             await asyncio.to_thread(self._work)
         finally:
-            watchdog.cancel()
+            watching.cancel()
             self._brokers.stop()
             notify("STOPPING=1")
             await web.stop()
@@ -131,11 +131,3 @@ class Service:
         consume = Consume(source, self._store, Intake(codec, settings.history, self._metrics), settings.history)
         consume.count_into(self._metrics)
         return consume
-
-
-async def _watch() -> None:
-    """Tells systemd that the event loop turns."""
-    pause = watchdog_seconds()
-    while pause is not None:
-        notify("WATCHDOG=1")
-        await asyncio.sleep(pause)

@@ -29,7 +29,7 @@ from virtflow.processors.senders import senders
 from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.broker_watch import BrokerWatch
 from virtflow.runtime.kafka import ClientSettings, acknowledged_producer_settings, probe_settings, topic_name
-from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, end_when_late, notify, watchdog_seconds
+from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, end_when_late, in_loop, notify, watchdog
 from virtflow.runtime.lineage import Alarm, Probe
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.registry import SchemaIds
@@ -102,18 +102,18 @@ class Service:
         """Serves its own pages from the start, so that they show what it waits for, and processes as soon as the topics exist."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_complain)
-        self._stop.subscribe(lambda: _call(loop, self._stopped.set))
+        self._stop.subscribe(lambda: in_loop(loop, self._stopped.set))
         guard = Guard(self._settings.web, self._metrics)
         web = Web(self._settings.processors.listen, own_routes(self._metrics, self._not_ready), self._metrics, guard=guard)
         await web.start()
         _LOG.info("own metrics at %s/metrics", web.url)
-        watchdog = asyncio.create_task(_watch())
+        watching = asyncio.create_task(watchdog())
         self._brokers.start()
         try:
             if await self._there(self._problem):
                 await self._process()
         finally:
-            watchdog.cancel()
+            watching.cancel()
             self._brokers.stop()
             notify("STOPPING=1")
             await web.stop()
@@ -249,17 +249,3 @@ def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     del loop
     error = context.get("exception")
     _LOG.warning("unhandled error of a library: %s: %s: %s", context["message"], type(error).__name__, error)
-
-
-def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    """Calls back in the loop from any thread; does nothing when the loop is closed."""
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(callback)
-
-
-async def _watch() -> None:
-    """Reports to systemd's watchdog that the event loop runs."""
-    pause = watchdog_seconds()
-    while pause is not None:
-        notify("WATCHDOG=1")
-        await asyncio.sleep(pause)

@@ -12,7 +12,10 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import asyncio
 
 STOP_SECONDS: Final = 10.0
 """A service is drained, committed and gone this long after SIGTERM."""
@@ -115,6 +118,46 @@ def notify(state: str) -> bool:
         sock.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
         return True
     return False
+
+
+def in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    """Calls back in the event loop, from any thread; does nothing where the loop is closed already."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback)
+
+
+def stop_event(stop: Stop) -> asyncio.Event:
+    """``stop`` as an event of the running event loop."""
+    import asyncio
+
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    stop.subscribe(lambda: in_loop(loop, stopped.set))
+    return stopped
+
+
+async def until_stopped(stopped: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    """Waits for the stop; a task that ends earlier has failed, and its exception is raised. Tasks go on: whoever made them ends them."""
+    import asyncio
+
+    waiter = asyncio.create_task(stopped.wait())
+    try:
+        ends: list[asyncio.Task[Any]] = [waiter, *tasks]
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {waiter}:
+            task.result()
+    finally:
+        waiter.cancel()
+
+
+async def watchdog() -> None:
+    """Tells systemd that the event loop turns, until it is cancelled."""
+    import asyncio
+
+    every = watchdog_seconds()
+    while True:
+        if every is not None:
+            notify("WATCHDOG=1")
+        await asyncio.sleep(every or 3_600.0)
 
 
 def watchdog_seconds() -> float | None:

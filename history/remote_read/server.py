@@ -16,7 +16,7 @@ from virtflow.history.remote_read.tenants import NotAllowedError, Tenants
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.runtime.access.guard import Guard
-from virtflow.runtime.lifecycle import Stop, end_when_late, notify
+from virtflow.runtime.lifecycle import Stop, end_when_late, notify, stop_event
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.web import Web, own_routes, text
@@ -123,13 +123,7 @@ def _hang_up(request: web.Request) -> None:
 
 
 async def _serve(remote: Remote, settings: Settings, stop: Stop) -> None:
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-
-    def end() -> None:
-        loop.call_soon_threadsafe(stopped.set)
-
-    stop.subscribe(end)
+    stopped = stop_event(stop)
     limits = Limits(answer_timeout_seconds=settings.history.query_seconds + 15.0)
     evaluators = Evaluators(settings.history, remote.tenants)
     routes = {**own_routes(remote.metrics, lambda: remote.processes.missing), READ: remote.read, **remote.api(evaluators).routes()}

@@ -27,7 +27,7 @@ from virtflow.producer.source import Round
 from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.acls import EXPORTER_GROUP
 from virtflow.runtime.kafka import client_settings, consumer_settings
-from virtflow.runtime.lifecycle import Stop
+from virtflow.runtime.lifecycle import Stop, in_loop, stop_event
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.jobs import Kind
@@ -130,7 +130,7 @@ def processors(world: World, settings: Settings, stop: Stop) -> None:
         service = ProcessorsService(settings, stop, make)
         world.watch.processors_start(world.kernel.process, service)
         running = asyncio.get_running_loop()
-        stop.subscribe(lambda: _call(running, service._stopped.set))
+        stop.subscribe(lambda: in_loop(running, service._stopped.set))
         if await service._there(service._problem):
             await service._process()
 
@@ -158,9 +158,7 @@ def exporter(world: World, settings: Settings, stop: Stop) -> None:
         feed = Feed(settings, service.fleet, Codec(), service.metrics, clocks, clients=clients)
         pages = Pages(service.fleet, SCRAPED, service.metrics, clocks, feed.missing)
         world.watch.exporter_starts(world.kernel.process, service, feed)
-        running = asyncio.get_running_loop()
-        stopped = asyncio.Event()
-        stop.subscribe(lambda: _call(running, stopped.set))
+        stopped = stop_event(stop)
         tasks = [asyncio.create_task(feed.run()), asyncio.create_task(_scrape(world, pages, service, feed))]
         await asyncio.wait([asyncio.create_task(stopped.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
@@ -180,11 +178,6 @@ async def _scrape(world: World, pages: Pages, service: Exporter, feed: Feed) -> 
             world.watch.scraped(world.kernel.process, b"".join(answer).decode(), service.fleet, feed.missing())
         finally:
             pages._renderings.release(answer)
-
-
-def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(callback)
 
 
 Main = Callable[[Stop], Any]
