@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import selectors
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from virtflow.history.query.ipc import FROM_PROCESS, Asking, Began, Done, Failed, FromProcess, Rows, Shape
 from virtflow.history.query.limits import QueryError, too_long, too_many_bytes, too_much_memory
-from virtflow.runtime.child import MEASURED_ALLOCATION, PYTHON_FLAGS
-from virtflow.runtime.frames import LENGTH, encoded, length
+from virtflow.runtime.child import MEASURED_ALLOCATION, command, environment
+from virtflow.runtime.frames import encoded
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import SettingError
 
@@ -41,9 +40,8 @@ class Asked:
     def __init__(self, settings: History, project: str, sql: str, shape: Shape) -> None:
         """Starts the process, which asks at once."""
         self._settings = settings
-        environment = {**os.environ, **MEASURED_ALLOCATION, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        words = [sys.executable, *PYTHON_FLAGS, "-m", MODULE, str(os.getpid())]
-        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0)  # noqa: S603, our own module
+        place = environment(MEASURED_ALLOCATION)
+        self._process = subprocess.Popen(command(MODULE), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=place, bufsize=0)  # noqa: S603, our own module
         self._asking = Asking(settings, project, sql, shape)
 
     def rows(self) -> pa.Table:
@@ -79,7 +77,7 @@ class Asked:
                 if not (data := os.read(pipe.fileno(), READ_BYTES)):
                     return
                 buffer += data
-                for frame in _whole(buffer):
+                for frame in FROM_PROCESS.completed(buffer):
                     if isinstance(frame, Began):
                         until, why = time.monotonic() + self._settings.query_seconds, too_long(self._settings)
                     yield frame
@@ -103,14 +101,3 @@ class Asked:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
-
-
-def _whole(buffer: bytearray) -> Iterator[FromProcess]:
-    """The frames that are whole, which are taken out of the buffer."""
-    while len(buffer) >= LENGTH.size:
-        end = LENGTH.size + length(bytes(buffer[: LENGTH.size]))
-        if len(buffer) < end:
-            return
-        body = bytes(memoryview(buffer)[LENGTH.size : end])
-        del buffer[:end]
-        yield FROM_PROCESS.decoded(body)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 import sys
 from contextlib import suppress
@@ -15,8 +14,8 @@ from virtflow.history.query.ipc import ASKING, PIECE_BYTES, Asking, Began, Done,
 from virtflow.history.query.limits import too_much_memory
 from virtflow.history.query.sql import Query
 from virtflow.history.storage.delta import Store
-from virtflow.runtime.child import address_space_bytes, die_with, limit_memory
-from virtflow.runtime.frames import encoded
+from virtflow.runtime.child import address_space_bytes, die_with, limit_memory, own_output
+from virtflow.runtime.frames import encoded, write
 from virtflow.schemas.errors import InputError, SettingError
 
 THREADS: Final = 4
@@ -34,9 +33,7 @@ class Out(io.RawIOBase):
 
     def send(self, frame: FromProcess) -> None:
         """Writes a complete frame."""
-        data = memoryview(encoded(frame))
-        while data:
-            data = data[os.write(self._number, data) :]
+        write(self._number, encoded(frame))
 
     def writable(self) -> bool:
         """It is."""
@@ -65,8 +62,7 @@ def main() -> None:
     """Answers one query; the argument is the parent's process id."""
     die_with(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent kills it
-    out = Out(os.dup(1))
-    os.dup2(2, 1)  # whatever prints must not end up between the frames
+    out = Out(own_output())
     asking = next(ASKING.received(sys.stdin.buffer), None)
     if asking is None:
         return

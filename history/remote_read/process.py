@@ -6,7 +6,6 @@ It ends with its server. A request that ran out of memory ends it too, after it 
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 from collections import OrderedDict
@@ -37,8 +36,8 @@ from virtflow.history.remote_read.reader import Reader, UnknownLabelError
 from virtflow.history.remote_read.wire import Answer, chunk_frames, read_request, samples_answer
 from virtflow.history.storage.delta import Store
 from virtflow.runtime import log
-from virtflow.runtime.child import address_space_bytes, die_with, limit_memory
-from virtflow.runtime.frames import encoded
+from virtflow.runtime.child import address_space_bytes, die_with, limit_memory, own_output
+from virtflow.runtime.frames import encoded, write
 from virtflow.runtime.lifecycle import collect_seldom, dump_stacks_on_signal
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import InputError
@@ -80,9 +79,7 @@ class Process:
 
     def send(self, frame: FromProcess) -> None:
         """Writes a complete frame."""
-        data = memoryview(encoded(frame))
-        while data:
-            data = data[os.write(self._out, data) :]
+        write(self._out, encoded(frame))
 
     def do(self, job: Job) -> bool:
         """Sends a job's answer; whether the process can go on."""
@@ -149,8 +146,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # the server ends its processes, and gets these signals itself
     dump_stacks_on_signal()
     collect_seldom()
-    out = os.dup(1)
-    os.dup2(2, 1)  # whatever prints must not end up between the frames
+    out = own_output()
     pa.set_cpu_count(min(pa.cpu_count(), THREADS))
     frames = TO_PROCESS.received(sys.stdin.buffer)
     begin = next(frames, None)

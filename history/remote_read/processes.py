@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import sys
 from asyncio.subprocess import PIPE
 from asyncio.subprocess import Process as Started
@@ -36,7 +35,7 @@ from virtflow.history.remote_read.ipc import (
     Ready,
 )
 from virtflow.history.remote_read.process import CANCEL
-from virtflow.runtime.child import MEASURED_ALLOCATION, PYTHON_FLAGS
+from virtflow.runtime.child import MEASURED_ALLOCATION, command, environment
 from virtflow.runtime.frames import LENGTH, BrokenFrameError, encoded, length
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
@@ -289,9 +288,8 @@ class Processes:
             return
 
     async def _started(self) -> _Running:
-        environment = {**os.environ, **MEASURED_ALLOCATION, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        words = [sys.executable, *PYTHON_FLAGS, "-m", MODULE, str(os.getpid())]
-        running = _Running(await asyncio.create_subprocess_exec(*words, stdin=PIPE, stdout=PIPE, env=environment, limit=PIECE_BYTES))
+        place = environment(MEASURED_ALLOCATION)
+        running = _Running(await asyncio.create_subprocess_exec(*command(MODULE), stdin=PIPE, stdout=PIPE, env=place, limit=PIECE_BYTES))
         self._all.add(running)
         up = False
         try:

@@ -8,16 +8,14 @@ A side that receives a frame it does not understand ends the connection, and wit
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final
 
-import msgspec
 from msgspec import Struct
 
 from virtflow.producer.records.guest_devices import Look
-from virtflow.schemas.errors import InputError
+from virtflow.runtime import frames
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import GuestSample
 
@@ -25,7 +23,6 @@ FRAME_BYTES: Final = 4 * 1024 * 1024
 """No frame is larger: a list of all VMs is the largest, an agent's cleaned answer takes 100 KiB at most."""
 LISTED_VMS: Final = 5_000
 BEAT_SECONDS: Final = 1.0
-_LENGTH: Final = struct.Struct(">I")
 
 
 class Command(StrEnum):
@@ -125,19 +122,9 @@ ToProcess = Start | Ask
 FromProcess = Up | Answered | Happened | Beat | Ended
 
 
-class BrokenFrameError(InputError):
-    """Bytes on the pipe that are not a frame."""
-
-
-_ENCODER: Final = msgspec.msgpack.Encoder()
-
-
 def encoded(frame: ToProcess | FromProcess) -> bytes:
-    """The frame as bytes, prefixed with its length."""
-    body = _ENCODER.encode(frame)
-    if len(body) > FRAME_BYTES:
-        raise BrokenFrameError(f"a {type(frame).__name__} of {len(body)} bytes")
-    return _LENGTH.pack(len(body)) + body
+    """The frame as bytes, prefixed with its length; raises ``BrokenFrameError`` where that is too much."""
+    return frames.encoded(frame, FRAME_BYTES)
 
 
 class Reader:
@@ -145,22 +132,10 @@ class Reader:
 
     def __init__(self, *, of_process: bool) -> None:
         """``of_process``: the frames are those that the helper process sends."""
-        self._decoder: msgspec.msgpack.Decoder[ToProcess | FromProcess] = msgspec.msgpack.Decoder(FromProcess if of_process else ToProcess)
+        self._kinds: frames.Kinds[ToProcess | FromProcess] = frames.Kinds(FromProcess if of_process else ToProcess, FRAME_BYTES)
         self._buffer = bytearray()
 
     def frames(self, data: bytes) -> Iterator[ToProcess | FromProcess]:
         """The frames that ``data`` completes; raises ``BrokenFrameError`` for bytes that are not a frame."""
         self._buffer += data
-        while len(self._buffer) >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer)
-            if length > FRAME_BYTES:
-                raise BrokenFrameError(f"a frame of {length} bytes")
-            end = _LENGTH.size + length
-            if len(self._buffer) < end:
-                return
-            body = bytes(memoryview(self._buffer)[_LENGTH.size : end])
-            del self._buffer[:end]
-            try:
-                yield self._decoder.decode(body)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise BrokenFrameError(f"no frame: {error}") from error
+        return self._kinds.completed(self._buffer)

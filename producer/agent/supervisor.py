@@ -16,7 +16,6 @@ import random
 import selectors
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -25,12 +24,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from virtflow.producer.agent.backoff import Restarts
-from virtflow.producer.agent.ipc import Answered, Ask, Beat, BrokenFrameError, Ended, FromProcess, Happened, Reader, Start, Up, encoded
+from virtflow.producer.agent.ipc import Answered, Ask, Beat, Ended, FromProcess, Happened, Reader, Start, Up, encoded
 from virtflow.producer.agent.poll_cycle import Down, Limits, Observation, Ticked, Vm
 from virtflow.producer.agent.scheduler import PAUSING, Schedule
 from virtflow.producer.agent.selection import allowed, asks
 from virtflow.producer.hung_calls.budget import CallBudget
 from virtflow.producer.records.node_health import GuestHealth, resident_bytes
+from virtflow.runtime.child import command, environment
+from virtflow.runtime.frames import BrokenFrameError
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.threads import Owner
 from virtflow.schemas.records import GuestSample
@@ -216,13 +217,12 @@ class GuestAgents:
         return max(0.0, (self._tick_at if self._life is not None else min(self._tick_at, self._start_at)) - now)
 
     def _begin(self, now: float) -> None:
-        environment = {**os.environ, **ARENAS, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         process = subprocess.Popen(  # noqa: S603, our own interpreter and module
-            [sys.executable, "-P", "-m", "virtflow.producer.agent", str(os.getpid())],
+            command("virtflow.producer.agent"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=environment,
+            env=environment(ARENAS),
             bufsize=0,
         )
         life = self._life = _Life(process, now, now)

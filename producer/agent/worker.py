@@ -16,11 +16,12 @@ from typing import Any, Final, NoReturn
 
 from virtflow.producer.agent.failure_reasons import reason_of, reason_of_nothing
 from virtflow.producer.agent.ipc import BEAT_SECONDS, Answered, Ask, Beat, Ended, FromProcess, Happened, Reader, Start, Up, encoded
-from virtflow.runtime.child import die_with, limit_memory
+from virtflow.runtime.child import die_with, limit_memory, own_output
+from virtflow.runtime.frames import write
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.text import printable
 
-IN, OUT, ERR = 0, 1, 2
+IN = 0
 READ_BYTES: Final = 65_536
 TEXT_LENGTH: Final = 200
 STACK_BYTES: Final = 512 * 1024
@@ -43,10 +44,9 @@ class Process:
 
     def send(self, frame: FromProcess) -> None:
         """Write a complete frame."""
-        data = memoryview(encoded(frame))
+        data = encoded(frame)
         with self._lock:
-            while data:
-                data = data[os.write(self._out, data) :]
+            write(self._out, data)
 
     def end(self, why: str, text: str) -> NoReturn:
         """Report the reason and exit immediately: a normal exit would wait for threads in calls that do not return."""
@@ -155,8 +155,7 @@ class Process:
 def main() -> None:
     """Run until the producer ends; the argument is its process id."""
     die_with(int(sys.argv[1]))
-    out = os.dup(OUT)
-    os.dup2(ERR, OUT)  # whatever prints must not end up between the frames
+    out = own_output()
     reader, data, start = Reader(of_process=False), b"", None
     while start is None:
         data = os.read(IN, READ_BYTES)

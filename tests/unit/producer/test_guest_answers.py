@@ -10,8 +10,9 @@ import pytest
 from virtflow.producer.agent.answers import address_of_interfaces, cpus_of, merged, sample_of
 from virtflow.producer.agent.cache import Held, Part
 from virtflow.producer.agent.failure_reasons import reason_of, reason_of_nothing
-from virtflow.producer.agent.ipc import BrokenFrameError, Command, Reader, Start, encoded
+from virtflow.producer.agent.ipc import Command, Reader, Start, encoded
 from virtflow.producer.records.guest_devices import Look, look_of
+from virtflow.runtime.frames import BrokenFrameError
 from virtflow.schemas.guest import AddressSource, GuestReason
 from virtflow.schemas.records import GuestAddress, GuestFilesystem, GuestInterface, GuestSample
 
