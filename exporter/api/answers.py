@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
 
 from msgspec import Struct
 
@@ -16,11 +16,11 @@ from virtflow.exporter.views.migrations import MIGRATION_COLUMNS, migration_row
 from virtflow.exporter.views.nodes import NODE_COLUMNS, Load, loads, node_row
 from virtflow.exporter.views.overview import node_counts, projects, states, sums, tops
 from virtflow.exporter.views.rows import FleetOverview, MigrationRow, NodeRow, VmDetail, VmRow
-from virtflow.exporter.views.vms import BY_NAME, Moment, flags_of, project_of, state_of, vm_row
+from virtflow.exporter.views.values import Column
+from virtflow.exporter.views.vms import COLUMNS, Moment, flags_of, project_of, state_of, vm_row
 from virtflow.schemas.records import VmMigration
 
-_NODE_VALUES: Final = {column.name: column.value for column in NODE_COLUMNS}
-_MIGRATION_VALUES: Final = {column.name: column.value for column in MIGRATION_COLUMNS}
+T = TypeVar("T")
 
 
 class VmPage(Struct, frozen=True, kw_only=True):
@@ -103,7 +103,7 @@ class Answers:
         """A page of VMs."""
         moment, every = self.moment(wall), self.view.vms()
         chosen = list(filter(_choice(values, moment.migrating), every))
-        found = page(chosen, _order(values, BY_NAME, lambda seen: seen.record.uuid), _limit(values), str(values["after"]))
+        found = page(chosen, _order(values, COLUMNS, lambda seen: seen.record.uuid), _limit(values), str(values["after"]))
         rows = [vm_row(seen, moment, str(values["history"])) for seen in found.rows]
         return VmPage(items=rows, total=len(every), matched=len(chosen), next=found.after)
 
@@ -117,8 +117,7 @@ class Answers:
         by_node, text = loads(self.view.vms()), str(values["filter"]).casefold()
         every = [node_row(node, by_node.get(node.status.node) or Load(), wall) for node in self.view.fleet.nodes()]
         chosen = [row for row in every if text in row.node.casefold() and _node_state(row, str(values["state"]))]
-        order: Order[NodeRow] = Order(str(values["sort"]), _NODE_VALUES[_name(values)], lambda row: row.node)
-        found = page(chosen, order, _limit(values), str(values["after"]))
+        found = page(chosen, _order(values, NODE_COLUMNS, lambda row: row.node), _limit(values), str(values["after"]))
         return NodePage(items=found.rows, total=len(every), matched=len(chosen), next=found.after)
 
     def node(self, name: str, wall: float) -> NodeRow | None:
@@ -130,8 +129,7 @@ class Answers:
         """A page of migrations."""
         every = self.view.fleet.migrations.all()
         chosen = [one for one in every if _migration(one, values)]
-        order: Order[VmMigration] = Order(str(values["sort"]), _MIGRATION_VALUES[_name(values)], lambda one: one.uuid)
-        found = page(chosen, order, _limit(values), str(values["after"]))
+        found = page(chosen, _order(values, MIGRATION_COLUMNS, lambda one: one.uuid), _limit(values), str(values["after"]))
         rows = [migration_row(one, wall) for one in found.rows]
         return MigrationPage(items=rows, total=len(every), matched=len(chosen), next=found.after)
 
@@ -190,12 +188,11 @@ def _words(seen: Seen) -> tuple[str, ...]:
     return record.name, record.uuid, record.node, inventory.title, project_of(seen), inventory.flavor
 
 
-def _order(values: Values, columns: dict[str, Any], key: Callable[[Seen], str]) -> Order[Seen]:
-    return Order(str(values["sort"]), columns[_name(values)].value, key)
-
-
-def _name(values: Values) -> str:
-    return str(values["sort"]).removeprefix("-")
+def _order(values: Values, columns: Iterable[Column[T]], key: Callable[[T], str]) -> Order[T]:
+    """The order that the parameter ``sort`` names."""
+    word = str(values["sort"])
+    column = next(column for column in columns if column.name == word.removeprefix("-"))
+    return Order(word, column.value, key)
 
 
 def _limit(values: Values) -> int:

@@ -65,9 +65,17 @@ EVENTS: Final = (
     Column("text", "Change"),
     Column("node", "Node", "node", wide=True),
 )
-ATTENTION: Final = (VMS[0], VMS[1], VMS[2], Column("monitor_age_seconds", "Last answer", "duration"))
-NODES_ATTENTION: Final = (NODES[0], NODES[2], NODES[9], NODES[12])
-MIGRATIONS_RUNNING: Final = (MIGRATIONS[0], MIGRATIONS[2], MIGRATIONS[3], MIGRATIONS[4], MIGRATIONS[8])
+
+
+def _of(columns: tuple[Column, ...], *fields: str) -> tuple[Column, ...]:
+    """Some of a table's columns, by their fields."""
+    by_field = {column.field: column for column in columns}
+    return tuple(by_field[field] for field in fields)
+
+
+ATTENTION: Final = (*_of(VMS, "name", "state", "node"), Column("monitor_age_seconds", "Last answer", "duration"))
+NODES_ATTENTION: Final = _of(NODES, "node", "reason", "hung_calls", "sample_age_seconds")
+MIGRATIONS_RUNNING: Final = _of(MIGRATIONS, "name", "source", "destination", "progress_ratio", "elapsed_seconds")
 
 VCPUS: Final = (
     Column("vcpu", "vCPU", "count"),

@@ -12,7 +12,8 @@ from virtflow.exporter.views.migrations import migration_row
 from virtflow.exporter.views.ring import COLUMNS
 from virtflow.exporter.views.rows import Address, Disk, Filesystem, Interface, Vcpu, VmDetail
 from virtflow.exporter.views.totals import latency, plus
-from virtflow.exporter.views.vms import Moment, hour_of, known, vm_fields
+from virtflow.exporter.views.values import known
+from virtflow.exporter.views.vms import Moment, hour_of, vm_fields
 from virtflow.schemas import records
 from virtflow.schemas.fields import VcpuMetrics
 from virtflow.schemas.records import VmInventory, VmMigration
@@ -30,8 +31,8 @@ def vm_detail(seen: Seen, moment: Moment, migration: VmMigration | None) -> VmDe
         **vm_fields(seen, moment),
         **{field: getattr(inventory, field) for field in INVENTORY},
         cpu_system_cores=known(rates[CPU][""][1]) if rates[CPU] else None,
-        memory_resident_bytes=_count(record.memory_rss_bytes),
-        memory_maximum_bytes=_count(record.memory_balloon_maximum_bytes),
+        memory_resident_bytes=known(record.memory_rss_bytes),
+        memory_maximum_bytes=known(record.memory_balloon_maximum_bytes),
         interval_seconds=known(record.interval),
         virtual_cpus=[_vcpu(vcpu, rates[VCPUS]) for vcpu in record.vcpus],
         disks=_disks(seen, inventory.disks, rates[BLOCKS]),
@@ -41,16 +42,12 @@ def vm_detail(seen: Seen, moment: Moment, migration: VmMigration | None) -> VmDe
         agent_up=bool(guest.agent_up) if guest and guest.agent_up >= 0 else None,
         load1=known(guest.load1) if guest else None,
         filesystems=[_filesystem(one) for one in guest.filesystems] if guest else [],
-        addresses=[Address(interface=one.interface, address=one.address, prefix=_count(one.prefix)) for one in guest.addresses]
+        addresses=[Address(interface=one.interface, address=one.address, prefix=known(one.prefix)) for one in guest.addresses]
         if guest
         else [],
         migration=migration_row(migration, moment.wall) if migration else None,
         hour={column: hour_of(seen, moment, column) for column in COLUMNS},
     )
-
-
-def _count(value: int) -> int | None:
-    return value if value >= 0 else None
 
 
 def _vcpu(vcpu: VcpuMetrics, rates: Growth) -> Vcpu:
@@ -70,8 +67,8 @@ def _disks(seen: Seen, described: Iterable[records.Disk], rates: Growth) -> list
                 device=block.device,
                 source=about.get(block.device, nothing).source,
                 bus=about.get(block.device, nothing).bus,
-                capacity_bytes=_count(block.capacity_bytes),
-                allocation_bytes=_count(block.allocation_bytes),
+                capacity_bytes=known(block.capacity_bytes),
+                allocation_bytes=known(block.allocation_bytes),
                 read_bytes_per_second=known(read),
                 write_bytes_per_second=known(written),
                 read_requests_per_second=known(reads),
@@ -116,4 +113,4 @@ def _unknown(fields: Sequence[str]) -> tuple[float, ...]:
 
 
 def _filesystem(one: records.GuestFilesystemMetrics) -> Filesystem:
-    return Filesystem(mountpoint=one.mountpoint, fstype=one.fstype, size_bytes=_count(one.size_bytes), free_bytes=_count(one.free_bytes))
+    return Filesystem(mountpoint=one.mountpoint, fstype=one.fstype, size_bytes=known(one.size_bytes), free_bytes=known(one.free_bytes))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from math import isnan
-from typing import Final, NamedTuple
+from typing import Final
 
 from virtflow.exporter.fleet import Node
 from virtflow.exporter.views.fleet_view import Seen
 from virtflow.exporter.views.rows import NodeRow
 from virtflow.exporter.views.totals import memory_of
-from virtflow.exporter.views.vms import age
+from virtflow.exporter.views.values import Column, age, known
 from virtflow.schemas.states import RUNNING
 
 
@@ -39,23 +39,15 @@ class Load:
             self.memory_used = (self.memory_used or 0.0) + memory
 
 
-class NodeColumn(NamedTuple):
-    """A name to sort by, what it stands for, and the value; None is unknown and comes last."""
-
-    name: str
-    about: str
-    value: Callable[[NodeRow], float | str | None]
-
-
-NODE_COLUMNS: Final = (
-    NodeColumn("name", "name", lambda row: row.node),
-    NodeColumn("up", "whether it is up", lambda row: float(row.up)),
-    NodeColumn("vms", "VMs", lambda row: row.vms),
-    NodeColumn("stuck", "VMs that do not answer", lambda row: row.stuck),
-    NodeColumn("cpu", "cores in use by its VMs", lambda row: row.cpu_cores),
-    NodeColumn("memory", "memory in use by its VMs", lambda row: row.memory_used_bytes),
-    NodeColumn("hung", "calls that do not come back", lambda row: row.hung_calls),
-    NodeColumn("age", "age of its newest status", lambda row: row.sample_age_seconds),
+NODE_COLUMNS: Final[tuple[Column[NodeRow], ...]] = (
+    Column("name", "name", lambda row: row.node),
+    Column("up", "whether it is up", lambda row: float(row.up)),
+    Column("vms", "VMs", lambda row: row.vms),
+    Column("stuck", "VMs that do not answer", lambda row: row.stuck),
+    Column("cpu", "cores in use by its VMs", lambda row: row.cpu_cores),
+    Column("memory", "memory in use by its VMs", lambda row: row.memory_used_bytes),
+    Column("hung", "calls that do not come back", lambda row: row.hung_calls),
+    Column("age", "age of its newest status", lambda row: row.sample_age_seconds),
 )
 
 
@@ -80,10 +72,10 @@ def node_row(node: Node, load: Load, wall: float) -> NodeRow:
         cpu_cores=load.cpu_cores,
         vcpus=load.vcpus,
         memory_used_bytes=load.memory_used,
-        hung_calls=_count(health.hung_calls),
-        hung_calls_limit=_count(health.hung_calls_limit),
-        vms_skipped=_count(health.vms_skipped),
-        rounds_late=_count(health.rounds_late_total),
+        hung_calls=known(health.hung_calls),
+        hung_calls_limit=known(health.hung_calls_limit),
+        vms_skipped=known(health.vms_skipped),
+        rounds_late=known(health.rounds_late_total),
         interval_seconds=None if isnan(status.interval) else status.interval,
         sample_age_seconds=age(status.collected, wall),
         version=health.version,
@@ -95,7 +87,3 @@ def node_row(node: Node, load: Load, wall: float) -> NodeRow:
 def is_up(node: Node) -> bool:
     """Whether a node is heard of and its libvirt answers."""
     return not node.silent and node.status.health.up != 0
-
-
-def _count(value: int) -> int | None:
-    return value if value >= 0 else None

@@ -13,7 +13,8 @@ from virtflow.exporter.views.fleet_view import Seen
 from virtflow.exporter.views.nodes import is_up
 from virtflow.exporter.views.rows import NodeCounts, ProjectCount, Top
 from virtflow.exporter.views.totals import memory_of
-from virtflow.exporter.views.vms import BY_NAME, known, project_of, state_of
+from virtflow.exporter.views.values import known
+from virtflow.exporter.views.vms import BY_NAME, project_of, state_of
 
 TOPS: Final = ("cpu", "steal", "memory", "disk", "network")
 """What the largest consumers are listed of: columns of VMs."""

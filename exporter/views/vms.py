@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import isnan
 from typing import Any, Final, NamedTuple
 
 from virtflow.exporter.views.fleet_view import Seen
 from virtflow.exporter.views.ring import POINT_SECONDS
 from virtflow.exporter.views.rows import VmRow
 from virtflow.exporter.views.totals import memory_of, plus
+from virtflow.exporter.views.values import Column, age, known, ratio
 from virtflow.schemas.states import reason_word, state_word
 
 STUCK, MIGRATING, CONFLICT, NOT_PROBED = FLAGS = ("stuck", "migrating", "conflict", "not_probed")
@@ -21,24 +20,6 @@ class Moment(NamedTuple):
     wall: float
     now: float
     migrating: frozenset[str]
-
-
-class Column(NamedTuple):
-    """A name to sort by, what it stands for, and the value; None or NaN is unknown and comes last."""
-
-    name: str
-    about: str
-    value: Callable[[Seen], float | str | None]
-
-
-def known(value: float) -> float | None:
-    """None for what is absent: NaN for doubles, -1 for integers."""
-    return value if value >= 0 else None
-
-
-def ratio(part: float, of: float) -> float | None:
-    """``part`` of ``of``; None where either is unknown or there is nothing."""
-    return part / of if of > 0 and part >= 0 else None
 
 
 def state_of(seen: Seen) -> str:
@@ -68,7 +49,7 @@ def _per_vcpu(value: float, seen: Seen) -> float | None:
     return ratio(value, seen.record.vcpus_current)
 
 
-COLUMNS: Final = (
+COLUMNS: Final[tuple[Column[Seen], ...]] = (
     Column("name", "name", lambda seen: seen.record.name),
     Column("node", "node", lambda seen: seen.record.node),
     Column("project", "project", project_of),
@@ -116,7 +97,7 @@ def vm_fields(seen: Seen, moment: Moment) -> dict[str, Any]:
         "state": state_of(seen),
         "reason": reason_word(record.state, record.state_reason) if record.state >= 0 and record.state_reason >= 0 else "",
         "flags": flags_of(seen, moment.migrating),
-        "vcpus": record.vcpus_current if record.vcpus_current >= 0 else None,
+        "vcpus": known(record.vcpus_current),
         "cpu_cores": known(totals.cpu_cores),
         "cpu_ratio": _per_vcpu(totals.cpu_cores, seen),
         "steal_ratio": _per_vcpu(totals.steal_cores, seen),
@@ -140,8 +121,3 @@ def vm_fields(seen: Seen, moment: Moment) -> dict[str, Any]:
         "monitor_age_seconds": age(seen.vm.monitor_collected, moment.wall),
         "rate_seconds": known(totals.window_seconds),
     }
-
-
-def age(then: float, now: float) -> float | None:
-    """Seconds since ``then``, to the millisecond; 0 where it is in the future, None where it is unknown."""
-    return None if isnan(then) else round(max(now - then, 0.0), 3)
