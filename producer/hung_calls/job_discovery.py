@@ -50,9 +50,10 @@ class JobDiscovery:
                 if self._turn(vm.uuid):
                     asked.append(vm.uuid)
                 continue
-            if known.get(vm.uuid) != when:
+            asked_before = known.get(vm.uuid) == when
+            if not asked_before:
                 asked.append(vm.uuid)
-            if known.get(vm.uuid) == when or not 0 <= at - when < FRESH_SECONDS:
+            if asked_before or not 0 <= at - when < FRESH_SECONDS:
                 self._known[vm.uuid] = when
         return asked
 
