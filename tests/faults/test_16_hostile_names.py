@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +12,9 @@ from tests.support.broker import Broker
 from tests.support.exporter_process import ExporterProcess
 from tests.support.figures import figure
 from tests.support.prometheus import check_metrics
+from tests.support.served_exporter import exporter_of, get, served
 from tests.support.topic_writer import TopicWriter
 from tests.support.vm_samples import inventory, sample, uuid
-from virtflow.exporter.service import Exporter
-from virtflow.runtime.lifecycle import Stop
-from virtflow.runtime.settings import Exporter as Section
-from virtflow.runtime.settings import Settings
 from virtflow.schemas.topics import INVENTORY, METRICS
 
 LABEL_BYTES = 1_024
@@ -85,16 +79,9 @@ def test_the_scrape_parses_in_full(broker: Broker, tmp_path: Path) -> None:
 
 def test_what_has_no_place_in_utf_8_costs_nobody_anything() -> None:
     """A lone surrogate, as one host alone may meet it: replaced, the other VMs untouched."""
-    exporter = Exporter(Settings(exporter=Section(listen="127.0.0.1:0")))
+    exporter = exporter_of()
     exporter.take([sample(1), sample(2, name="\ud800bad\udfff"), inventory(2, title="\ud800"), sample(3)])
-    stop, bound = Stop(), queue.Queue[str]()
-    thread = threading.Thread(target=exporter.serve, args=(stop, None, bound.put))
-    thread.start()
-    try:
-        with urllib.request.urlopen(f"http://{bound.get(timeout=20)}/metrics", timeout=20) as reply:
-            text = reply.read().decode()
-    finally:
-        stop.set()
-        thread.join(20)
+    with served(exporter) as url:
+        text = get(f"{url}/metrics")[2].decode()
     check_metrics(text)
     assert names_by_uuid(text) == {uuid(1): "vm-1", uuid(2): "\ufffdbad\ufffd", uuid(3): "vm-3"}

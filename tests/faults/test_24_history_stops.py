@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.figures import figure
-from tests.support.history_server import HistoryServer
+from tests.support.history_serving import Server, serving
 from tests.support.history_years import DAY, HOUR, hours_of_vm, write_years
 from virtflow.history.remote_read.wire import Asked, Hints, Match, Matcher, ReadRequest, write_request
 
@@ -27,17 +27,17 @@ def request(days: int) -> bytes:
     )
 
 
-def ends_in_time(server: HistoryServer, what: str) -> None:
+def ends_in_time(server: Server, what: str) -> None:
     """With 0, or with 1 in the middle of a query that can't be ended: nothing is lost by that, and the log says so."""
     began = time.monotonic()
-    code = server.stop(STOP_SECONDS)
+    code = server.stop()
     assert code == 0 or (code == 1 and "ended in the middle of a call" in server.log.read_text())
     figure(24, f"from TERM to the end of `history serve`, {what}", time.monotonic() - began, "s")
 
 
-def under_way(server: HistoryServer, body: bytes) -> list[threading.Thread]:
+def under_way(server: Server, body: bytes) -> list[threading.Thread]:
     """Queries that wait for their answer, more than are worked on at a time."""
-    threads = [threading.Thread(target=server.read, args=(body, 2 * STOP_SECONDS), daemon=True) for _ in range(QUERIES)]
+    threads = [threading.Thread(target=server.send, args=(body, 2 * STOP_SECONDS), daemon=True) for _ in range(QUERIES)]
     for thread in threads:
         thread.start()
     return threads
@@ -48,7 +48,7 @@ def test_term_ends_it_in_time(tmp_path: Path, *, busy: bool) -> None:
     """Also with queries under way, and with a client that has sent half a request."""
     path = tmp_path / "history"
     write_years(path, {number: hours_of_vm(number, NOW - 60 * DAY, NOW) for number in range(1, 6)})
-    with HistoryServer(path, tmp_path) as server, socket.create_connection(("127.0.0.1", server.port)) as half:
+    with serving(path, tmp_path) as server, socket.create_connection(("127.0.0.1", server.port)) as half:
         half.sendall(b"POST /api/v1/read HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
         threads = under_way(server, request(50)) if busy else []
         ends_in_time(server, "under load" if busy else "idle")

@@ -11,9 +11,9 @@ import pytest
 from tests.support.broker import free_ports
 from tests.support.command import one_line_error, virtflow
 from tests.support.fleet_samples import busy, fleet_records, lasting, migration
+from tests.support.served_exporter import exporter_of, get, served
 from tests.support.terminal import Terminal
 from tests.support.vm_samples import status, uuid
-from tests.unit.exporter.test_api import exporter_of, get, served
 from virtflow.schemas.records import NodeHealth
 
 VMS = 120

@@ -5,9 +5,7 @@ Whatever a page asks of another address, every error on its console and every vi
 
 from __future__ import annotations
 
-import queue
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -15,10 +13,9 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
+from tests.support import served_exporter
+from tests.support.served_exporter import exporter_of
 from virtflow.exporter.service import Exporter
-from virtflow.runtime.lifecycle import Stop
-from virtflow.runtime.settings import Exporter as Section
-from virtflow.runtime.settings import Settings
 
 SECONDS: Final = 30.0
 PHONE: Final = {"width": 390, "height": 844}
@@ -43,16 +40,9 @@ def chromium() -> Iterator[Browser]:
 @contextmanager
 def served(**fields: object) -> Iterator[tuple[Exporter, str]]:
     """An exporter in a thread, and its address."""
-    exporter = Exporter(Settings(exporter=Section(listen="127.0.0.1:0", **fields)))  # type: ignore[arg-type]
-    stop, bound = Stop(), queue.Queue[str]()
-    thread = threading.Thread(target=exporter.serve, args=(stop, None, bound.put))
-    thread.start()
-    try:
-        yield exporter, f"http://{bound.get(timeout=SECONDS)}"
-    finally:
-        stop.set()
-        thread.join(SECONDS)
-        assert not thread.is_alive()
+    exporter = exporter_of(**fields)
+    with served_exporter.served(exporter) as url:
+        yield exporter, url
 
 
 class Visit:

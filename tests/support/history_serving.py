@@ -38,11 +38,11 @@ class Server:
         """The status and text of an answer; "" where it is one."""
         return self.send(write_request(ReadRequest(asked)))
 
-    def send(self, body: bytes) -> tuple[int, str]:
+    def send(self, body: bytes, seconds: float = 60.0) -> tuple[int, str]:
         """The same for any body; status 0 where the server hung up."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/api/v1/read", body, method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310, our own
+            with urllib.request.urlopen(request, timeout=seconds) as reply:  # noqa: S310, our own
                 reply.read()
                 return int(reply.status), ""
         except urllib.error.HTTPError as error:

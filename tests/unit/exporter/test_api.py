@@ -5,52 +5,21 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession, ClientTimeout
 
 from tests.support.fleet_samples import busy, fleet_records, migration
+from tests.support.served_exporter import exporter_of, get, served
 from tests.support.vm_samples import sample, status, uuid
 from virtflow.exporter.service import Exporter
 from virtflow.runtime.lifecycle import Stop
-from virtflow.runtime.settings import Exporter as Section
-from virtflow.runtime.settings import Settings
 
 SECONDS = 20.0
-
-
-@contextmanager
-def served(exporter: Exporter) -> Iterator[str]:
-    """Serves in a thread; the URL. Ends with the thread ended."""
-    stop, bound = Stop(), queue.Queue[str]()
-    thread = threading.Thread(target=exporter.serve, args=(stop, None, bound.put))
-    thread.start()
-    try:
-        yield f"http://{bound.get(timeout=SECONDS)}"
-    finally:
-        stop.set()
-        thread.join(SECONDS)
-        assert not thread.is_alive()
-
-
-def exporter_of(**fields: object) -> Exporter:
-    return Exporter(Settings(exporter=Section(listen="127.0.0.1:0", **fields)))  # type: ignore[arg-type]
-
-
-def get(url: str, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
-    """Status, headers and body as they came over the wire."""
-
-    async def ask() -> tuple[int, Mapping[str, str], bytes]:
-        client = ClientSession(auto_decompress=False, headers={"Accept-Encoding": "identity"} | headers)
-        async with client, client.get(url) as answer:
-            return answer.status, answer.headers, await answer.read()
-
-    return asyncio.run(ask())
 
 
 @pytest.fixture(scope="module")
@@ -228,12 +197,9 @@ def test_streams_leave_connections_to_scrapes_and_end_with_the_service() -> None
             stop()
             assert [event async for event in one] == []
 
-    stop, bound = Stop(), queue.Queue[str]()
-    thread = threading.Thread(target=exporter.serve, args=(stop, None, bound.put))
-    thread.start()
-    asyncio.run(crowd(f"http://{bound.get(timeout=SECONDS)}", stop.set))
-    thread.join(SECONDS)
-    assert not thread.is_alive()
+    stop = Stop()
+    with served(exporter, stop) as url:
+        asyncio.run(crowd(url, stop.set))
 
 
 def test_a_stream_lasts_longer_than_an_answer_may_take() -> None:

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.support.fleet_samples import HOSTILE, LONG, Taken, busy, described, fleet_records, migration
+from tests.support.served_exporter import exporter_of, get, served
 from tests.support.vm_samples import sample, status, uuid
-from tests.unit.exporter.test_api import exporter_of, get, served
 from virtflow.exporter.page.html import Html, el, join
 from virtflow.exporter.page.sparkline import path, summary
 from virtflow.exporter.page.tables import class_of, key_of

@@ -2,63 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
-import queue
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
-from aiohttp import ClientSession
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.prometheus import check_metrics
+from tests.support.served_exporter import get, served, settings_of
 from tests.support.vm_samples import inventory, sample, status
 from virtflow.exporter.scrape_cache import accepts_gzip
 from virtflow.exporter.service import Exporter
-from virtflow.runtime.lifecycle import Stop
-from virtflow.runtime.settings import Exporter as Section
-from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import SettingError
 
 SECONDS = 20.0
 
 
-@contextmanager
-def served(exporter: Exporter) -> Iterator[str]:
-    """Serves in a thread; the URL. Ends with the thread ended."""
-    stop, bound = Stop(), queue.Queue[str]()
-    thread = threading.Thread(target=exporter.serve, args=(stop, None, bound.put))
-    thread.start()
-    try:
-        yield f"http://{bound.get(timeout=SECONDS)}"
-    finally:
-        stop.set()
-        thread.join(SECONDS)
-        assert not thread.is_alive()
-
-
-def settings(**fields: object) -> Settings:
-    return Settings(exporter=Section(listen="127.0.0.1:0", **fields))  # type: ignore[arg-type]
-
-
-def get(url: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body as they came over the wire."""
-
-    async def ask() -> tuple[int, dict[str, str], bytes]:
-        client = ClientSession(auto_decompress=False, headers={"Accept-Encoding": "identity"} | headers)
-        async with client, client.get(url) as answer:
-            return answer.status, dict(answer.headers), await answer.read()
-
-    return asyncio.run(ask())
-
-
 def test_records_from_a_thread_are_scraped() -> None:
     """Ready once fed; the exposition parses in full and promtool has nothing to say."""
-    exporter = Exporter(settings())
+    exporter = Exporter(settings_of())
     with served(exporter) as url:
         assert get(f"{url}/readyz")[0] == 503
         exporter.take([sample(), inventory(), status()])
@@ -73,7 +36,7 @@ def test_records_from_a_thread_are_scraped() -> None:
 
 
 def test_what_was_taken_before_serving_is_there() -> None:
-    exporter = Exporter(settings())
+    exporter = Exporter(settings_of())
     exporter.take([sample()])
     with served(exporter) as url:
         assert b"vm_state{" in get(f"{url}/metrics")[2]
@@ -81,7 +44,7 @@ def test_what_was_taken_before_serving_is_there() -> None:
 
 def test_a_scrape_can_ask_for_a_part() -> None:
     """By group and by name; an unknown word is 400 with the groups."""
-    exporter = Exporter(settings())
+    exporter = Exporter(settings_of())
     exporter.take([sample(), status()])
     with served(exporter) as url:
         body = get(f"{url}/metrics?collect[]=vm_state&collect[]=node")[2].decode()
@@ -95,7 +58,7 @@ def test_a_scrape_can_ask_for_a_part() -> None:
 
 def test_what_is_excluded_is_not_there() -> None:
     """Nor can a scrape ask for it."""
-    exporter = Exporter(settings(exclude=["core", "pipeline"], vm_labels=[]))
+    exporter = Exporter(settings_of(exclude=["core", "pipeline"], vm_labels=[]))
     exporter.take([sample()])
     with served(exporter) as url:
         body = get(f"{url}/metrics")[2]
@@ -107,7 +70,7 @@ def test_what_is_excluded_is_not_there() -> None:
 
 def test_answers_are_gzipped_for_those_who_accept() -> None:
     """The same text, smaller."""
-    exporter = Exporter(settings(exclude=["pipeline", "vm"]))
+    exporter = Exporter(settings_of(exclude=["pipeline", "vm"]))
     exporter.take([sample(number) for number in range(50)])
     with served(exporter) as url:
         plain = get(f"{url}/metrics")
@@ -137,7 +100,7 @@ def test_who_accepts_gzip(header: str, *, accepted: bool) -> None:
 @pytest.mark.parametrize("fields", [{"include": ["bogus"]}, {"exclude": ["bogus"]}, {"vm_labels": ["bogus"]}])
 def test_wrong_settings_show_at_start(fields: dict[str, list[str]]) -> None:
     with pytest.raises(SettingError, match="bogus"):
-        Exporter(settings(**fields))
+        Exporter(settings_of(**fields))
 
 
 def test_needs_no_kafka_client_without_a_bus() -> None:
