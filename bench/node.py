@@ -38,8 +38,9 @@ KEPT_UP: Final = 0.7
 """Where fewer of the samples that were due were seen, so many were taken; else none is missing but by the moment of looking."""
 READY_SECONDS: Final = 90.0
 POLL_SECONDS: Final = 0.02
-HALT: Final = bytes.fromhex("faf4ebfd")
-"""cli; hlt; jmp to the hlt: what these VMs have in place of a firmware, at the address where a CPU begins."""
+HALT: Final = bytes.fromhex("fab030e643b001e640e640f4ebfd")
+"""cli; the timer put into one-shot mode (0x30 to port 0x43, 1 twice to 0x40); hlt; jmp to the hlt: what these VMs have in place of a
+firmware, at the address where a CPU begins. A timer that ticks wakes each QEMU 36 times a second, halted or not."""
 ROM_BYTES: Final = 0x10000
 RESET_BYTES: Final = 16
 """A CPU begins so many bytes before the end of the firmware."""
