@@ -29,8 +29,8 @@ from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.lifecycle import Stop, notify, stop_event, until_stopped, watchdog
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
-from virtflow.runtime.web import Web, own_routes
-from virtflow.runtime.web_connections import Limits
+from virtflow.runtime.web.connections import Limits
+from virtflow.runtime.web.server import Web, own_routes
 
 LOGGER: Final = logging.getLogger("virtflow.adapter")
 
@@ -171,9 +171,9 @@ def run(settings: Settings, stop: Stop) -> None:
     Raises ``SettingError`` for settings that can't be used and ``EnvironmentProblemError`` where something that it needs is not there.
     """
     from virtflow.exporter.consumer import TAKEN, Feed, Reading, Watched
-    from virtflow.runtime.acls import ADAPTER_GROUP
-    from virtflow.runtime.broker_watch import BrokerWatch
-    from virtflow.runtime.registry import SchemaIds
+    from virtflow.runtime.kafka.acls import ADAPTER_GROUP
+    from virtflow.runtime.kafka.broker_watch import BrokerWatch
+    from virtflow.runtime.registry.schema_ids import SchemaIds
     from virtflow.schemas.avro.codec import Codec
 
     adapter = Adapter(settings)

@@ -21,7 +21,7 @@ from virtflow.adapter.kubernetes.front_proxy import FrontProxy, User, is_front_p
 from virtflow.adapter.requests import CUSTOM, EXTERNAL, VERSIONS, Reason, RefusedError, attributes_of, query_of
 from virtflow.exporter.clocks import Clocks
 from virtflow.runtime.own_metrics import OwnMetrics
-from virtflow.runtime.web import Handler
+from virtflow.runtime.web.server import Handler
 
 JSON: Final = "application/json"
 DISCOVERY, OTHER = "discovery", "other"

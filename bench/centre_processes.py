@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.support.broker import DIES_WITH_US, Broker, free_ports
 from virtflow.runtime.configuration import load
-from virtflow.runtime.topic_admin import TopicAdmin
+from virtflow.runtime.kafka.topic_admin import TopicAdmin
 
 STOP_SECONDS: Final = 30.0
 ANSWER_SECONDS: Final = 60.0

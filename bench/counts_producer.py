@@ -20,7 +20,7 @@ from typing import Any, Final
 from tests.support.broker import Broker
 from tests.support.lab import Lab, await_true
 from virtflow.runtime.configuration import load
-from virtflow.runtime.topic_admin import TopicAdmin
+from virtflow.runtime.kafka.topic_admin import TopicAdmin
 
 BASELINE: Final = Path(__file__).resolve().parent.parent / "tests" / "counts" / "producer.json"
 COMMAND: Final = "python -m bench.counts_producer --write"

@@ -34,8 +34,8 @@ from virtflow.history.query.range import Range, series
 from virtflow.history.query.report import Report, report
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import COLUMNS, DAILY, HOURLY, INVENTORY_ROWS, SAMPLES, SECONDS, TIME, columns_of
-from virtflow.history.writer.arrow import decimals
 from virtflow.history.writer.dedup import Changes
+from virtflow.history.writer.rows.arrow import decimals
 from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.settings import History
 from virtflow.schemas.catalogue.types import Guest, Rollup

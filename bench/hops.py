@@ -27,7 +27,7 @@ from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.render.node import NodeText
 from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.scrape_cache import GZIP_LEVEL, GZIP_WINDOW
-from virtflow.processors.dead_letter import Result
+from virtflow.processors.dead_letters.dead_letter import Result
 from virtflow.processors.delivery import Delivery
 from virtflow.processors.metrics import Tally
 from virtflow.processors.normalise import normalise_snapshot
@@ -37,7 +37,7 @@ from virtflow.producer.simulator.fleet import vms_at
 from virtflow.producer.simulator.service import Fleet as SimulatedFleet
 from virtflow.producer.simulator.service import SimulatedNode
 from virtflow.runtime.configuration import load
-from virtflow.runtime.kafka import acknowledged_producer_settings
+from virtflow.runtime.kafka.clients import acknowledged_producer_settings
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.schemas.avro.codec import SINGLE_OBJECT_SIZE, Codec, shipped_schemas
 from virtflow.schemas.catalogue.metrics import METRICS as CATALOGUE
@@ -141,7 +141,7 @@ def deliver_us(data: Data, folder: Path) -> float:
     batches = [values[:VMS]] * (DELIVERED // VMS)
     with Broker(folder / "broker") as broker:
         settings = load(None, {"VIRTFLOW_KAFKA_BOOTSTRAP_SERVERS": broker.address})
-        from virtflow.runtime.topic_admin import TopicAdmin
+        from virtflow.runtime.kafka.topic_admin import TopicAdmin
 
         admin = TopicAdmin(settings)
         admin.create(admin.states(), dry_run=False)

@@ -17,7 +17,7 @@ from tests.support.broker import Broker
 from tests.support.lab import Lab, await_true
 from tools.documents import table
 from virtflow.runtime.configuration import load
-from virtflow.runtime.topic_admin import TopicAdmin
+from virtflow.runtime.kafka.topic_admin import TopicAdmin
 
 IMAGES: Final = ("producer", "centre")
 VMS: Final = 20

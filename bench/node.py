@@ -24,8 +24,8 @@ from tests.support.lab_guest import make_disk, paused_xml
 from tools.documents import table
 from virtflow.producer.records.inventory_cache import per_round
 from virtflow.runtime.configuration import load
+from virtflow.runtime.kafka.topic_admin import TopicAdmin
 from virtflow.runtime.settings import Producer
-from virtflow.runtime.topic_admin import TopicAdmin
 
 VMS: Final = (1, 100, 500)
 ROUNDS: Final = {1: 2, 100: 2, 500: 1}

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.history import Key, key_of, stored_keys
+from virtflow.runtime.kafka.topic_reader import TopicReader
 from virtflow.runtime.settings import Settings
-from virtflow.runtime.topic_reader import TopicReader
 from virtflow.schemas.avro.codec import Codec, R
 from virtflow.schemas.records import NodeSnapshot, VmMetrics
 from virtflow.schemas.topics import METRICS, SNAPSHOTS, Topic

@@ -32,18 +32,18 @@ _CODES: Final[Mapping[type[InputError], int]] = {SettingError: WRONG_USE, StopFo
 """Exit codes of errors that a person has to fix before another try makes sense; of all others it is FOUND."""
 
 COMMANDS: Final[Mapping[str, str]] = {
-    "snapshot": "virtflow.cli.snapshot:snapshot",
-    "node": "virtflow.cli.node:node",
+    "snapshot": "virtflow.cli.host.snapshot:snapshot",
+    "node": "virtflow.cli.host.node:node",
     "producer": "virtflow.cli.services:producer",
     "processors": "virtflow.cli.services:processors",
     "exporter": "virtflow.cli.services:exporter",
     "adapter": "virtflow.cli.services:adapter",
     "simulate": "virtflow.cli.services:simulate",
     "history": "virtflow.cli.history:history",
-    "topics": "virtflow.cli.topics:topics",
-    "migrations": "virtflow.cli.migrations:migrations",
+    "topics": "virtflow.cli.bus.topics:topics",
+    "migrations": "virtflow.cli.bus.migrations:migrations",
     "top": "virtflow.cli.top.command:top",
-    "tap": "virtflow.cli.tap:tap",
+    "tap": "virtflow.cli.bus.tap:tap",
     "metrics": "virtflow.cli.metrics:metrics",
     "check": "virtflow.cli.checks.check:check",
     "doctor": "virtflow.cli.checks.doctor:doctor",

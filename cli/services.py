@@ -7,7 +7,7 @@ import click
 from virtflow.cli.parts import part
 from virtflow.cli.switches import EPHEMERAL, GUEST, KAFKA, LOG, WEB, settings_switches
 from virtflow.runtime import log
-from virtflow.runtime.kafka import unusable
+from virtflow.runtime.kafka.clients import unusable
 from virtflow.runtime.lifecycle import Stop, collect_seldom, dump_stacks_on_signal
 from virtflow.runtime.settings import Settings
 
@@ -17,14 +17,14 @@ def serve(module: str, extra: str, settings: Settings) -> None:
     log.setup(settings.log.level, settings.log.format)
     stop = Stop().on_signals()
     dump_stacks_on_signal()
-    service, client = part(module, extra), part("virtflow.runtime.librdkafka", extra)
+    service, client = part(module, extra), part("virtflow.runtime.kafka.librdkafka", extra)
     if extra != "producer":
         collect_seldom()
     try:
         service.run(settings, stop)
     except client.KafkaException as error:
         if error.args[0].name() != "_INVALID_ARG":
-            raise part("virtflow.runtime.broker_problem", extra).broker_problem(settings.kafka, [], error.args[0]) from error
+            raise part("virtflow.runtime.kafka.broker_problem", extra).broker_problem(settings.kafka, [], error.args[0]) from error
         raise unusable(settings.kafka, error.args[0].str()) from error
 
 

@@ -1,4 +1,4 @@
-"""Command-line switches generated from the settings' rows, so that name, help and default are declared once, in ``runtime/settings.py``."""
+"""Command-line switches generated from the settings' rows, so that name, help and default are declared once, in ``runtime/sections/``."""
 
 from __future__ import annotations
 

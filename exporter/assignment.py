@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient
 
 from virtflow.exporter.shard import EVERYTHING, Shard
-from virtflow.runtime.kafka import ClientSettings
+from virtflow.runtime.kafka.clients import ClientSettings
 
 Key = tuple[str, int]
 """A topic's name on the broker, and a partition."""

@@ -17,7 +17,7 @@ from virtflow.exporter.shard import shard_of
 from virtflow.exporter.views.fleet_view import FleetView
 from virtflow.runtime.settings import Exporter as Section
 from virtflow.runtime.version import version
-from virtflow.runtime.web import Handler
+from virtflow.runtime.web.server import Handler
 
 
 class Frontend:

@@ -33,8 +33,8 @@ from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.lifecycle import Stop, in_loop, notify, stop_event, until_stopped, watchdog
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
-from virtflow.runtime.web import Web
-from virtflow.runtime.web_connections import Limits
+from virtflow.runtime.web.connections import Limits
+from virtflow.runtime.web.server import Web
 from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigration
 
 LOGGER: Final = logging.getLogger("virtflow.exporter")
@@ -152,8 +152,8 @@ def run(settings: Settings, stop: Stop) -> None:
     Raises ``SettingError`` for settings that can't be used and ``EnvironmentProblemError`` where the address is taken.
     """
     from virtflow.exporter.consumer import TAKEN, Feed, Watched
-    from virtflow.runtime.broker_watch import BrokerWatch
-    from virtflow.runtime.registry import SchemaIds
+    from virtflow.runtime.kafka.broker_watch import BrokerWatch
+    from virtflow.runtime.registry.schema_ids import SchemaIds
     from virtflow.schemas.avro.codec import Codec
 
     exporter = Exporter(settings)

@@ -17,7 +17,7 @@ from virtflow.exporter.scrape_cache import Answer, Renderings, accepts_gzip
 from virtflow.exporter.selection import GROUPS, UnknownNameError, collected
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.version import version
-from virtflow.runtime.web import EXPOSITION_TYPE, Handler, readiness, text
+from virtflow.runtime.web.server import EXPOSITION_TYPE, Handler, readiness, text
 
 COLLECT: Final = "collect[]"
 

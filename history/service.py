@@ -16,13 +16,13 @@ from virtflow.history.writer.offsets import Names
 from virtflow.history.writer.source import CLIENTS, Makers, source_of
 from virtflow.history.writer.validation import Intake
 from virtflow.runtime.access.guard import Guard
-from virtflow.runtime.broker_watch import BrokerWatch
+from virtflow.runtime.kafka.broker_watch import BrokerWatch
+from virtflow.runtime.kafka.topic_admin import TopicAdmin
 from virtflow.runtime.lifecycle import Stop, end_when_late, notify, watchdog
 from virtflow.runtime.own_metrics import OwnMetrics
-from virtflow.runtime.registry import SchemaIds
+from virtflow.runtime.registry.schema_ids import SchemaIds
 from virtflow.runtime.settings import Settings
-from virtflow.runtime.topic_admin import TopicAdmin
-from virtflow.runtime.web import Web, own_routes
+from virtflow.runtime.web.server import Web, own_routes
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, SettingError
 

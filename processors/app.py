@@ -18,11 +18,11 @@ from typing import Any, Final, Protocol
 import faust
 from mode import CrashingSupervisor
 
-from virtflow.processors.dead_letter import Message
+from virtflow.processors.dead_letters.dead_letter import Message
 from virtflow.processors.instance_id import Fence, NameTakenError, instance_of
 from virtflow.processors.lineage.consumer import MarkedConsumer
 from virtflow.processors.lineage.marks import Lineage
-from virtflow.runtime.kafka import faust_security, topic_name
+from virtflow.runtime.kafka.clients import faust_security, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.topics import EVENTS, SNAPSHOTS
 

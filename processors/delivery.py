@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from virtflow.processors.dead_letter import Result
+from virtflow.processors.dead_letters.dead_letter import Result
 from virtflow.processors.metrics import Tally
-from virtflow.runtime.librdkafka import ended
+from virtflow.runtime.kafka.librdkafka import ended
 from virtflow.schemas.errors import InputError
 from virtflow.schemas.topics import Topic
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from msgspec import Struct
 
-from virtflow.processors.dead_letter import Message, Result
+from virtflow.processors.dead_letters.dead_letter import Message, Result
 from virtflow.processors.dedup import Orders
 from virtflow.processors.inventory import inventories_of, status_of
 from virtflow.processors.migrations.state import Migrations

@@ -20,7 +20,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from virtflow.runtime.kafka import ClientSettings, client_settings
+from virtflow.runtime.kafka.clients import ClientSettings, client_settings
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import StopForGoodError
 

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, NamedTuple, Protocol
 
-from virtflow.processors.dead_letter import Message, Result, dead_letter, reason_of
-from virtflow.processors.dead_letter_limit import DeadLetterLimit
+from virtflow.processors.dead_letters.dead_letter import Message, Result, dead_letter, reason_of
+from virtflow.processors.dead_letters.limit import DeadLetterLimit
 from virtflow.processors.dedup import Orders
 from virtflow.processors.delivery import DeliveryFailedError
 from virtflow.processors.handlers import Outcome, migration_results, outcome_of, outcome_of_event

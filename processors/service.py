@@ -17,7 +17,8 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from virtflow.processors.app import build_app
-from virtflow.processors.dead_letter_limit import DeadLetterLimit, Rule
+from virtflow.processors.dead_letters.limit import DeadLetterLimit, Rule
+from virtflow.processors.dead_letters.senders import senders
 from virtflow.processors.delivery import Delivery
 from virtflow.processors.instance_id import Fence, static_members
 from virtflow.processors.lineage.marks import Lineage
@@ -25,17 +26,16 @@ from virtflow.processors.metrics import Tally
 from virtflow.processors.migrations.restore import read_migrations
 from virtflow.processors.migrations.state import Migrations
 from virtflow.processors.pipeline import Pipeline
-from virtflow.processors.senders import senders
 from virtflow.runtime.access.guard import Guard
-from virtflow.runtime.broker_watch import BrokerWatch
-from virtflow.runtime.kafka import ClientSettings, acknowledged_producer_settings, probe_settings, topic_name
+from virtflow.runtime.kafka.broker_watch import BrokerWatch
+from virtflow.runtime.kafka.clients import ClientSettings, acknowledged_producer_settings, probe_settings, topic_name
+from virtflow.runtime.kafka.lineage import Alarm, Probe
+from virtflow.runtime.kafka.topic_admin import TopicAdmin
 from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, end_when_late, in_loop, notify, watchdog
-from virtflow.runtime.lineage import Alarm, Probe
 from virtflow.runtime.own_metrics import OwnMetrics
-from virtflow.runtime.registry import SchemaIds
+from virtflow.runtime.registry.schema_ids import SchemaIds
 from virtflow.runtime.settings import Settings
-from virtflow.runtime.topic_admin import TopicAdmin
-from virtflow.runtime.web import Web, own_routes
+from virtflow.runtime.web.server import Web, own_routes
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, RegistryUnavailableError
 from virtflow.schemas.topics import EVENTS, SNAPSHOTS

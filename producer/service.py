@@ -177,7 +177,7 @@ def run(settings: Settings, stop: Stop) -> None:
     """``virtflow producer``: samples until ``stop`` and publishes to Kafka. Returns drained, well within the stop's limit."""
     from virtflow.producer.publishing.events import EventPublisher, WithEvents
     from virtflow.producer.publishing.snapshots import Publisher
-    from virtflow.runtime.registry import SchemaIds
+    from virtflow.runtime.registry.schema_ids import SchemaIds
 
     ids = SchemaIds(settings)
     ids.start()

@@ -15,7 +15,8 @@ import msgspec
 from msgspec import inspect
 
 from virtflow.runtime.secrets import HIDDEN, harmless
-from virtflow.runtime.settings import ADDRESS_PATTERN, Settings
+from virtflow.runtime.sections.rows import ADDRESS_PATTERN
+from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import SettingError
 
 ENVIRONMENT_PREFIX: Final = "VIRTFLOW_"

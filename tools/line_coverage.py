@@ -30,7 +30,7 @@ MODULES: Final = (
     "producer/hypervisor/workers.py",
     "producer/agent/supervisor.py",
     "producer/publishing/*.py",
-    "runtime/topic_*.py",
+    "runtime/kafka/topic_*.py",
     "processors/delivery.py",
     "processors/instance_id.py",
     "processors/migrations/restore.py",
@@ -38,6 +38,7 @@ MODULES: Final = (
     "exporter/consumer.py",
     "history/service.py",
     "history/writer/*.py",
+    "history/writer/rows/*.py",
 )
 TESTS: Final = (
     "tests/unit/producer",

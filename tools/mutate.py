@@ -65,7 +65,7 @@ ROOMS: Final = {
         0.6,
     ),
     "processors": Room(
-        tuple(f"processors/{name}.py" for name in ("dedup", "normalise", "dead_letter", "guest_agent", "handlers")),
+        tuple(f"processors/{name}.py" for name in ("dedup", "normalise", "dead_letters/dead_letter", "guest_agent", "handlers")),
         ("tests/unit/processors", "tests/property/test_normalise.py"),
         0.65,
     ),
@@ -80,8 +80,8 @@ ROOMS: Final = {
     "history": Room(
         (
             "history/maintenance/rollup.py",
-            "history/remote_read/resample.py",
-            "history/remote_read/xor_chunks.py",
+            "history/remote_read/reading/resample.py",
+            "history/remote_read/protocol/xor_chunks.py",
             "history/query/resolution.py",
         ),
         ("tests/unit/history", "tests/property/test_history_*.py"),

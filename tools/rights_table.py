@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.documents import table
-from virtflow.runtime.acls import ABOUT, Acl, Part, Resource, acls
+from virtflow.runtime.kafka.acls import ABOUT, Acl, Part, Resource, acls
 from virtflow.runtime.settings import Settings
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "secure.md"

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from virtflow.cli.checks.findings import Finding, bad, good, of_problem, of_setting
 from virtflow.cli.parts import part
-from virtflow.runtime.acls import Part, reads_settings, topics_of
+from virtflow.runtime.kafka.acls import Part, reads_settings, topics_of
 from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError, RegistryUnavailableError, SettingError
@@ -191,7 +191,7 @@ def broker_and_topics(settings: Settings, services: Iterable[str]) -> Iterator[F
     parts = [Part(service) for service in services if service in set(Part)]
     used = {topic for one in parts for topic in topics_of(one)}
     try:
-        admin = part("virtflow.runtime.topic_admin", "producer").TopicAdmin(settings, BROKER_SECONDS)
+        admin = part("virtflow.runtime.kafka.topic_admin", "producer").TopicAdmin(settings, BROKER_SECONDS)
         states = admin.states([topic for topic in TOPICS if topic in used])
     except SettingError as error:
         yield of_setting(error)
@@ -214,7 +214,7 @@ def registry(settings: Settings) -> Iterator[Finding]:
     """Checks the schema registry, where one is configured, with the services' own credentials."""
     if not settings.registry.url:
         return
-    from virtflow.runtime.registry_client import RegistryClient
+    from virtflow.runtime.registry.client import RegistryClient
 
     try:
         client = RegistryClient(settings.registry)

@@ -28,7 +28,7 @@ from virtflow.exporter.api.targets import TargetGroup, target_groups
 from virtflow.exporter.api.updates import Updates
 from virtflow.exporter.clocks import Clocks
 from virtflow.exporter.shard import Shard
-from virtflow.runtime.web import Handler
+from virtflow.runtime.web.server import Handler
 
 OPENAPI_PATH: Final = f"{PREFIX}/openapi.json"
 

@@ -18,7 +18,7 @@ from virtflow.exporter.api.endpoints import STREAM_TYPE
 from virtflow.exporter.api.parameters import Values
 from virtflow.exporter.api.replies import error_reply
 from virtflow.exporter.views.changes import Event, place_of
-from virtflow.runtime.web_connections import Connection
+from virtflow.runtime.web.connections import Connection
 
 HEARTBEAT_SECONDS: Final = 5.0
 RETRY_MILLISECONDS: Final = 2_000

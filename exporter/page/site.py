@@ -20,7 +20,7 @@ from virtflow.exporter.page.layout import CONTENT_POLICY, document
 from virtflow.exporter.page.lists import LISTINGS, Asked, listing
 from virtflow.exporter.page.overview import FEW, Lists, overview
 from virtflow.exporter.page.vm_page import vm_page
-from virtflow.runtime.web import Handler
+from virtflow.runtime.web.server import Handler
 
 HTML_TYPE: Final = "text/html"
 NAMES: Final = 500

@@ -34,7 +34,7 @@ from virtflow.history.storage.table_schemas import (
     Table,
     columns_of,
 )
-from virtflow.history.writer.arrow import DAY_SECONDS
+from virtflow.history.writer.rows.arrow import DAY_SECONDS
 from virtflow.runtime.settings import History
 
 VACUUMED: Final = "virtflow/vacuumed"

@@ -24,7 +24,7 @@ from virtflow.history.maintenance.rollup_job import Rolling
 from virtflow.history.storage.delta import Opened, Store, translated
 from virtflow.history.storage.scope import COLUMNS, Owned, owned_by, touched
 from virtflow.history.storage.table_schemas import FORGOTTEN, INVENTORY_ROWS, SAMPLES, Table
-from virtflow.history.writer.arrow import days, times
+from virtflow.history.writer.rows.arrow import days, times
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import InputError
 

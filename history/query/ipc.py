@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from virtflow.runtime.frames import Kinds
+from virtflow.runtime.process.frames import Kinds
 from virtflow.runtime.settings import History
 
 PIECE_BYTES: Final = 1 << 20

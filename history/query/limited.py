@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from virtflow.history.query.ipc import FROM_PROCESS, Asking, Began, Done, Failed, FromProcess, Rows, Shape
 from virtflow.history.query.limits import QueryError, too_long, too_many_bytes, too_much_memory
-from virtflow.runtime.child import MEASURED_ALLOCATION, command, environment
-from virtflow.runtime.frames import encoded
+from virtflow.runtime.process.child import MEASURED_ALLOCATION, command, environment
+from virtflow.runtime.process.frames import encoded
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import SettingError
 

@@ -14,8 +14,8 @@ from virtflow.history.query.ipc import ASKING, PIECE_BYTES, Asking, Began, Done,
 from virtflow.history.query.limits import too_much_memory
 from virtflow.history.query.sql import Query
 from virtflow.history.storage.delta import Store
-from virtflow.runtime.child import address_space_bytes, die_with, limit_memory, own_output
-from virtflow.runtime.frames import encoded, write
+from virtflow.runtime.process.child import address_space_bytes, die_with, limit_memory, own_output
+from virtflow.runtime.process.frames import encoded, write
 from virtflow.schemas.errors import InputError, SettingError
 
 THREADS: Final = 4

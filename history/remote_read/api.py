@@ -19,11 +19,11 @@ from aiohttp import web
 
 from virtflow.history.remote_read.evaluator import EvaluatorError, Evaluators
 from virtflow.history.remote_read.ipc import Names, Values
-from virtflow.history.remote_read.labels import NAMES, exported_name, label_names
 from virtflow.history.remote_read.processes import FailedError, Processes
+from virtflow.history.remote_read.reading.labels import NAMES, exported_name, label_names
 from virtflow.history.remote_read.tenants import NotAllowedError, Tenants
 from virtflow.runtime.settings import Settings
-from virtflow.runtime.web import Handler
+from virtflow.runtime.web.server import Handler
 from virtflow.schemas.catalogue.metrics import BY_NAME
 from virtflow.schemas.errors import InputError
 

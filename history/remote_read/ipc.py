@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from virtflow.runtime.frames import Kinds
+from virtflow.runtime.process.frames import Kinds
 from virtflow.runtime.settings import Settings
 
 PIECE_BYTES: Final = 1 << 19

@@ -14,8 +14,6 @@ from typing import Final
 
 import pyarrow as pa
 
-from virtflow.history.remote_read.allowance import Allowance, LimitError, TookTooLongError
-from virtflow.history.remote_read.counted import ProtocolError
 from virtflow.history.remote_read.ipc import (
     PIECE_BYTES,
     TO_PROCESS,
@@ -32,13 +30,15 @@ from virtflow.history.remote_read.ipc import (
     Ready,
     Values,
 )
-from virtflow.history.remote_read.reader import Reader, UnknownLabelError
-from virtflow.history.remote_read.wire import Answer, chunk_frames, read_request, samples_answer
+from virtflow.history.remote_read.protocol.counted import ProtocolError
+from virtflow.history.remote_read.protocol.wire import Answer, chunk_frames, read_request, samples_answer
+from virtflow.history.remote_read.reading.allowance import Allowance, LimitError, TookTooLongError
+from virtflow.history.remote_read.reading.reader import Reader, UnknownLabelError
 from virtflow.history.storage.delta import Store
 from virtflow.runtime import log
-from virtflow.runtime.child import address_space_bytes, die_with, limit_memory, own_output
-from virtflow.runtime.frames import encoded, write
 from virtflow.runtime.lifecycle import collect_seldom, dump_stacks_on_signal
+from virtflow.runtime.process.child import address_space_bytes, die_with, limit_memory, own_output
+from virtflow.runtime.process.frames import encoded, write
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import InputError
 

@@ -35,9 +35,9 @@ from virtflow.history.remote_read.ipc import (
     Ready,
 )
 from virtflow.history.remote_read.process import CANCEL
-from virtflow.runtime.child import MEASURED_ALLOCATION, command, environment
-from virtflow.runtime.frames import LENGTH, BrokenFrameError, encoded, length
 from virtflow.runtime.own_metrics import OwnMetrics
+from virtflow.runtime.process.child import MEASURED_ALLOCATION, command, environment
+from virtflow.runtime.process.frames import LENGTH, BrokenFrameError, encoded, length
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import InputError
 

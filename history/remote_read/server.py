@@ -19,8 +19,8 @@ from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.lifecycle import Stop, end_when_late, notify, stop_event
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
-from virtflow.runtime.web import Web, own_routes, text
-from virtflow.runtime.web_connections import Limits
+from virtflow.runtime.web.connections import Limits
+from virtflow.runtime.web.server import Web, own_routes, text
 
 READ: Final = "POST /api/v1/read"
 INNER_LISTEN: Final = "127.0.0.1:0"

@@ -24,8 +24,8 @@ from virtflow.history.writer.sample_batch import RawSamples
 from virtflow.history.writer.source import Source
 from virtflow.history.writer.table_writer import TableWriter
 from virtflow.history.writer.validation import Intake
-from virtflow.runtime.librdkafka import ended
-from virtflow.runtime.lineage import mark_of
+from virtflow.runtime.kafka.librdkafka import ended
+from virtflow.runtime.kafka.lineage import mark_of
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, RegistryUnavailableError

@@ -22,8 +22,8 @@ import pyarrow.compute as pc
 
 from virtflow.history.storage.delta import File, Opened
 from virtflow.history.storage.table_schemas import EVENT_ROWS, INVENTORY_ROWS, MIGRATION_ROWS, SAMPLES, TIME
-from virtflow.history.writer.avro_columns import together
-from virtflow.history.writer.record_rows import Written, moment_of
+from virtflow.history.writer.rows.avro_columns import together
+from virtflow.history.writer.rows.record_rows import Written, moment_of
 from virtflow.schemas.records import VmEvent, VmInventory, VmMetrics
 
 RUNS: Final = 1_000_000

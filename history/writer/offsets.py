@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from virtflow.history.storage.table_schemas import WRITTEN, Table
-from virtflow.runtime.kafka import ClientSettings, client_settings, topic_name
+from virtflow.runtime.kafka.clients import ClientSettings, client_settings, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
 

@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
 from virtflow.history.storage.table_schemas import SAMPLES, Table
 from virtflow.history.writer.source import Source
 from virtflow.history.writer.table_writer import TableWriter
-from virtflow.runtime.lineage import Found, Probe, common
+from virtflow.runtime.kafka.lineage import Found, Probe, common
 
 Key = tuple[str, int]
 """A topic's name on the broker and a partition's number."""

@@ -10,8 +10,8 @@ from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient
 
 from virtflow.history.writer.offsets import Names
-from virtflow.runtime.kafka import ClientSettings, consumer_settings, probe_settings
-from virtflow.runtime.lineage import Alarm, Probe
+from virtflow.runtime.kafka.clients import ClientSettings, consumer_settings, probe_settings
+from virtflow.runtime.kafka.lineage import Alarm, Probe
 from virtflow.runtime.settings import Settings
 
 GATHER_BYTES: Final = 262_144

@@ -23,8 +23,8 @@ import pyarrow as pa
 from virtflow.history.storage.delta import FencedError, Opened
 from virtflow.history.storage.table_schemas import Table
 from virtflow.history.writer.dedup import Filter
-from virtflow.history.writer.record_rows import ROWS
-from virtflow.runtime.lineage import Mark
+from virtflow.history.writer.rows.record_rows import ROWS
+from virtflow.runtime.kafka.lineage import Mark
 
 Rows = Callable[[Sequence[Any]], pa.Table]
 ID_BITS: Final = 62

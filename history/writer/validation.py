@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from virtflow.history.storage.table_schemas import SAMPLES, WRITTEN, Table
-from virtflow.history.writer.arrow import DAY_SECONDS, Numbers
-from virtflow.history.writer.record_rows import ArrivedMigration, moment_of
+from virtflow.history.writer.rows.arrow import DAY_SECONDS, Numbers
+from virtflow.history.writer.rows.record_rows import ArrivedMigration, moment_of
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History
 from virtflow.schemas.avro.codec import Codec

@@ -1,8 +1,9 @@
 """Whether the partitions still hold what was processed, and where to go on where they do not.
 
 With each offset that is committed to the group, its metadata gets marks of messages that were acknowledged before it
-(``runtime/lineage.py``): the last one, and older ones, fewer the older they are. Who takes a partition over compares them with the broker's messages,
-goes back to the newest one that is still there, and counts what is gone. What is processed twice by that has the same identity.
+(``runtime/kafka/lineage.py``): the last one, and older ones, fewer the older they are. Who takes a partition over compares them with the
+broker's messages, goes back to the newest one that is still there, and counts what is gone. What is processed twice by that has the same
+identity.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Final
 
 from confluent_kafka import KafkaException
 
-from virtflow.processors.dead_letter import Message
+from virtflow.processors.dead_letters.dead_letter import Message
 from virtflow.processors.metrics import Tally
-from virtflow.runtime.lineage import Found, Mark, Probe, common, digest_of
+from virtflow.runtime.kafka.lineage import Found, Mark, Probe, common, digest_of
 
 VERSION: Final = "virtflow-marks-1"
 MARKS: Final = 64

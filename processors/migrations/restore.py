@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from virtflow.runtime.acls import READ_BACK_GROUP
-from virtflow.runtime.kafka import ClientSettings, consumer_settings, topic_name
+from virtflow.runtime.kafka.acls import READ_BACK_GROUP
+from virtflow.runtime.kafka.clients import ClientSettings, consumer_settings, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.errors import EnvironmentProblemError, UndecodableError

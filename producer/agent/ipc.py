@@ -15,7 +15,7 @@ from typing import Final
 from msgspec import Struct
 
 from virtflow.producer.records.guest_devices import Look
-from virtflow.runtime import frames
+from virtflow.runtime.process import frames
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.records import GuestSample
 

@@ -30,8 +30,8 @@ from virtflow.producer.agent.scheduler import PAUSING, Schedule
 from virtflow.producer.agent.selection import allowed, asks
 from virtflow.producer.hung_calls.budget import CallBudget
 from virtflow.producer.records.node_health import GuestHealth, resident_bytes
-from virtflow.runtime.child import command, environment
-from virtflow.runtime.frames import BrokenFrameError
+from virtflow.runtime.process.child import command, environment
+from virtflow.runtime.process.frames import BrokenFrameError
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.threads import Owner
 from virtflow.schemas.records import GuestSample

@@ -16,8 +16,8 @@ from typing import Any, Final, NoReturn
 
 from virtflow.producer.agent.failure_reasons import reason_of, reason_of_nothing
 from virtflow.producer.agent.ipc import BEAT_SECONDS, Answered, Ask, Beat, Ended, FromProcess, Happened, Reader, Start, Up, encoded
-from virtflow.runtime.child import die_with, limit_memory, own_output
-from virtflow.runtime.frames import write
+from virtflow.runtime.process.child import die_with, limit_memory, own_output
+from virtflow.runtime.process.frames import write
 from virtflow.schemas.guest import GuestReason
 from virtflow.schemas.text import printable
 

@@ -24,8 +24,8 @@ from virtflow.producer.publishing.journal import Entry, Journal
 from virtflow.producer.records.node_health import Outgoing, added
 from virtflow.producer.records.vm_event import counted_as, vm_event
 from virtflow.producer.types import HypervisorEvent
-from virtflow.runtime.kafka import event_producer_settings, topic_name
-from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
+from virtflow.runtime.kafka.clients import event_producer_settings, topic_name
+from virtflow.runtime.kafka.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.threads import Owner
 from virtflow.schemas.avro.encoder import Encoder, Framed, as_it_is

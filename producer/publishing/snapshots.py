@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from virtflow.producer.publishing.split import messages
 from virtflow.producer.records.node_health import Outgoing
-from virtflow.runtime.kafka import snapshot_producer_settings, topic_name
-from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
+from virtflow.runtime.kafka.clients import snapshot_producer_settings, topic_name
+from virtflow.runtime.kafka.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.encoder import Encoder, Framed, as_it_is
 from virtflow.schemas.records import NodeSnapshot

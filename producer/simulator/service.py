@@ -26,10 +26,10 @@ from virtflow.producer.records.vm_snapshot import Reading, Tally, vm_snapshot
 from virtflow.producer.simulator.agent import guest_at
 from virtflow.producer.simulator.fleet import SimulatedVm, vms_at
 from virtflow.producer.simulator.migrations import Traveller, happenings, travellers, travellers_at
-from virtflow.runtime.kafka import ClientSettings, snapshot_producer_settings, topic_name
-from virtflow.runtime.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
+from virtflow.runtime.kafka.clients import ClientSettings, snapshot_producer_settings, topic_name
+from virtflow.runtime.kafka.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
 from virtflow.runtime.lifecycle import Stop
-from virtflow.runtime.registry import SchemaIds
+from virtflow.runtime.registry.schema_ids import SchemaIds
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.version import version
 from virtflow.schemas.avro.encoder import Encoder

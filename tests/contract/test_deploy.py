@@ -16,7 +16,7 @@ import yaml
 
 from tests.support.command_line import parse_command_line
 from tests.support.prometheus import check_rule_tests
-from virtflow.processors.dead_letter_limit import TooManyUndecodableError
+from virtflow.processors.dead_letters.limit import TooManyUndecodableError
 from virtflow.processors.instance_id import NameTakenError
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.catalogue.metrics import BY_NAME

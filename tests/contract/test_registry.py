@@ -10,8 +10,8 @@ import pytest
 from tests.support.broker import free_ports
 from tests.support.processors import CODEC, eventually, snapshot
 from tests.support.schema_registry import SchemaRegistry
-from virtflow.runtime import registry as module
-from virtflow.runtime.registry import SchemaIds
+from virtflow.runtime.registry import schema_ids as module
+from virtflow.runtime.registry.schema_ids import SchemaIds
 from virtflow.runtime.settings import Registry, Settings, Topics
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.avro.schema import schema_of

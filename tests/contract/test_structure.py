@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.schedule import COMPUTING, SECONDS
 from tools.import_picture import PACKAGES as PICTURE_PACKAGES
-from tools.import_picture import PICTURED, edges_between, modules_by_room, of_packages, reduced
+from tools.import_picture import edges_between, modules_by_room, of_packages, reduced
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -106,12 +106,14 @@ def _definitions(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", ALLOWED)
 def test_files_stay_readable(package: str) -> None:
-    """No file over 600 lines, no junk drawer, few long functions."""
+    """No file that people write is over 420 lines, none is a junk drawer, and few functions are long."""
     lengths = []
     for path in sources(package):
         assert path.stem not in {"utils", "helpers", "common", "base", "manager"}, path
+        if path.stem.endswith("_generated"):
+            continue
         text = path.read_text()
-        assert len(text.splitlines()) <= 600, path
+        assert len(text.splitlines()) <= 420, path
         lengths += [
             (node.end_lineno or node.lineno) - node.lineno + 1
             for node in ast.walk(ast.parse(text))
@@ -123,20 +125,11 @@ def test_files_stay_readable(package: str) -> None:
 
 ROOM: int = 12
 """Modules that a room may have on one level; a newcomer reads a list of that length."""
-FULLER = {
-    "cli": (16, "a module for each command, under the command's name"),
-    "runtime": (23, "the edges that all services share, each a module of its own"),
-    "history/remote_read": (17, "a module for each step from a request to its series, and the processes that take them"),
-    "processors": (14, "a module for each step of a message's way, named after it"),
-    "history/writer": (13, "a module for each step from a message to a row, and one for what the writer waits for"),
-}
-"""Rooms that have more, how many, and why."""
 
 
-def test_rooms_are_not_too_full() -> None:
-    """More modules than that need a room of their own, or a reason here; a reason that is no longer needed goes."""
-    too_full = {room: count for room, count in modules_by_room().items() if count > ROOM}
-    assert too_full == {room: count for room, (count, _) in FULLER.items()}
+def test_no_room_is_too_full() -> None:
+    """More modules than that need a room of their own."""
+    assert {room: count for room, count in modules_by_room().items() if count > ROOM} == {}
 
 
 def test_the_picture_of_the_imports_is_read_off_the_code() -> None:
@@ -154,12 +147,14 @@ def test_the_picture_of_the_imports_is_read_off_the_code() -> None:
     assert all(target in reach(source) for source, target in arrows)
 
 
-@pytest.mark.parametrize("package", PICTURED)
+EDGES = edges_between(PICTURE_PACKAGES)
+WITH_ROOMS = sorted({source.partition("/")[0] for source, _ in EDGES if "/" in source})
+
+
+@pytest.mark.parametrize("package", WITH_ROOMS)
 def test_rooms_import_one_way(package: str) -> None:
     """No two rooms of a package import each other, directly or over others; a package's own modules join its rooms."""
-    arrows = {(source, target) for source, target in edges_between([package]) if package not in {source, target}}
-    inner = {(source, target) for source, target in arrows if target.startswith(f"{package}/")}
-    assert inner
+    inner = {(source, target) for source, target in EDGES if source.startswith(f"{package}/") and target.startswith(f"{package}/")}
 
     def reach(start: str, seen: frozenset[str] = frozenset()) -> set[str]:
         ends = {target for source, target in inner if source == start} - seen

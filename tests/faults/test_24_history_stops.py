@@ -12,7 +12,7 @@ import pytest
 from tests.support.figures import figure
 from tests.support.history_serving import Server, serving
 from tests.support.history_years import DAY, HOUR, hours_of_vm, write_years
-from virtflow.history.remote_read.wire import Asked, Hints, Match, Matcher, ReadRequest, write_request
+from virtflow.history.remote_read.protocol.wire import Asked, Hints, Match, Matcher, ReadRequest, write_request
 
 NOW = int(time.time()) // DAY * DAY
 STOP_SECONDS = 10.0

@@ -19,7 +19,7 @@ from tests.support.history import fleet_inventories, fleet_samples
 from tests.support.history_years import DAY, HOUR, Hour, hours_of_vm, vm_uuid, write_years
 from tests.support.prometheus import Prometheus, check_metrics
 from virtflow.history.query.range import Range, series
-from virtflow.history.remote_read.wire import Answer, Asked, Match, Matcher, ReadRequest, write_request
+from virtflow.history.remote_read.protocol.wire import Answer, Asked, Match, Matcher, ReadRequest, write_request
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import INVENTORY_ROWS, SAMPLES
 from virtflow.history.writer.dedup import Changes, Sequences

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.history_serving import serving
 from tests.support.history_years import DAY, HOUR, hours_of_vm, write_years
-from virtflow.history.remote_read.wire import Asked, Hints, Match, Matcher
+from virtflow.history.remote_read.protocol.wire import Asked, Hints, Match, Matcher
 from virtflow.runtime.settings import History
 
 NOW = int(time.time()) // DAY * DAY

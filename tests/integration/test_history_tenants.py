@@ -13,11 +13,11 @@ from tests.support.history_tenants import ROUNDS, owner_of, tenants_of, write_te
 from tests.support.long import length
 from virtflow.history.query.limits import QueryError
 from virtflow.history.query.sql import Query
-from virtflow.history.remote_read.allowance import LimitError
-from virtflow.history.remote_read.counted import ProtocolError
-from virtflow.history.remote_read.labels import NAMES
-from virtflow.history.remote_read.reader import Reader, UnknownLabelError
-from virtflow.history.remote_read.wire import Asked, Hints, Match, Matcher
+from virtflow.history.remote_read.protocol.counted import ProtocolError
+from virtflow.history.remote_read.protocol.wire import Asked, Hints, Match, Matcher
+from virtflow.history.remote_read.reading.allowance import LimitError
+from virtflow.history.remote_read.reading.labels import NAMES
+from virtflow.history.remote_read.reading.reader import Reader, UnknownLabelError
 from virtflow.history.storage.delta import Store
 from virtflow.runtime.settings import Exporter, History, Settings
 

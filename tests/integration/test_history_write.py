@@ -318,7 +318,7 @@ def test_a_new_metric_is_a_new_column(tmp_path: Path) -> None:
     lesser = SAMPLES.schema.remove(SAMPLES.schema.get_field_index("vm_memory_rss_bytes"))
     properties = {"delta.dataSkippingStatsColumns": "time,uuid,kind"}
     DeltaTable.create(store.table_uri(SAMPLES), lesser, partition_by=["day"], configuration=properties)
-    from virtflow.history.writer.sample_rows import sample_rows
+    from virtflow.history.writer.rows.sample_rows import sample_rows
 
     before = sample_rows(samples[:1]).drop_columns(["vm_memory_rss_bytes"])
     from deltalake import write_deltalake

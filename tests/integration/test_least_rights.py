@@ -18,7 +18,7 @@ from tests.support.command import PROGRAM, environment, virtflow
 from tests.support.processors import eventually
 from tests.support.secure_broker import SecureBroker
 from tests.support.started import Started
-from virtflow.runtime.acls import Part, acls
+from virtflow.runtime.kafka.acls import Part, acls
 from virtflow.runtime.settings import Settings
 
 SECONDS = 120.0

@@ -153,7 +153,7 @@ def test_port_taken(hypervisor: Node) -> None:
 def test_no_bus_is_loaded() -> None:
     """One host alone needs neither a Kafka client nor the stream processor."""
     code = (
-        "import sys\nfrom virtflow.cli import node\nimport virtflow.producer.service, virtflow.exporter.service\n"
+        "import sys\nfrom virtflow.cli.host import node\nimport virtflow.producer.service, virtflow.exporter.service\n"
         "import virtflow.processors.normalise, virtflow.processors.inventory\n"
         "print(' '.join({name.partition('.')[0] for name in sys.modules}))"
     )

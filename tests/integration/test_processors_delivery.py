@@ -14,10 +14,10 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.processors import Bus, eventually
-from virtflow.processors.dead_letter import Result
+from virtflow.processors.dead_letters.dead_letter import Result
 from virtflow.processors.delivery import Delivery
 from virtflow.processors.metrics import Tally
-from virtflow.runtime.kafka import acknowledged_producer_settings, topic_name
+from virtflow.runtime.kafka.clients import acknowledged_producer_settings, topic_name
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.schemas.topics import DEAD_LETTERS, METRICS
 

@@ -21,7 +21,7 @@ from tests.support.processors import CODEC, Bus, Processors, eventually, snapsho
 from tests.support.real_registry import RealRegistry
 from tests.support.started import Started
 from tests.support.topic_writer import TopicWriter
-from virtflow.runtime.registry import SchemaIds
+from virtflow.runtime.registry.schema_ids import SchemaIds
 from virtflow.runtime.settings import Registry, Settings
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.avro.schema import schema_of

@@ -25,7 +25,7 @@ from tests.support.history import fleet_samples
 from tests.support.own_storage import scraped, write
 from tests.support.prometheus import Prometheus
 from tests.support.prometheus_build import current_prometheus
-from virtflow.history.remote_read.labels import INFO, NAMES
+from virtflow.history.remote_read.reading.labels import INFO, NAMES
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.history.writer.dedup import Sequences

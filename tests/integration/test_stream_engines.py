@@ -15,7 +15,7 @@ from tests.support.history import fleet_samples, produce
 from tests.support.kafka_connect import FileSink
 from tests.support.processors import eventually
 from tests.support.real_registry import RealRegistry
-from virtflow.runtime.registry import SchemaIds
+from virtflow.runtime.registry.schema_ids import SchemaIds
 from virtflow.runtime.settings import Registry, Settings
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.records import RECORDS, VmMetrics

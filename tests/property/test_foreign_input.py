@@ -25,8 +25,8 @@ from virtflow.history.writer.sample_batch import RawSamples
 from virtflow.history.writer.validation import Intake
 from virtflow.runtime.configuration import rows, survey
 from virtflow.runtime.own_metrics import OwnMetrics
-from virtflow.runtime.registry import SchemaIds
-from virtflow.runtime.registry_client import RegistryClient
+from virtflow.runtime.registry.client import RegistryClient
+from virtflow.runtime.registry.schema_ids import SchemaIds
 from virtflow.runtime.secrets import harmless
 from virtflow.runtime.settings import History, Registry, Settings
 from virtflow.schemas.avro.codec import CONFLUENT_HEADER, CONFLUENT_MAGIC, Codec

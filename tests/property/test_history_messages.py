@@ -20,8 +20,8 @@ from tests.support.history import fleet_samples
 from tests.support.strategies import records
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.history.writer.dedup import Key, Sequences
+from virtflow.history.writer.rows.sample_rows import sample_rows
 from virtflow.history.writer.sample_batch import RawSamples
-from virtflow.history.writer.sample_rows import sample_rows
 from virtflow.history.writer.validation import Intake
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History

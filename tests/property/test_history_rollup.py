@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.history_lives import counters_of
 from virtflow.history.maintenance.rollup import hours_of
 from virtflow.history.writer.dedup import Runs
-from virtflow.history.writer.sample_rows import sample_rows
+from virtflow.history.writer.rows.sample_rows import sample_rows
 from virtflow.schemas.records import VmMetrics
 
 START = 1_790_000_000 // 3_600 * 3_600

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.chunk_reader import decode
-from virtflow.history.remote_read.xor_chunks import chunks, encode
+from virtflow.history.remote_read.protocol.xor_chunks import chunks, encode
 
 CHUNK_SAMPLES = 480
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.support.history import fleet_samples
 from tests.support.history_years import DAY, hours_of_vm, write_years
-from virtflow.history.remote_read.reader import Reader
-from virtflow.history.remote_read.wire import Asked, Hints, Match, Matcher
+from virtflow.history.remote_read.protocol.wire import Asked, Hints, Match, Matcher
+from virtflow.history.remote_read.reading.reader import Reader
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.history.writer.dedup import Sequences

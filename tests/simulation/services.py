@@ -25,8 +25,8 @@ from virtflow.producer.publishing.events import EventPublisher, WithEvents
 from virtflow.producer.publishing.snapshots import Publisher
 from virtflow.producer.source import Round
 from virtflow.producer.types import HypervisorEvent
-from virtflow.runtime.acls import EXPORTER_GROUP
-from virtflow.runtime.kafka import client_settings, consumer_settings
+from virtflow.runtime.kafka.acls import EXPORTER_GROUP
+from virtflow.runtime.kafka.clients import client_settings, consumer_settings
 from virtflow.runtime.lifecycle import Stop, in_loop, stop_event
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.codec import Codec

@@ -17,10 +17,10 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
 from tests.simulation.network import Network
 from virtflow.processors.app import COMMIT_SECONDS, Sink
-from virtflow.processors.dead_letter import Message
+from virtflow.processors.dead_letters.dead_letter import Message
 from virtflow.processors.instance_id import Fence, NameTakenError, instance_of
 from virtflow.processors.lineage.marks import Lineage
-from virtflow.runtime.kafka import consumer_settings, topic_name
+from virtflow.runtime.kafka.clients import consumer_settings, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.topics import EVENTS, SNAPSHOTS
 

@@ -13,7 +13,7 @@ import pytest
 from tests.simulation.storage import MemoryStore, Tables
 from virtflow.history.storage.delta import FencedError, StorageError, Store
 from virtflow.history.storage.table_schemas import SAMPLES
-from virtflow.history.writer.sample_rows import sample_rows
+from virtflow.history.writer.rows.sample_rows import sample_rows
 from virtflow.runtime.settings import History
 from virtflow.schemas.records import VmMetrics
 

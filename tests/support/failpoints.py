@@ -33,7 +33,7 @@ def main() -> None:
     point, passes, *words = sys.argv[1:]
     from virtflow.cli.main import run
     from virtflow.history.storage.delta import Opened
-    from virtflow.history.writer import record_rows as rows
+    from virtflow.history.writer.rows import record_rows as rows
     from virtflow.history.writer.sample_batch import RawSamples
 
     match point:

@@ -23,7 +23,7 @@ from virtflow.history.maintenance.run import maintain
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import COLUMN_OF, COLUMNS, DAILY, HOURLY, KINDS, SAMPLES
 from virtflow.history.writer.dedup import Sequences
-from virtflow.history.writer.sample_rows import sample_rows
+from virtflow.history.writer.rows.sample_rows import sample_rows
 from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.settings import History
 from virtflow.schemas.catalogue.types import Guest

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.support.broker import DIES_WITH_US, free_ports
 from tests.support.command import PROGRAM, environment
-from virtflow.history.remote_read.wire import Asked, ReadRequest, write_request
+from virtflow.history.remote_read.protocol.wire import Asked, ReadRequest, write_request
 
 
 class Server:

@@ -19,8 +19,8 @@ from tests.support.broker import DIES_WITH_US, Broker, free_ports
 from tests.support.pages import page
 from tests.support.started import Started
 from virtflow.runtime.configuration import load
+from virtflow.runtime.kafka.topic_admin import TopicAdmin
 from virtflow.runtime.settings import Settings
-from virtflow.runtime.topic_admin import TopicAdmin
 from virtflow.schemas.avro.codec import Codec, R
 from virtflow.schemas.records import NodeHealth, NodeSnapshot, VmSnapshot
 from virtflow.schemas.topics import SNAPSHOTS, Topic

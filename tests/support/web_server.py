@@ -16,8 +16,8 @@ from tests.support.certificates import Pair
 from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Web as WebSettings
-from virtflow.runtime.web import Handler, Web, own_routes, text
-from virtflow.runtime.web_connections import Limits
+from virtflow.runtime.web.connections import Limits
+from virtflow.runtime.web.server import Handler, Web, own_routes, text
 
 HASH = bcrypt.hashpw(b"s3cret", bcrypt.gensalt(4)).decode()
 OTHER = bcrypt.hashpw(b"other", bcrypt.gensalt(4)).decode()

@@ -14,7 +14,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from tests.support.broker import Broker
 from tests.support.kafka_contract.bus import SECONDS, ends, read, wait, write
-from virtflow.runtime.kafka import acknowledged_producer_settings, client_settings, consumer_settings
+from virtflow.runtime.kafka.clients import acknowledged_producer_settings, client_settings, consumer_settings
 from virtflow.runtime.settings import Kafka, Settings
 
 QUICK = {"fetch.wait.max.ms": 50, "session.timeout.ms": 6_000, "heartbeat.interval.ms": 200}

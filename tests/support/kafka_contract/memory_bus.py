@@ -12,7 +12,7 @@ from tests.support.kafka_contract.bus import write
 from tests.support.memory_kafka import Cluster
 from tests.support.memory_kafka.consumer import MemoryConsumer
 from tests.support.memory_kafka.producer import MemoryProducer
-from virtflow.runtime.kafka import acknowledged_producer_settings, consumer_settings
+from virtflow.runtime.kafka.clients import acknowledged_producer_settings, consumer_settings
 from virtflow.runtime.settings import Settings
 
 

@@ -26,8 +26,8 @@ from virtflow.adapter.service import Adapter
 from virtflow.exporter.assignment import Clients
 from virtflow.exporter.clocks import Clocks
 from virtflow.exporter.consumer import Feed, Reading
-from virtflow.runtime.acls import ADAPTER_GROUP
-from virtflow.runtime.kafka import client_settings, consumer_settings
+from virtflow.runtime.kafka.acls import ADAPTER_GROUP
+from virtflow.runtime.kafka.clients import client_settings, consumer_settings
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Adapter as Section
 from virtflow.runtime.settings import Settings, Web

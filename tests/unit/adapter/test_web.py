@@ -27,8 +27,8 @@ from virtflow.adapter.web import Api
 from virtflow.exporter.clocks import Clocks
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Adapter
-from virtflow.runtime.web import Web
-from virtflow.runtime.web_connections import Limits
+from virtflow.runtime.web.connections import Limits
+from virtflow.runtime.web.server import Web
 from virtflow.schemas.errors import EnvironmentProblemError
 
 PODS: Final = f"/apis/{CUSTOM}/v1beta2/namespaces/shop/pods/*/vm_cpu_cores"

@@ -18,12 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.hostile_text import HOSTILE, harmless, keys
-from virtflow.cli import main, migrations, tap
+from virtflow.cli import main
+from virtflow.cli.bus import migrations, tap
 from virtflow.cli.output.plot import Curve, in_terminal
 from virtflow.cli.output.record_text import line
 from virtflow.cli.output.table import print_table
 from virtflow.runtime import log
-from virtflow.runtime.web import readiness, text
+from virtflow.runtime.web.server import readiness, text
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, SettingError
 from virtflow.schemas.records import NodeStatus, VmEvent, VmInventory, VmMetrics, VmMigration

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.cli.output.sample_format import HEAD, duration, exposition_of, object_of, rows, size, total
-from virtflow.cli.sample import Sample
+from virtflow.cli.host.sample import Sample
+from virtflow.cli.host.sample_format import HEAD, duration, exposition_of, object_of, rows, size, total
 from virtflow.runtime.settings import Exporter
 from virtflow.schemas.fields import BlockMetrics
 from virtflow.schemas.records import NAN, VmMetrics

@@ -17,7 +17,7 @@ from virtflow.exporter.assignment import Clients
 from virtflow.exporter.clocks import Clocks
 from virtflow.exporter.consumer import Feed
 from virtflow.exporter.service import Exporter
-from virtflow.runtime.kafka import client_settings, consumer_settings
+from virtflow.runtime.kafka.clients import client_settings, consumer_settings
 from virtflow.runtime.settings import Exporter as Section
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.codec import Codec

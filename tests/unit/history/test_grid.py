@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from virtflow.history.remote_read.resample import STALE, Sight, counter, gauge
+from virtflow.history.remote_read.reading.resample import STALE, Sight, counter, gauge
 
 LOOKBACK_MS = 300_000
 

@@ -15,12 +15,12 @@ from tests.support.guest_samples import told
 from tests.support.history_lives import Kept, vm_uuid
 from virtflow.history.query.range import Range, series
 from virtflow.history.query.sql import Query
-from virtflow.history.remote_read.labels import label_names
-from virtflow.history.remote_read.reader import Reader
-from virtflow.history.remote_read.wire import Asked, Match, Matcher
+from virtflow.history.remote_read.protocol.wire import Asked, Match, Matcher
+from virtflow.history.remote_read.reading.labels import label_names
+from virtflow.history.remote_read.reading.reader import Reader
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import COLUMNS, HOURLY, SAMPLES, device_of
-from virtflow.history.writer.sample_rows import sample_rows
+from virtflow.history.writer.rows.sample_rows import sample_rows
 from virtflow.runtime.settings import History, Settings
 from virtflow.schemas.catalogue.types import Guest
 from virtflow.schemas.records import GuestFilesystemMetrics, GuestMetrics, VmMetrics

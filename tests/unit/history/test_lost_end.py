@@ -11,7 +11,7 @@ import pytest
 from tests.support.history import key_of, stored_keys
 from tests.support.memory_kafka import Cluster
 from tests.support.memory_writer import PARTITIONS, put, samples, writing
-from virtflow.runtime.lineage import Found, Mark, common
+from virtflow.runtime.kafka.lineage import Found, Mark, common
 from virtflow.schemas.topics import METRICS, TOPICS
 
 Lose = Callable[[str, int, int], None]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.history.remote_read.counted import ProtocolError
-from virtflow.history.remote_read.labels import matching
-from virtflow.history.remote_read.wire import Match, Matcher
+from virtflow.history.remote_read.protocol.counted import ProtocolError
+from virtflow.history.remote_read.protocol.wire import Match, Matcher
+from virtflow.history.remote_read.reading.labels import matching
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.history_lives import Kept, vm_uuid
-from virtflow.history.remote_read.reader import Reader
-from virtflow.history.remote_read.wire import Asked, Match, Matcher
+from virtflow.history.remote_read.protocol.wire import Asked, Match, Matcher
+from virtflow.history.remote_read.reading.reader import Reader
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.fields import BlockMetrics
 from virtflow.schemas.records import VmMetrics

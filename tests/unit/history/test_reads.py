@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.history_guests import HOURS, START
 from tests.support.history_lives import store_rolled, vm_uuid
-from virtflow.history.remote_read.reader import Reader
+from virtflow.history.remote_read.reading.reader import Reader
 from virtflow.history.storage.delta import Opened, Store
 from virtflow.history.storage.table_schemas import HOURLY, Table
 from virtflow.runtime.settings import History, Settings

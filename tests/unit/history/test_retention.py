@@ -12,7 +12,7 @@ from tests.support.history_lives import Kept, record, vm_uuid
 from tests.support.history_truth import SECOND, Seen
 from virtflow.history.storage.table_schemas import COUNTERS, HOURLY, INVENTORY_ROWS, MIGRATION_ROWS
 from virtflow.history.writer.dedup import Changes
-from virtflow.history.writer.record_rows import record_rows
+from virtflow.history.writer.rows.record_rows import record_rows
 from virtflow.history.writer.table_writer import TableWriter
 from virtflow.history.writer.validation import Intake
 from virtflow.runtime.own_metrics import OwnMetrics

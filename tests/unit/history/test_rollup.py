@@ -11,7 +11,7 @@ from tests.support.history_lives import counters_of
 from virtflow.history.maintenance.authority import judge, not_authoritative, without
 from virtflow.history.maintenance.counters import processes_of
 from virtflow.history.maintenance.rollup import days_of, hours_of
-from virtflow.history.writer.sample_rows import sample_rows
+from virtflow.history.writer.rows.sample_rows import sample_rows
 from virtflow.schemas.fields import BlockMetrics
 from virtflow.schemas.records import VmMetrics
 from virtflow.schemas.states import PAUSED, PAUSED_MIGRATION, RUNNING

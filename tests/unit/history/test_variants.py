@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.history.remote_read.labels import labels_of
+from virtflow.history.remote_read.reading.labels import labels_of
 from virtflow.history.storage.table_schemas import COLUMN_OF, SAMPLES
 from virtflow.runtime.settings import Settings
 

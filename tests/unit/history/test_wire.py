@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtflow.history.remote_read import wire
-from virtflow.history.remote_read.counted import ProtocolError
-from virtflow.history.remote_read.messages import ReadRequestMessage
-from virtflow.history.remote_read.wire import (
+from virtflow.history.remote_read.protocol import wire
+from virtflow.history.remote_read.protocol.counted import ProtocolError
+from virtflow.history.remote_read.protocol.messages import ReadRequestMessage
+from virtflow.history.remote_read.protocol.wire import (
     Answer,
     Asked,
     Hints,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from virtflow.processors.dead_letter import Message, dead_letter
+from virtflow.processors.dead_letters.dead_letter import Message, dead_letter
 from virtflow.schemas.errors import Reason, UndecodableError
 from virtflow.schemas.topics import DEAD_LETTERS
 

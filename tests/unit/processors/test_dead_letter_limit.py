@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.processors.dead_letter import Message
-from virtflow.processors.dead_letter_limit import (
+from virtflow.processors.dead_letters.dead_letter import Message
+from virtflow.processors.dead_letters.limit import (
     KEYS,
     NAMES,
     NODE_SECONDS,

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException
 from tests.support.lab_process import await_true
 from tests.support.memory_kafka import Cluster
 from virtflow.processors import delivery, instance_id
-from virtflow.processors.dead_letter import Result
+from virtflow.processors.dead_letters.dead_letter import Result
 from virtflow.processors.delivery import Delivery, DeliveryFailedError
 from virtflow.processors.metrics import Tally
 from virtflow.processors.migrations.restore import read_migrations

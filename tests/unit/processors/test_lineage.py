@@ -7,11 +7,11 @@ from itertools import pairwise
 import pytest
 
 from tests.support.memory_kafka import Cluster
-from virtflow.processors.dead_letter import Message
+from virtflow.processors.dead_letters.dead_letter import Message
 from virtflow.processors.lineage.marks import MARKS, Lineage, decoded, encoded, thinned
 from virtflow.processors.metrics import Tally
-from virtflow.runtime.kafka import probe_settings
-from virtflow.runtime.lineage import Mark, Probe
+from virtflow.runtime.kafka.clients import probe_settings
+from virtflow.runtime.kafka.lineage import Mark, Probe
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
 

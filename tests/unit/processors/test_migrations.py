@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.support.migration_events import BEGIN, UUID, Host, whole
-from virtflow.processors.dead_letter import Message
+from virtflow.processors.dead_letters.dead_letter import Message
 from virtflow.processors.handlers import outcome_of_event
 from virtflow.processors.migrations.state import Migrations
 from virtflow.processors.migrations.transitions import TIMED_OUT

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.processors import CODEC, snapshot
-from virtflow.processors.dead_letter import Message, Result
-from virtflow.processors.dead_letter_limit import DeadLetterLimit, Rule, TooManyUndecodableError
+from virtflow.processors.dead_letters.dead_letter import Message, Result
+from virtflow.processors.dead_letters.limit import DeadLetterLimit, Rule, TooManyUndecodableError
 from virtflow.processors.delivery import DeliveryFailedError
 from virtflow.processors.metrics import Tally
 from virtflow.processors.migrations.state import Migrations

@@ -6,8 +6,8 @@ import pytest
 
 from tests.support.memory_kafka import Cluster
 from tests.support.processors import CODEC, snapshot
-from virtflow.processors.dead_letter_limit import NODE_SECONDS
-from virtflow.processors.senders import senders
+from virtflow.processors.dead_letters.limit import NODE_SECONDS
+from virtflow.processors.dead_letters.senders import senders
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
 from virtflow.schemas.records import NodeHealth, NodeStatus

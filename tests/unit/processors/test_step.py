@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from virtflow.processors.dead_letter import Message
+from virtflow.processors.dead_letters.dead_letter import Message
 from virtflow.processors.dedup import Orders
 from virtflow.processors.handlers import Outcome, outcome_of
 from virtflow.schemas.avro.codec import Codec, R

@@ -12,7 +12,7 @@ from virtflow.producer.agent.cache import Held, Part
 from virtflow.producer.agent.failure_reasons import reason_of, reason_of_nothing
 from virtflow.producer.agent.ipc import Command, Reader, Start, encoded
 from virtflow.producer.records.guest_devices import Look, look_of
-from virtflow.runtime.frames import BrokenFrameError
+from virtflow.runtime.process.frames import BrokenFrameError
 from virtflow.schemas.guest import AddressSource, GuestReason
 from virtflow.schemas.records import GuestAddress, GuestFilesystem, GuestInterface, GuestSample
 

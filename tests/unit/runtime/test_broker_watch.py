@@ -12,8 +12,8 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from tests.support.lab_process import await_true
 from tests.support.memory_kafka import Cluster
-from virtflow.runtime import broker_watch
-from virtflow.runtime.broker_watch import BrokerWatch
+from virtflow.runtime.kafka import broker_watch
+from virtflow.runtime.kafka.broker_watch import BrokerWatch
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Kafka, Settings, Topics
 from virtflow.schemas.topics import EVENTS, SNAPSHOTS

@@ -8,7 +8,7 @@ import confluent_kafka
 import pytest
 from msgspec.structs import replace
 
-from virtflow.runtime.kafka import (
+from virtflow.runtime.kafka.clients import (
     acknowledged_producer_settings,
     client_settings,
     consumer_settings,

@@ -11,7 +11,7 @@ def said(program: str) -> list[str]:
 
 
 def test_the_client_alone_loads_no_event_loop_and_no_tls() -> None:
-    program = "from virtflow.runtime import librdkafka; import sys; print(*sys.modules)"
+    program = "from virtflow.runtime.kafka import librdkafka; import sys; print(*sys.modules)"
     loaded = set(said(program))
     assert "confluent_kafka.cimpl" in loaded
     assert not loaded & {"asyncio", "ssl", "confluent_kafka.serializing_producer"}
@@ -20,7 +20,7 @@ def test_the_client_alone_loads_no_event_loop_and_no_tls() -> None:
 def test_whoever_imports_the_package_afterwards_finds_all_of_it() -> None:
     """Its names, its sub-modules, and the same classes."""
     program = (
-        "from virtflow.runtime.librdkafka import KafkaError, Producer; import confluent_kafka.error; import confluent_kafka\n"
+        "from virtflow.runtime.kafka.librdkafka import KafkaError, Producer; import confluent_kafka.error; import confluent_kafka\n"
         "from confluent_kafka import SerializingProducer; from confluent_kafka.admin import AdminClient; import confluent_kafka.schema_registry\n"
         "print(confluent_kafka.Producer is Producer, confluent_kafka.KafkaError is KafkaError, hasattr(confluent_kafka, 'no_such'))"
     )
@@ -28,7 +28,7 @@ def test_whoever_imports_the_package_afterwards_finds_all_of_it() -> None:
 
 
 def test_a_package_that_is_loaded_already_is_left_alone() -> None:
-    program = "import confluent_kafka; from virtflow.runtime.librdkafka import Producer; print(confluent_kafka.Producer is Producer)"
+    program = "import confluent_kafka; from virtflow.runtime.kafka.librdkafka import Producer; print(confluent_kafka.Producer is Producer)"
     assert said(program) == ["True"]
 
 
@@ -39,7 +39,7 @@ def test_where_it_is_not_installed_its_name_is_told() -> None:
         "    def find_spec(self, name, *_):\n"
         "        if name.startswith('confluent_kafka'): raise ModuleNotFoundError(name=name)\n"
         "sys.meta_path.insert(0, Nothing())\n"
-        "try:\n    import virtflow.runtime.librdkafka\n"
+        "try:\n    import virtflow.runtime.kafka.librdkafka\n"
         "except ModuleNotFoundError as error: print(error.name)"
     )
     assert said(program) == ["confluent_kafka"]

@@ -20,8 +20,8 @@ from tests.support.command import virtflow
 from virtflow.cli import main
 from virtflow.history.storage.delta import Store
 from virtflow.runtime.configuration import survey
-from virtflow.runtime.kafka import client_settings, tls_context, unusable
-from virtflow.runtime.registry_client import RegistryClient
+from virtflow.runtime.kafka.clients import client_settings, tls_context, unusable
+from virtflow.runtime.registry.client import RegistryClient
 from virtflow.runtime.secrets import HARMLESS, HIDDEN, harmless, plain_url, secret_names
 from virtflow.runtime.settings import History, Kafka, Registry, Settings
 from virtflow.schemas.errors import SettingError

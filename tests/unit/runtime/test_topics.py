@@ -8,9 +8,9 @@ import pytest
 from confluent_kafka import KafkaError
 
 from tests.support.memory_kafka import Cluster
+from virtflow.runtime.kafka.topic_admin import TopicAdmin
+from virtflow.runtime.kafka.topic_reader import END, TopicReader
 from virtflow.runtime.settings import Settings, Topics
-from virtflow.runtime.topic_admin import TopicAdmin
-from virtflow.runtime.topic_reader import END, TopicReader
 from virtflow.schemas.errors import EnvironmentProblemError, SettingError
 from virtflow.schemas.topics import EVENTS, METRICS, MIGRATIONS, TOPICS
 

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import ClientSession, web
 
 from virtflow.runtime.own_metrics import OwnMetrics
-from virtflow.runtime.web import Handler, Web, own_routes, split_address, text
-from virtflow.runtime.web_connections import Limits
+from virtflow.runtime.web.connections import Limits
+from virtflow.runtime.web.server import Handler, Web, own_routes, split_address, text
 from virtflow.schemas.errors import EnvironmentProblemError
 
 LOOPBACK = "127.0.0.1:0"

@@ -14,8 +14,8 @@ from tests.support.web_server import HASH, ME, OTHER, USERS, configured, replace
 from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Web as WebSettings
-from virtflow.runtime.web import Web
-from virtflow.runtime.web_connections import Limits
+from virtflow.runtime.web.connections import Limits
+from virtflow.runtime.web.server import Web
 from virtflow.schemas.errors import SettingError
 
 

@@ -16,8 +16,8 @@ from tests.support.certificates import Authority, Pair
 from tests.support.web_server import USERS, configured, replace, run, serving, tls
 from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.settings import Web as WebSettings
-from virtflow.runtime.web import split_address
-from virtflow.runtime.web_connections import Limits
+from virtflow.runtime.web.connections import Limits
+from virtflow.runtime.web.server import split_address
 from virtflow.schemas.errors import SettingError
 
 

@@ -1,0 +1,1 @@
+"""Prometheus' remote_read on the wire: requests from protobuf, answers as samples or chunks. Pure."""

@@ -1,0 +1,1 @@
+"""Kafka: the settings of its clients, its topics and rights, and why and since when a broker can't be used."""

@@ -1,0 +1,26 @@
+"""Settings of the connection to libvirt."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Struct
+
+from virtflow.runtime.sections.rows import Seconds, row
+
+
+class Libvirt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The connection to libvirt on a hypervisor."""
+
+    uri: Annotated[str, row("libvirt connection URI.", "--connect")] = "qemu:///system"
+    connect_timeout_seconds: Annotated[Seconds, row("How long connecting may take before it is given up.", ge=0.1, le=600)] = 10.0
+    keepalive_seconds: Annotated[int, row("Interval of keepalive messages to libvirt.", ge=1, le=60)] = 2
+    keepalive_count: Annotated[int, row("Keepalive messages without an answer after which the connection is lost.", ge=1, le=20)] = 2
+    reconnect_maximum_seconds: Annotated[Seconds, row("Longest pause between attempts to reconnect.", ge=0.1, le=3600)] = 10.0
+    migration_status: Annotated[
+        bool,
+        row(
+            "Also listen, on a second connection that may write, to QEMU's own status of its migrations: libvirt tells a read-only client "
+            "that a migration did not complete, but not whether it was cancelled or failed. Nothing is ever written."
+        ),
+    ] = False

@@ -1,0 +1,1 @@
+"""The HTTP server of every service, and the limits on its connections."""
