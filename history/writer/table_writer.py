@@ -56,6 +56,8 @@ class TableWriter:
         self._rows = rows or ROWS[opened.table.name]
         self._numbers: dict[str, int | None] = {}
         """The number of each partition's newest commit that we know of."""
+        self._confirmed = -1
+        """The table's version at which these numbers are known to be right; looking them up costs as much as a commit."""
         self._next: dict[str, int] = {}
         self._records: dict[str, list[Any]] = {}
         self._marks: dict[str, Mark] = {}
@@ -127,7 +129,13 @@ class TableWriter:
         """The partitions that somebody else has moved on since they were taken over."""
         self._opened.refresh()
         self._settle_if_made()
-        return [part for part in self._next if self._opened.number(_commit_of(part)) != self._numbers.get(part)]
+        version = self._opened.version
+        if version == self._confirmed:
+            return []
+        moved = {part for part, number in self._numbers.items() if self._opened.number(_commit_of(part)) != number}
+        if not moved:
+            self._confirmed = version
+        return [part for part in self._next if part in moved]
 
     def commit(self) -> None:
         """Stores what waits.
@@ -144,6 +152,7 @@ class TableWriter:
         rows = self._rows(new)
         added = self._opened.write(rows) if new else []
         self._attempt = self._attempted(int(rows.num_rows), len(records) - len(new))
+        version = self._opened.version
         try:
             self._opened.commit(added, self._named(self._attempt), notes={MARKS_KEY: self._noted()})
         except FencedError:
@@ -154,6 +163,8 @@ class TableWriter:
             self._opened.discard(added)
             raise
         self._settle_if_made(sure=True)
+        if self._confirmed == version == self._opened.version - 1:
+            self._confirmed += 1  # nobody else has committed meanwhile
 
     def _named(self, attempt: Attempt) -> dict[str, int]:
         """The numbers that a commit leaves under names."""
