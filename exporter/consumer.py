@@ -22,7 +22,7 @@ from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.shard import shard_of
 from virtflow.runtime.kafka.acls import EXPORTER_GROUP
 from virtflow.runtime.kafka.broker_watch import BrokerWatch
-from virtflow.runtime.kafka.clients import client_settings, consumer_settings, topic_name
+from virtflow.runtime.kafka.clients import LIVE, client_settings, consumer_settings, topic_name
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.codec import Codec
@@ -153,7 +153,7 @@ class Feed:
         self._problem = self._unresolved = ""
         self._rows = rows
         self.topics = tuple(topic.name for topic in rows.values())
-        clients = clients or Clients(consumer_settings(settings, reading.group), client_settings(settings))
+        clients = clients or Clients(consumer_settings(settings, reading.group, LIVE), client_settings(settings))
         self._partitions = Partitions(clients, back, clocks.wall, self._shard)
         self._intake = Intake(fleet, codec, metrics, rows, clocks, reading)
         self._clocks = clocks

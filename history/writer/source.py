@@ -10,12 +10,12 @@ from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient
 
 from virtflow.history.writer.offsets import Names
-from virtflow.runtime.kafka.clients import ClientSettings, consumer_settings, probe_settings
+from virtflow.runtime.kafka.clients import ClientSettings, Gather, consumer_settings, probe_settings
 from virtflow.runtime.kafka.lineage import Alarm, Probe
 from virtflow.runtime.settings import Settings
 
-GATHER_BYTES: Final = 262_144
-"""What the broker gathers before it answers: a row is on disk seconds later anyway."""
+GATHER: Final = Gather(262_144, 500)
+"""A row is on disk seconds later anyway."""
 SESSION_SECONDS: Final = 12.0
 """How long a member may be away before its partitions go to another, as with the processors. A named one does not leave the group when it
 ends, so that it finds its partitions again: gone for good, it leaves them idle for so long (45 s by librdkafka's default)."""
@@ -51,6 +51,6 @@ def source_of(settings: Settings, names: Names, make: Makers = CLIENTS) -> Sourc
     """
     history, alarm = settings.history, Alarm()
     instance = {"group.instance.id": history.instance} if history.instance else {}
-    reading = _SESSION | consumer_settings(settings, history.group, GATHER_BYTES) | _ENDS | instance | {"error_cb": alarm}
+    reading = _SESSION | consumer_settings(settings, history.group, GATHER) | _ENDS | instance | {"error_cb": alarm}
     single = probe_settings(settings, history.group)
     return Source(make.consumer(reading), names, alarm, lambda: Probe(lambda: make.consumer(single)))

@@ -7,11 +7,13 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import OffsetAndMetadata
 from confluent_kafka import KafkaException
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 
 from virtflow.processors.lineage.marks import Lineage
+from virtflow.runtime.kafka.clients import LIVE
 
 RETRY_SECONDS: Final = 1.0
 _LOG: Final = logging.getLogger("virtflow.processors")
@@ -24,6 +26,12 @@ class MarkedThread(AIOKafkaConsumerThread):
         """``options`` are those of the class."""
         self._lineage = lineage
         super().__init__(consumer, **options)
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:  # noqa: ANN401, faust's own
+        # faust has no setting for these two; the consumer reads them when it starts.
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_min_bytes, consumer._fetch_max_wait_ms = LIVE.least_bytes, LIVE.milliseconds  # noqa: SLF001, as above
+        return consumer
 
     async def seek_to_committed(self) -> Mapping[Any, int]:
         """Goes on from what was committed, or from before it where the broker has lost that."""

@@ -6,6 +6,7 @@ Source of the settings: librdkafka's CONFIGURATION.md. The mappings go to ``conf
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,21 @@ if TYPE_CHECKING:
     import ssl
 
 ClientSettings = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """What the broker gathers before it answers a consumer: so many bytes, but for no longer than so many milliseconds.
+
+    Fewer, larger answers cost the broker and the client less CPU time.
+    """
+
+    least_bytes: int
+    milliseconds: int
+
+
+LIVE: Final = Gather(131_072, 50)
+"""On the way from the hypervisor to ``/metrics``: a message waits for 50 ms at most at each hop."""
 
 _LOGGER: Final = logging.getLogger("virtflow.kafka")
 
@@ -114,11 +130,12 @@ def event_producer_settings(settings: Settings) -> ClientSettings:
     return {**acknowledged_producer_settings(settings), "linger.ms": 5, "queue.buffering.max.messages": 10_000, **settings.kafka.client}
 
 
-def consumer_settings(settings: Settings, group: str, gather_bytes: int = 1) -> ClientSettings:
+def consumer_settings(settings: Settings, group: str, gather: Gather | None = None) -> ClientSettings:
     """A consumer that stores no offset by itself and holds bounded memory however large the lag is.
 
-    ``gather_bytes`` is what the broker gathers for half a second at most before it answers: fewer, larger answers for who is in no hurry.
+    The broker answers at once where ``gather`` is None, and waits for half a second at most while there is nothing.
     """
+    gather = gather or Gather(1, 500)
     return {
         **client_settings(settings),
         "group.id": group,
@@ -128,8 +145,8 @@ def consumer_settings(settings: Settings, group: str, gather_bytes: int = 1) -> 
         "queued.min.messages": 2_000,
         "queued.max.messages.kbytes": 16_384,
         "fetch.message.max.bytes": 1_048_588,
-        "fetch.min.bytes": gather_bytes,
-        "fetch.wait.max.ms": 500,
+        "fetch.min.bytes": gather.least_bytes,
+        "fetch.wait.max.ms": gather.milliseconds,
         "partition.assignment.strategy": "cooperative-sticky",
         **settings.kafka.client,
     }

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from virtflow.runtime.kafka.clients import (
+    Gather,
     acknowledged_producer_settings,
     client_settings,
     consumer_settings,
@@ -53,11 +54,12 @@ def test_consumers_store_no_offset_by_themselves() -> None:
     assert config["enable.auto.commit"] is False
 
 
-def test_who_is_in_no_hurry_gathers() -> None:
+def test_what_the_broker_gathers() -> None:
     assert consumer_settings(Settings(), "group")["fetch.min.bytes"] == 1
-    assert consumer_settings(Settings(), "group", 1_000)["fetch.min.bytes"] == 1_000
+    gathering = consumer_settings(Settings(), "group", Gather(1_000, 70))
+    assert (gathering["fetch.min.bytes"], gathering["fetch.wait.max.ms"]) == (1_000, 70)
     free = Settings(kafka=Kafka(client={"fetch.min.bytes": "7"}))
-    assert consumer_settings(free, "group", 1_000)["fetch.min.bytes"] == "7"
+    assert consumer_settings(free, "group", Gather(1_000, 70))["fetch.min.bytes"] == "7"
 
 
 def test_a_round_waits_for_no_other() -> None:
