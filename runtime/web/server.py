@@ -154,25 +154,31 @@ async def _healthz(request: web.Request) -> web.Response:
     return text("ok")
 
 
-@web.middleware
-async def _phase(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Reads the body that a route takes, within the request's time, and tells the connection that its request is complete."""
-    if request.method == "POST" and request.match_info.http_exception is None:
-        await request.read()
-    if isinstance(request.protocol, Connection):
-        request.protocol.answering()
-    return await handler(request)
+def _admitting(guard: Guard) -> Middleware:
+    """Lets a request in or refuses it, then reads the body that its route takes, within the request's time.
 
-
-def _guarding(guard: Guard) -> Middleware:
-    """Lets a request in or answers it by itself."""
+    The connection is told when its request is complete. A refused client's body is never read.
+    """
 
     @web.middleware
-    async def guarding(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def admitting(request: web.Request, handler: Handler) -> web.StreamResponse:
+        takes_body = request.method == "POST" and request.match_info.http_exception is None
+        if not takes_body:
+            _complete(request)
         refused = await guard.refusal(request, asyncio.get_running_loop().time())
-        return await handler(request) if refused is None else refused
+        if refused is not None:
+            return refused
+        if takes_body:
+            await request.read()
+            _complete(request)
+        return await handler(request)
 
-    return guarding
+    return admitting
+
+
+def _complete(request: web.Request) -> None:
+    if isinstance(request.protocol, Connection):
+        request.protocol.answering()
 
 
 def _signing(guard: Guard) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
@@ -189,8 +195,7 @@ def _signing(guard: Guard) -> Callable[[web.Request, web.StreamResponse], Awaita
 
 def _application(routes: Mapping[str, Handler], guard: Guard) -> web.Application:
     takes_bodies = any(path.startswith(POST) for path in routes)
-    middlewares = [_phase, _guarding(guard)]
-    application = web.Application(middlewares=middlewares, client_max_size=BODY_BYTES if takes_bodies else 1024)
+    application = web.Application(middlewares=[_admitting(guard)], client_max_size=BODY_BYTES if takes_bodies else 1024)
     application.on_response_prepare.append(_signing(guard))
     for path, handler in {"/healthz": _healthz, **routes}.items():
         if path.startswith(POST):

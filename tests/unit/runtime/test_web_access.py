@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Web as WebSettings
 from virtflow.runtime.web.connections import Limits
-from virtflow.runtime.web.server import Web
+from virtflow.runtime.web.server import Web, split_address
 from virtflow.schemas.errors import SettingError
 
 
@@ -49,6 +50,20 @@ def test_passwords(tmp_path: Path) -> None:
             assert await served.status(auth=ME) == 200
             assert await served.status("/nothing", auth=ME) == 404
             assert await served.status("/change", "POST", auth=ME) == 403, "what changes something is given by name only"
+
+    run(scenario)
+
+
+def test_a_stranger_is_refused_before_the_body_is_read(tmp_path: Path) -> None:
+    """The answer comes though not one byte of the body was sent: nobody without a password makes the server wait or hold anything."""
+
+    async def scenario() -> None:
+        async with serving(configured(tmp_path, USERS)) as served:
+            reader, writer = await asyncio.open_connection(*split_address(served.server.address))
+            writer.write(b"POST /api/v1/read HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+            answer = await asyncio.wait_for(reader.read(), Limits().request_timeout_seconds / 2)
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 401 ")
 
     run(scenario)
 
