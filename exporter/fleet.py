@@ -17,7 +17,7 @@ from virtflow.exporter.render.lines import Lines
 from virtflow.exporter.render.node import NodeText
 from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.views.changes import Changes
-from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness, heard
+from virtflow.schemas.order import INTERVALS_ALIVE, Freshness, Position, Seen, advance, freshness, heard
 from virtflow.schemas.ownership import (
     Report,
     SplitBrain,
@@ -32,7 +32,6 @@ from virtflow.schemas.ownership import (
 from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigration
 from virtflow.schemas.states import PAUSED, SHUT_OFF
 
-INTERVALS_ALIVE: Final = 3
 REMEMBER_SECONDS: Final = 3_600.0
 """How long the order of a vanished VM is remembered, so that a late or repeated sample of it is recognised."""
 

@@ -11,6 +11,8 @@ from enum import Enum, auto
 
 from msgspec import Struct
 
+INTERVALS_ALIVE = 3
+"""A sample counts for so many of its own intervals: then its VM's series vanish, and a node that sends nothing is silent."""
 REMEMBERED_BOOTS = 8
 RETURNS = 3
 """Rounds in a row of an earlier run, each beyond all that was seen of it, with which it is current again: one or two may have been late."""

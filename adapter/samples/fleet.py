@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from virtflow.adapter.samples.window import Sample, Window
-from virtflow.exporter.fleet import INTERVALS_ALIVE, Fleet
+from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.render.node import NodeText
 from virtflow.exporter.render.vm import VmText
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS
-from virtflow.schemas.order import Freshness
+from virtflow.schemas.order import INTERVALS_ALIVE, Freshness
 from virtflow.schemas.records import VmInventory, VmMetrics, VmMigration
 
 KUBEVIRT: Final = "kubevirt"

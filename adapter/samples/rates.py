@@ -16,10 +16,9 @@ from msgspec import Struct
 
 from virtflow.adapter.samples.series import Labels, Reader
 from virtflow.adapter.samples.window import Sample
+from virtflow.schemas.order import INTERVALS_ALIVE
 from virtflow.schemas.records import VmMetrics
 
-INTERVALS_ALIVE: Final = 3
-"""A value vanishes so many intervals after its sample arrived, as the exporter's series do."""
 LEAST_STEP: Final = 0.5
 """Intervals between two samples of which a shorter time is taken for a clock that was set back."""
 SURPLUS_ROUNDS: Final = 1.5

@@ -15,6 +15,7 @@ from virtflow.processors.inventory import inventories_of
 from virtflow.processors.normalise import normalise_snapshot
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
+from virtflow.schemas.order import INTERVALS_ALIVE
 from virtflow.schemas.ownership import Report, authoritative
 from virtflow.schemas.records import NodeSnapshot, VmInventory, VmMetrics
 from virtflow.schemas.text import printable
@@ -28,8 +29,6 @@ INTERVAL_SECONDS: Final = 5.0
 DESCRIBE_SECONDS: Final = 10.0
 """The inventory's interval, as short as it can be, so that the one round reads that of every VM."""
 CLOSE_SECONDS: Final = 2.0
-INTERVALS_ALIVE: Final = 3
-"""Of a VM that two nodes have recorded, the lines of a node count so many of its own intervals."""
 
 REPLAY: Final = "replay"
 """The boot id of records that a recording brought."""
