@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from virtflow.cli.checks.findings import Finding, bad, good, of_problem, of_setting
 from virtflow.cli.parts import part
-from virtflow.runtime.kafka.acls import Part, reads_settings, topics_of
+from virtflow.runtime.kafka.acls import Part, acls, reads_settings, topics_of
 from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError, RegistryUnavailableError, SettingError
@@ -179,7 +179,7 @@ def _words(error: BaseException | str) -> str:
 
 
 def broker_and_topics(settings: Settings, services: Iterable[str]) -> Iterator[Finding]:
-    """Checks the broker, and that each topic that the services use exists with the cleanup policy it needs.
+    """Checks the broker, that each topic that the services use exists with the cleanup policy it needs, and that this user may use all of it.
 
     A service that does not read the topics' settings need not have the right to.
     """
@@ -193,6 +193,7 @@ def broker_and_topics(settings: Settings, services: Iterable[str]) -> Iterator[F
     try:
         admin = part("virtflow.runtime.kafka.topic_admin", "producer").TopicAdmin(settings, BROKER_SECONDS)
         states = admin.states([topic for topic in TOPICS if topic in used])
+        lacking = admin.lacking(acls(settings, *parts))
     except SettingError as error:
         yield of_setting(error)
         return
@@ -208,6 +209,11 @@ def broker_and_topics(settings: Settings, services: Iterable[str]) -> Iterator[F
             yield bad("topic", state.name, state.problem, state.fix)
         else:
             yield good("topic", state.name, f"cleanup {state.cleanup}, {state.partitions} partitions")
+    unreadable = {state.name for state in states if state.problem}
+    for acl in lacking:
+        if acl.name not in unreadable:
+            fix = f"`virtflow topics acls --for {acl.part}` shows what is needed, and gives it with --apply"
+            yield bad(acl.resource.value, acl.name, f"this user lacks the right to {acl.operation}, which {acl.part} needs", fix)
 
 
 def registry(settings: Settings) -> Iterator[Finding]:

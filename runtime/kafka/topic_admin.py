@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclBinding,
-    AclOperation,
     AclPermissionType,
     AdminClient,
     ConfigResource,
@@ -21,6 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from virtflow.runtime.granted import client_operation, lacking
 from virtflow.runtime.kafka.acls import Acl, Resource
 from virtflow.runtime.kafka.broker_problem import Heard, broker_problem
 from virtflow.runtime.kafka.clients import ClientSettings, client_settings, topic_name, unusable
@@ -180,6 +179,13 @@ class TopicAdmin:
                     fix = "the brokers have no authorizer: everyone may do everything; set authorizer.class.name there first"
                 raise EnvironmentProblemError(thing=acl.resource.value, value=acl.name, why=why, fix=fix) from error
 
+    def lacking(self, acls: Iterable[Acl]) -> list[Acl]:
+        """Those of the rights that this user does not have; raises ``EnvironmentProblemError`` where the broker does not answer."""
+        try:
+            return lacking(self._client, list(acls), self._seconds)
+        except KafkaException as error:
+            raise self._problem(error) from error
+
     def _listed(self) -> Any:  # noqa: ANN401, the client's ClusterMetadata
         """What the cluster holds; waits in steps, because the client tells only in between why it has no answer."""
         self._heard.clear()
@@ -235,7 +241,7 @@ class TopicAdmin:
 
 def _binding(acl: Acl, principal: str, host: str) -> Any:  # noqa: ANN401, the client's AclBinding
     kind = {Resource.TOPIC: ResourceType.TOPIC, Resource.GROUP: ResourceType.GROUP}[acl.resource]
-    operation = AclOperation[re.sub(r"(?<=[a-z])(?=[A-Z])", "_", acl.operation.value).upper()]
+    operation = client_operation(acl.operation)
     return AclBinding(kind, acl.name, ResourcePatternType.LITERAL, principal, host, operation, AclPermissionType.ALLOW)
 
 

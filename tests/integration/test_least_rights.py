@@ -18,7 +18,7 @@ from tests.support.command import PROGRAM, environment, virtflow
 from tests.support.processors import eventually
 from tests.support.secure_broker import SecureBroker
 from tests.support.started import Started
-from virtflow.runtime.kafka.acls import Part, acls
+from virtflow.runtime.kafka.acls import Acl, Part, acls
 from virtflow.runtime.settings import Settings
 
 SECONDS = 120.0
@@ -118,5 +118,21 @@ def test_the_pipeline_runs_with_them(secured: SecureBroker, tmp_path: Path) -> N
         assert {part: service.complaint for part, service in running.items()} == dict.fromkeys(COMMANDS, "")
         for part in (Part.PRODUCER, Part.PROCESSORS, Part.EXPORTER, Part.HISTORY):
             done = virtflow("check", "--for", part, "--json", env=secured.as_user(part, tmp_path))
-            wrong = [one for one in json.loads(done.stdout)["findings"] if not one["ok"] and one["thing"] in {"broker", "topic"}]
+            wrong = [one for one in json.loads(done.stdout)["findings"] if not one["ok"] and one["thing"] in {"broker", "topic", "group"}]
             assert wrong == []
+
+
+@pytest.mark.parametrize("acl", list(acls(Settings(), *COMMANDS)), ids=lambda acl: f"{acl.part}-{acl.operation}-{acl.name}")
+def test_check_names_the_right_that_is_missing(secured: SecureBroker, tmp_path: Path, acl: Acl) -> None:
+    """Each right of each service is taken away in turn: one finding says which, and how it is given."""
+    who = f"User:{acl.part}"
+    secured.revoke(who, acl.resource, acl.name, acl.operation)
+    try:
+        done = virtflow("check", "--for", acl.part, "--json", env=secured.as_user(acl.part, tmp_path))
+    finally:
+        given = virtflow("topics", "acls", "--for", acl.part, "--principal", who, "--apply", env=secured.as_user("admin", tmp_path))
+        assert given.returncode == 0, given.stderr
+    (found,) = [one for one in json.loads(done.stdout)["findings"] if not one["ok"] and one["thing"] in {"broker", "topic", "group"}]
+    assert found["value"] == acl.name
+    assert acl.operation in found["detail"] + found["fix"] or "may not see it" in found["detail"]
+    assert "virtflow topics acls" in found["fix"]
