@@ -120,6 +120,7 @@ def adapter(settings: Settings) -> None:
     "simulate.seed",
     "simulate.migrations",
     "simulate.guests",
+    "simulate.stuck",
     *KAFKA,
     "topics.prefix",
     *LOG,

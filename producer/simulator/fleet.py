@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections.abc import Iterator
 from functools import lru_cache
 from random import Random
 from typing import Final
@@ -109,6 +110,14 @@ def vms_at(seed: int, node: str, slots: int, seconds: float) -> list[SimulatedVm
         if present:
             found.append(_sample(_vm(seed, node, slot, number), began, seconds))
     return found
+
+
+def lasting(seed: int, node: str, slots: int) -> Iterator[str]:
+    """The UUIDs of the VMs of ``node`` that run for ever, in the order of their slots."""
+    for slot in range(slots):
+        vm = _vm(seed, node, slot, 0)
+        if math.isinf(_slot(seed, node, slot).life_seconds) and vm.fixed["state.state"] == states.RUNNING:
+            yield vm.uuid
 
 
 def vm_at(seed: int, node: str, slot: int, began: float, seconds: float) -> SimulatedVm:

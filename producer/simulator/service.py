@@ -7,6 +7,7 @@ is even.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
@@ -24,8 +25,9 @@ from virtflow.producer.records.node_health import Counters, Outgoing, Versions, 
 from virtflow.producer.records.vm_event import vm_event
 from virtflow.producer.records.vm_snapshot import Reading, Tally, vm_snapshot
 from virtflow.producer.simulator.agent import guest_at
-from virtflow.producer.simulator.fleet import SimulatedVm, vms_at
+from virtflow.producer.simulator.fleet import SimulatedVm, lasting, vms_at
 from virtflow.producer.simulator.migrations import Traveller, happenings, travellers, travellers_at
+from virtflow.producer.simulator.stuck import as_hung, hangs
 from virtflow.runtime.kafka.clients import ClientSettings, snapshot_producer_settings, topic_name
 from virtflow.runtime.kafka.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
 from virtflow.runtime.lifecycle import Stop
@@ -42,7 +44,7 @@ _LOG: Final = logging.getLogger("virtflow.simulate")
 class Fleet(Struct, frozen=True):
     """What is simulated: nodes, VM slots on each, the interval in seconds, how often an inventory is sent again, the seed, VMs that move.
 
-    ``guests``: their guests' agents are asked.
+    ``guests``: their guests' agents are asked. ``stuck`` VMs of each node hang now and then.
     """
 
     nodes: int
@@ -52,6 +54,7 @@ class Fleet(Struct, frozen=True):
     seed: int
     migrations: int = 0
     guests: bool = False
+    stuck: int = 0
 
     def travellers(self) -> tuple[Traveller, ...]:
         """The VMs that move from node to node."""
@@ -81,12 +84,13 @@ class SimulatedNode:
         self._tally = Tally()
         self._inventory_sent: dict[str, float] = {}
         self._travellers = fleet.travellers()
+        self._stuck = frozenset(itertools.islice(lasting(fleet.seed, name, fleet.vms), fleet.stuck))
 
     def round_at(self, sequence: int, seconds: float) -> NodeSnapshot:
         """The round of ``sequence``, collected at ``seconds`` (Unix time)."""
         vms = vms_at(self._fleet.seed, self._name, self._fleet.vms, seconds)
         vms += travellers_at(self._fleet.seed, self._travellers, self._name, seconds)
-        snapshots = [vm_snapshot(Reading(vm.uuid, vm.name, vm.stats, seconds), self._tally, self._inventory(vm, seconds)) for vm in vms]
+        snapshots = [vm_snapshot(self._reading(vm, seconds), self._tally, self._inventory(vm, seconds)) for vm in vms]
         if self._fleet.guests:
             snapshots = [replace(one, guest=[guest_at(vm, seconds)]) for one, vm in zip(snapshots, vms, strict=True)]
         self._inventory_sent = {vm.uuid: self._inventory_sent[vm.uuid] for vm in vms}
@@ -104,6 +108,11 @@ class SimulatedNode:
             health=node_health(True, snapshots, counters, Versions(version(), "simulated", "simulated"), Outgoing()),  # noqa: FBT003, up
             vms=snapshots,
         )
+
+    def _reading(self, vm: SimulatedVm, seconds: float) -> Reading:
+        if vm.uuid in self._stuck and hangs(seconds):
+            return Reading(vm.uuid, vm.name, as_hung(vm.stats))
+        return Reading(vm.uuid, vm.name, vm.stats, seconds)
 
     def _inventory(self, vm: SimulatedVm, seconds: float) -> VmInventory | None:
         """The VM's inventory when it is new or due again."""
@@ -176,7 +185,14 @@ def run(settings: Settings, stop: Stop) -> None:
     wanted = settings.simulate
     producer = settings.producer
     fleet = Fleet(
-        wanted.nodes, wanted.vms, producer.interval_seconds, producer.inventory_seconds, wanted.seed, wanted.migrations, wanted.guests
+        wanted.nodes,
+        wanted.vms,
+        producer.interval_seconds,
+        producer.inventory_seconds,
+        wanted.seed,
+        wanted.migrations,
+        wanted.guests,
+        wanted.stuck,
     )
     ids = SchemaIds(settings)
     ids.start()

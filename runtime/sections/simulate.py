@@ -17,3 +17,4 @@ class Simulate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     migrations: Annotated[int, row("VMs that migrate from node to node again and again.", "--migrations", ge=0, le=10000)] = 2
     seed: Annotated[int, row("Seed: the same one gives the same fleet.", "--seed")] = 1
     guests: Annotated[bool, row("The agents in the VMs' guests tell what only the guest knows.", "--guests")] = False
+    stuck: Annotated[int, row("VMs on each node that hang for a minute in every two.", "--stuck", ge=0, le=100000)] = 0

@@ -107,3 +107,20 @@ def test_guests_tell_what_only_they_know_when_asked() -> None:
         assert (guest.cut, guest.dropped) == (0, 0)
     same = [before.guest[0] is after.guest[0] for before, after in zip(first.vms, second.vms, strict=False)]
     assert same.count(True) > 25
+
+
+def test_stuck_vms_hang_half_of_the_time_and_are_flagged() -> None:
+    """Then a round has what a producer has of a VM whose monitor does not answer: its state and interfaces, no disk and no guest's memory."""
+    node = SimulatedNode(replace(FLEET, stuck=2), "n", "boot")
+    found = [node.round_at(number, BEGAN + number * 10) for number in range(24)]
+    flagged = [{vm.uuid for vm in one.vms if vm.monitor_responsive == 0} for one in found]
+    stuck = set.union(*flagged)
+    assert len(stuck) == 2
+    assert [bool(one) for one in flagged].count(True) == 12
+    for one, hung in zip(found, flagged, strict=True):
+        assert hung in (set(), stuck)
+        for vm in one.vms:
+            if vm.uuid in hung:
+                assert vm.cpu_time >= 0
+                assert vm.networks
+                assert (len(vm.blocks), vm.balloon_rss) == (0, -1)
