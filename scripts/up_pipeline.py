@@ -31,8 +31,10 @@ LIBVIRT_SECONDS = 10.0
 READY_SECONDS = 60.0
 SMOKE_SECONDS = 90.0
 SHOWN_VMS = 5
-EXAMPLE_SQL = "SELECT name, node, count(*) AS samples, max(time) AS newest FROM vms GROUP BY ALL ORDER BY name LIMIT 5"
-"""A first question to the history whose answer fits into 80 columns."""
+STUCK_VMS = 1
+"""Of the simulated VMs of each node: hang now and then, so that there is one to be found."""
+EXAMPLE_SQL = "SELECT name, max(time) FROM vms GROUP BY 1 LIMIT 5"
+"""A first question to the history: it and its answer fit into 80 columns."""
 
 COUNT_VMS = """
 import libvirt, sys
@@ -116,6 +118,7 @@ def write_settings(folder: Path, ports: Ports, interval: float, uri: str) -> Pat
         "processors": {"listen": f"{HOST}:{ports.processors}"},
         "exporter": {"listen": f"{HOST}:{ports.exporter}"},
         "history": {"path": str(folder / "history"), "listen": f"{HOST}:{ports.history}", "instance": "up"},
+        "simulate": {"stuck": STUCK_VMS},
     }
     lines = [line for name, keys in sections.items() for line in (f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in keys.items()))]
     file = folder / "virtflow.toml"
@@ -225,21 +228,29 @@ def wait_for_vms(pipeline: Pipeline, supervisor: Supervisor, started: float) -> 
 
 
 def welcome(pipeline: Pipeline) -> str:
-    """Return what a person wants to know once everything runs."""
-    prometheus = pipeline.address("prometheus")
-    virtflow, settings = Path(sys.executable).parent / "virtflow", pipeline.folder / "virtflow.toml"
+    """Return the card that a person sees once everything runs: where to look, what to try, in 80 columns where the folder's name allows it."""
+    settings, venv = _short(pipeline.folder / "virtflow.toml"), _short(Path(sys.executable).parent / "activate")
+    exporter = pipeline.address("exporter")
     return f"""
+  The fleet     {exporter}/
+  Prometheus    {pipeline.address("prometheus")}/graph?g0.expr=vm%3Acpu_usage%3Aratio
   VMs           every {pipeline.interval:g} s: {pipeline.source.why}
-  Fleet         {pipeline.address("exporter")}/  (in the terminal: {virtflow} top --url {pipeline.address("exporter")})
-  Metrics       {pipeline.address("exporter")}/metrics
-  Prometheus    {prometheus}  (try: {prometheus}/graph?g0.expr=vm%3Acpu_usage%3Aratio&g0.tab=0)
-  Processors    {pipeline.address("processors")}/metrics
-  History       {pipeline.folder / "history"}  (try: {virtflow} history query "{EXAMPLE_SQL}" --config {settings})
-  Kafka         {HOST}:{pipeline.ports.kafka}
-  Settings      {settings}  (for any command: {virtflow} topics list --config ...)
-  Data, logs    {pipeline.folder}  (scripts/up --reset removes it)
-  Ctrl-C stops everything.
+
+  Try in a second terminal, in this folder:
+    . {venv}
+    export VIRTFLOW_CONFIG={settings}
+    virtflow top --url {exporter}
+    virtflow migrations --watch
+    virtflow history query "{EXAMPLE_SQL}"
+
+  Logs are in {_short(pipeline.folder / "logs")} (--logs shows them here). Ctrl-C stops everything.
 """
+
+
+def _short(path: Path) -> str:
+    """The path as it is shortest to type from here."""
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)
 
 
 @contextlib.contextmanager
@@ -269,6 +280,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         "--source", choices=["auto", "libvirt", "simulator"], default="auto", help="where VMs come from (default %(default)s)"
     )
     parser.add_argument("--interval", metavar="SECONDS", type=float, help="sampling and scraping (default 5, with --smoke 1)")
+    parser.add_argument("--logs", action="store_true", help="show what the services log, not only where the logs are")
     parser.add_argument("--free-ports", action="store_true", help="let the system choose all ports not given (--smoke does)")
     for name, field in Ports.__dataclass_fields__.items():
         switch = f"--{name.replace('_', '-')}-port"
@@ -294,7 +306,8 @@ def run(chosen: argparse.Namespace) -> int:
                 return 0 if wait_for_vms(pipeline, supervisor, started) else 1
             print(welcome(pipeline), flush=True)
             for line in supervisor.follow():
-                print(line, flush=True)
+                if chosen.logs:
+                    print(line, flush=True)
     return 0
 
 

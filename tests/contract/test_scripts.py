@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from scripts.up_pipeline import choose_source, free_ports, write_scrape_config, write_settings
+from scripts.up_pipeline import Pipeline, Ports, Source, choose_source, free_ports, welcome, write_scrape_config, write_settings
 from virtflow.runtime.configuration import load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,3 +119,11 @@ def test_the_version_has_release_notes_that_a_user_reads() -> None:
     assert set(re.findall(r"^### (.*)$", notes.stdout, re.MULTILINE)) >= {"Added", "Security"}
     assert len(notes.stdout.splitlines()) < 60
     assert (none.returncode, none.stdout) == (1, "")
+
+
+def test_the_card_of_up_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Short paths, and no more lines than a terminal has."""
+    monkeypatch.chdir(tmp_path)
+    card = welcome(Pipeline(tmp_path / ".virtflow", Ports(), 5.0, Source("simulate", "simulated nodes"), "qemu:///system")).splitlines()
+    assert len(card) <= 20
+    assert [line for line in card if len(line) > 80 and "activate" not in line] == []
