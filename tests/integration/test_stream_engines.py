@@ -15,9 +15,11 @@ from tests.support.history import fleet_samples, produce
 from tests.support.kafka_connect import FileSink
 from tests.support.processors import eventually
 from tests.support.real_registry import RealRegistry
+from virtflow.runtime.registry.client import RegistryClient
 from virtflow.runtime.registry.schema_ids import SchemaIds
 from virtflow.runtime.settings import Registry, Settings
 from virtflow.schemas.avro.codec import Codec
+from virtflow.schemas.avro.schema import schema_of
 from virtflow.schemas.records import RECORDS, VmMetrics
 from virtflow.schemas.topics import METRICS
 
@@ -64,6 +66,13 @@ def test_flink_sql(own_broker: Broker, registry: RealRegistry, samples: list[VmM
     found = flink.rows(table, f"SELECT {', '.join(names)} FROM vm_metrics {whole}")  # noqa: S608, our own words
     expected = sorted((s.uuid, s.name, s.node, s.collected, s.cpu_seconds_total, s.memory_rss_bytes) for s in samples)
     assert sorted((*row[:3], float(row[3]), float(row[4]), int(row[5])) for row in found) == expected
+
+
+def test_why_connect_is_told_to_use_ids_of_contents(registry: RealRegistry) -> None:
+    """The id that a message carries is the content's: two subjects with one schema have the same, though their versions differ."""
+    client = RegistryClient(Registry(url=registry.url))
+    assert len({client.register(f"theirs-{number}", schema_of(VmMetrics)) for number in range(2)}) == 1
+    assert "use-id=contentId" in block("properties apicurio")
 
 
 def test_kafka_connect(own_broker: Broker, registry: RealRegistry, samples: list[VmMetrics], tmp_path: Path) -> None:
