@@ -36,6 +36,7 @@ class Part(StrEnum):
     HISTORY = "history"
     TAP = "tap"
     TOPICS = "topics"
+    FORGET_NODE = "forget-node"
 
 
 ABOUT: Final = {
@@ -46,6 +47,7 @@ ABOUT: Final = {
     Part.HISTORY: "`virtflow history write`",
     Part.TAP: "`virtflow tap`, `virtflow migrations`",
     Part.TOPICS: "`virtflow topics create`, `virtflow topics list`",
+    Part.FORGET_NODE: "`virtflow forget-node`",
 }
 """The commands of each part."""
 
@@ -81,6 +83,8 @@ PROCESSED: Final = (SNAPSHOTS, EVENTS)
 RESULTS: Final = (METRICS, INVENTORY, NODES, MIGRATIONS, DEAD_LETTERS)
 EXPORTED: Final = (METRICS, INVENTORY, MIGRATIONS, NODES)
 KEPT: Final = (METRICS, EVENTS, MIGRATIONS, INVENTORY)
+FORGOTTEN: Final = (INVENTORY, MIGRATIONS, NODES)
+"""What a compacted topic keeps of a node, for ever."""
 
 Rights = tuple[tuple[Operation, tuple[Topic, ...]], ...]
 
@@ -96,6 +100,7 @@ _TOPICS: Final[dict[Part, Rights]] = {
     Part.HISTORY: ((Operation.READ, KEPT), (Operation.DESCRIBE_CONFIGS, KEPT)),
     Part.TAP: ((Operation.READ, TOPICS),),
     Part.TOPICS: ((Operation.CREATE, TOPICS), (Operation.DESCRIBE, TOPICS), (Operation.DESCRIBE_CONFIGS, TOPICS)),
+    Part.FORGET_NODE: ((Operation.READ, FORGOTTEN), (Operation.WRITE, FORGOTTEN)),
 }
 _GROUPS: Final[dict[Part, Callable[[Settings], tuple[str, ...]]]] = {
     Part.PROCESSORS: lambda settings: (settings.processors.group, settings.processors.group + READ_BACK_GROUP),
@@ -103,6 +108,7 @@ _GROUPS: Final[dict[Part, Callable[[Settings], tuple[str, ...]]]] = {
     Part.ADAPTER: lambda _: (ADAPTER_GROUP,),
     Part.HISTORY: lambda settings: (settings.history.group,),
     Part.TAP: lambda _: (READER_GROUP,),
+    Part.FORGET_NODE: lambda _: (READER_GROUP,),
 }
 
 

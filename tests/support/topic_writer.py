@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from virtflow.schemas.avro.codec import Codec
@@ -68,6 +68,11 @@ class TopicWriter:
     def truncate(self, topic: Topic, partition: int, offset: int) -> None:
         """Deletes a partition's records before an offset."""
         self._done(self._admin.delete_records([TopicPartition(self.name(topic), partition, offset)]))
+
+    def ends(self, topic: Topic) -> list[int]:
+        """Each partition's end."""
+        places = {TopicPartition(self.name(topic), number): OffsetSpec.latest() for number in range(self._partitions)}
+        return [found.result(SECONDS).offset for found in self._admin.list_offsets(places).values()]
 
     def write(self, topic: Topic, *records: Record, timestamp_seconds: float | None = None) -> None:
         """Writes records under their own keys and waits until the broker has them."""
