@@ -11,6 +11,7 @@ import click
 import tomlkit
 import tomlkit.items
 
+from virtflow.cli.groups import CommandGroup
 from virtflow.cli.output.say import say_json, say_text
 from virtflow.cli.output.table import print_table
 from virtflow.cli.switches import config_switch, json_switch, setting, shown
@@ -31,7 +32,7 @@ SECTIONS = {
 """The sections that each service reads."""
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def config() -> None:
     """A settings file to start from, and the settings that count here."""
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
+from virtflow.cli.bus.tap import reading, reading_codec
 from virtflow.cli.output.record_text import clock
 from virtflow.cli.output.say import say, say_json
 from virtflow.cli.parts import part
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
-from virtflow.cli.tap import reading, reading_codec
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError, UndecodableError
 from virtflow.schemas.order import INTERVALS_ALIVE

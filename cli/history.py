@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from virtflow.cli.groups import CommandGroup
 from virtflow.cli.history_ask import over_time, query, report, where
 from virtflow.cli.output.progress import Progress
 from virtflow.cli.output.say import say, say_json, say_text
@@ -18,7 +19,7 @@ from virtflow.runtime.settings import Settings
 from virtflow.schemas.text import safe_line
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def history() -> None:
     """Years of metrics in tables: write, keep, ask."""
 

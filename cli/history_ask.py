@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from virtflow.cli.output.plot import Curve, in_terminal
 from virtflow.cli.output.progress import Progress
@@ -19,6 +20,7 @@ from virtflow.cli.output.table import print_table
 from virtflow.cli.parts import part
 from virtflow.cli.switches import LOG, json_switch, settings_switches
 from virtflow.runtime.settings import Settings
+from virtflow.schemas.catalogue.metrics import METRICS
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800, "y": 31_557_600}
 PLOT_CURVES: Final = 8
@@ -46,6 +48,17 @@ class Moment(click.ParamType):
         except ValueError:
             self.fail(f"{value!r} is no time; write 2026-03-01T12:00, Unix seconds, or 7d for seven days ago", param, ctx)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+class MetricName(click.ParamType):
+    """A metric of VMs by its name; whether the history has it is found out there."""
+
+    name = "metric"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The catalogue's metrics of VMs whose names begin so."""
+        del ctx, param
+        return [CompletionItem(metric.name, help=metric.help) for metric in METRICS if metric.of_vm and metric.name.startswith(incomplete)]
 
 
 class Duration(click.ParamType):
@@ -96,7 +109,7 @@ def query(settings: Settings, *, sql: str, form: str, output: Path | None, **giv
 
 
 @click.command("range")
-@click.argument("metric")
+@click.argument("metric", type=MetricName())
 @click.option("--vm", "vms", multiple=True, required=True, metavar="NAME|UUID", help="The VM, by name or UUID.")
 @click.option("--from", "start", type=Moment(), default="1d", show_default=True, help="Where to begin: a time, or so long ago (10m, 7d).")
 @click.option("--to", "end", type=Moment(), default="now", show_default=True, help="Where to end: a time, or so long ago.")

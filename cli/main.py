@@ -9,12 +9,13 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from importlib import import_module
 from io import TextIOWrapper
 from typing import Final
 
 import click
 
+from virtflow.cli.first_steps import first_steps
+from virtflow.cli.groups import LazyGroup
 from virtflow.cli.output.say import say, say_text
 from virtflow.runtime import log
 from virtflow.runtime.version import version
@@ -41,6 +42,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "simulate": "virtflow.cli.services:simulate",
     "history": "virtflow.cli.history:history",
     "topics": "virtflow.cli.bus.topics:topics",
+    "forget-node": "virtflow.cli.forget_node:forget_node",
     "migrations": "virtflow.cli.bus.migrations:migrations",
     "top": "virtflow.cli.top.command:top",
     "tap": "virtflow.cli.bus.tap:tap",
@@ -54,24 +56,6 @@ COMMANDS: Final[Mapping[str, str]] = {
 """Where each command is, in the order of the help."""
 
 
-class LazyGroup(click.Group):
-    """A click group that imports a command on demand."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, in the order of the table."""
-        del ctx
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, or None where there is none of that name."""
-        del ctx
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
-
-
 def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001, click's own signature
     if wanted:
         say(f"virtflow {version()}")
@@ -80,6 +64,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
 
 @click.group(
     cls=LazyGroup,
+    places=COMMANDS,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="Settings come from --config FILE, the environment (VIRTFLOW_SECTION_KEY) and switches; the later ones win.",
@@ -97,6 +82,7 @@ def main(context: click.Context) -> None:
     """  # noqa: D301, click's own mark for lines that are kept
     if context.invoked_subcommand is None:
         say_text(context.get_help())
+        say("", *first_steps())
 
 
 def run() -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from virtflow.cli.groups import CommandGroup
 from virtflow.cli.output.say import say_json
 from virtflow.cli.output.table import print_table
 from virtflow.cli.switches import json_switch
@@ -14,7 +15,7 @@ from virtflow.schemas.catalogue.metrics import METRICS
 from virtflow.schemas.catalogue.types import Group, Metric
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def metrics() -> None:
     """The catalogue of metrics."""
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from virtflow.runtime.broker_problem import Heard, broker_problem
-from virtflow.runtime.kafka import acknowledged_producer_settings, topic_name
+from virtflow.runtime.kafka.broker_problem import Heard, broker_problem
+from virtflow.runtime.kafka.clients import acknowledged_producer_settings, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.topics import Cleanup, Topic
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from virtflow.cli.output.record_text import as_json, clock, line
 from virtflow.cli.output.say import say
@@ -47,6 +48,11 @@ class TopicName(click.ParamType):
         if value.removeprefix("vm.") not in BY_NAME:
             self.fail(f"{value!r} is none of {', '.join(BY_NAME)}", param, ctx)
         return BY_NAME[value.removeprefix("vm.")]
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The topics whose names begin so."""
+        del ctx, param
+        return [CompletionItem(name) for name in BY_NAME if name.startswith(incomplete)]
 
 
 class Start(click.ParamType):

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from virtflow.cli.groups import CommandGroup
 from virtflow.cli.output.say import say, say_json
 from virtflow.cli.output.table import print_table
 from virtflow.cli.parts import part
@@ -16,7 +17,7 @@ from virtflow.runtime.kafka.acls import Part, acls
 from virtflow.runtime.settings import Settings
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def topics() -> None:
     """Make and inspect the topics."""
 

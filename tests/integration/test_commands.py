@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.command import PROGRAM, environment, one_line_error, virtflow
 from tests.support.command_line import ALL, switches
+from virtflow.cli.first_steps import first_steps
 from virtflow.cli.main import COMMANDS
 
 NEEDED = {
@@ -24,6 +25,7 @@ NEEDED = {
     "history report": ("usage", "--month", "2026-03"),
     "history where": ("now", "--vm", "x"),
     "tap": ("metrics",),
+    "forget-node": ("node-1",),
 }
 """What a command can't do without."""
 
@@ -40,6 +42,7 @@ def test_alone_it_shows_the_help() -> None:
     done = virtflow()
     assert done.returncode == 0
     assert all(f"  {name} " in done.stdout for name in COMMANDS)
+    assert done.stdout.splitlines()[-2:] == first_steps()
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,18 @@ def test_wrong_use_is_exit_code_2(words: tuple[str, ...]) -> None:
     assert done.returncode == 2
     assert "Usage: virtflow" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [(("exportr",), "exporter"), (("topics", "creat"), "create"), (("history", "reprot"), "report"), (("qqq",), "")],
+    ids=["main", "topics", "history", "nothing alike"],
+)
+def test_an_unknown_command_is_told_its_nearest(words: tuple[str, ...], meant: str) -> None:
+    done = virtflow(*words)
+    assert done.returncode == 2
+    hint = f" Did you mean '{meant}'?" if meant else ""
+    assert done.stderr.splitlines()[-1] == f"Error: No such command '{words[-1]}'.{hint}"
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if "--config" in switches(ALL[name]) and name != "check"])
@@ -175,7 +190,16 @@ def test_completion_knows_the_program(shell: str) -> None:
     assert "_VIRTFLOW_COMPLETE" in done.stdout
 
 
-def test_bash_completes_a_command_and_a_switch() -> None:
-    for words, expected in (("virtflow exp", "exporter"), ("virtflow topics create --rep", "--replication")):
-        done = virtflow(env={"_VIRTFLOW_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)})
-        assert f"plain,{expected}" in done.stdout
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("virtflow exp", "exporter"),
+        ("virtflow topics create --rep", "--replication"),
+        ("virtflow tap snap", "snapshots"),
+        ("virtflow history range vm_cpu_sec", "vm_cpu_seconds_total"),
+    ],
+)
+def test_bash_completes(words: str, expected: str) -> None:
+    """Commands, switches, topics and metrics."""
+    done = virtflow(env={"_VIRTFLOW_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)})
+    assert f"plain,{expected}" in done.stdout
