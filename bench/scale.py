@@ -135,7 +135,7 @@ def _processes_table(known: Measured, plan: Plan) -> list[str]:
             "cores",
         ),
         (
-            "`virtflow exporter --shard i/n`",
+            "`virtflow exporter --shard 2/3`",
             f"{known.exporter:.0f} µs, {known.series_per_vm:.0f} series a VM",
             f"{_cores(plan.rate, known.exporter):.1f}",
             str(plan.shards),

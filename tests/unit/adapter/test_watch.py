@@ -145,7 +145,7 @@ def test_a_resource_that_the_cluster_does_not_have_is_looked_for_again() -> None
         assert watching.watch.problem == ""
         watching.double.answers[POOLS.paths[1]] = deque([listing("5", "pool")])
         await watching.until(lambda: watching.names(Resource.POOLS) == {"pool"})
-        assert {path for path, query in watching.double.requests if "watch" in query} == {POOLS.paths[1]}
+        await watching.until(lambda: {path for path, query in watching.double.requests if "watch" in query} == {POOLS.paths[1]})
 
     run(Double, script, POOLS)
 
