@@ -42,7 +42,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "simulate": "virtflow.cli.services:simulate",
     "history": "virtflow.cli.history:history",
     "topics": "virtflow.cli.bus.topics:topics",
-    "forget-node": "virtflow.cli.forget_node:forget_node",
+    "forget-node": "virtflow.cli.bus.forget_node:forget_node",
     "migrations": "virtflow.cli.bus.migrations:migrations",
     "top": "virtflow.cli.top.command:top",
     "tap": "virtflow.cli.bus.tap:tap",
