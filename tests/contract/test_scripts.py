@@ -34,7 +34,7 @@ def pinned(lock: str) -> dict[str, Version]:
     """Every package of a lock file with its version."""
     return {
         canonicalize_name(match[1]): Version(match[2])
-        for match in re.finditer(r"^([\w.-]+)==([\w.]+)", (ROOT / lock).read_text(), re.MULTILINE)
+        for match in re.finditer(r"^([\w.-]+)==([\w.!]+)", (ROOT / lock).read_text(), re.MULTILINE)
     }
 
 
