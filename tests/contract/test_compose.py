@@ -42,9 +42,9 @@ def test_the_schema_would_object() -> None:
 
 
 def test_everything_the_pipeline_needs_is_there() -> None:
-    """Broker, topics job, processors, exporter, history and its storage, Prometheus, Grafana; simulated nodes only when asked for."""
-    centre = {"broker", "topics", "processors", "exporter", "storage", "history", "history-serve", "prometheus", "grafana"}
-    assert set(SERVICES) == {*centre, "simulator"}
+    """The whole pipeline, its history, and what shows and sends it; simulated nodes only when asked for."""
+    pipeline = {"broker", "topics", "processors", "exporter", "storage", "history", "history-serve"}
+    assert set(SERVICES) == {*pipeline, "prometheus", "alertmanager", "grafana", "simulator"}
     assert {name for name, service in SERVICES.items() if "profiles" in service} == {"simulator"}
     assert OURS == ["exporter", "history", "history-serve", "processors", "simulator", "topics"]
 
@@ -127,9 +127,13 @@ def test_files_that_are_mounted_exist() -> None:
 
 
 def test_the_two_prometheus_configurations_differ_in_targets_alone() -> None:
-    """The compose file's Prometheus is the documented one, with its own names."""
+    """The compose file's Prometheus is the documented one, with its own names, and an Alertmanager beside it."""
     files = [ROOT / "deploy" / folder / "prometheus.yml" for folder in ("prometheus", "container")]
     first, second = (yaml.safe_load(file.read_text()) for file in files)
+    (alertmanagers,) = second.pop("alerting")["alertmanagers"]
+    ((target,),) = [config["targets"] for config in alertmanagers["static_configs"]]
+    host, _, port = target.partition(":")
+    assert SERVICES[host]["ports"][0].endswith(f":{port}:{port}")
     assert [job["job_name"] for job in first.pop("scrape_configs")] == [job["job_name"] for job in second.pop("scrape_configs")]
     assert first == second
 
