@@ -107,11 +107,12 @@ def normaliser() -> Iterator[tuple[Path, str]]:
 def documents() -> Iterator[tuple[Path, str]]:
     """The pages under ``docs`` that say what a table in the code says."""
     from bench.soak_page import soak_page
+    from tools.dashboards.page import dashboards_page
     from tools.documents import PAGES
     from tools.questions import questions_page
     from tools.reliability_page import reliability_page
 
-    others = {"where.md": questions_page, "reliability.md": reliability_page, "soak.md": soak_page}
+    others = {"where.md": questions_page, "reliability.md": reliability_page, "soak.md": soak_page, "dashboards.md": dashboards_page}
     for name, page in {**PAGES, **others}.items():
         yield ROOT / "docs" / name, page()
     from virtflow.exporter.api.openapi import document
@@ -133,6 +134,13 @@ def rights() -> Iterator[tuple[Path, str]]:
     yield PAGE, secure_page()
 
 
+def dashboards() -> Iterator[tuple[Path, str]]:
+    """The files that Grafana imports."""
+    from tools.dashboards.catalogue import files
+
+    yield from files()
+
+
 STEPS: tuple[Callable[[], Iterator[tuple[Path, str]]], ...] = (
     lambda: iter([(ROOT / "schemas" / "fields.py", _formatted("schemas/fields.py", fields_module()))]),
     schema_files,
@@ -141,6 +149,7 @@ STEPS: tuple[Callable[[], Iterator[tuple[Path, str]]], ...] = (
     documents,
     pictures,
     rights,
+    dashboards,
 )
 """In the order of their dependence: the schema files are read off the records, which import the fields."""
 

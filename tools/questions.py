@@ -43,6 +43,7 @@ QUESTIONS: Final = tuple(
         ("Where do I add a metric of a VM?", "schemas/catalogue/vm.py", "Metric("),
         ("Where do I add a setting?", "runtime/sections/producer.py", "class Producer"),
         ("Where do I add an alert?", "deploy/prometheus/alerts.yml", "VirtflowVmStuck"),
+        ("Where do I add a panel to a dashboard?", "tools/dashboards/fleet.py", "def board"),
         ("Where are the settings of every Kafka client?", "runtime/kafka/clients.py", "def client_settings"),
         ("When do a VM's series vanish?", "exporter/fleet.py", "class Fleet"),
         ("Where is the text of a scrape joined?", "exporter/exposition.py", "def exposition"),

@@ -1,7 +1,7 @@
 """Makes the current schemas and metric names a release that is kept indefinitely: ``.venv/bin/python -m tools.release_schemas VERSION``.
 
 Writes ``schemas/released/VERSION/*.avsc`` (shipped, so that every reader knows every release), golden messages under
-``tests/contract/data/VERSION`` and adds the names to ``schemas/released/metrics.txt`` and ``scaling.txt``. Never changes what was released before.
+``tests/contract/data/VERSION`` and adds the names to ``schemas/released/metrics.txt``, ``scaling.txt`` and ``rules.txt``. Never changes what was released before.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import yaml
 from msgspec import inspect
 
 from virtflow.schemas.avro.codec import Codec
@@ -25,6 +26,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 RELEASED: Final = ROOT / "schemas" / "released"
 NAMES: Final = RELEASED / "metrics.txt"
 SCALING_NAMES: Final = RELEASED / "scaling.txt"
+RULE_NAMES: Final = RELEASED / "rules.txt"
 GOLDEN: Final = ROOT / "tests" / "contract" / "data"
 TRUE: Final[dict[str, Any]] = {
     "uuid": "d4e232be-ede6-48cb-9c15-42cde320a1fc",
@@ -52,6 +54,12 @@ def scaling_lines() -> list[str]:
     return sorted(
         " ".join([metric.name, metric.unit or "-", _made_of(metric), ",".join(metric.labels) or "-"]) for metric in SCALING_METRICS
     )
+
+
+def rule_lines() -> list[str]:
+    """The name of every recording rule, sorted: dashboards and alerts of others are made of them."""
+    groups = yaml.safe_load((ROOT / "deploy" / "prometheus" / "rules.yml").read_text())["groups"]
+    return sorted(rule["record"] for group in groups for rule in group["rules"])
 
 
 def _made_of(metric: ScalingMetric) -> str:
@@ -109,7 +117,7 @@ def main() -> int:
         example = golden_record(record)
         (golden / f"{name}.bin").write_bytes(codec.encode(example))
         (golden / f"{name}.json").write_text(json.dumps(msgspec.to_builtins(example), indent=1) + "\n")
-    for file, lines in ((NAMES, released_lines()), (SCALING_NAMES, scaling_lines())):
+    for file, lines in ((NAMES, released_lines()), (SCALING_NAMES, scaling_lines()), (RULE_NAMES, rule_lines())):
         before = set(file.read_text().splitlines()) if file.exists() else set()
         file.write_text("\n".join(sorted(before | set(lines))) + "\n")
     print(f"release {release}: {len(RECORDS)} schemas, {len(METRICS)} metrics")
