@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.alertmanager import Alertmanager, alertmanager
 from tests.support.broker import DIES_WITH_US, Broker
 from tests.support.command import PROGRAM, environment
 from tests.support.dashboards import FILES, Query, filled
@@ -118,7 +119,14 @@ def host_metrics() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def prometheus(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def operators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmanager]:
+    """Alertmanager with the example route."""
+    with alertmanager(tmp_path_factory.mktemp("alertmanager")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def prometheus(broker: Broker, operators: Alertmanager, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Prometheus on a whole pipeline."""
     folder, bus = tmp_path_factory.mktemp("dashboards"), Bus(broker)
     bus.create_topics()
@@ -139,7 +147,9 @@ def prometheus(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iter
             "virtflow-history": [f"127.0.0.1:{history.port}", f"127.0.0.1:{server.port}"],
             "node": [stack.enter_context(host_metrics())],
         }
-        yield stack.enter_context(Prometheus(folder / "prometheus", targets))
+        started = Prometheus(folder / "prometheus", targets)
+        started.alertmanagers.append(operators.address)
+        yield stack.enter_context(started)
 
 
 def test_every_query_of_every_dashboard_finds_something(prometheus: Prometheus) -> None:
@@ -152,6 +162,12 @@ def test_every_query_of_every_dashboard_finds_something(prometheus: Prometheus) 
         left = {one for one in left if not prometheus.query_range(one.promql, began, time.time(), STEP_SECONDS)}
     assert not left
     eventually("a migration fails and is told", lambda: "VirtflowMigrationFailed" in prometheus.firing(), SECONDS)
+
+
+def test_an_alert_reaches_its_receiver(prometheus: Prometheus, operators: Alertmanager) -> None:
+    """From Prometheus to Alertmanager, and to the receiver of its severity alone."""
+    eventually("a failed migration's alert fires", lambda: "VirtflowMigrationFailed" in prometheus.firing(), SECONDS)
+    eventually("the alert at Alertmanager", lambda: operators.receivers("VirtflowMigrationFailed") == {"operators"}, SECONDS)
 
 
 def test_the_calm_is_calm(prometheus: Prometheus) -> None:

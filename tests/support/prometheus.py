@@ -59,6 +59,8 @@ class Prometheus(Started):
         """What is set for ``remote_read`` beside its URL."""
         self.rules = True
         """Whether the project's rules are evaluated, at each interval, also through ``remote_read``."""
+        self.alertmanagers: list[str] = []
+        """Where alerts are sent, each HOST:PORT."""
         self.scrape_settings: dict[str, Any] = {}
         """What is set for every job beside its targets: scheme, tls_config, basic_auth, authorization."""
         self.more: list[str] = []
@@ -168,6 +170,8 @@ class Prometheus(Started):
             "rule_files": [str(RULES / name) for name in ("rules.yml", "alerts.yml")] if self.rules else [],
             "scrape_configs": jobs,
         }
+        if self.alertmanagers:
+            config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": self.alertmanagers}]}]}
         if self._remote_read:
             config["remote_read"] = [{"url": self._remote_read, **self.read_settings}]
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ SECONDS: Final[dict[str, int]] = {
     "tests/lab/test_guest_process.py": 195,
     "tests/integration/test_remote_read_equal.py": 165,
     "tests/integration/test_history_promql.py": 130,
+    "tests/integration/test_dashboards.py": 125,
     "tests/faults/test_14_migration_under_faults.py": 125,
     "tests/integration/test_broker_silent.py": 115,
     "tests/integration/test_processors.py": 105,

@@ -45,7 +45,7 @@ MADE: Final = """## How they are made
 `tools/dashboards/` has a module for each dashboard, and one each for panels, variables and links; `scripts/generate` writes the files, and CI
 compares. The library is Grafana's own [grafana-foundation-sdk](https://github.com/grafana/grafana-foundation-sdk), pinned in
 `requirements-dev.lock`: it is generated from Grafana's schemas, has types and no dependencies, and nothing that runs needs it. grafanalib, the
-older choice, has had no release since January 2024 and has no types.
+older choice, has had no release since January 2024.
 
 `tests/contract/test_dashboards.py` reads every file with the library's models, and holds links, layout and escaping;
 `tests/integration/test_dashboards.py` asks a real Prometheus every query while simulated VMs work and migrate. How Grafana draws them is not
