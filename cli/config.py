@@ -15,21 +15,14 @@ from virtflow.cli.groups import CommandGroup
 from virtflow.cli.output.say import say_json, say_text
 from virtflow.cli.output.table import print_table
 from virtflow.cli.switches import config_switch, json_switch, setting, shown
-from virtflow.runtime.configuration import Row, chosen_file, rows, section_about, survey
+from virtflow.runtime.config_files import SECTIONS, SHARED_SECTIONS
+from virtflow.runtime.configuration import Row, rows, section_about, survey
 from virtflow.runtime.secrets import harmless
 
 DEFAULT_ORIGIN = "default"
-_BUS = ("kafka", "topics", "registry")
-SECTIONS = {
-    "producer": ("libvirt", "producer", "guest", *_BUS, "log"),
-    "processors": (*_BUS, "processors", "web", "log"),
-    "exporter": (*_BUS, "exporter", "web", "log"),
-    "adapter": (*_BUS, "adapter", "web", "log"),
-    "history": (*_BUS, "history", "web", "log"),
-    "node": ("libvirt", "producer", "guest", "processors", "exporter", "web", "log"),
-    "simulate": ("simulate", "producer", *_BUS, "log"),
-}
-"""The sections that each service reads."""
+SHARED = "shared"
+SAMPLES = {SHARED: SHARED_SECTIONS, **SECTIONS}
+"""The sections of each sample: of a part, or those of the shared file."""
 
 
 @click.group(cls=CommandGroup)
@@ -38,32 +31,39 @@ def config() -> None:
 
 
 @config.command()
-@click.option("--for", "services", multiple=True, type=click.Choice(list(SECTIONS)), help="Only what this service needs; may be repeated.")
+@click.option(
+    "--for",
+    "services",
+    multiple=True,
+    type=click.Choice(list(SAMPLES)),
+    help="Only what this part needs, or what all share; may be repeated.",
+)
 def sample(services: tuple[str, ...]) -> None:
     """Print a settings file with every setting as a comment: its default, bounds and meaning.
 
     \b
     Examples:
-      virtflow config sample > /etc/virtflow/virtflow.toml
-      virtflow config sample --for exporter
+      virtflow config sample --for shared > /etc/virtflow/virtflow.toml
+      virtflow config sample --for exporter > /etc/virtflow/exporter.toml
     """  # noqa: D301, click's own mark for lines that are kept
     say_text(sample_text(services).removesuffix("\n"))
 
 
 @config.command()
+@click.option("--for", "part", type=click.Choice(list(SECTIONS)), help="As this part has them: with its own file and secrets.")
 @config_switch
 @json_switch
-def show(*, config_file: Path | None, as_json: bool) -> None:
+def show(*, part: str | None, config_file: Path | None, as_json: bool) -> None:
     """Print every setting's value here and where it comes from.
 
     Passwords are never among them: settings name their files, and of other programs' settings only those known to be harmless are shown.
 
     \b
     Examples:
-      virtflow config show
+      virtflow config show --for producer
       virtflow config show --config ./virtflow.toml --json
     """  # noqa: D301, click's own mark for lines that are kept
-    surveyed = survey(config_file, os.environ)
+    surveyed = survey(config_file, os.environ, part=part or "")
     if surveyed.errors:
         raise surveyed.errors[0]
     found = [
@@ -71,9 +71,8 @@ def show(*, config_file: Path | None, as_json: bool) -> None:
         for row in rows()
     ]
     if as_json:
-        file = chosen_file(config_file, os.environ)
         told = {path: {"value": value, "origin": origin} for path, value, origin in found}
-        say_json({"file": None if file is None else str(file), "settings": told})
+        say_json({"files": [str(file) for file in surveyed.files], "settings": told})
     else:
         print_table(("SETTING", "VALUE", "ORIGIN"), [(path, shown(value), origin) for path, value, origin in found])
 
@@ -83,7 +82,7 @@ def sample_text(services: Iterable[str] = ()) -> str:
 
     What is not set follows the defaults of the version that runs, so a file need not be looked through at an upgrade.
     """
-    wanted = {section for service in services or SECTIONS for section in SECTIONS[service]}
+    wanted = {section for service in services or SAMPLES for section in SAMPLES[service]}
     parts = ["# Settings of virtflow. Each is a comment with its default: remove the # in front of those that you change."]
     for section, members in groupby(rows(), key=lambda row: row.section):
         if section in wanted:

@@ -32,7 +32,7 @@ def write(settings: Settings) -> None:
     \b
     Examples:
       virtflow history write --history /srv/virtflow/history --bootstrap-servers kafka1:9092
-      virtflow history write --config /etc/virtflow/virtflow.toml
+      virtflow history write --config ./history.toml
     """  # noqa: D301, click's own mark for lines that are kept
     serve("virtflow.history.service", "history", settings)
 
@@ -69,7 +69,7 @@ def serve_remote_read(settings: Settings) -> None:
     Examples:
       virtflow history serve --history /srv/virtflow/history
       virtflow history serve --tenant-header X-Project
-      virtflow history serve --listen 0.0.0.0:9180 --web-config /etc/virtflow/web.yml --config /etc/virtflow/virtflow.toml
+      virtflow history serve --listen 0.0.0.0:9180 --web-config /etc/virtflow/web.yml
     """  # noqa: D301, click's own mark for lines that are kept
     serve("virtflow.history.remote_read.server", "history", settings)
 

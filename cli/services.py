@@ -54,7 +54,7 @@ def processors(settings: Settings) -> None:
     \b
     Examples:
       virtflow processors --bootstrap-servers kafka1:9092
-      virtflow processors --config /etc/virtflow/virtflow.toml --listen 127.0.0.1:9179
+      virtflow processors --config ./processors.toml --listen 127.0.0.1:9179
     """  # noqa: D301, click's own mark for lines that are kept
     serve("virtflow.processors.service", "processors", settings)
 

@@ -12,7 +12,8 @@ from typing import Any, Final, TypeVar
 import click
 from msgspec import inspect
 
-from virtflow.runtime.configuration import CONFIG_VARIABLE, DEFAULT_FILE, Row, load, rows
+from virtflow.runtime.config_files import CONFIG_VARIABLE, DEFAULT_FOLDER, part_of
+from virtflow.runtime.configuration import Row, load, rows
 from virtflow.runtime.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -28,7 +29,7 @@ config_switch: Final = click.option(
     "config_file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help=f"Settings file (TOML). [default: {DEFAULT_FILE} where it exists; env: {CONFIG_VARIABLE}]",
+    help=f"Settings file (TOML), or the folder of virtflow.toml and the part's own. [default: {DEFAULT_FOLDER}; env: {CONFIG_VARIABLE}]",
 )
 json_switch: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -54,11 +55,19 @@ def settings_switches(*paths: str) -> Callable[[Command], Callable[..., Any]]:
     def decorate(command: Command) -> Callable[..., Any]:
         @wraps(command)
         def with_settings(config_file: Path | None, **given: Any) -> Any:  # noqa: ANN401, click's values
-            return command(load(config_file, os.environ, given_switches(given, paths)), **given)
+            return command(load(config_file, os.environ, given_switches(given, paths), part_here()), **given)
 
         return config_switch(setting_options(*paths)(with_settings))
 
     return decorate
+
+
+def part_here() -> str:
+    """The part whose settings the running command reads; "" for a command that has none."""
+    context = click.get_current_context()
+    while context.parent is not None and context.parent.parent is not None:
+        context = context.parent
+    return part_of(context.info_name or "")
 
 
 def setting_options(*paths: str) -> Callable[[Command], Callable[..., Any]]:
@@ -118,7 +127,4 @@ def _option(row: Row) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     if isinstance(row.type, inspect.BoolType):
         # Without the switch the value is None, not false: the file's or the environment's counts then.
         return click.option(f"{row.switch}/--no-{row.switch.removeprefix('--')}", _parameter(row.path), default=None, help=text)
-    if isinstance(row.type, inspect.BoolType):
-        both = f"{row.switch}/--no-{row.switch.removeprefix('--')}"
-        return click.option(both, _parameter(row.path), default=None, help=text)
     return click.option(row.switch, _parameter(row.path), metavar=metavar(row), help=text)

@@ -14,15 +14,15 @@ from typing import Any, Final, get_type_hints
 import msgspec
 from msgspec import inspect
 
+from virtflow.runtime.config_files import chosen_files, credentials
 from virtflow.runtime.secrets import HIDDEN, harmless
 from virtflow.runtime.sections.rows import ADDRESS_PATTERN
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import SettingError
 
 ENVIRONMENT_PREFIX: Final = "VIRTFLOW_"
-CONFIG_VARIABLE: Final = "VIRTFLOW_CONFIG"
+_UNREAD: Final = "name a file that can be read, or a folder with virtflow.toml or the part's own file in it"
 ADDRESS_FORM: Final = "an address and a port, as in 127.0.0.1:9177 or [::1]:9177"
-DEFAULT_FILE: Final = Path("/etc/virtflow/virtflow.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,30 +101,37 @@ class _Given:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The result of reading all origins: the settings with every valid value, the origin of each value, and every error."""
+    """The result of reading all origins: the settings with every valid value, the origin of each value, every error, and the files read."""
 
     settings: Settings
     origins: Mapping[str, str]
     errors: tuple[SettingError, ...]
+    files: tuple[Path, ...]
 
 
-def load(file: Path | None, environ: Mapping[str, str], switches: Mapping[str, object] | None = None) -> Settings:
+def load(file: Path | None, environ: Mapping[str, str], switches: Mapping[str, object] | None = None, part: str = "") -> Settings:
     """The settings; raises ``SettingError`` that names origin, key, value, reason and fix.
 
-    ``switches`` maps ``section.key`` to the command line's value. Without ``file``, the file that ``VIRTFLOW_CONFIG``
-    names is read, else the default file where it exists.
+    ``switches`` maps ``section.key`` to the command line's value. ``file`` may be a folder; without it, the file or folder that
+    ``VIRTFLOW_CONFIG`` names is read, else ``/etc/virtflow``. ``part`` chooses the files of a folder, and the credentials.
     """
-    surveyed = survey(file, environ, switches)
+    surveyed = survey(file, environ, switches, part)
     if surveyed.errors:
         raise surveyed.errors[0]
     return surveyed.settings
 
 
-def survey(file: Path | None, environ: Mapping[str, str], switches: Mapping[str, object] | None = None) -> Survey:
+def survey(file: Path | None, environ: Mapping[str, str], switches: Mapping[str, object] | None = None, part: str = "") -> Survey:
     """As ``load``, but reports every error instead of the first, and the origin of each effective value."""
     known = {row.path: row for row in rows()}
     errors: list[SettingError] = []
-    given = _given(file, environ, known, errors)
+    files = chosen_files(file, environ, part)
+    given: dict[str, _Given] = {}
+    for one in _origins(files, environ, known, part):
+        if isinstance(one, SettingError):
+            errors.append(one)
+        else:
+            given[one.key] = one
     for path, value in (switches or {}).items():
         if isinstance(value, str) and not _encodable(value):
             origin, fix = f"switch {known[path].switch}", "write it in UTF-8"
@@ -141,38 +148,25 @@ def survey(file: Path | None, environ: Mapping[str, str], switches: Mapping[str,
             errors.append(error)
         else:
             origins[path] = one.origin
-    return Survey(msgspec.convert(sections, Settings), origins, tuple(errors))
+    return Survey(msgspec.convert(sections, Settings), origins, tuple(errors), files)
 
 
-def _given(file: Path | None, environ: Mapping[str, str], known: Mapping[str, Row], errors: list[SettingError]) -> dict[str, _Given]:
-    given: dict[str, _Given] = {}
-    chosen = chosen_file(file, environ)
-    for one in (*_from_file(chosen, known), *_from_environment(environ, known)):
-        if isinstance(one, SettingError):
-            errors.append(one)
-        else:
-            given[one.key] = one
-    return given
+def _origins(files: Iterable[Path], environ: Mapping[str, str], known: Mapping[str, Row], part: str) -> Iterator[_Given | SettingError]:
+    """All origins but the switches; of a setting that is given twice the later one counts."""
+    for file in files:
+        yield from _from_file(file, known)
+    for setting, path in credentials(environ, part):
+        yield _Given(f"credential {path}", setting, str(path), text=False)
+    yield from _from_environment(environ, known)
 
 
-def chosen_file(file: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """The settings file that is used, or None where there is none."""
-    if file is not None:
-        return file
-    if named := environ.get(CONFIG_VARIABLE):
-        return Path(named)
-    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
-
-
-def _from_file(file: Path | None, known: Mapping[str, Row]) -> Iterator[_Given | SettingError]:
-    if file is None:
-        return
+def _from_file(file: Path, known: Mapping[str, Row]) -> Iterator[_Given | SettingError]:
     origin = f"file {file}"
     try:
         document = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         why = error.strerror or str(error)
-        yield SettingError(origin=origin, key="--config", value=str(file), why=why, fix="name a file that can be read")
+        yield SettingError(origin=origin, key="--config", value=str(file), why=why, fix=_UNREAD)
         return
     except (
         ValueError,

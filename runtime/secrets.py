@@ -14,6 +14,19 @@ from typing import Any, Final
 
 HIDDEN: Final = "[REDACTED]"
 
+CREDENTIALS: Final = frozenset(
+    {
+        "kafka.sasl_password_file",
+        "kafka.tls_key_file",
+        "kafka.tls_key_password_file",
+        "registry.password_file",
+        "history.s3_access_key_file",
+        "history.s3_secret_key_file",
+        "history.tenant_tokens_file",
+    }
+)
+"""Settings that name the file of a secret which is read once, at the start: systemd can give it as a credential."""
+
 _CLIENT: Final = """
     acks allow.auto.create.topics api.version.fallback.ms api.version.request api.version.request.timeout.ms auto.commit.interval.ms
     auto.offset.reset batch.num.messages batch.size broker.address.family broker.address.ttl broker.version.fallback builtin.features

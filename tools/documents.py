@@ -11,7 +11,8 @@ import click
 from virtflow.adapter.requests import KINDS
 from virtflow.cli.config import toml_value
 from virtflow.cli.main import main
-from virtflow.runtime.configuration import CONFIG_VARIABLE, DEFAULT_FILE, Row, rows, section_about
+from virtflow.runtime.config_files import CONFIG_VARIABLE, CREDENTIAL_STORE, DEFAULT_FOLDER, INSTANCE_VARIABLE
+from virtflow.runtime.configuration import Row, rows, section_about
 from virtflow.schemas.catalogue.metrics import IGNORED_FIELDS, METRICS
 from virtflow.schemas.catalogue.scaling import COMBINED, SCALING_METRICS, VM_LABELS, ScalingMetric
 from virtflow.schemas.catalogue.types import Conversion, Derived, Group, Guest, Health, Job, Libvirt, Metric, Split
@@ -135,20 +136,31 @@ def _setting(row: Row) -> tuple[str, ...]:
     return f"`{row.key}`", f"`{toml_value(row.default)}`", f"`{row.variable}`", f"`{row.switch}`" if row.switch else "", meaning
 
 
-SETTINGS_TEXT: Final = f"""One TOML file, environment variables and switches; later ones win. The file is the one that `--config` or `{CONFIG_VARIABLE}` names, else
-`{DEFAULT_FILE}` where it exists. `virtflow config sample` prints a file with every setting, `virtflow config show` the values that count here and where each
-comes from, and `virtflow check` every error in them.
+SETTINGS_TEXT: Final = f"""Files in TOML, credentials, environment variables and switches; later ones win.
 
-In an environment variable or a switch a list is written `a,b` and a map `key=value,key=value`. A password is never a setting: settings name the file that holds it."""
+**Files.** A host has one folder, `{DEFAULT_FOLDER}`. `virtflow.toml` is what its parts share, `PART.toml` what one part has of its own (`producer.toml`, `exporter.toml`, also `tap.toml` and `topics.toml`
+for those commands), and `PART@NAME.toml` what one of several instances has, where `{INSTANCE_VARIABLE}` is its name. None of them has to exist. `--config` or `{CONFIG_VARIABLE}` names another
+folder, or one file that is then read alone. `virtflow config sample --for producer` prints a file with every setting as a comment, `virtflow config show --for producer` the values that count here and
+where each comes from, and `virtflow check` every error in them.
+
+**Secrets.** A password is never a setting: settings name the file that holds it. A unit gets it from systemd as a credential under the setting's name, and the file of the store
+is `{CREDENTIAL_STORE}/virtflow-PART.SETTING`, for example `virtflow-producer.kafka.sasl_password_file`, which root alone can read ([deploy](deploy.md#secrets)). A command that root runs finds it there, too.
+
+In an environment variable or a switch a list is written `a,b` and a map `key=value,key=value`."""
 
 
 def cli_page() -> str:
     """``docs/cli.md``: every command's help as the command itself prints it."""
-    pages = list(_commands(main, click.Context(main, info_name="virtflow", terminal_width=100, **main.context_settings)))
+    pages = list(help_pages())
     parts = [NOTICE, "# Commands", CLI_TEXT, table(("command", "what it does"), [(f"`{name}`", short) for name, short, _ in pages])]
     for name, _, text in pages:
         parts += [f"## {name}", f"```text\n{text}\n```"]
     return "\n\n".join(parts) + "\n"
+
+
+def help_pages(width: int = 100) -> Iterator[tuple[str, str, str]]:
+    """Name, one-line help and whole help of every command, in lines of ``width`` characters."""
+    return _commands(main, click.Context(main, info_name="virtflow", terminal_width=width, **main.context_settings))
 
 
 def _commands(group: click.Group, context: click.Context) -> Iterator[tuple[str, str, str]]:
@@ -156,7 +168,7 @@ def _commands(group: click.Group, context: click.Context) -> Iterator[tuple[str,
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
-        inner = click.Context(command, info_name=name, parent=context, terminal_width=100)
+        inner = click.Context(command, info_name=name, parent=context, terminal_width=context.terminal_width)
         if isinstance(command, click.Group):
             yield from _commands(command, inner)
         else:

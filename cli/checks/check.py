@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from virtflow.cli.checks import probes, settings_check, web_check
-from virtflow.cli.checks.findings import Finding, of_setting
+from virtflow.cli.checks.findings import Finding, good, of_setting
 from virtflow.cli.output.say import say, say_json
 from virtflow.cli.output.table import printable
 from virtflow.cli.switches import KAFKA, WEB, config_switch, given_switches, json_switch, setting_options
-from virtflow.runtime.configuration import chosen_file, survey
+from virtflow.runtime.config_files import config_folder, unread_files
+from virtflow.runtime.configuration import Survey, survey
 from virtflow.runtime.settings import Settings
+from virtflow.schemas.errors import SettingError
 
 ALL = ("producer", "processors", "exporter", "node")
+"""Services that are looked at where they are installed."""
 BY_CHOICE = ("adapter", "history")
 """Services that are looked at when they are named, or when their settings are."""
 SWITCHES = ("libvirt.uri", *KAFKA, "topics.prefix", *WEB)
@@ -37,16 +40,17 @@ def check(*, services: tuple[str, ...], config_file: Path | None, as_json: bool,
     """Test everything a service will need: settings, files, packages, libvirt, broker, topics, registry and ports.
 
     One line each, with the fix where something is wrong; exit code 1 then. Nothing is changed, and nothing waits indefinitely.
+    Without --for the services are looked at whose packages are installed here.
 
     \b
     Examples:
       virtflow check
-      virtflow check --for producer --config /etc/virtflow/virtflow.toml
+      virtflow check --for producer
       virtflow check --for node --connect qemu:///system
       virtflow check --json | jq '.findings[] | select(.ok | not)'
     """  # noqa: D301, click's own mark for lines that are kept
     found: list[Finding] = []
-    for finding in findings(services or ALL, config_file, given_switches(given, SWITCHES)):
+    for finding in findings(services, config_file, given_switches(given, SWITCHES)):
         found.append(finding)
         if not as_json:
             say(line(finding), mark=mark(finding))
@@ -60,37 +64,86 @@ def check(*, services: tuple[str, ...], config_file: Path | None, as_json: bool,
     return int(wrong > 0)
 
 
-def findings(services: tuple[str, ...], config_file: Path | None, switches: dict[str, object]) -> Iterator[Finding]:
-    """Looks at everything that ``services`` need, the quick things first."""
-    surveyed = survey(config_file, os.environ, switches)
-    settings = surveyed.settings
+def findings(services: Sequence[str], config_file: Path | None, switches: dict[str, object]) -> Iterator[Finding]:
+    """Looks at everything that ``services`` need, the quick things first; at those that are installed here where none is named.
+
+    Parts with the same settings are looked at together; what several of them need is reported once.
+    """
+    chosen = list(services)
+    if not services:
+        chosen = [*_installed(), *(part for part in BY_CHOICE if _is_meant(part, config_file))]
+        yield from (_left_out(part) for part in ALL if part not in chosen)
+    if folder := config_folder(config_file, os.environ):
+        yield from map(settings_check.unread, unread_files(folder))
+    seen: set[Finding] = set()
+    for parts, surveyed in _by_settings(chosen, config_file, switches):
+        for finding in _of_settings(parts, surveyed):
+            if finding not in seen:
+                seen.add(finding)
+                yield finding
+
+
+def _installed() -> list[str]:
+    """The parts whose packages are here; all where none is complete, so that what is missing is seen."""
+    return [part for part in ALL if not any(map(probes.missing_packages, _extras(part)))] or list(ALL)
+
+
+def _extras(part: str) -> tuple[str, ...]:
+    return NODE_EXTRAS if part == "node" else (part,)
+
+
+def _is_meant(part: str, config_file: Path | None) -> bool:
+    return any(setting.startswith(f"{part}.") for setting in survey(config_file, os.environ, part=part).origins)
+
+
+def _left_out(part: str) -> Finding:
+    missing = sorted({name for extra in _extras(part) for name in probes.missing_packages(extra)})
+    return good("part", part, f"not looked at: not installed here ({', '.join(missing)}); --for {part} looks at it")
+
+
+def _by_settings(services: Sequence[str], config_file: Path | None, switches: dict[str, object]) -> list[tuple[list[str], Survey]]:
+    """Parts that have equal settings, each with what was read for the first of them."""
+    groups: list[tuple[list[str], Survey]] = []
+    for part in services:
+        surveyed = survey(config_file, os.environ, switches, part)
+        same = next((parts for parts, other in groups if (other.settings, other.errors, other.files) == _content(surveyed)), None)
+        if same is None:
+            groups.append(([part], surveyed))
+        else:
+            same.append(part)
+    return groups
+
+
+def _content(surveyed: Survey) -> tuple[Settings, tuple[SettingError, ...], tuple[Path, ...]]:
+    return surveyed.settings, surveyed.errors, surveyed.files
+
+
+def _of_settings(parts: Sequence[str], surveyed: Survey) -> Iterator[Finding]:
+    """Everything that parts with the same settings need."""
+    settings, services = surveyed.settings, frozenset(parts)
     if surveyed.errors:
         # What lies outside is looked at with good settings only: with a default in a bad one's place the answer would mislead.
         yield from map(of_setting, surveyed.errors)
         return
     wrong = list(settings_check.contradictions(settings))
     yield from wrong
-    config = chosen_file(config_file, os.environ)
     if not wrong:
-        yield Finding(
-            ok=True, thing="settings", value=str(config or "no file"), detail=f"good; {len(surveyed.origins)} set, the rest defaults"
-        )
-    if services == ALL:
-        services = (*ALL, *(name for name in BY_CHOICE if any(origin.startswith(f"{name}.") for origin in surveyed.origins)))
-    files = list(settings_check.files(settings, config if config and config.is_file() else None, frozenset(services)))
+        read = ", ".join(map(str, surveyed.files)) or "no file"
+        yield good("settings", read, f"good; {len(surveyed.origins)} set, the rest defaults")
+    files = list(settings_check.files(settings, surveyed.files, services))
     yield from files
-    yield from web_check.findings(settings, frozenset(services))
-    yield from _outside(set(services), settings, files_good=all(finding.ok for finding in files))
+    yield from web_check.findings(settings, services)
+    yield from _outside(services, settings, files_good=all(finding.ok for finding in files))
 
 
-def _outside(services: set[str], settings: Settings, *, files_good: bool) -> Iterator[Finding]:
+def _outside(services: frozenset[str], settings: Settings, *, files_good: bool) -> Iterator[Finding]:
     alone = services == {"node"}
     for extra in ("producer", "processors", "exporter", "adapter", "history"):
-        if extra in services or ("node" in services and extra in NODE_EXTRAS):
+        if any(extra in _extras(service) for service in services):
             yield from probes.packages(extra)
     if "producer" in services:
         yield settings_check.folder(Path(settings.producer.journal_folder).absolute(), "producer.journal_folder")
-    for listen, key in web_check.listening(settings, frozenset(services)):
+    for listen, key in web_check.listening(settings, services):
         if key != "history.serve_listen":  # a command of its own, which need not run here
             yield from probes.port(listen, key)
     if services & {"producer", "node"}:

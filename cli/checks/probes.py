@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from virtflow.cli.checks.findings import Finding, bad, good, of_problem, of_setting
-from virtflow.cli.parts import part
+from virtflow.cli.parts import install_command, part
 from virtflow.runtime.kafka.acls import Part, acls, reads_settings, topics_of
 from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.settings import Settings
@@ -75,11 +75,15 @@ _BAD_URI: Final = (
 """libvirt's words for a URI that names no hypervisor it knows."""
 
 
+def missing_packages(extra: str) -> list[str]:
+    """The packages that a part imports, and that are not installed."""
+    return [name for name in PACKAGES[extra] if find_spec(name) is None]
+
+
 def packages(extra: str) -> Iterator[Finding]:
     """The packages that a part imports."""
-    missing = [name for name in PACKAGES[extra] if find_spec(name) is None]
-    if missing:
-        yield bad("packages", f"virtflow[{extra}]", f"not installed: {', '.join(missing)}", f"pip install 'virtflow[{extra}]'")
+    if missing := missing_packages(extra):
+        yield bad("packages", f"virtflow[{extra}]", f"not installed: {', '.join(missing)}", install_command(extra, missing))
     else:
         yield good("packages", f"virtflow[{extra}]", "installed")
 
@@ -150,7 +154,7 @@ def _read_finding(uri: str, answer: Any) -> Finding:  # noqa: ANN401, a message 
 
 def _libvirt_fix(words: str) -> str:
     if "Permission denied" in words or "authentication" in words or "polkit" in words:
-        return "add the service's user to group libvirt, or check the socket's mode"
+        return "let the service's user open libvirt's read-only socket: unix_sock_ro_perms in /etc/libvirt/libvirtd.conf"
     if "No such file" in words or "refused" in words:
         return "start libvirtd (`systemctl start libvirtd`), or name another hypervisor with --connect"
     if is_bad_uri(words):

@@ -5,28 +5,17 @@ from __future__ import annotations
 import difflib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from virtflow.cli.checks.findings import Finding, bad, good
-from virtflow.runtime.secrets import holds_user, plain_url, secret_names
+from virtflow.cli.checks.findings import Finding, bad, good, warn
+from virtflow.runtime.config_files import SECTIONS
+from virtflow.runtime.secrets import CREDENTIALS, holds_user, plain_url, secret_names
 from virtflow.runtime.settings import History, Kafka, Registry, Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS, METRICS
 from virtflow.schemas.catalogue.types import Group, Own
 
-SECRETS = frozenset(
-    {
-        "kafka.sasl_password_file",
-        "kafka.tls_key_file",
-        "kafka.tls_key_password_file",
-        "registry.password_file",
-        "adapter.tls_key_file",
-        "adapter.kubernetes_key_file",
-        "history.s3_access_key_file",
-        "history.s3_secret_key_file",
-        "history.tenant_tokens_file",
-    }
-)
+SECRETS = CREDENTIALS | {"adapter.tls_key_file", "adapter.kubernetes_key_file"}
 FILES = (
     *sorted(SECRETS),
     "kafka.tls_ca_file",
@@ -124,19 +113,28 @@ def _object_store(history: History) -> Iterator[Finding]:
             )
 
 
-def files(settings: Settings, config: Path | None, services: frozenset[str]) -> Iterator[Finding]:
-    """The files that the settings name, and the settings' own: there, readable, and closed to others where they must be.
+def files(settings: Settings, read: Iterable[Path], services: frozenset[str]) -> Iterator[Finding]:
+    """The files that the settings name, and those that the settings were ``read`` from: there, readable, and closed to others where they must be.
 
     Those of the history only where it is among ``services``: on another host they need not be there.
     """
-    if config is not None:
-        yield file_finding("settings", config, secret=False)
+    for config in read:
+        if config.is_file():
+            yield file_finding("settings", config, secret=False)
     for name in FILES:
         section, _, key = name.partition(".")
         if (path := getattr(getattr(settings, section), key)) and (section in EVERYWHERE or section in services):
             yield file_finding(name, Path(path), secret=name in SECRETS)
     if "node" in services and settings.exporter.keep_last:
         yield _kept(Path(settings.exporter.keep_file).absolute(), "exporter.keep_file")
+
+
+def unread(path: Path) -> Finding:
+    """A file beside the settings' own that no part reads: whoever wrote it believes that it counts."""
+    parts = sorted(SECTIONS)
+    near = difflib.get_close_matches(path.stem.partition("@")[0], parts, n=1)
+    fix = f"did you mean {near[0]}.toml?" if near else f"name it after its part: {', '.join(parts)}"
+    return warn("file", str(path), "no part reads it", fix)
 
 
 def _kept(path: Path, key: str) -> Finding:

@@ -52,7 +52,7 @@ class Exporter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool, row("Keep showing a migration's last values after it has ended, until the VM's next one starts.", "--keep-last")
     ] = False
     keep_file: Annotated[str, row("File in which `virtflow node` keeps the last migrations for --keep-last.")] = (
-        "/var/lib/virtflow/migrations.jsonl"
+        "/var/lib/virtflow/node/migrations.jsonl"
     )
     vm_labels: Annotated[list[str], row("Labels of every VM's series beside uuid: name, or fields of the inventory.", "--vm-labels")] = (
         field(default_factory=lambda: ["name"])

@@ -43,7 +43,7 @@ class Producer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             le=86400,
         ),
     ] = 30.0
-    journal_folder: Annotated[str, row("Folder for events that the broker does not have yet.")] = "/var/lib/virtflow/journal"
+    journal_folder: Annotated[str, row("Folder for events that the broker does not have yet.")] = "/var/lib/virtflow/producer/journal"
     journal_bytes: Annotated[int, row("Bytes that the journal of events may take on disk.", ge=65_536, le=2**40)] = 67_108_864
     journal_sync: Annotated[
         Literal["always", "second", "never"],

@@ -90,7 +90,7 @@ def test_metrics_and_settings_that_pages_name_exist() -> None:
                 or (ROOT / "producer" / "records" / f"{metric}.py").exists()
             ), f"{page.name}: {metric}"
         for setting in re.findall(r"`([a-z]+\.[a-z0-9_]+)`", text):
-            if setting.split(".")[0] in sections and not setting.endswith(".json"):
+            if setting.split(".")[0] in sections and not setting.endswith((".json", ".toml")):
                 named += 1
                 assert setting in settings, f"{page.name}: {setting}"
     assert named > 200

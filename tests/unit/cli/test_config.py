@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.command import virtflow
-from virtflow.cli.config import SECTIONS, sample_text, toml_value
-from virtflow.cli.switches import settings_switches
+from virtflow.cli.config import SAMPLES, sample_text, toml_value
+from virtflow.cli.switches import part_here, settings_switches
+from virtflow.runtime.config_files import SECTIONS, SHARED_SECTIONS
 from virtflow.runtime.configuration import load, rows
 from virtflow.runtime.settings import Settings
 
@@ -41,7 +42,7 @@ def test_sample_has_every_setting_with_its_help() -> None:
 def test_sample_for_a_service_has_the_sections_that_it_reads() -> None:
     assert set(tomllib.loads(sample_text(["exporter"]))) == {"kafka", "topics", "registry", "exporter", "web", "log"}
     assert {"libvirt", "guest", "exporter", "kafka"} <= set(tomllib.loads(sample_text(["node", "producer"])))
-    assert {section for sections in SECTIONS.values() for section in sections} == {row.section for row in rows()}
+    assert set(tomllib.loads(sample_text(["shared"]))) == set(SHARED_SECTIONS)
     told = virtflow("config", "sample", "--for", "processors")
     assert told.stdout == sample_text(["processors"])
 
@@ -58,13 +59,49 @@ def test_show_tells_values_and_origins(tmp_path: Path) -> None:
     file.write_text('[exporter]\nexclude = ["guest", "vm_state"]\n')
     env = {"VIRTFLOW_CONFIG": str(file), "VIRTFLOW_PRODUCER_NODE": "n7"}
     told = json.loads(virtflow("config", "show", "--json", env=env).stdout)
-    assert told["file"] == str(file)
+    assert told["files"] == [str(file)]
     assert told["settings"]["exporter.exclude"] == {"value": ["guest", "vm_state"], "origin": f"file {file}"}
     assert told["settings"]["producer.node"] == {"value": "n7", "origin": "environment VIRTFLOW_PRODUCER_NODE"}
     assert told["settings"]["log.level"] == {"value": "info", "origin": "default"}
     assert set(told["settings"]) == {row.path for row in rows()}
     lines = virtflow("config", "show", env=env).stdout.splitlines()
     assert any(line.split() == ["exporter.exclude", "guest,vm_state", "file", str(file)] for line in lines)
+
+
+def test_a_command_reads_the_settings_of_its_part(tmp_path: Path) -> None:
+    """The shared file and its own; ``config show --for`` and ``config sample --for`` speak of the same files."""
+    for part in SAMPLES:
+        (tmp_path / f"{'virtflow' if part == 'shared' else part}.toml").write_text(sample_text([part]))
+    assert all(load(tmp_path, {}, part=part) == Settings() for part in SECTIONS)
+    (tmp_path / "exporter.toml").write_text('[exporter]\nlisten = "nowhere"\n')
+    env = {"VIRTFLOW_CONFIG": str(tmp_path)}
+    told = virtflow("exporter", env=env)
+    assert (told.returncode, f"file {tmp_path}/exporter.toml" in told.stderr) == (2, True)
+    assert json.loads(virtflow("config", "show", "--json", "--for", "producer", env=env).stdout)["files"] == [
+        f"{tmp_path}/virtflow.toml",
+        f"{tmp_path}/producer.toml",
+    ]
+    assert virtflow("config", "show", "--for", "exporter", env=env).returncode == 2
+
+
+def test_a_group_of_commands_is_one_part() -> None:
+    """``history write`` and ``history serve`` read ``history.toml``."""
+    found: list[str] = []
+
+    @click.group()
+    def main() -> None:
+        pass
+
+    @main.group()
+    def history() -> None:
+        pass
+
+    @history.command()
+    def write() -> None:
+        found.append(part_here())
+
+    assert CliRunner().invoke(main, ["history", "write"], prog_name="virtflow").exit_code == 0
+    assert found == ["history"]
 
 
 @pytest.mark.parametrize("switch", ["--password", "--secret"])

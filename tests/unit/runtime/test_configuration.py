@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from virtflow.runtime.configuration import chosen_file, load, rows, survey
+from virtflow.runtime.configuration import load, rows, survey
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import SettingError
 
@@ -59,11 +59,6 @@ def test_lists_and_maps_from_one_line() -> None:
     settings = load(None, environ)
     assert settings.exporter.include == ["core", "guest"]
     assert settings.kafka.client == {"linger.ms": "20", "client.rack": "a=b"}
-
-
-def test_the_file_is_the_named_one(file: Path) -> None:
-    assert chosen_file(file, {"VIRTFLOW_CONFIG": "/other"}) == file
-    assert chosen_file(None, {"VIRTFLOW_CONFIG": "/other"}) == Path("/other")
 
 
 BAD = [

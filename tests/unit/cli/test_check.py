@@ -1,0 +1,117 @@
+"""Which parts ``virtflow check`` looks at, and with whose settings: what is outside of this process answers as the tests say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from virtflow.cli.checks import probes
+from virtflow.cli.checks.check import findings
+from virtflow.cli.checks.findings import Finding, good
+from virtflow.runtime.settings import Settings
+
+PRODUCER = {"confluent_kafka", "libvirt"}
+"""What ``pip install virtflow[producer]`` brings, of what is looked for."""
+EXPORTER = {"aiohttp", "bcrypt", "confluent_kafka", "fastavro", "isal", "prometheus_client", "yaml"}
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The packages that are installed; broker, libvirt and ports are fine."""
+    installed: set[str] = set()
+    monkeypatch.setattr(probes, "find_spec", lambda name: name if name in installed else None)
+    monkeypatch.setattr(probes, "libvirt", lambda _: iter(()))
+    monkeypatch.setattr(probes, "port", lambda listen, key: iter([good("port", listen, key)]))
+    monkeypatch.setattr(probes, "broker_and_topics", asked)
+    return installed
+
+
+def asked(settings: Settings, services: Sequence[str]) -> Iterator[Finding]:
+    """The broker's answer: who asks it, as which user."""
+    yield good("broker", settings.kafka.sasl_username, " ".join(sorted(services)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The settings of a host, all defaults but where the journal is."""
+    (tmp_path / "virtflow.toml").write_text(f'[producer]\njournal_folder = "{tmp_path}/journal"\n')
+    return tmp_path
+
+
+def of(found: Sequence[Finding], thing: str) -> list[str]:
+    return [one.value for one in found if one.thing == thing]
+
+
+def test_after_the_installation_of_a_producer_nothing_else_is_asked_for(here: set[str], folder: Path) -> None:
+    """A part that is not installed is named, and no fault."""
+    here |= PRODUCER
+    found = list(findings((), folder, {}))
+    assert all(one.ok for one in found), found
+    assert of(found, "packages") == ["virtflow[producer]"]
+    assert of(found, "part") == ["processors", "exporter", "node"]
+    assert [one.detail for one in found if one.thing == "broker"] == ["producer"]
+
+
+def test_one_host_alone_needs_the_packages_of_its_installation(here: set[str], folder: Path) -> None:
+    """``pip install virtflow[producer,exporter]``, then ``check --for node``: no other packages, no broker."""
+    here |= PRODUCER | EXPORTER
+    found = list(findings(("node",), folder, {}))
+    assert all(one.ok for one in found), found
+    assert of(found, "packages") == ["virtflow[producer]", "virtflow[exporter]"]
+    assert of(found, "broker") == []
+
+
+def test_what_is_named_is_asked_for(here: set[str], folder: Path) -> None:
+    here |= PRODUCER
+    found = list(findings(("exporter",), folder, {}))
+    assert [one.value for one in found if not one.ok] == ["virtflow[exporter]"]
+
+
+def test_where_nothing_is_complete_everything_is_asked_for(here: set[str], folder: Path) -> None:
+    """The answer to an installation without extras is not that all is fine."""
+    assert not here
+    found = list(findings((), folder, {}))
+    assert [one.value for one in found if not one.ok] == ["virtflow[producer]", "virtflow[processors]", "virtflow[exporter]"]
+
+
+def test_each_part_is_looked_at_with_its_own_settings(here: set[str], folder: Path) -> None:
+    """One user on the broker each; parts with the same settings are looked at together."""
+    here |= PRODUCER | EXPORTER | {"faust"}
+    (folder / "exporter.toml").write_text('[kafka]\nsecurity_protocol = "SASL_PLAINTEXT"\nsasl_mechanism = "PLAIN"\nsasl_username = "e"\n')
+    found = list(findings((), folder, {}))
+    assert [(one.value, one.detail) for one in found if one.thing == "broker"] == [("", "node processors producer"), ("e", "exporter")]
+    assert [one.detail for one in found if not one.ok] == ["needs kafka.sasl_password_file, which is empty"]
+    assert of(found, "settings") == [str(folder / "virtflow.toml")]
+
+
+def test_what_is_shared_is_reported_once(here: set[str], folder: Path) -> None:
+    here |= PRODUCER | EXPORTER | {"faust"}
+    (folder / "virtflow.toml").write_text("[kafka]\nserver = 1\n")
+    (folder / "exporter.toml").write_text("[exporter]\nlisten = 1\n")
+    found = list(findings((), folder, {}))
+    assert [one.value.partition(" ")[0] for one in found] == ["kafka.server", "exporter.listen"]
+
+
+def test_history_is_looked_at_where_its_settings_are(here: set[str], folder: Path) -> None:
+    here |= PRODUCER
+    (folder / "history.toml").write_text("[history]\nraw_days = 3\n")
+    found = list(findings((), folder, {}))
+    assert [one.value for one in found if not one.ok] == ["virtflow[history]"]
+
+
+def test_a_misspelt_file_is_a_warning(here: set[str], folder: Path) -> None:
+    """Its settings would have no effect, without a word."""
+    here |= PRODUCER
+    (folder / "producers.toml").touch()
+    (folder / "zzz.toml").touch()
+    found = [one for one in findings((), folder, {}) if one.warning]
+    assert [(one.value, one.detail) for one in found] == [
+        (str(folder / "producers.toml"), "no part reads it"),
+        (str(folder / "zzz.toml"), "no part reads it"),
+    ]
+    assert found[0].fix == "did you mean producer.toml?"
+    assert "history" in found[1].fix
+    alone = findings((), folder / "virtflow.toml", {})
+    assert not [one for one in alone if one.warning], "what lies beside one file is somebody else's"
