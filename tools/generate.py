@@ -141,6 +141,15 @@ def dashboards() -> Iterator[tuple[Path, str]]:
     yield from files()
 
 
+def installed() -> Iterator[tuple[Path, str]]:
+    """Units, users and manual pages: what a machine gets beside the program."""
+    from tools.manual import manual_pages
+    from tools.units import files
+
+    yield from files()
+    yield from manual_pages()
+
+
 STEPS: tuple[Callable[[], Iterator[tuple[Path, str]]], ...] = (
     lambda: iter([(ROOT / "schemas" / "fields.py", _formatted("schemas/fields.py", fields_module()))]),
     schema_files,
@@ -150,6 +159,7 @@ STEPS: tuple[Callable[[], Iterator[tuple[Path, str]]], ...] = (
     pictures,
     rights,
     dashboards,
+    installed,
 )
 """In the order of their dependence: the schema files are read off the records, which import the fields."""
 

@@ -12,20 +12,28 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.command_line import ALL as ALL_COMMANDS
 from tests.support.command_line import parse_command_line
 from tests.support.prometheus import check_rule_tests
 from tools.dashboards.promql import HOST_METRICS, NAME
 from tools.release_schemas import RULE_NAMES, rule_lines
+from virtflow.cli.config import toml_value
 from virtflow.processors.dead_letters.limit import TooManyUndecodableError
 from virtflow.processors.instance_id import NameTakenError
+from virtflow.runtime.config_files import INSTANCE_VARIABLE, SECTIONS
+from virtflow.runtime.configuration import rows
+from virtflow.runtime.secrets import CREDENTIALS
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.catalogue.metrics import BY_NAME
 from virtflow.schemas.errors import StopForGoodError
 
 FOR_GOOD = 3
+EXPOSURE = 16
+"""What systemd's own measure may say of a unit, in tenths: 0 is nothing exposed, 100 everything."""
 
 ROOT = Path(__file__).resolve().parents[2]
-UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+SYSTEMD = ROOT / "deploy" / "systemd"
+UNITS = sorted(SYSTEMD.glob("*.service"))
 RULE_FILES = sorted((ROOT / "deploy" / "prometheus").glob("*.yml"))
 RULE_TESTS = Path(__file__).parent / "data" / "rules"
 RUNBOOKS = ROOT / "docs" / "runbooks"
@@ -58,10 +66,20 @@ def unknown_names(promql: str) -> set[str]:
     return set(NAME.findall(without_strings)) - set(BY_NAME) - RECORDED - set(HOST_METRICS)
 
 
+def all_directives(unit: Path) -> list[tuple[str, str]]:
+    """A unit's directives in their order."""
+    lines = [line for line in unit.read_text().splitlines() if "=" in line and not line.startswith("#")]
+    return [(key, value) for key, _, value in (line.partition("=") for line in lines)]
+
+
 def directives(unit: Path) -> dict[str, str]:
     """A unit's directives; of one that is given twice, the last."""
-    lines = [line for line in unit.read_text().splitlines() if "=" in line and not line.startswith("#")]
-    return dict(line.split("=", 1) for line in lines)
+    return dict(all_directives(unit))
+
+
+def part_in(unit: Path) -> str:
+    """The part whose command a unit runs."""
+    return shlex.split(directives(unit)["ExecStart"])[1]
 
 
 @pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.get("alert") or rule["record"])
@@ -139,16 +157,107 @@ def test_the_containers_scrape_configuration_is_valid(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_units_are_there() -> None:
+    """One for each service, and templates for what runs more than once on a host; the Kubernetes adapter runs in a cluster."""
+    assert {unit.stem for unit in UNITS} == {
+        "virtflow-producer",
+        "virtflow-node",
+        "virtflow-processors",
+        "virtflow-processors@",
+        "virtflow-exporter",
+        "virtflow-exporter@",
+        "virtflow-history",
+        "virtflow-history-serve",
+    }
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
 def test_units_run_real_commands_as_users_of_their_own(unit: Path) -> None:
-    """The command is one that virtflow takes, and the user is in the sysusers file and in no group of others."""
+    """The command is one that virtflow takes and reads its part's settings; the user is in a sysusers file, and in the group virtflow alone."""
     given = directives(unit)
     program, *words = shlex.split(given["ExecStart"])
     assert program == PROGRAM
-    assert parse_command_line(words).startswith(unit.stem.replace("-", " ", 1))
-    assert given["User"] == given["Group"] == unit.stem
+    assert parse_command_line(words) == " ".join(["virtflow", *words]), "what is set in files is not overridden here"
+    part = part_in(unit)
+    assert unit.stem.startswith(f"virtflow-{part}")
+    assert given["User"] == given["Group"] == f"virtflow-{part}"
     assert "SupplementaryGroups" not in given
-    assert f"u {unit.stem} - " in (ROOT / "deploy" / "systemd" / "virtflow.sysusers").read_text()
+    users = "".join(file.read_text() for file in SYSTEMD.glob("*.sysusers"))
+    assert re.findall(rf"^[um] virtflow-{part} .*$", users, re.MULTILINE) == [
+        f'u virtflow-{part} - "virtflow {part}"',
+        f"m virtflow-{part} virtflow",
+    ]
+    assert "g virtflow -\n" in users
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_units_give_each_part_its_own_secrets(unit: Path) -> None:
+    """All that its settings can name, under the setting's name, from files of its own; systemd lets one that is missing pass, if it has no path."""
+    part = part_in(unit)
+    loaded = [value for key, value in all_directives(unit) if key == "LoadCredential"]
+    wanted = {setting for setting in CREDENTIALS if setting.partition(".")[0] in SECTIONS[part]}
+    assert loaded == [f"{setting}:virtflow-{part}.{setting}" for setting in sorted(wanted)]
+    assert (part == "node") is not loaded
+    text = unit.read_text()
+    assert "/etc/virtflow" not in text, "files are chosen by the program"
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_templates_name_their_instance(unit: Path) -> None:
+    """Instances of a template share neither a state directory nor, in a consumer group, a name."""
+    environment = [value for key, value in all_directives(unit) if key == "Environment"]
+    template = unit.stem.endswith("@")
+    assert ("VIRTFLOW_INSTANCE=%i" in environment) is template
+    assert ("%i" in directives(unit)["StateDirectory"]) is template
+    assert ("VIRTFLOW_PROCESSORS_INSTANCE=%H-%i" in environment) is (unit.stem == "virtflow-processors@")
+    variables = {value.partition("=")[0] for value in environment if value.startswith("VIRTFLOW_")}
+    assert variables <= {INSTANCE_VARIABLE, *(row.variable for row in rows())}
+
+
+def test_what_units_keep_lies_apart() -> None:
+    """Systemd gives a state directory to the unit's user: below another user's, nobody else could reach it."""
+    users = {(Path("/var/lib") / directives(unit)["StateDirectory"], directives(unit)["User"]) for unit in UNITS}
+    for one, owner in users:
+        for other, user in users:
+            assert owner == user or not one.is_relative_to(other), (one, other)
+    assert {directives(unit)["StateDirectoryMode"] for unit in UNITS} == {"0700"}
+    for file in SYSTEMD.glob("*.tmpfiles"):
+        assert "d /var/lib/virtflow 0755 root root -\n" in file.read_text()
+
+
+def test_what_is_kept_by_default_is_where_the_unit_may_write() -> None:
+    """In a read-only system; the producer's image makes the folder above for its user alone."""
+    states = {part_in(unit): Path("/var/lib") / directives(unit)["StateDirectory"] for unit in UNITS if not unit.stem.endswith("@")}
+    defaults = Settings()
+    assert Path(defaults.producer.journal_folder).is_relative_to(states["producer"])
+    assert Path(defaults.exporter.keep_file).is_relative_to(states["node"])
+    assert Path(defaults.history.path).is_relative_to(states["history"])
+    assert "install -d -o virtflow -m 700 /var/lib/virtflow\n" in (ROOT / "deploy" / "container" / "producer.Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_units_name_pages_that_there_are(unit: Path) -> None:
+    """Each is a manual page of ours, which packages install."""
+    pages = directives(unit)["Documentation"].split()
+    assert pages
+    for page in pages:
+        name, section = re.fullmatch(r"man:(.+)\((\d)\)", page).groups()  # type: ignore[union-attr]
+        assert (ROOT / "deploy" / "man" / f"{name}.{section}").exists()
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "deploy" / "man").glob("*.[1-8]")), ids=lambda path: path.name)
+def test_manual_pages_are_read_without_a_complaint(page: Path) -> None:
+    """By groff, with all its warnings; and what they show is what the commands and settings say."""
+    done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-rLL=300n", str(page)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = re.sub(r"\x1b\[[0-9;]*m|.\x08", "", done.stdout)
+    words = (
+        [f"virtflow {name}" for name in ALL_COMMANDS]
+        if page.suffix == ".1"
+        else [f"{row.key} = {toml_value(row.default)}" for row in rows()]
+    )
+    flat = " ".join(shown.split())
+    assert [word for word in words if " ".join(word.split()) not in flat] == []
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
@@ -163,27 +272,18 @@ def test_units_are_hardened(unit: Path) -> None:
 def test_what_ended_for_good_is_not_started_again() -> None:
     """Exit code 3: of the services only the processors can end so, and each start of theirs would set more messages aside."""
     units = {unit.stem: directives(unit).get("RestartPreventExitStatus") for unit in UNITS}
-    assert units == {unit: str(FOR_GOOD) if unit == "virtflow-processors" else None for unit in units}
+    assert units == {unit: str(FOR_GOOD) if unit.startswith("virtflow-processors") else None for unit in units}
     names = {error.__name__ for error in StopForGoodError.__subclasses__()}
     assert names == {NameTakenError.__name__, TooManyUndecodableError.__name__}
-
-
-def test_the_producer_may_write_its_journal() -> None:
-    """In a read-only system the journal's default folder is one that the unit and the image make, for its user alone."""
-    given = directives(ROOT / "deploy" / "systemd" / "virtflow-producer.service")
-    state = Path("/var/lib") / given["StateDirectory"]
-    assert Path(Settings().producer.journal_folder).is_relative_to(state)
-    assert given["StateDirectoryMode"] == "0700"
-    assert f"install -d -o virtflow -m 700 {state}" in (ROOT / "deploy" / "container" / "producer.Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
 def test_systemd_takes_the_units(unit: Path, tmp_path: Path) -> None:
     """`systemd-analyze` finds nothing wrong, and little exposed."""
-    here = tmp_path / unit.name
+    here = tmp_path / unit.name.replace("@.", "@one.")
     here.write_text(unit.read_text().replace(PROGRAM, sys.executable))
     verified = subprocess.run(["systemd-analyze", "verify", "--man=no", str(here)], capture_output=True, text=True, check=False)
     assert (verified.returncode, verified.stderr.strip()) == (0, "")
-    command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", str(here)]
+    command = ["systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE}", "--no-pager", str(here)]
     exposed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert exposed.returncode == 0, exposed.stdout[-500:]
