@@ -12,10 +12,11 @@ COPY deploy/container/libraries.sh /
 RUN /libraries.sh before
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev libvirt-dev pkg-config python3-dev python3-pip
 WORKDIR /src
-COPY requirements-producer.lock ./
+COPY requirements-producer.lock requirements-build.lock ./
+RUN pip install --no-cache-dir --no-compile --target /opt/build --require-hashes -r requirements-build.lock
 RUN pip install --no-cache-dir --no-compile --target /opt/virtflow --require-hashes -r requirements-producer.lock
 COPY . .
-RUN pip install --no-cache-dir --no-compile --target /opt/virtflow --no-deps .
+RUN PYTHONPATH=/opt/build pip install --no-cache-dir --no-compile --no-build-isolation --target /opt/virtflow --no-deps .
 RUN /libraries.sh after
 
 FROM python

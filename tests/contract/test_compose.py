@@ -20,6 +20,8 @@ SCHEMA = Path(__file__).parent / "data" / "compose-spec" / "compose-spec.json"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = sorted(name for name, service in SERVICES.items() if "build" in service)
+COMMANDS = sorted(name for name in OURS if "entrypoint" not in SERVICES[name])
+"""Those that run a command of virtflow's."""
 DOCKERFILES = sorted((ROOT / "deploy" / "container").glob("*.Dockerfile"))
 
 
@@ -43,13 +45,14 @@ def test_the_schema_would_object() -> None:
 
 def test_everything_the_pipeline_needs_is_there() -> None:
     """The whole pipeline, its history, and what shows and sends it; simulated nodes only when asked for."""
-    pipeline = {"broker", "topics", "processors", "exporter", "storage", "history", "history-serve"}
+    pipeline = {"broker", "topics", "processors", "exporter", "keys", "storage", "history", "history-serve"}
     assert set(SERVICES) == {*pipeline, "prometheus", "alertmanager", "grafana", "simulator"}
     assert {name for name, service in SERVICES.items() if "profiles" in service} == {"simulator"}
-    assert OURS == ["exporter", "history", "history-serve", "processors", "simulator", "topics"]
+    assert OURS == ["exporter", "history", "history-serve", "keys", "processors", "simulator", "topics"]
+    assert set(OURS) - set(COMMANDS) == {"keys"}
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_commands_are_real(name: str) -> None:
     """Each service's command is one that this version's command line takes."""
     words = SERVICES[name]["command"]
@@ -99,11 +102,25 @@ def test_images_have_a_version() -> None:
 
 
 def test_published_on_loopback_unless_told_otherwise() -> None:
-    """Every published port has an address, loopback by default, and reaches the port that its service listens on."""
-    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert published
-    for port in published:
-        assert port.startswith("${VIRTFLOW_PUBLISH_ADDRESS:-127.0.0.1}:"), port
+    """Every published port has an address, loopback by default; that of the broker, for producers, publishes nothing else."""
+    addresses = {(name, port.partition(":-127.0.0.1}:")[0]) for name, service in SERVICES.items() for port in service.get("ports", [])}
+    assert {address for name, address in addresses if name == "broker"} == {"${VIRTFLOW_BROKER_ADDRESS"}
+    pages = {name for name, address in addresses if address == "${VIRTFLOW_PAGES_ADDRESS"}
+    assert pages == {name for name, _ in addresses} - {"broker"} == {"exporter", "history-serve", "prometheus", "grafana"}
+
+
+def test_there_is_no_password_that_others_know() -> None:
+    """Nor a place where one would be seen: what a service needs to know is in a file, made at the first start."""
+    for name, service in SERVICES.items():
+        secrets = [key for key in service.get("environment", {}) if re.search("PASSWORD|SECRET|TOKEN", key) and not key.endswith("_FILE")]
+        assert secrets == [], name
+    holders = {name for name, service in SERVICES.items() if any(volume.startswith("keys:") for volume in service.get("volumes", []))}
+    assert holders == {"keys", "storage", "history", "history-serve"}
+    (folder,) = {volume.split(":")[1] for volume in SERVICES["history"]["volumes"]}
+    for variable in ("VIRTFLOW_HISTORY_S3_ACCESS_KEY_FILE", "VIRTFLOW_HISTORY_S3_SECRET_KEY_FILE"):
+        path = Path(SERVICES["history"]["environment"][variable])
+        assert str(path.parent) == folder
+        assert f'"{path.name}"' in SERVICES["keys"]["command"][0]
 
 
 def test_health_checks_and_scrapes_meet_the_ports_listened_on() -> None:
@@ -151,6 +168,15 @@ def test_images_run_as_nobody_special(dockerfile: Path) -> None:
     for words in lines:
         if words[0] == "COPY" and not words[1].startswith("--from"):
             assert all((ROOT / source).exists() for source in words[1:-1]), words
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_images_are_built_with_pinned_tools(dockerfile: Path) -> None:
+    """Nothing is taken from an index but what a lock file pins: the build's own tools neither."""
+    installs = re.findall(r"pip install (.*)", dockerfile.read_text())
+    assert len(installs) == 3
+    for words in installs:
+        assert "--require-hashes" in words or {"--no-deps", "--no-build-isolation"} <= set(words.split()), words
 
 
 def test_what_images_are_built_from() -> None:

@@ -62,6 +62,15 @@ def test_locks_pin_what_the_project_asks_for(lock: str, extras: list[str]) -> No
     assert text.count("--hash=sha256:") >= len(versions)
 
 
+def test_what_builds_the_wheel_is_pinned() -> None:
+    """Images and packages are built with it, and with nothing newer."""
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    versions = pinned("requirements-build.lock")
+    assert {requirement.name for requirement in map(Requirement, build)} == set(versions)
+    assert all(versions[requirement.name] in requirement.specifier for requirement in map(Requirement, build))
+    assert "://" not in (ROOT / "requirements-build.lock").read_text()
+
+
 def test_locks_agree() -> None:
     """What is tested is what runs."""
     everything = pinned("requirements.lock")
