@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 CONTROL_PLANE: Final = frozenset({"test_adapter.py", "test_adapter_scaling.py"})
 """They need a Kubernetes control plane, which is built from its Go modules: twelve minutes of a CPU. The unit tests use a double of it."""
+INSTALLED: Final = frozenset({"test_compose_image.py", "test_debian_packages.py", "test_systemd.py"})
+"""They need images and packages, which are built in root file systems of Debian's releases: minutes each."""
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leaves them out without ``--long``, unless they are named on the command line; None leaves the decision to others."""
     from tests.support.long import LONG  # not above: a conftest may be imported before the option is read
 
-    return True if collection_path.name in CONTROL_PLANE and not LONG else None
+    return True if collection_path.name in CONTROL_PLANE | INSTALLED and not LONG else None
 
 
 @pytest.fixture(scope="session")
