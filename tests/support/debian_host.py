@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -20,6 +21,8 @@ from tests.support.started import Started
 
 STEP_SECONDS: Final = 300.0
 BOOT_SECONDS: Final = 60.0
+NOT_PACKED: Final = frozenset({"tests", "bench", "tools", ".github", ".ci", "docker-compose.yml"})
+"""What of the checkout is in no package."""
 KEPT: Final = "packages"
 """The folder in the root for the packages under test."""
 NOT_COMPARED: Final = ("var/cache", "var/lib/apt", "var/lib/dpkg", "var/log", "var/lib/systemd", "tmp", "run", "proc", "sys", "dev", KEPT)
@@ -41,18 +44,19 @@ ENVIRONMENT: Final = {
 
 
 def built_packages(release: str) -> dict[str, Path]:
-    """Both packages of a release by their names, built once for each commit."""
-    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    """Both packages of a release by their names, built once for what of the last commit goes into them."""
+    tree = subprocess.run(["git", "-C", ROOT, "ls-tree", "HEAD"], capture_output=True, text=True, check=True).stdout
+    content = "".join(line for line in tree.splitlines() if line.split()[-1] not in NOT_PACKED)
     place = data_folder() / "packages" / release
     place.mkdir(parents=True, exist_ok=True)
+    built = place / hashlib.sha256(content.encode()).hexdigest()[:12]
     with one_at_a_time(place / "build.lock"):
-        for old in place.glob("[0-9a-f]*"):
-            if old.name != commit:
+        if not (built / "done").exists():
+            for old in place.glob("*/"):
                 shutil.rmtree(old)
-        if not (place / commit / "done").exists():
-            build(release, place / commit)
-            (place / commit / "done").touch()
-    return {name: next((place / commit).glob(f"{name}_*.deb")) for name in PACKAGES}
+            build(release, built)
+            (built / "done").touch()
+    return {name: next(built.glob(f"{name}_*.deb")) for name in PACKAGES}
 
 
 def next_build(package: Path, folder: Path) -> Path:
