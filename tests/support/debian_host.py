@@ -23,17 +23,30 @@ STEP_SECONDS: Final = 300.0
 BOOT_SECONDS: Final = 60.0
 NOT_PACKED: Final = frozenset({"tests", "bench", "tools", ".github", ".ci", "docker-compose.yml"})
 """What of the checkout is in no package."""
+SYSTEMD: Final = "/usr/lib/systemd/systemd --system"
 KEPT: Final = "packages"
 """The folder in the root for the packages under test."""
 NOT_COMPARED: Final = ("var/cache", "var/lib/apt", "var/lib/dpkg", "var/log", "var/lib/systemd", "tmp", "run", "proc", "sys", "dev", KEPT)
 """Folders that any installation changes, whatever it installs."""
+DEVICES: Final = {"null": "1 3", "zero": "1 5", "full": "1 7", "random": "1 8", "urandom": "1 9", "tty": "5 0"}
+KEPT_FROM_SYSTEMD: Final = "-sys_module,-sys_time,-sys_boot,-sys_rawio,-syslog,-mac_admin,-audit_control"
+"""Capabilities that would reach this machine: a namespace does not hold what they allow."""
 MOUNTS: Final = (
     "mount --bind {root} {root}",
     "mount -t proc proc {root}/proc",
-    "mount -t sysfs sysfs {root}/sys",
-    "mount --rbind /dev {root}/dev",
-    "mount -t tmpfs tmpfs {root}/run",
-    "mount -t tmpfs tmpfs {root}/tmp",
+    "mount -t sysfs -o ro sysfs {root}/sys",
+    "mount -t tmpfs -o mode=755 tmpfs {root}/dev",
+    *(f"mknod -m 666 {{root}}/dev/{name} c {number}" for name, number in DEVICES.items()),
+    "mkdir {root}/dev/pts {root}/dev/shm",
+    "mount -t devpts -o newinstance,ptmxmode=666,mode=620 devpts {root}/dev/pts",
+    "mount -t tmpfs -o mode=1777 tmpfs {root}/dev/shm",
+    "ln -s pts/ptmx {root}/dev/ptmx",
+    "ln -s /proc/self/fd {root}/dev/fd",
+    "mount -t tmpfs -o mode=755 tmpfs {root}/run",
+    "mount -t tmpfs -o mode=1777 tmpfs {root}/tmp",
+    # The kernel's settings are this machine's, and stay what they are.
+    "mount --bind {root}/proc/sys {root}/proc/sys",
+    "mount -o remount,bind,ro {root}/proc/sys",
 )
 ENVIRONMENT: Final = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -76,6 +89,7 @@ class DebianHost:
         """Copy the bare system into ``root``."""
         self.root = copy_root(bare_root(release), root)
         (self.root / KEPT).mkdir()
+        self.write("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n")
 
     def fetch(self, *packages: Path) -> None:
         """Download what packages of ours need from Debian, and install it: with the network, so that they themselves need none."""
@@ -119,7 +133,7 @@ class DebianHost:
 
     def install(self, *packages: Path, options: str = "") -> str:
         """Install packages of ours as an administrator does, with files of Debian's that are there already."""
-        return self.run(f"apt-get -q -y --no-download --no-install-recommends {options} install {' '.join(self._placed(packages))}")
+        return self.run(f"apt-get -q -y --no-install-recommends {options} install {' '.join(self._placed(packages))}")
 
     def _placed(self, packages: Iterable[Path]) -> list[str]:
         """Packages of ours as files of the system."""
@@ -167,7 +181,7 @@ class SystemdHost(Started):
             f"mount -t tmpfs -o mode=755 tmpfs {root}/sys/fs/cgroup",
             f"mount -t cgroup2 cgroup2 {root}/sys/fs/cgroup",
             "ip link set lo up",
-            f"exec chroot {root} env -i container=other PATH={ENVIRONMENT['PATH']} /usr/lib/systemd/systemd --system",
+            f"exec chroot {root} setpriv --bounding-set={KEPT_FROM_SYSTEMD} env -i container=other PATH={ENVIRONMENT['PATH']} {SYSTEMD}",
         ]
         inner = f"{PRIVATE}; {' && '.join(boot)}"
         words = [
