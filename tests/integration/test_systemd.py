@@ -44,9 +44,14 @@ def drop_in(systemd: SystemdHost, unit: str, text: str) -> None:
     systemd.run("systemctl daemon-reload")
 
 
+def as_user(user: str) -> str:
+    """What runs the rest of a command line as a user without any other group."""
+    return f"setpriv --reuid {user} --regid {user} --clear-groups"
+
+
 def environment_of(systemd: SystemdHost, unit: str) -> dict[str, str]:
-    """The environment of a service's process."""
-    text = systemd.run(f"tr '\\0' '\\n' < /proc/{systemd.property(unit, 'MainPID')}/environ")
+    """The environment of a service's process; empty while there is none."""
+    text = systemd.result(f"tr '\\0' '\\n' < /proc/{systemd.property(unit, 'MainPID')}/environ").stdout
     return dict(line.split("=", 1) for line in text.splitlines())
 
 
@@ -97,14 +102,12 @@ def test_a_service_gets_its_own_secrets_and_no_others(systemd: SystemdHost) -> N
         systemd.host.write(f"etc/credstore/virtflow-{part}.{PASSWORD}", f"of {part}\n")
     systemd.run("chmod 700 /etc/credstore; chmod 600 /etc/credstore/*")
     systemd.run("systemctl start --no-block virtflow-exporter")
-    systemd.until(lambda: systemd.property("virtflow-exporter", "MainPID") != "0", "the exporter's process")
+    systemd.until(lambda: "CREDENTIALS_DIRECTORY" in environment_of(systemd, "virtflow-exporter"), "the exporter's process")
     folder = environment_of(systemd, "virtflow-exporter")["CREDENTIALS_DIRECTORY"]
-    own = f"nsenter --target {systemd.property('virtflow-exporter', 'MainPID')} --mount --setuid $(id -u virtflow-exporter) --setgid $(id -g virtflow-exporter)"
-    assert systemd.run(f"{own} ls {folder}").split() == [PASSWORD]
-    assert systemd.run(f"{own} cat {folder}/{PASSWORD}") == "of exporter\n"
-    assert systemd.result(
-        f"setpriv --reuid virtflow-processors --regid virtflow-processors --clear-groups cat {folder}/{PASSWORD}"
-    ).returncode
+    place = f"/proc/{systemd.property('virtflow-exporter', 'MainPID')}/root{folder}"
+    assert systemd.run(f"{as_user('virtflow-exporter')} ls {place}").split() == [PASSWORD]
+    assert systemd.run(f"{as_user('virtflow-exporter')} cat {place}/{PASSWORD}") == "of exporter\n"
+    assert systemd.result(f"{as_user('virtflow-processors')} cat {place}/{PASSWORD}").returncode
     systemd.run("systemctl stop virtflow-exporter; systemctl reset-failed; rm -r /etc/credstore")
 
 
@@ -114,8 +117,7 @@ def test_instances_of_a_template_have_settings_and_folders_of_their_own(systemd:
         systemd.host.write(f"etc/virtflow/exporter@{name}.toml", f'[exporter]\nlisten = "127.0.0.1:{port}"\nshard = "1/2"\n')
         systemd.run(f"systemctl start --no-block virtflow-exporter@{name}")
         unit = f"virtflow-exporter@{name}"
-        systemd.until(lambda unit=unit: systemd.property(unit, "MainPID") != "0", "a process")  # type: ignore[misc]
-        assert environment_of(systemd, unit)["VIRTFLOW_INSTANCE"] == name
+        systemd.until(lambda unit=unit, name=name: environment_of(systemd, unit).get("VIRTFLOW_INSTANCE") == name, "its process")  # type: ignore[misc]
         assert systemd.run(f"stat -c %U /var/lib/virtflow/exporter@{name}").strip() == "virtflow-exporter"
     systemd.run("systemctl stop 'virtflow-exporter@*'; rm /etc/virtflow/exporter@*")
 

@@ -181,7 +181,10 @@ class SystemdHost(Started):
             f"mount -t tmpfs -o mode=755 tmpfs {root}/sys/fs/cgroup",
             f"mount -t cgroup2 cgroup2 {root}/sys/fs/cgroup",
             "ip link set lo up",
-            f"exec chroot {root} setpriv --bounding-set={KEPT_FROM_SYSTEMD} env -i container=other PATH={ENVIRONMENT['PATH']} {SYSTEMD}",
+            f"cd {root} && mkdir -p mnt && pivot_root . mnt && umount -l /mnt",
+            # As the kernel's first process has it: a service's credentials are mounted in a namespace of their own, and must arrive here.
+            "mount --make-rshared /",
+            f"exec setpriv --bounding-set={KEPT_FROM_SYSTEMD} env -i container=other PATH={ENVIRONMENT['PATH']} {SYSTEMD}",
         ]
         inner = f"{PRIVATE}; {' && '.join(boot)}"
         words = [
