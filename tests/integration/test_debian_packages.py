@@ -46,12 +46,12 @@ def host(release: str, built: Built, tmp_path: Path) -> DebianHost:
 
 
 def listed(package: Path) -> Iterator[str]:
-    """What a package holds, a line each: its size, then mode, owner, path and target; of other projects' Python packages the folder alone."""
+    """What a package holds, a line each: mode, owner, path and target; of Python packages the folder alone."""
     lines = subprocess.run(["dpkg-deb", "--contents", package], capture_output=True, text=True, check=True).stdout.splitlines()
     seen = set()
     for line in lines:
         mode, owner, _, _, _, path = line.split(maxsplit=5)
-        inside = re.match(r"(\./usr/lib/virtflow/\w+/lib/python3\.\d+/site-packages/(?!virtflow/)[^/ ]+/)", path)
+        inside = re.match(r"(\./usr/lib/virtflow/\w+/lib/python3\.\d+/site-packages/[^/ ]+/)", path)
         seen.add(f"{mode[0]} {owner} {inside[1]}" if inside else f"{mode} {owner} {path}")
     return iter(sorted(line for line in seen if "/__pycache__/" not in line))
 
