@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from virtflow.history.storage.delta import FencedError, NewerTableError, StorageError, Store
 from virtflow.history.storage.table_schemas import SAMPLES, TABLE_OF, WRITTEN, Table
+from virtflow.history.writer.batch_limit import BatchLimit, own_memory
 from virtflow.history.writer.dedup import Sequences, filters
 from virtflow.history.writer.offsets import ANSWER_SECONDS
 from virtflow.history.writer.pace import PACE, Failure, Pace
@@ -26,29 +27,31 @@ from virtflow.history.writer.table_writer import TableWriter
 from virtflow.history.writer.validation import Intake
 from virtflow.runtime.kafka.librdkafka import ended
 from virtflow.runtime.kafka.lineage import mark_of
+from virtflow.runtime.memory import Pressure
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, RegistryUnavailableError
 
 _LOG: Final = logging.getLogger("virtflow.history.writer.consumer")
 
-BATCH: Final = 1_000
 SLOW_SECONDS: Final = 5.0
 """A commit that takes longer is told: the storage hangs, or is slow."""
-WAITING_BYTES: Final = 128 << 20
-"""A commit is made when messages of so many bytes wait, however few they are."""
 
 
 class Consume:
     """Moves messages into tables until told to stop. All of it belongs to one thread."""
 
-    def __init__(self, source: Source, store: Store, intake: Intake, settings: History, pace: Pace = PACE) -> None:
-        """Opens the tables; raises ``StorageError`` where the storage does not answer."""
+    def __init__(  # noqa: PLR0913, the last two are for tests
+        self, source: Source, store: Store, intake: Intake, settings: History, *, pace: Pace = PACE, memory: Pressure | None = None
+    ) -> None:
+        """Opens the tables; raises ``StorageError`` where the storage does not answer. ``memory`` is this process' own where None."""
         self._consumer: Consumer = source.consumer
         self._alarm = source.alarm
         self._intake = intake
         self._names = source.names
         self._settings = settings
+        self._limit = BatchLimit(settings.batch_bytes, memory or own_memory())
+        self._is_short = False
         known = filters()
         self._writers = {table.name: TableWriter(store.make(table), known[table.name]) for table in WRITTEN if table is not SAMPLES}
         raw = RawSamples(intake, Sequences())
@@ -80,6 +83,7 @@ class Consume:
         for table in WRITTEN:
             self._replaced.labels(table=table.name)
             self._missing.labels(table=table.name)  # from the start, so that its first increase is seen as one
+        self._pauses = metrics.counter("virtflow_history_memory_pauses_total")
         self._waiting = metrics.gauge("virtflow_history_waiting_records")
         self._parts = metrics.gauge("virtflow_history_partitions")
         self._lag = metrics.gauge("virtflow_history_lag_seconds")
@@ -90,7 +94,7 @@ class Consume:
         """Why nothing can be stored at the moment, "" while it can."""
         if (seconds := time.monotonic() - self._committing) > SLOW_SECONDS:
             return f"a commit under way for {seconds:.0f} s: the storage is slow"
-        return self._failure.why
+        return self._failure.why or self._limit.problem
 
     @property
     def left(self) -> str:
@@ -119,7 +123,9 @@ class Consume:
 
     def _turn(self) -> None:
         taken: Counter[str] = Counter()
-        for message in self._resolved(self._undoubted(self._consumer.consume(BATCH, self._pace.read))):
+        messages = self._resolved(self._undoubted(self._consumer.consume(self._limit.messages(self._waiting_bytes), self._pace.read)))
+        before = self._waiting_bytes
+        for message in messages:
             if error := message.error():
                 self._told(error, message)
             elif ours := self._places.of(message.topic(), message.partition()):
@@ -134,8 +140,10 @@ class Consume:
         now = time.monotonic()
         if taken:
             self._oldest = min(self._oldest, now)
+            self._limit.note((self._waiting_bytes - before) / taken.total())
         if self._due(now):
             self._commit_all()
+        self._pause_while_short()
         self._waiting.set(sum(writer.waiting for writer in self._writers.values()))
         if now - self._measured >= self._pace.measure:
             self._measured = now
@@ -211,9 +219,24 @@ class Consume:
         if self._failure.pauses(now):
             return False
         waiting = sum(writer.waiting for writer in self._writers.values())
-        full = waiting >= self._settings.commit_rows or self._waiting_bytes >= WAITING_BYTES
+        full = waiting >= self._settings.commit_rows or self._waiting_bytes >= self._limit.bytes()
         # While something fails, whether it still does is tried also where nothing waits: the partitions are paused until then.
         return full or bool(self._failure) or now - self._oldest >= self._settings.commit_seconds
+
+    def _pause_while_short(self) -> None:
+        """Reads nothing more while memory is short, after all that waits was stored. The group is still answered."""
+        was_short = self._is_short
+        if not self._limit.is_short() and not was_short:
+            return
+        if not was_short and not self._failure:
+            self._commit_all()
+        self._is_short = self._limit.is_short()
+        if self._is_short and not was_short:
+            self._pauses.inc()
+            self._consumer.pause(self._consumer.assignment())
+            _LOG.warning("nothing more is read until this is over: %s", self._limit.problem)
+        elif was_short and not self._is_short:
+            self._pause_or_resume(self._consumer.assignment())
 
     def _take(self, ours: Partition, message: Message) -> None:
         table, offset, value = ours.table, message.offset() or 0, message.value()
@@ -275,7 +298,7 @@ class Consume:
         """Reading goes on."""
         _LOG.warning("storing again")
         self._failure.over()
-        self._consumer.resume(self._consumer.assignment())
+        self._pause_or_resume(self._consumer.assignment())
 
     def _commit(self, writer: TableWriter) -> None:
         name, rows, repeated = writer.table.name, writer.rows, writer.repeated
@@ -375,8 +398,8 @@ class Consume:
         _LOG.info("%d partitions more, %d in all", len(partitions), len(self._places.ours))
 
     def _pause_or_resume(self, places: list[TopicPartition]) -> None:
-        """Of partitions that were assigned just now: the client leaves those paused that were so when they were taken away."""
-        (self._consumer.pause if self._failure else self._consumer.resume)(places)
+        """As it is to be now, also for partitions that were assigned again: the client leaves those paused that were so when they were revoked."""
+        (self._consumer.pause if self._failure or self._is_short else self._consumer.resume)(places)
 
     def _counted(self) -> None:
         """Says what is ours now."""

@@ -45,6 +45,8 @@ _RECONNECT: Final[ClientSettings] = {
     "allow.auto.create.topics": False,
     "log.connection.close": False,
 }
+_ANSWER_BYTES: Final = 1_048_588
+"""Of one answer of a broker at most, as it is sent: what it becomes in memory is several times as much. A larger message still comes."""
 _SAFE_PRODUCER: Final[ClientSettings] = {
     "enable.idempotence": True,
     "acks": "all",
@@ -143,8 +145,9 @@ def consumer_settings(settings: Settings, group: str, gather: Gather | None = No
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
         "queued.min.messages": 2_000,
-        "queued.max.messages.kbytes": 16_384,
-        "fetch.message.max.bytes": 1_048_588,
+        "queued.max.messages.kbytes": settings.kafka.fetch_bytes // 1024,
+        "fetch.max.bytes": _ANSWER_BYTES,
+        "fetch.message.max.bytes": _ANSWER_BYTES,
         "fetch.min.bytes": gather.least_bytes,
         "fetch.wait.max.ms": gather.milliseconds,
         "partition.assignment.strategy": "cooperative-sticky",

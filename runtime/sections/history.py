@@ -36,6 +36,15 @@ class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ""
     listen: Annotated[str, address("Where the writer serves its own /metrics, /healthz and /readyz.")] = "127.0.0.1:9179"
     commit_rows: Annotated[int, row("Records held in memory at most: a commit is made when so many wait.", ge=1, le=1000000)] = 20_000
+    batch_bytes: Annotated[
+        int,
+        row(
+            "Bytes of messages held in memory at most: a commit is made when so many wait, and earlier while memory is short. A commit takes "
+            "about 30 times as much for a moment.",
+            ge=65_536,
+            le=2**31,
+        ),
+    ] = 16_777_216
     commit_seconds: Annotated[Seconds, row("A commit is made when the oldest record has waited for so long.", ge=0.1, le=3600)] = 5.0
     future_seconds: Annotated[
         Seconds, row("How far a record's time may be ahead of its arrival; beyond that it is left out and counted.", ge=0, le=31536000)

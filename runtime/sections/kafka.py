@@ -31,6 +31,9 @@ class Kafka(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             le=86400,
         ),
     ] = 10.0
+    fetch_bytes: Annotated[int, row("Bytes of messages that a client which reads topics fetches in advance.", ge=1_048_576, le=2**31)] = (
+        4_194_304
+    )
     client: Annotated[dict[str, str], row("Further librdkafka settings, passed through to every client as they are.")] = field(
         default_factory=dict
     )

@@ -227,6 +227,7 @@ PIPELINE_METRICS: Final = (
         ("table",),
     ),
     _pipeline("history_commit_failures_total", _C, "", "Commits the storage did not take; they are tried again.", "history"),
+    _pipeline("history_memory_pauses_total", _C, "", "Times that reading was paused because memory was short.", "history"),
     _pipeline("history_fenced_partitions_total", _C, "", "Partitions started over because another writer had them.", "history"),
     _pipeline("history_waiting_records", _G, "", "Records in memory that wait for a commit.", "history"),
     _pipeline("history_partitions", _G, "", "Partitions this writer has.", "history"),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from virtflow.history.writer.offsets import Names
 from virtflow.history.writer.pace import Pace
 from virtflow.history.writer.source import Makers, source_of
 from virtflow.history.writer.validation import Intake
+from virtflow.runtime.memory import Pressure
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History, Settings
 from virtflow.schemas.avro.codec import Codec
@@ -40,6 +42,8 @@ class Writer:
 
     def __init__(self, cluster: Cluster, path: Path, codec: Codec, **history: object) -> None:
         """Starts; ``history`` are settings."""
+        self.room_bytes = inf
+        """The memory that it is told is left."""
         values: dict[str, Any] = {"path": str(path), "commit_seconds": 0.05, "raw_days": 3_650, "sync": "never", **history}
         settings = Settings(history=History(**values))
         self.metrics = OwnMetrics("history")
@@ -56,7 +60,9 @@ class Writer:
         names.learn()
         source = source_of(settings, names, Makers(cluster.consumer, cluster.admin))
         self.consumer: MemoryConsumer = source.consumer
-        self.consume = Consume(source, self.store, Intake(codec, settings.history, self.metrics), settings.history, PACE)
+        intake = Intake(codec, settings.history, self.metrics)
+        memory = Pressure(lambda: self.room_bytes)
+        self.consume = Consume(source, self.store, intake, settings.history, pace=PACE, memory=memory)
         self.consume.count_into(self.metrics)
 
     def _run(self) -> None:
