@@ -82,8 +82,8 @@ class Partitions:
 
     def __init__(self, clients: Clients, topics: Mapping[str, float | None], wall: Callable[[], float], shard: Shard = EVERYTHING) -> None:
         """``wall`` gives Unix seconds, ``shard`` says which partitions are read. Raises ``KafkaException`` for a bad configuration."""
-        self._consumer = clients.consumer({**clients.reads, "enable.partition.eof": True, "auto.offset.reset": "earliest"})
-        self._admin = clients.admin(clients.asks)
+        self._clients = clients
+        self._consumer, self._admin = _made(clients)
         self._topics = topics
         self._wall = wall
         self._shard = shard
@@ -116,6 +116,18 @@ class Partitions:
     def read(self, most: int, seconds: float) -> list[Message]:
         """Up to ``most`` messages and notices that arrive within ``seconds``."""
         return list(self._consumer.consume(most, seconds)) if self._assigned else []
+
+    def reconnect(self, reads: ClientSettings, asks: ClientSettings, places: Mapping[Key, int]) -> None:
+        """Goes on with clients of other settings, at the given offsets of all assigned partitions.
+
+        Raises ``KafkaException`` for a bad configuration: nothing has changed then.
+        """
+        clients = self._clients._replace(reads=reads, asks=asks)
+        consumer, admin = _made(clients)
+        self._consumer.close()
+        self._clients, self._consumer, self._admin = clients, consumer, admin
+        if self._assigned:
+            consumer.incremental_assign([TopicPartition(*key, places[key]) for key in sorted(self._assigned)])
 
     def ends(self) -> dict[Key, int]:
         """The partitions' ends as the client knows them from its last fetch; partitions without a fetch are missing."""
@@ -167,3 +179,9 @@ class Partitions:
                 raise KafkaException(answer.error)
             start = answer.offset if answer.offset >= 0 else high
         return Place(start, high, behind=start < high)
+
+
+def _made(clients: Clients) -> tuple[Any, Any]:
+    """The client that reads, and the one that asks."""
+    consumer = clients.consumer({**clients.reads, "enable.partition.eof": True, "auto.offset.reset": "earliest"})
+    return consumer, clients.admin(clients.asks)

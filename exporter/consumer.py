@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -20,9 +21,10 @@ from virtflow.exporter.assignment import Clients, Found, Key, Partitions, Place
 from virtflow.exporter.clocks import Clocks
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.shard import shard_of
+from virtflow.runtime.credentials import Credentials
 from virtflow.runtime.kafka.acls import EXPORTER_GROUP
 from virtflow.runtime.kafka.broker_watch import BrokerWatch
-from virtflow.runtime.kafka.clients import LIVE, client_settings, consumer_settings, topic_name
+from virtflow.runtime.kafka.clients import LIVE, ClientSettings, client_settings, consumer_settings, topic_name
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.codec import Codec
@@ -153,7 +155,9 @@ class Feed:
         self._problem = self._unresolved = ""
         self._rows = rows
         self.topics = tuple(topic.name for topic in rows.values())
-        clients = clients or Clients(consumer_settings(settings, reading.group, LIVE), client_settings(settings))
+        self._settings, self._group = settings, reading.group
+        self._credentials = Credentials(settings.kafka)
+        clients = clients or Clients(*self._client_settings())
         self._partitions = Partitions(clients, back, clocks.wall, self._shard)
         self._intake = Intake(fleet, codec, metrics, rows, clocks, reading)
         self._clocks = clocks
@@ -189,6 +193,7 @@ class Feed:
         loop = asyncio.get_running_loop()
         try:
             while True:
+                await self._renew_when_due()
                 await self._look_when_due()
                 messages = await loop.run_in_executor(self._thread, self._partitions.read, BATCH, READ_SECONDS)
                 await self._take(messages)
@@ -198,6 +203,22 @@ class Feed:
         finally:
             await asyncio.shield(loop.run_in_executor(self._thread, self._partitions.close))
             self._thread.shutdown(wait=False)
+
+    async def _renew_when_due(self) -> None:
+        """Reads on with new clients where the credentials were changed."""
+        settings = self._credentials.fresh(self._client_settings)
+        if settings is None:
+            return
+        places = {key: place.next for key, place in self._places.items()}
+        renew = partial(self._partitions.reconnect, *settings, places)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, renew)
+        except KafkaException as error:
+            LOGGER.warning("the Kafka client can't be made, the one before stays: %s", _words(error))
+
+    def _client_settings(self) -> tuple[ClientSettings, ClientSettings]:
+        """Of the client that reads and of the one that asks, with the credentials as they are now."""
+        return consumer_settings(self._settings, self._group, LIVE), client_settings(self._settings)
 
     async def _look_when_due(self) -> None:
         """Checks periodically which topics and partitions there are."""

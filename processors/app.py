@@ -22,8 +22,8 @@ from virtflow.processors.dead_letters.dead_letter import Message
 from virtflow.processors.instance_id import Fence, NameTakenError, instance_of
 from virtflow.processors.lineage.consumer import MarkedConsumer
 from virtflow.processors.lineage.marks import Lineage
-from virtflow.runtime.kafka.clients import faust_security, topic_name
-from virtflow.runtime.settings import Settings
+from virtflow.runtime.kafka.clients import faust_security, password, reload_tls, topic_name
+from virtflow.runtime.settings import Kafka, Settings
 from virtflow.schemas.topics import EVENTS, SNAPSHOTS
 
 SESSION_SECONDS: Final = 12.0
@@ -92,6 +92,23 @@ def build_app(settings: Settings, folder: Path, sink: Sink, fence: Fence, lineag
         sink.assigned(place.partition for place in partitions if place.topic == events)
 
     return app
+
+
+def use_credentials(app: Any, kafka: Kafka) -> None:  # noqa: ANN401, faust is untyped
+    """Has the app's connections from now on use the credentials as their files have them now; raises ``SettingError`` where they can't be used.
+
+    Certificate authorities are added: those that were trusted stay so until the next start.
+    """
+    credentials = app.conf.broker_credentials
+    if kafka.security_protocol.endswith("SSL"):
+        reload_tls(kafka, credentials.context if kafka.security_protocol == "SSL" else credentials.ssl_context)
+    if not kafka.security_protocol.startswith("SASL"):
+        return
+    credentials.password = password(kafka)  # for clients that are still to be made
+    consumer, producer = app.consumer._thread._consumer, app.producer._producer  # noqa: SLF001, there is no public way
+    for client in (consumer and consumer._client, producer and producer.client):  # noqa: SLF001, as above
+        if client is not None:
+            client._sasl_plain_password = credentials.password  # noqa: SLF001, as above
 
 
 def _agent(app: Any, topic: str, take: Take, lineage: Lineage) -> None:  # noqa: ANN401, faust is untyped

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +19,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from virtflow.processors.dead_letters.dead_letter import Result
 from virtflow.processors.metrics import Tally
+from virtflow.runtime.credentials import RETIRE_SECONDS
+from virtflow.runtime.kafka.clients import ClientSettings
 from virtflow.runtime.kafka.librdkafka import ended
 from virtflow.schemas.errors import InputError
 from virtflow.schemas.topics import Topic
@@ -79,13 +83,26 @@ class Delivery:
     """A librdkafka producer behind an event loop."""
 
     def __init__(
-        self, config: dict[str, Any], name_of: Callable[[Topic], str], tally: Tally, make: Callable[[dict[str, Any]], Any] = Producer
+        self,
+        config: ClientSettings,
+        name_of: Callable[[Topic], str],
+        tally: Tally,
+        make: Callable[[ClientSettings], Any] = Producer,
+        *,
+        renewed: Callable[[], ClientSettings | None] = lambda: None,
     ) -> None:
         """``config`` is librdkafka's, and ``make`` builds the client from it; ``name_of`` gives a topic's name on the broker.
 
-        Retries and refusals are counted in ``tally``.
+        Retries and refusals are counted in ``tally``. ``renewed`` returns settings to build the client again with, None while there is no reason.
         """
+        self._make = make
+        self._renewed = renewed
+        self._config = config
         self._producer = make(config)
+        self._purges_at = math.inf
+        self._retiring = False
+        self._lock = threading.Lock()
+        """Held while a message is given to the client, and while the client is replaced."""
         self._name_of = name_of
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="deliver", daemon=True)
@@ -129,10 +146,13 @@ class Delivery:
         return batch
 
     def _accepted(self, result: Result, batch: _Batch) -> bool:
-        """Passes a result to librdkafka; False while its queue is full."""
+        """Passes a result to librdkafka; False while its queue is full, and while the client is to be replaced."""
         topic = self._topic(result.topic)
         try:
-            self._producer.produce(topic, result.value, result.key, on_delivery=batch.report, headers=list(result.headers) or None)
+            with self._lock:
+                if self._retiring:
+                    return False
+                self._producer.produce(topic, result.value, result.key, on_delivery=batch.report, headers=list(result.headers) or None)
         except BufferError:
             return False
         except KafkaException as error:
@@ -148,7 +168,27 @@ class Delivery:
 
     def _poll(self) -> None:
         while not self._over.is_set():
+            self._renew()
             try:
                 self._producer.poll(POLL_SECONDS)
             except KafkaException as error:  # raised once, when an error ends the client: reports still arrive, `produce` fails
                 _LOG.warning("the Kafka client cannot go on: %s", error.args[0].str())
+
+    def _renew(self) -> None:
+        """Replaces a client whose credentials were changed, once it has delivered what it has; what it can't deliver, the next one does."""
+        if (config := self._renewed()) is not None:
+            with self._lock:
+                self._config, self._retiring, self._purges_at = config, True, time.monotonic() + RETIRE_SECONDS
+        if not self._retiring:
+            return
+        if len(self._producer):
+            if time.monotonic() >= self._purges_at:
+                self._producer.purge()
+            return
+        try:
+            producer = self._make(self._config)
+        except KafkaException as error:
+            _LOG.warning("the Kafka client can't be made, it is tried again: %s", error.args[0].str())
+            return
+        with self._lock:
+            self._producer, self._retiring, self._purges_at = producer, False, math.inf

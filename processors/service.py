@@ -16,9 +16,8 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from virtflow.processors.app import build_app
+from virtflow.processors.app import build_app, use_credentials
 from virtflow.processors.dead_letters.limit import DeadLetterLimit, Rule
-from virtflow.processors.dead_letters.senders import senders
 from virtflow.processors.delivery import Delivery
 from virtflow.processors.instance_id import Fence, static_members
 from virtflow.processors.lineage.marks import Lineage
@@ -27,14 +26,14 @@ from virtflow.processors.migrations.restore import read_migrations
 from virtflow.processors.migrations.state import Migrations
 from virtflow.processors.pipeline import Pipeline
 from virtflow.runtime.access.guard import Guard
+from virtflow.runtime.credentials import Credentials
 from virtflow.runtime.kafka.broker_watch import BrokerWatch
 from virtflow.runtime.kafka.clients import ClientSettings, acknowledged_producer_settings, probe_settings, topic_name
-from virtflow.runtime.kafka.lineage import Alarm, Probe
 from virtflow.runtime.kafka.topic_admin import TopicAdmin
 from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, end_when_late, in_loop, notify, watchdog
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.registry.schema_ids import SchemaIds
-from virtflow.runtime.settings import Settings
+from virtflow.runtime.settings import Kafka, Settings
 from virtflow.runtime.web.server import Web, own_routes
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, RegistryUnavailableError
@@ -145,8 +144,9 @@ class Service:
         settings, make = self._settings, self._make
         ids = SchemaIds(settings)
         alarm = Alarm()
-        producing = {**acknowledged_producer_settings(settings), "error_cb": alarm}
-        delivery = Delivery(producing, partial(topic_name, settings), tally, make.producer)
+        credentials = Credentials(settings.kafka)
+        renewed = partial(credentials.fresh, partial(_producing, settings, alarm))
+        delivery = Delivery(_producing(settings, alarm), partial(topic_name, settings), tally, make.producer, renewed=renewed)
         lineage = Lineage(lambda: Probe(lambda: make.consumer(probe_settings(settings, settings.processors.group))), tally)
         limit = DeadLetterLimit(_dead_letter_rule(settings))
         codec = Codec(ids.ids, ids.fetch)
@@ -162,12 +162,14 @@ class Service:
             ids.start()
             giving_up = asyncio.create_task(_give_up(pipeline))
             looking = asyncio.create_task(_look_back(app, lineage, alarm))
+            renewing = asyncio.create_task(_renew(app, settings.kafka))
             try:
                 if await self._there(lambda: ids.missing):
                     await self._stream(app, pipeline)
             finally:
                 giving_up.cancel()
                 looking.cancel()
+                renewing.cancel()
                 ids.stop()
                 delivery.close()
 
@@ -214,6 +216,19 @@ def _unless_cancelled(what: threading.ExceptHookArgs) -> None:
     """A library's thread that is cancelled at the end is no defect: its traceback is not printed."""
     if not issubclass(what.exc_type, asyncio.CancelledError):
         threading.__excepthook__(what)
+
+
+def _producing(settings: Settings, alarm: Alarm) -> ClientSettings:
+    """The settings of the client that produces, with the credentials as they are now."""
+    return {**acknowledged_producer_settings(settings), "error_cb": alarm}
+
+
+async def _renew(app: Any, kafka: Kafka) -> None:  # noqa: ANN401, faust is untyped
+    """Has the app's connections use credentials that were changed."""
+    credentials = Credentials(kafka)
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        credentials.fresh(partial(use_credentials, app, kafka))
 
 
 async def _run_app(app: Any) -> None:  # noqa: ANN401, faust is untyped

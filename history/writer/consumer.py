@@ -49,6 +49,7 @@ class Consume:
         self._alarm = source.alarm
         self._intake = intake
         self._names = source.names
+        self._renewed = source.renewed
         self._settings = settings
         self._limit = BatchLimit(settings.batch_bytes, memory or own_memory())
         self._is_short = False
@@ -108,13 +109,14 @@ class Consume:
     def run(self, stopped: Callable[[], bool]) -> bool:
         """Until ``stopped``; then commits what waits and leaves the group. Whether another client has to go on.
 
-        That is so after a broker has lost its end: a client that was there before knows newer leaders than the broker, and is refused
-        every message from then on.
+        That is so after the credentials were changed, and after a broker has lost its end: a client that was there before knows newer leaders
+        than the broker, and is refused every message from then on.
         """
         self._consumer.subscribe(self._names.topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
         try:
             while not (stopped() or self._outdated):
                 self._turn()
+                self._outdated = self._renewed() or self._outdated
             self._commit_all()
         finally:
             self._at_end = self.left  # closing gives the partitions up, and with them what waits

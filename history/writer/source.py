@@ -10,6 +10,7 @@ from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient
 
 from virtflow.history.writer.offsets import Names
+from virtflow.runtime.credentials import Credentials
 from virtflow.runtime.kafka.clients import ClientSettings, Gather, consumer_settings, probe_settings
 from virtflow.runtime.kafka.lineage import Alarm, Probe
 from virtflow.runtime.settings import Settings
@@ -42,6 +43,8 @@ class Source:
     alarm: Alarm
     probe: Callable[[], Probe]
     """A reader of single messages, to be closed after use."""
+    renewed: Callable[[], bool] = lambda: False
+    """Whether the credentials were changed: another source is to be made."""
 
 
 def source_of(settings: Settings, names: Names, make: Makers = CLIENTS) -> Source:
@@ -49,8 +52,8 @@ def source_of(settings: Settings, names: Names, make: Makers = CLIENTS) -> Sourc
 
     A named member takes its partitions back after a crash without waiting for its own end.
     """
-    history, alarm = settings.history, Alarm()
+    history, alarm, credentials = settings.history, Alarm(), Credentials(settings.kafka)
     instance = {"group.instance.id": history.instance} if history.instance else {}
     reading = _SESSION | consumer_settings(settings, history.group, GATHER) | _ENDS | instance | {"error_cb": alarm}
     single = probe_settings(settings, history.group)
-    return Source(make.consumer(reading), names, alarm, lambda: Probe(lambda: make.consumer(single)))
+    return Source(make.consumer(reading), names, alarm, lambda: Probe(lambda: make.consumer(single)), credentials.renewed)

@@ -11,11 +11,13 @@ lock, as an earlier producer that is about to end has, events wait for it at fir
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -24,11 +26,13 @@ from virtflow.producer.publishing.journal import Entry, Journal
 from virtflow.producer.records.node_health import Outgoing, added
 from virtflow.producer.records.vm_event import counted_as, vm_event
 from virtflow.producer.types import HypervisorEvent
+from virtflow.runtime.credentials import RETIRE_SECONDS, Credentials
 from virtflow.runtime.kafka.clients import event_producer_settings, topic_name
 from virtflow.runtime.kafka.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.threads import Owner
 from virtflow.schemas.avro.encoder import Encoder, Framed, as_it_is
+from virtflow.schemas.errors import SettingError
 from virtflow.schemas.jobs import Kind
 from virtflow.schemas.records import NodeSnapshot, VmEvent
 from virtflow.schemas.topics import EVENTS
@@ -88,11 +92,14 @@ class EventPublisher:
 
         ``framed`` adds the schema registry's id to a message; the journal has fingerprints, which need no registry.
         """
+        self._settings = settings
+        self._credentials = Credentials(settings.kafka)
         self._config = event_producer_settings(settings)
         self._topic = topic_name(settings, EVENTS)
         self._make = make
         self._client: Any = None
         self._ended = False
+        self._purges_at = math.inf
         self._pauses = pauses
         self._journal = Journal(Path(settings.producer.journal_folder), settings.producer.journal_bytes)
         self._sync = settings.producer.journal_sync
@@ -164,6 +171,7 @@ class EventPublisher:
             for event in fresh:
                 self._keep(event)
             self._bring_to_disk(written=bool(fresh))
+            self._renew()
             self._send()
             if self._client is not None:
                 self._poll(POLL_SECONDS if self._window and not fresh else 0)
@@ -194,12 +202,21 @@ class EventPublisher:
     def _written(self, entry: Entry) -> Entry:
         return self._journal.append(entry.key, entry.message) or entry
 
+    def _renew(self) -> None:
+        """Replaces a client whose credentials were changed: it is given nothing more, and what it can't deliver is sent by the next one."""
+        if self._client is None:
+            return
+        if self._credentials.renewed():
+            self._ended, self._purges_at = True, time.monotonic() + RETIRE_SECONDS
+        if self._window and time.monotonic() >= self._purges_at:
+            self._client.purge()
+
     def _poll(self, seconds: float) -> None:
         """Takes delivery reports. A client that an error has ended is replaced once it has reported all events in flight."""
         if not take_reports(self._client, seconds):
             self._ended = True
         if self._ended and not self._window:
-            self._ended, self._client = False, None
+            self._ended, self._client, self._purges_at = False, None, math.inf
 
     def _over(self) -> bool:
         with self._changed:
@@ -246,7 +263,7 @@ class EventPublisher:
 
     def _send(self) -> None:
         self._unframed = False
-        if self._failed:
+        if self._failed or self._ended:
             return
         if not self._ready:
             self._ready.extend(self._polls.values())
@@ -260,7 +277,7 @@ class EventPublisher:
             number = self._number = self._number + 1
             try:
                 if self._client is None:
-                    self._client = self._make(self._config)
+                    self._client = self._made()
                 self._client.produce(
                     self._topic, key=entry.key, value=message, on_delivery=lambda error, _, n=number: self._delivered(error, n)
                 )
@@ -273,6 +290,12 @@ class EventPublisher:
                 return
             self._ready.popleft()
             self._window[number] = entry
+
+    def _made(self) -> Any:  # noqa: ANN401, the client's class or a double's
+        """A client with the credentials as they are now."""
+        with suppress(SettingError):  # a file of the credentials is away: those before stay
+            self._config = event_producer_settings(self._settings)
+        return self._make(self._config)
 
     def _delivered(self, error: KafkaError | None, number: int) -> None:
         """Handles a delivery report; called in the sending thread, by ``poll``."""

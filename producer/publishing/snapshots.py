@@ -8,19 +8,23 @@ the order over every retry; a message has arrived when its delivery report confi
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from virtflow.producer.publishing.split import messages
 from virtflow.producer.records.node_health import Outgoing
-from virtflow.runtime.kafka.clients import snapshot_producer_settings, topic_name
+from virtflow.runtime.credentials import RETIRE_SECONDS, Credentials
+from virtflow.runtime.kafka.clients import ClientSettings, snapshot_producer_settings, topic_name
 from virtflow.runtime.kafka.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.encoder import Encoder, Framed, as_it_is
+from virtflow.schemas.errors import SettingError
 from virtflow.schemas.records import NodeSnapshot
 from virtflow.schemas.topics import SNAPSHOTS
 
@@ -64,8 +68,8 @@ class Publisher:
 
         A round that failed is sent again after ``retry_seconds``.
         """
-        self._config = snapshot_producer_settings(settings)
-        self._config.setdefault("topic.metadata.propagation.max.ms", max(500, self._config["message.timeout.ms"] // 2))
+        self._settings = settings
+        self._credentials = Credentials(settings.kafka)
         self._make = make
         self._topic = topic_name(settings, SNAPSHOTS)
         self._brokers = settings.kafka.bootstrap_servers
@@ -79,7 +83,9 @@ class Publisher:
         self._trouble = ""
         self._retry_seconds = retry_seconds
         self._ended = False
+        self._purges_at = math.inf
         self._until: float | None = None
+        self._config = _client_settings(settings)
         self._producer = make(self._config)
         self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
         self._thread.start()
@@ -114,6 +120,8 @@ class Publisher:
 
     def _run(self) -> None:
         while self._awaited():
+            if self._credentials.renewed():
+                self._ended, self._purges_at = True, time.monotonic() + RETIRE_SECONDS
             self._replace()
             if self._current is not None and self._current[1].open == 0:
                 self._send(*self._current)
@@ -123,15 +131,21 @@ class Publisher:
                 self._settle(*self._current)
 
     def _replace(self) -> None:
-        """Replaces a client that an error has ended, once it has reported all messages in flight."""
-        if not self._ended or (self._current is not None and self._current[1].open):
+        """Replaces a client that an error has ended, or whose credentials were changed, once it has reported all messages in flight."""
+        if not self._ended:
+            return
+        if self._current is not None and self._current[1].open:
+            if time.monotonic() >= self._purges_at:
+                self._producer.purge()  # they are sent again by the next client
             return
         try:
+            with suppress(SettingError):  # a file of the credentials is away: those before stay
+                self._config = _client_settings(self._settings)
             self._producer = self._make(self._config)
         except KafkaException as error:
             _LOGGER.warning("the Kafka client can't be made, it is tried again: %s", error.args[0].str())
         else:
-            self._ended = False
+            self._ended, self._purges_at = False, math.inf
 
     def _awaited(self) -> bool:
         """Waits for a round to send and takes it; False when the thread has to end."""
@@ -215,3 +229,10 @@ class Publisher:
             self._trouble = "broker_unreachable"
             _LOGGER.warning("broker %s does not take rounds: %s; the newest %d are kept", self._brokers, error.str(), self._size)
         self._ended = self._ended or ended(error)
+
+
+def _client_settings(settings: Settings) -> ClientSettings:
+    """The client's settings, with the credentials as they are now; raises ``SettingError`` where their files can't be read."""
+    config = snapshot_producer_settings(settings)
+    config.setdefault("topic.metadata.propagation.max.ms", max(500, config["message.timeout.ms"] // 2))
+    return config

@@ -15,8 +15,6 @@ from virtflow.runtime.access.web_config import REQUIRING, Rate, WebConfig, load
 from virtflow.runtime.settings import Web as WebSettings
 from virtflow.schemas.errors import SettingError
 
-Signature = tuple[tuple[str, int, int, int], ...]
-
 
 def _anyone(fields: Any) -> bool:  # noqa: ANN401, ``getpeercert``'s dictionary
     del fields
@@ -64,19 +62,6 @@ def read_rules(settings: WebSettings) -> Rules:
         certificate_required=config.tls is not None and config.tls.client_auth_type == REQUIRING,
         files=tuple(named),
     )
-
-
-def signature(files: tuple[Path, ...]) -> Signature:
-    """What changes whenever one of the files is written or replaced."""
-    found = []
-    for path in files:
-        try:
-            told = path.stat()
-        except OSError:
-            found.append((str(path), 0, 0, 0))
-        else:
-            found.append((str(path), told.st_mtime_ns, told.st_ino, told.st_size))
-    return tuple(found)
 
 
 def weakened(old: Rules, new: Rules) -> str:

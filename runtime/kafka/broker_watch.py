@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPa
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from prometheus_client import Gauge
 
+from virtflow.runtime.credentials import Credentials
 from virtflow.runtime.kafka.clients import ClientSettings, client_settings, topic_name
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.topics import Topic
@@ -61,6 +62,7 @@ class BrokerWatch:
         self._settings = settings
         self._make = make
         self._clock = clock
+        self._credentials = Credentials(settings.kafka)
         self._client: Any = None
         self._limit = settings.kafka.silence_seconds
         self._names = {topic_name(settings, topic): topic for topic in topics}
@@ -105,6 +107,8 @@ class BrokerWatch:
         try:
             if self._client is None:
                 self._client = self._make(client_settings(self._settings))
+            elif (config := self._credentials.fresh(lambda: client_settings(self._settings))) is not None:
+                self._client = self._make(config)
             leaders = self._leaders()
             answering = self._answering({leader: key for found in leaders.values() for leader, key in found.items()})
         except (KafkaException, TimeoutError) as error:

@@ -195,6 +195,15 @@ def tls_context(kafka: Kafka) -> ssl.SSLContext:
     return context
 
 
+def reload_tls(kafka: Kafka, context: ssl.SSLContext) -> None:
+    """Has new connections with a context use the files as they are now. Raises ``SettingError`` where they can't be used: it then stays as it is."""
+    tls_context(kafka)
+    if kafka.tls_ca_file:
+        context.load_verify_locations(kafka.tls_ca_file)
+    if kafka.tls_certificate_file:
+        _load_certificate(kafka, context)
+
+
 def _load_certificate(kafka: Kafka, context: ssl.SSLContext) -> None:
     """The client's certificate and its key, of which OpenSSL would ask a terminal for the pass phrase."""
     import ssl
