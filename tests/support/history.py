@@ -62,10 +62,11 @@ def fleet_inventories(nodes: int, vms: int, *, start: float = START) -> list[VmI
 
 
 def produce(address: str, topic: str, records: Iterable[Record | bytes], codec: Codec | None = None) -> int:
-    """Produces records, keyed by uuid as the processors do, and returns how many when all are acknowledged."""
+    """Produces records, keyed by uuid and compressed as the processors do, and returns how many when all are acknowledged."""
     codec = codec or Codec()
     failed: list[Any] = []
     config = {"bootstrap.servers": address, "enable.idempotence": True, "partitioner": "murmur2_random", "linger.ms": 20}
+    config |= {"compression.type": "zstd", "compression.level": 1}
     producer = Producer(config)
     count = 0
     for record in records:
