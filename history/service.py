@@ -128,6 +128,7 @@ class Service:
             source = source_of(settings, names, self._make)
         except KafkaException as error:
             raise InputError(f"the Kafka client can't be made: {error}") from error
+        self._missing = f"the storage {self._store} has not answered yet"
         consume = Consume(source, self._store, Intake(codec, settings.history, self._metrics), settings.history)
         consume.count_into(self._metrics)
         return consume

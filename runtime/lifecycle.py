@@ -126,6 +126,32 @@ def in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> 
         loop.call_soon_threadsafe(callback)
 
 
+def in_background(work: Callable[[], object]) -> asyncio.Future[object]:
+    """The result of a blocking call, in a thread that nobody waits for at the end of the process: for calls that may never return."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[object] = loop.create_future()
+
+    def settle(result: object, error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    def run() -> None:
+        try:
+            result, error = work(), None
+        except Exception as failed:  # noqa: BLE001, it is raised where the result is awaited
+            result, error = None, failed
+        in_loop(loop, lambda: settle(result, error))
+
+    threading.Thread(target=run, name="background", daemon=True).start()
+    return future
+
+
 def stop_event(stop: Stop) -> asyncio.Event:
     """``stop`` as an event of the running event loop."""
     import asyncio

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -13,10 +14,10 @@ from virtflow.history.remote_read.evaluator import Evaluators
 from virtflow.history.remote_read.ipc import Failure, Head, Piece, Read
 from virtflow.history.remote_read.processes import FailedError, Processes
 from virtflow.history.remote_read.tenants import NotAllowedError, Tenants
-from virtflow.history.storage.delta import Store
+from virtflow.history.storage.delta import StorageError, Store
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.runtime.access.guard import Guard
-from virtflow.runtime.lifecycle import Stop, end_when_late, notify, stop_event
+from virtflow.runtime.lifecycle import Stop, end_when_late, in_background, notify, stop_event, until_stopped
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.web.connections import Limits
@@ -31,17 +32,19 @@ READS: Final = 128
 STATUS: Final = {Failure.REFUSED: 400, Failure.UNKNOWN_LABEL: 400, Failure.MEMORY: 400, Failure.DEFECT: 500}
 """What a client is answered; 503 for what another try may bring."""
 TIDY_SECONDS: Final = 30.0
+RETRY_SECONDS: Final = 2.0
+"""Pause before the storage is asked again for its tables."""
 
 _LOG: Final = logging.getLogger("virtflow.history.remote_read.server")
 
 
 def run(settings: Settings, stop: Stop) -> None:
-    """Serves until ``stop`` is set; raises ``InputError`` where the tables or the address can't be had.
+    """Serves until ``stop`` is set; raises ``InputError`` where there are no tables, or the address can't be had.
 
-    A query that is under way, or that waits for storage that hangs, can't be ended: the process ends all the same.
+    Storage that does not answer is waited for. A query that is under way, or that waits for storage that hangs, can't be ended: the process
+    ends all the same.
     """
     end_when_late(stop)
-    Store(settings.history).open(SAMPLES)
     asyncio.run(_serve(Remote(settings), settings, stop))
 
 
@@ -60,6 +63,26 @@ class Remote:
         self._unknown = self.metrics.counter("virtflow_history_serve_unknown_labels_total")
         self._spent = self.metrics.counter("virtflow_history_serve_seconds_total")
         self._under_way = 0
+        self._no_tables = "the storage has not answered yet"
+
+    @property
+    def missing(self) -> str:
+        """What is missing before anything can be read, "" when nothing is."""
+        return self._no_tables or self.processes.missing
+
+    async def find_tables(self) -> None:
+        """Returns once the tables can be opened; raises ``EnvironmentProblemError`` where there are none, or newer ones."""
+        store = Store(self._settings.history)
+        while True:
+            try:
+                await in_background(partial(store.open, SAMPLES))
+            except StorageError as error:
+                self._no_tables = str(error)
+                _LOG.warning("waiting: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                self._no_tables = ""
+                return
 
     async def read(self, request: web.Request) -> web.StreamResponse:
         """One remote_read request."""
@@ -126,7 +149,7 @@ async def _serve(remote: Remote, settings: Settings, stop: Stop) -> None:
     stopped = stop_event(stop)
     limits = Limits(answer_timeout_seconds=settings.history.query_seconds + 15.0)
     evaluators = Evaluators(settings.history, remote.tenants)
-    routes = {**own_routes(remote.metrics, lambda: remote.processes.missing), READ: remote.read, **remote.api(evaluators).routes()}
+    routes = {**own_routes(remote.metrics, lambda: remote.missing), READ: remote.read, **remote.api(evaluators).routes()}
     guard = Guard(settings.web, remote.metrics, trusted=remote.tenants.knows)
     server = Web(settings.history.serve_listen, routes, remote.metrics, limits, guard)
     # Our own evaluators read on a port of their own: they have no client certificate, and need none on loopback, where a secret of this run
@@ -138,16 +161,24 @@ async def _serve(remote: Remote, settings: Settings, stop: Stop) -> None:
     evaluators.reading(inner.address)
     _LOG.info("remote_read and PromQL at %s from %s", server.url, settings.history.path)
     tidying = asyncio.create_task(_tidy(evaluators))
-    notify("READY=1")
+    finding = asyncio.create_task(_find_tables(remote))
     try:
-        await stopped.wait()
+        await until_stopped(stopped, [finding])
     finally:
         notify("STOPPING=1")
         tidying.cancel()
+        finding.cancel()
         await remote.processes.close()
         await server.stop()
         await evaluators.close()
         await inner.stop()
+
+
+async def _find_tables(remote: Remote) -> None:
+    """Is ready once there are tables; then never ends by itself."""
+    await remote.find_tables()
+    notify("READY=1")
+    await asyncio.Event().wait()
 
 
 async def _tidy(evaluators: Evaluators) -> None:

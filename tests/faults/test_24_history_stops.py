@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 import time
@@ -9,10 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.broker import Broker
+from tests.support.command import virtflow
+from tests.support.criteria import HEALTH_SECONDS, Criteria
 from tests.support.figures import figure
+from tests.support.history import Writer, writing
 from tests.support.history_serving import Server, serving
 from tests.support.history_years import DAY, HOUR, hours_of_vm, write_years
+from tests.support.processors import eventually
+from tests.support.s3 import ObjectStore
 from virtflow.history.remote_read.protocol.wire import Asked, Hints, Match, Matcher, ReadRequest, write_request
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.table_schemas import SAMPLES
 
 NOW = int(time.time()) // DAY * DAY
 STOP_SECONDS = 10.0
@@ -55,3 +64,38 @@ def test_term_ends_it_in_time(tmp_path: Path, *, busy: bool) -> None:
         for thread in threads:
             thread.join(2 * STOP_SECONDS)
             assert not thread.is_alive(), "a client was left waiting"
+
+
+def test_a_writer_whose_storage_hangs_at_the_start(tmp_path: Path, criteria: Criteria) -> None:
+    """Its pages answer and say so, and TERM ends it in time: it has taken nothing yet."""
+    with Broker(tmp_path / "broker") as broker, ObjectStore(tmp_path) as store:
+        assert virtflow("topics", "create", "--bootstrap-servers", broker.address, "--partitions", "2").returncode == 0
+        store.signal(signal.SIGSTOP)
+        writer = Writer(broker.address, store.history.path, tmp_path, store.settings)
+        with writing(writer):
+            writer.until(lambda: "has not answered yet" in writer.ready() and store.history.path in writer.ready())
+            began = time.monotonic()
+            assert writer.stop() in {0, 1}
+            figure(24, "from TERM to the end of `history write`, while its storage hangs", time.monotonic() - began, "s")
+            store.signal(signal.SIGCONT)
+            writer.start()
+            writer.until(lambda: writer.ready() == "ready")
+            assert writer.stop() == 0
+    assert criteria.slowest() < HEALTH_SECONDS
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["it is told to stop", "the storage goes on"])
+def test_storage_that_hangs_at_the_start_is_waited_for(tmp_path: Path, *, ends: bool) -> None:
+    """It takes connections and answers nothing: the pages answer at once and say so, and TERM ends the process."""
+    with ObjectStore(tmp_path) as store:
+        Store(store.history).make(SAMPLES)
+        store.signal(signal.SIGSTOP)
+        with serving(store.history.path, tmp_path, store.settings, page="/healthz") as server:
+            assert server.page("/healthz", HEALTH_SECONDS) == 200
+            assert server.page("/readyz", HEALTH_SECONDS) == 503
+            if ends:
+                ends_in_time(server, "while its storage hangs")
+                assert server.process.returncode == 0
+                return
+            store.signal(signal.SIGCONT)
+            eventually("readiness", lambda: server.page("/readyz") == 200)

@@ -23,10 +23,10 @@ class Server:
         """As ``serving`` started it."""
         self.process, self.port, self.log = process, port, log
 
-    def page(self, path: str) -> int:
+    def page(self, path: str, seconds: float = 20.0) -> int:
         """The status of a page, 0 without an answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=20) as reply:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=seconds) as reply:
                 return int(reply.status)
         except urllib.error.HTTPError as error:
             with error:
@@ -77,8 +77,8 @@ def _children(pid: int) -> list[int]:
 
 
 @contextmanager
-def serving(history: Path, folder: Path, env: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """The server with settings of its own, once it is ready; it ends by SIGTERM, as it should, unless it has ended already."""
+def serving(history: Path | str, folder: Path, env: Mapping[str, str] | None = None, page: str = "/readyz") -> Iterator[Server]:
+    """The server with settings of its own, once it is ready, or ``page`` is good; it ends by SIGTERM, as it should, unless it has ended already."""
     (port,) = free_ports(1)
     command = [*DIES_WITH_US, str(PROGRAM), "history", "serve", "--history", str(history), "--listen", f"127.0.0.1:{port}"]
     with (folder / "serve.log").open("wb") as log:
@@ -86,7 +86,7 @@ def serving(history: Path, folder: Path, env: Mapping[str, str] | None = None) -
     server = Server(process, port, folder / "serve.log")
     try:
         deadline = time.monotonic() + 60
-        while server.page("/readyz") != 200:
+        while server.page(page) != 200:
             assert time.monotonic() < deadline, server.log.read_text()
             time.sleep(0.05)
         yield server
