@@ -21,10 +21,10 @@ from virtflow.exporter.assignment import Clients, Found, Key, Partitions, Place
 from virtflow.exporter.clocks import Clocks
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.shard import shard_of
-from virtflow.runtime.credentials import Credentials
 from virtflow.runtime.kafka.acls import EXPORTER_GROUP
 from virtflow.runtime.kafka.broker_watch import BrokerWatch
 from virtflow.runtime.kafka.clients import LIVE, ClientSettings, client_settings, consumer_settings, topic_name
+from virtflow.runtime.kafka.credentials import Credentials
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.codec import Codec

@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient
 
 from virtflow.processors.app import build_app, use_credentials
 from virtflow.processors.dead_letters.limit import DeadLetterLimit, Rule
+from virtflow.processors.dead_letters.senders import senders
 from virtflow.processors.delivery import Delivery
 from virtflow.processors.instance_id import Fence, static_members
 from virtflow.processors.lineage.marks import Lineage
@@ -26,9 +27,10 @@ from virtflow.processors.migrations.restore import read_migrations
 from virtflow.processors.migrations.state import Migrations
 from virtflow.processors.pipeline import Pipeline
 from virtflow.runtime.access.guard import Guard
-from virtflow.runtime.credentials import Credentials
 from virtflow.runtime.kafka.broker_watch import BrokerWatch
 from virtflow.runtime.kafka.clients import ClientSettings, acknowledged_producer_settings, probe_settings, topic_name
+from virtflow.runtime.kafka.credentials import Credentials
+from virtflow.runtime.kafka.lineage import Alarm, Probe
 from virtflow.runtime.kafka.topic_admin import TopicAdmin
 from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, end_when_late, in_loop, notify, watchdog
 from virtflow.runtime.own_metrics import OwnMetrics

@@ -18,8 +18,8 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPa
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from prometheus_client import Gauge
 
-from virtflow.runtime.credentials import Credentials
 from virtflow.runtime.kafka.clients import ClientSettings, client_settings, topic_name
+from virtflow.runtime.kafka.credentials import Credentials
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.topics import Topic
 
