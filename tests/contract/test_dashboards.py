@@ -266,3 +266,14 @@ def test_a_stop_is_counted_once_and_only_where_it_was_seen(tmp_path: Path) -> No
     file = tmp_path / "stops.yml"
     file.write_text(json.dumps({"rule_files": [], "evaluation_interval": "1m", "tests": [test]}))
     check_rule_tests(file)
+
+
+def test_the_oldest_grafana_is_the_librarys() -> None:
+    """The files say which Grafana they were made for, and so does the compatibility page; the compose file's is not older."""
+    found = re.search(r"^grafana-foundation-sdk==\d+!(\S+)", (ROOT / "requirements-dev.lock").read_text(), re.MULTILINE)
+    assert found is not None
+    required = {one["version"] for file in FILES for one in read(file)["__requires"] if one["type"] == "grafana"}
+    assert required == {found[1]}
+    assert f"with the schemas of {found[1].removesuffix('.0')} " in (ROOT / "docs" / "compatibility.md").read_text()
+    image = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]["image"]
+    assert tuple(map(int, image.partition(":")[2].split("."))) >= tuple(map(int, found[1].split(".")))

@@ -10,7 +10,7 @@ from tools.dashboards.catalogue import boards
 from tools.dashboards.links import DOCS
 from tools.documents import NOTICE, table
 
-HOW: Final = f"""Files for Grafana {GRAFANA.partition(".")[0]} and later in [deploy/grafana](../deploy/grafana). Their queries need the recording rules of
+HOW: Final = f"""Files for Grafana {GRAFANA.removesuffix(".0")} and later in [deploy/grafana](../deploy/grafana). Their queries need the recording rules of
 [deploy/prometheus/rules.yml](../deploy/prometheus/rules.yml).
 
 ## Import
