@@ -145,6 +145,15 @@ def test_panels_are_in_their_places(file: Path) -> None:
 
 
 @each_file
+def test_graphs_that_join_every_vm_have_few_points(file: Path) -> None:
+    """A graph as wide as a screen would ask for three times as many, each a join of the whole fleet."""
+    for panel in panels(file):
+        if panel["type"] == "timeseries":
+            joins = any("vm_info{" in target["expr"] for target in panel["targets"])
+            assert panel.get("maxDataPoints") == (240 if joins else None), panel["title"]
+
+
+@each_file
 def test_descriptions_say_what_metrics_mean(file: Path) -> None:
     """The catalogue's help of each metric in a panel's queries; how a VM is chosen is not explained each time."""
     for panel in panels(file):

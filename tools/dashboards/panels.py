@@ -35,6 +35,8 @@ STAT: Final = 4
 HALF: Final = 12
 WHOLE: Final = 24
 """Columns of the grid of 24 that a panel takes."""
+JOINED_POINTS: Final = 240
+"""Points of a graph that looks up each VM's hypervisor and project at every one of them: among 10,000 VMs a point takes 0.1 s."""
 
 
 class Query(NamedTuple):
@@ -92,6 +94,8 @@ def graph(text: Text, queries: Sequence[Query] | str, style: Style = Style(), *,
         panel = panel.stacking(StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
     if style.bars:
         panel = panel.draw_style(common.GraphDrawStyle.BARS)
+    if any("vm_info{" in query.promql for query in asked):
+        panel = panel.max_data_points(JOINED_POINTS)
     if style.link is not None:
         panel = panel.data_links([style.link])
     legend = VizLegendOptions().show_legend(True).display_mode(common.LegendDisplayMode.LIST)  # noqa: FBT003, the library's own
