@@ -11,7 +11,8 @@ RUN pip install --no-cache-dir --no-compile --target /opt/build --require-hashes
 RUN awk '/^libvirt-python==/ {leave = 1; next} /^[^ ]/ {leave = 0} !leave' requirements.lock > centre.lock \
     && pip install --no-cache-dir --no-compile --target /opt/virtflow --require-hashes -r centre.lock
 COPY . .
-RUN PYTHONPATH=/opt/build pip install --no-cache-dir --no-compile --no-build-isolation --target /opt/virtflow --no-deps . \
+# --upgrade: pip would leave out the program where another package has made the folder bin.
+RUN PYTHONPATH=/opt/build pip install --no-cache-dir --no-compile --no-build-isolation --upgrade --target /opt/virtflow --no-deps . \
     && find /opt/virtflow -name tests -type d -prune -exec rm -rf {} + \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/virtflow
 

@@ -16,7 +16,7 @@ COPY requirements-producer.lock requirements-build.lock ./
 RUN pip install --no-cache-dir --no-compile --target /opt/build --require-hashes -r requirements-build.lock
 RUN pip install --no-cache-dir --no-compile --target /opt/virtflow --require-hashes -r requirements-producer.lock
 COPY . .
-RUN PYTHONPATH=/opt/build pip install --no-cache-dir --no-compile --no-build-isolation --target /opt/virtflow --no-deps .
+RUN PYTHONPATH=/opt/build pip install --no-cache-dir --no-compile --no-build-isolation --upgrade --target /opt/virtflow --no-deps .
 RUN /libraries.sh after
 
 FROM python
