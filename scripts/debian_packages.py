@@ -34,7 +34,7 @@ DEPLOY: Final = ROOT / "deploy"
 SAMPLE_PROGRAM: Final = "/opt/virtflow/bin/virtflow"
 """The program in the units of the checkout."""
 DIST_PACKAGES: Final = "usr/lib/python3/dist-packages"
-BINDING: Final = ("libvirt.py", "libvirt_qemu.py", "libvirtmod.*.so", "libvirtmod_qemu.*.so", "libvirt_python-*.egg-info")
+BINDING: Final = ("libvirt.py", "libvirt_qemu.py", "libvirtmod.*.so", "libvirtmod_qemu.*.so", "libvirt_python-*-info")
 """What is linked of python3-libvirt."""
 NOT_RUN: Final = ("confluent_kafka/avro", "confluent_kafka/aio", "confluent_kafka/kafkatest", "confluent_kafka/schema_registry")
 """Parts of the packages that no module of ours imports."""

@@ -77,7 +77,7 @@ def findings(host: DebianHost, *words: str) -> dict[str, str]:
 @pytest.mark.parametrize("name", PACKAGES)
 def test_the_life_of_a_package(host: DebianHost, built: Built, name: str, tmp_path: Path) -> None:
     """Installed, used, upgraded, taken back, removed and purged: what an administrator wrote stays until the purge, and then nothing does."""
-    (host.root / "etc/credstore").mkdir()
+    (host.root / "etc/credstore").mkdir(exist_ok=True)
     package, before = PACKAGES[name], host.files()
     host.install(built[name])
     assert host.run("virtflow --version") == "virtflow 0.1.0\n"
