@@ -4,7 +4,7 @@
     store = MemoryStore(tables, Calm())                # in the place of Store
 
 A commit is atomic, as the real log's are; two commits that started from one version and carry the same name can't both succeed. The suite
-``tests/simulation/storage_contract.py`` runs on this and on real tables.
+``tests/simulation/test_storage_contract.py`` runs on this and on real tables.
 """
 
 from __future__ import annotations
