@@ -8,6 +8,7 @@ import re
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -248,53 +249,27 @@ def test_axe_finds_no_violation(browser: Browser, fleet: Fleet, scheme: str, vie
         visited.wrong[:] = [text for text in visited.wrong if "404" not in text]
 
 
+SIZES: Final[tuple[float, ...]] = (
+    *(0, 0.004, 0.005, 0.1, 0.125, 0.29, 0.999, 1, 1.005, 9.994, 9.995, 9.996, 10.05, 59.99, 60, 99.94, 99.95, 100, 999.4, 999.5),
+    *(1023.4, 1023.5, 1024, 3599, 3600, 86_399, 86_400, 123_456.789, 1.5e9, 2.0**40, 1e13),
+)
+"""Values at and beside each limit where a format changes its unit or its digits."""
+CURVES: Final[tuple[list[float | None], ...]] = ([None, 1.0, 2.5, None, 4.0], [0.0] * 5, [], [None], [1 / 3, 2 / 3, 1e9])
+
+
 def test_scripts_show_values_as_the_server_does(browser: Browser, fleet: Fleet) -> None:
     """Every format and picture of page/formats.py and page/sparkline.py against static/*.js, on values of all sizes."""
-    values = [
-        0,
-        0.004,
-        0.005,
-        0.1,
-        0.125,
-        0.29,
-        0.999,
-        1,
-        1.005,
-        9.994,
-        9.995,
-        9.996,
-        10.05,
-        59.99,
-        60,
-        99.94,
-        99.95,
-        100,
-        999.4,
-        999.5,
-        1023.4,
-        1023.5,
-        1024,
-        3599,
-        3600,
-        86_399,
-        86_400,
-        123_456.789,
-        1.5e9,
-        2.0**40,
-        1e13,
-    ]
-    lines: list[list[float | None]] = [[None, 1.0, 2.5, None, 4.0], [0.0] * 5, [], [None], [1 / 3, 2 / 3, 1e9]]
     with visit(browser, fleet[1]) as visited:
         page = visited.lively("/")
         code = "async ([names, values]) => { const {shown} = await import('/static/formats.js'); return names.map((name) => values.map((value) => shown(name, value))) }"
-        found = page.evaluate(code, [list(FORMATS), values])
+        found = page.evaluate(code, [list(FORMATS), list(SIZES)])
         for name, texts in zip(FORMATS, found, strict=True):
-            assert texts == [FORMATS[name](value) for value in values], name
+            assert texts == [FORMATS[name](value) for value in SIZES], name
         drawn = page.evaluate(
             "async (lines) => { const {path, summary} = await import('/static/sparkline.js'); return lines.map((line) => [path(line, 240, 40), summary(line, 'rate')]) }",
-            lines,
+            list(CURVES),
         )
-        assert drawn == [[path(line, 240, 40), summary(line, "rate")] for line in lines]
+        assert drawn == [[path(line, 240, 40), summary(line, "rate")] for line in CURVES]
 
 
 def test_scripts_make_the_cells_that_the_server_makes(browser: Browser, fleet: Fleet) -> None:
