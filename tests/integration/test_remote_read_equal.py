@@ -225,6 +225,7 @@ def test_every_sample_is_there_once_with_every_label_set_once(pair: Pair) -> Non
     for name in WANTED:
         points = [plain(asked(each, "query", {"query": f"{name}[{ROUNDS * 10 + 60}s]", "time": f"{END:.3f}"})[0]) for each in pair]
         assert points[0] == points[1], name
+        assert points[0], name
 
 
 def test_a_label_that_comes_back_is_one_series(pair: Pair, samples: list[VmMetrics]) -> None:

@@ -64,10 +64,12 @@ def test_what_an_error_repeats_is_safe_to_show() -> None:
     assert found.value.allowed == "no parameter at all"
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
+@pytest.mark.parametrize("endpoint", [one for one in ENDPOINTS if one.parameters], ids=lambda endpoint: endpoint.name)
 def test_every_choice_and_default_can_be_used(endpoint: object) -> None:
     """What an error says is allowed is taken."""
     for parameter in BY_NAME[endpoint.name].parameters:  # type: ignore[attr-defined]
+        if parameter.default:
+            assert parse([parameter], [(parameter.name, str(parameter.default))])[parameter.name] == parameter.default
         for choice in parameter.choices:
             assert parse([parameter], [(parameter.name, choice)])[parameter.name] == choice
             if parameter.signed:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.memory_kafka import Cluster
 from virtflow.processors.dead_letters.dead_letter import Message
-from virtflow.processors.lineage.marks import MARKS, Lineage, decoded, encoded, thinned
+from virtflow.processors.lineage.marks import Lineage, decoded, encoded, thinned
 from virtflow.processors.metrics import Tally
 from virtflow.runtime.kafka.clients import probe_settings
 from virtflow.runtime.kafka.lineage import Mark, Probe
@@ -122,7 +122,7 @@ def test_marks_survive_and_thin_out_with_age() -> None:
     for number in range(20_000):
         marks = thinned([Mark(number * 7, number), *marks])
     assert decoded(encoded(marks)) == marks
-    assert len(marks) <= MARKS
+    assert len(marks) <= 64
     assert len(encoded(marks)) < 4_096
     assert marks[-1] == Mark(0, 0)
     ages = [marks[0].offset - mark.offset for mark in marks]

@@ -58,8 +58,10 @@ def test_every_counter_of_a_vm_has_its_rate() -> None:
 
 
 def test_combined_metrics_keep_the_labels_that_all_of_their_parts_have() -> None:
-    for metric in COMBINED:
-        assert all(set(metric.labels) <= set(row.labels) for row in metric.add + metric.subtract)
+    kept = {metric.name: set.intersection(*(set(row.labels) for row in metric.add + metric.subtract + metric.per)) for metric in COMBINED}
+    assert {metric.name: set(metric.labels) for metric in COMBINED} == kept
+    assert kept["vm_network_bytes_per_second"] == {"device"}
+    assert kept["vm_cpu_steal_ratio"] == set()
 
 
 def test_no_label_of_a_series_hides_one_of_the_vm() -> None:
