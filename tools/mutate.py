@@ -3,6 +3,8 @@
     scripts/mutate                 every room, MUTANTS of each; prints who survived
     scripts/mutate schemas         one room
     scripts/mutate --write         also writes the scores to docs/quality.md
+    scripts/mutate --before COMMIT schemas
+                                   rooms of an older commit, by the same seed and as large a sample; ``BEFORE`` says which it has
 
 A mutant is killed when a test fails. Which mutants are tried depends on the seed and the code only. The checkout is left alone: mutants are
 made in copies of it.
@@ -20,8 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -30,6 +33,8 @@ from typing import Final
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
+
+from tools.older_commit import checkout_of
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "quality.md"
@@ -88,6 +93,26 @@ ROOMS: Final = {
         0.6,
     ),
 }
+
+BEFORE: Final = {
+    "schemas": Room(ROOMS["schemas"].modules, ("tests/unit/schemas", "tests/property/test_fleet_order.py"), 0.0),
+    "processors": Room(
+        tuple(f"processors/{name}.py" for name in ("order", "normalise", "dead_letter", "guest", "step")),
+        ("tests/unit/processors", "tests/property/test_normalise.py"),
+        0.0,
+    ),
+    "processors/migrations": Room(
+        ("processors/migration*.py", "processors/convergence.py", "processors/job_numbers.py"),
+        ("tests/unit/processors/test_[cm]*.py", "tests/property/test_migration.py"),
+        0.0,
+    ),
+    "history": Room(
+        tuple(f"history/{name}.py" for name in ("rollup", "grid", "xor", "tiers")),
+        ("tests/unit/history", "tests/property/test_history_*.py"),
+        0.0,
+    ),
+}
+"""The same code as it was named at commit c18b024, before the packages had rooms, with the tests that it had then."""
 
 OPERATORS: Final = (
     *(f"ReplaceComparisonOperator_{pair}" for pair in ["Lt_LtE", "Lt_GtE", "LtE_Lt", "LtE_Gt", "Gt_GtE", "Gt_LtE", "GtE_Gt", "GtE_Lt"]),
@@ -165,11 +190,11 @@ def mutated(mutant: Mutant, source: str) -> str:
     return text
 
 
-def copy_of_checkout(folder: Path) -> None:
-    """The tracked files, as they are in the working tree."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def copy_of_checkout(folder: Path, root: Path = ROOT) -> None:
+    """A checkout's tracked files, as they are in its working tree."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
-        source, target = ROOT / name, folder / name
+        source, target = root / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_symlink():
             target.symlink_to(source.readlink())
@@ -197,10 +222,10 @@ def matching(folder: Path, patterns: Sequence[str]) -> list[str]:
     return [str(path.relative_to(folder)) for paths in found for path in paths]
 
 
-def measure(name: str, count: int, seed: int, copies: Sequence[Path]) -> Score:
+def measure(name: str, count: int, seed: int, copies: Sequence[Path], rooms: Mapping[str, Room] = ROOMS) -> Score:
     """Try a sample of a room's mutants, one copy of the checkout to each worker."""
-    room = ROOMS[name]
-    sources = {module: (ROOT / module).read_text() for module in matching(ROOT, room.modules)}
+    room = rooms[name]
+    sources = {module: (copies[0] / module).read_text() for module in matching(copies[0], room.modules)}
     possible = [mutant for module, source in sources.items() for mutant in mutants_of(module, source)]
     sample = random.Random(f"{seed} {name}").sample(possible, min(count, len(possible)))  # noqa: S311, not a secret
     begin = time.monotonic()
@@ -252,21 +277,25 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--mutants", type=int, default=MUTANTS, help=f"how many of each room are tried (default {MUTANTS})")
     parser.add_argument("--seed", type=int, default=SEED, help=f"chooses which (default {SEED})")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many are tried at a time (default: one per CPU)")
-    parser.add_argument("--write", action="store_true", help="write the scores to docs/quality.md")
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--before", metavar="COMMIT", help=f"measure rooms of this commit, of {', '.join(BEFORE)}")
+    given.add_argument("--write", action="store_true", help="write the scores to docs/quality.md")
     chosen = parser.parse_args(words)
-    if unknown := set(chosen.rooms) - set(ROOMS):
-        parser.error(f"there is no room {', '.join(sorted(unknown))}: choose of {', '.join(ROOMS)}")
+    rooms = BEFORE if chosen.before else ROOMS
+    if unknown := set(chosen.rooms) - set(rooms):
+        parser.error(f"there is no room {', '.join(sorted(unknown))}: choose of {', '.join(rooms)}")
     scores: dict[str, Score] = {}
-    with tempfile.TemporaryDirectory(prefix="virtflow-mutate-") as folder:
+    checkout: AbstractContextManager[Path] = checkout_of(chosen.before) if chosen.before else nullcontext(ROOT)
+    with tempfile.TemporaryDirectory(prefix="virtflow-mutate-") as folder, checkout as root:
         copies = [Path(folder) / str(number) for number in range(chosen.jobs)]
         for copy in copies:
-            copy_of_checkout(copy)
-        for name in chosen.rooms or ROOMS:
-            scores[name] = measure(name, chosen.mutants, chosen.seed, copies)
+            copy_of_checkout(copy, root)
+        for name in chosen.rooms or rooms:
+            scores[name] = measure(name, chosen.mutants, chosen.seed, copies, rooms)
             print(row(name, scores[name]), *(f"    survived: {mutant}" for mutant in scores[name].survivors), sep="\n", flush=True)
     if chosen.write:
         write(scores)
-    return int(any(score.killed < ROOMS[name].floor for name, score in scores.items()))
+    return int(any(score.killed < rooms[name].floor for name, score in scores.items()))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import ast
 import re
-import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from pathlib import Path
 
 from tools.documents import table
 from tools.import_picture import PACKAGES, ROOT
+from tools.older_commit import checkout_of
 
 Arrow = tuple[str, str]
 """Who imports, and what is imported: two modules or two rooms, as paths."""
@@ -108,13 +107,8 @@ def function_lines(tree: ast.Module) -> Iterator[int]:
 
 def before(commit: str) -> Structure:
     """The structure of a commit."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "before"
-        subprocess.run(["git", "-C", str(ROOT), "worktree", "add", "--quiet", "--detach", str(place), commit], check=True)
-        try:
-            return measured(place)
-        finally:
-            subprocess.run(["git", "-C", str(ROOT), "worktree", "remove", "--force", str(place)], check=True)
+    with checkout_of(commit) as place:
+        return measured(place)
 
 
 def main() -> None:
