@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import virtflow
+from tests.support.command import in_process
 from tests.support.history_guests import MONTH, month
 
 DATA = Path(__file__).parent / "data"
@@ -24,7 +24,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def reported(path: Path, *words: str) -> tuple[str, str]:
     env = {"VIRTFLOW_HISTORY_HOURLY_DAYS": "36500"}
-    done = virtflow("history", "report", "capacity", "--month", MONTH, "--history", str(path), *words, env=env)
+    done = in_process("history", "report", "capacity", "--month", MONTH, "--history", str(path), *words, env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
 
@@ -38,6 +38,6 @@ def test_the_report_is_the_expected_text(path: Path, by: str) -> None:
 
 
 def test_a_usage_report_knows_no_filesystems(path: Path) -> None:
-    done = virtflow("history", "report", "usage", "--month", MONTH, "--history", str(path), "--by", "filesystem")
+    done = in_process("history", "report", "usage", "--month", MONTH, "--history", str(path), "--by", "filesystem")
     assert done.returncode == 2
     assert "history report capacity --by filesystem" in done.stderr

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.command import one_line_error, virtflow
+from tests.support.command import in_process, one_line_error, virtflow
 from tests.support.prometheus import check_metrics
 from virtflow.schemas.catalogue.metrics import BY_NAME, METRICS
 from virtflow.schemas.catalogue.types import Group
@@ -33,7 +33,7 @@ Series = tuple[str, frozenset[tuple[str, str]]]
 @cache
 def exposition(path: Path, *words: str) -> str:
     """What the command prints: the same each time, so that each is run once."""
-    done = virtflow("snapshot", "--replay", str(path), "--format", "prom", *words)
+    done = in_process("snapshot", "--replay", str(path), "--format", "prom", *words)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     return done.stdout
@@ -154,7 +154,7 @@ def test_devices_are_known_by_name() -> None:
 def test_json_says_the_same(path: Path, node: str) -> None:
     """Every value of the exposition that libvirt reported stands in the JSON under the metric's name and labels, and no other."""
     found = series(exposition(path, "--kvm"))
-    told = json.loads(virtflow("snapshot", "--replay", str(path), "--format", "json", "--kvm").stdout)
+    told = json.loads(in_process("snapshot", "--replay", str(path), "--format", "json", "--kvm").stdout)
     assert told["node"] == node
     values: dict[tuple[str, ...], float] = {}
     for vm in told["vms"]:
@@ -179,7 +179,7 @@ def leaves(value: Any) -> Iterator[tuple[tuple[str, ...], float]]:  # noqa: ANN4
 
 
 def test_table_has_a_line_per_vm() -> None:
-    done = virtflow("snapshot", "--replay", str(LAB))
+    done = in_process("snapshot", "--replay", str(LAB))
     head, first, second, last = done.stdout.splitlines()
     assert head.split()[:3] == ["NAME", "STATE", "VCPUS"]
     assert first.split()[:2] == ["db-1", "running"]
@@ -188,7 +188,7 @@ def test_table_has_a_line_per_vm() -> None:
 
 
 def test_table_of_hostile_names_harms_no_terminal() -> None:
-    done = virtflow("snapshot", "--replay", str(DATA / "odd-recording.jsonl"))
+    done = in_process("snapshot", "--replay", str(DATA / "odd-recording.jsonl"))
     assert done.returncode == 0
     assert all(is_printable(line) for line in done.stdout.splitlines())
     assert "running, does not answer" in done.stdout
@@ -200,7 +200,7 @@ def test_metrics_and_labels_can_be_chosen() -> None:
     assert names <= {metric.name for metric in METRICS if metric.group.value == "core"} - {"vm_cpu_seconds_total"}
     assert names
     assert all(dict(labels)["node"] in {"node1", "node2"} for _, labels in series(text))
-    line = one_line_error(virtflow("snapshot", "--replay", str(LAB), "--include", "weather"), 2)
+    line = one_line_error(in_process("snapshot", "--replay", str(LAB), "--include", "weather"), 2)
     assert "exporter.include" in line
     assert "'weather'" in line
 
@@ -226,7 +226,7 @@ def test_one_node_speaks_for_a_vm(name: str, tmp_path: Path) -> None:
     told, node = OWNERSHIP[name]
     file = tmp_path / "two.jsonl"
     file.write_text("\n".join(stats(time, where, state, 11 if state == 3 else 1) for time, where, state in told) + "\n")
-    done = virtflow("snapshot", "--replay", str(file), "--format", "json")
+    done = in_process("snapshot", "--replay", str(file), "--format", "json")
     (vm,) = json.loads(done.stdout)["vms"]
     assert vm["node"] == node
     assert vm["collected"] == max(time for time, where, _ in told if where == node)
@@ -247,7 +247,7 @@ def test_broken_lines_are_passed_by_and_counted(tmp_path: Path) -> None:
     """The good sample between them is shown as if they were not there; standard error says how many. Other kinds are no fault."""
     file = tmp_path / "broken.jsonl"
     file.write_text("\n".join([*BROKEN[:4], stats(T, "a", cpu=5_000_000_000), *BROKEN[4:], "[1, 2]", '{"kind": "event"}']) + "\n")
-    done = virtflow("snapshot", "--replay", str(file), "--format", "json")
+    done = in_process("snapshot", "--replay", str(file), "--format", "json")
     assert done.returncode == 0
     (vm,) = json.loads(done.stdout)["vms"]
     assert vm["vm_cpu_seconds_total"] == 5.0
@@ -269,7 +269,7 @@ def test_a_file_that_is_no_recording(content: bytes | None, why: str, tmp_path: 
     file = tmp_path / "recording.jsonl"
     if content is not None:
         file.write_bytes(content)
-    line = one_line_error(virtflow("snapshot", "--replay", str(file)), 1)
+    line = one_line_error(in_process("snapshot", "--replay", str(file)), 1)
     assert f"recording {file}: {why}" in line
     assert "--record" in line
 
@@ -283,7 +283,7 @@ def test_neither_libvirt_nor_a_recording() -> None:
 
 
 def test_recording_a_recording_is_wrong_use(tmp_path: Path) -> None:
-    done = virtflow("snapshot", "--replay", str(LAB), "--record", str(tmp_path / "x"))
+    done = in_process("snapshot", "--replay", str(LAB), "--record", str(tmp_path / "x"))
     assert done.returncode == 2
     assert "give one of them" in done.stderr
     assert not (tmp_path / "x").exists()

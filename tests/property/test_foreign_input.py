@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.support.command import virtflow
+from tests.support.command import in_process
 from virtflow.cli.checks.settings_check import contradictions
 from virtflow.cli.switches import setting, shown
 from virtflow.history.writer.dedup import Sequences
@@ -76,7 +76,7 @@ def test_settings_of_the_corpus(name: str) -> None:
     file = CORPUS / "settings" / name
     surveyed(file, {})
     for words in (("config", "show"), ("check", "--for", "producer", "--connect", "qemu+unix:///x?socket=/n")):
-        done = virtflow(*words, "--config", str(file))
+        done = in_process(*words, "--config", str(file))
         assert done.returncode in {0, 1, 2}
         assert "defect" not in done.stderr, done.stderr
         assert "Traceback" not in done.stderr
@@ -138,7 +138,7 @@ def test_any_switches(switches: dict[str, object]) -> None:
     ids=" ".join,
 )
 def test_bytes_in_the_environment_are_named(words: tuple[str, ...]) -> None:
-    done = virtflow(*words, env={"VIRTFLOW_PRODUCER_NODE": "\udcff\udc9b2J"})
+    done = in_process(*words, env={"VIRTFLOW_PRODUCER_NODE": "\udcff\udc9b2J"})
     assert "VIRTFLOW_PRODUCER_NODE" in done.stdout + done.stderr
     assert "defect" not in done.stderr
 
@@ -159,7 +159,7 @@ def test_bytes_in_the_environment_are_named(words: tuple[str, ...]) -> None:
     ids=lambda words: " ".join(words[:3]).encode("ascii", "replace").decode(),
 )
 def test_bytes_in_an_argument_are_no_defect(words: tuple[str, ...], tmp_path: Path) -> None:
-    done = virtflow(*words, env={"VIRTFLOW_HISTORY_PATH": str(tmp_path)})
+    done = in_process(*words, env={"VIRTFLOW_HISTORY_PATH": str(tmp_path)})
     assert done.returncode in {1, 2}, done.stderr
     assert "defect" not in done.stderr, done.stderr
     assert "Traceback" not in done.stderr

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.command import virtflow
+from tests.support.command import in_process
 from virtflow.cli.config import SAMPLES, sample_text, toml_value
 from virtflow.cli.switches import part_here, settings_switches
 from virtflow.runtime.config_files import SECTIONS, SHARED_SECTIONS
@@ -24,7 +24,7 @@ from virtflow.runtime.settings import Settings
 
 def test_sample_loads_back_to_the_defaults(tmp_path: Path) -> None:
     file = tmp_path / "sample.toml"
-    file.write_text(virtflow("config", "sample").stdout)
+    file.write_text(in_process("config", "sample").stdout)
     assert load(file, {}) == Settings()
 
 
@@ -43,7 +43,7 @@ def test_sample_for_a_service_has_the_sections_that_it_reads() -> None:
     assert set(tomllib.loads(sample_text(["exporter"]))) == {"kafka", "topics", "registry", "exporter", "web", "log"}
     assert {"libvirt", "guest", "exporter", "kafka"} <= set(tomllib.loads(sample_text(["node", "producer"])))
     assert set(tomllib.loads(sample_text(["shared"]))) == set(SHARED_SECTIONS)
-    told = virtflow("config", "sample", "--for", "processors")
+    told = in_process("config", "sample", "--for", "processors")
     assert told.stdout == sample_text(["processors"])
 
 
@@ -58,13 +58,13 @@ def test_show_tells_values_and_origins(tmp_path: Path) -> None:
     file = tmp_path / "v.toml"
     file.write_text('[exporter]\nexclude = ["guest", "vm_state"]\n')
     env = {"VIRTFLOW_CONFIG": str(file), "VIRTFLOW_PRODUCER_NODE": "n7"}
-    told = json.loads(virtflow("config", "show", "--json", env=env).stdout)
+    told = json.loads(in_process("config", "show", "--json", env=env).stdout)
     assert told["files"] == [str(file)]
     assert told["settings"]["exporter.exclude"] == {"value": ["guest", "vm_state"], "origin": f"file {file}"}
     assert told["settings"]["producer.node"] == {"value": "n7", "origin": "environment VIRTFLOW_PRODUCER_NODE"}
     assert told["settings"]["log.level"] == {"value": "info", "origin": "default"}
     assert set(told["settings"]) == {row.path for row in rows()}
-    lines = virtflow("config", "show", env=env).stdout.splitlines()
+    lines = in_process("config", "show", env=env).stdout.splitlines()
     assert any(line.split() == ["exporter.exclude", "guest,vm_state", "file", str(file)] for line in lines)
 
 
@@ -77,11 +77,11 @@ def test_a_command_reads_the_settings_of_its_part(tmp_path: Path) -> None:
     env = {"VIRTFLOW_CONFIG": str(tmp_path)}
     told = virtflow("exporter", env=env)
     assert (told.returncode, f"file {tmp_path}/exporter.toml" in told.stderr) == (2, True)
-    assert json.loads(virtflow("config", "show", "--json", "--for", "producer", env=env).stdout)["files"] == [
+    assert json.loads(in_process("config", "show", "--json", "--for", "producer", env=env).stdout)["files"] == [
         f"{tmp_path}/virtflow.toml",
         f"{tmp_path}/producer.toml",
     ]
-    assert virtflow("config", "show", "--for", "exporter", env=env).returncode == 2
+    assert in_process("config", "show", "--for", "exporter", env=env).returncode == 2
 
 
 def test_a_group_of_commands_is_one_part() -> None:

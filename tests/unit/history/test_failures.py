@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from deltalake import DeltaTable
 
-from tests.support.command import one_line_error, virtflow
+from tests.support.command import in_process, one_line_error, virtflow
 from virtflow.history import service
 from virtflow.history.maintenance.verify import verify
 from virtflow.history.query.limits import QueryError
@@ -71,7 +71,8 @@ def test_a_folder_that_cannot_be_made_is_a_failure_of_the_storage(tmp_path: Path
     ids=lambda words: words[0],
 )
 def test_a_wrong_path_is_named(words: tuple[str, ...], tmp_path: Path) -> None:
-    line = one_line_error(virtflow("history", words[0], "--history", str(tmp_path / "nosuch"), *words[1:]), 1)
+    run = virtflow if words == ("serve",) else in_process  # a service takes the process' signals
+    line = one_line_error(run("history", words[0], "--history", str(tmp_path / "nosuch"), *words[1:]), 1)
     assert str(tmp_path / "nosuch") in line
     assert "history.path" in line
 
@@ -95,7 +96,7 @@ def test_object_storage_without_keys_is_one_line(monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(SettingError, match="s3_access_key_file"):
         Store(History(path="s3://bucket/prefix"))
-    done = virtflow("history", "query", "--history", "s3://bucket/prefix", "SELECT 1")
+    done = in_process("history", "query", "--history", "s3://bucket/prefix", "SELECT 1")
     assert "AWS_ACCESS_KEY_ID" in one_line_error(done, done.returncode)
     assert done.returncode
     Store(History(path="s3://bucket/prefix", s3_instance_credentials=True))

@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.command import virtflow
+from tests.support.command import in_process
 from virtflow.cli import main
 from virtflow.history.storage.delta import Store
 from virtflow.runtime.configuration import survey
@@ -129,11 +129,11 @@ def test_the_registry_s_credentials_come_from_a_file(tmp_path: Path) -> None:
     password.chmod(0o644)
     file = tmp_path / "virtflow.toml"
     file.write_text(f'[registry]\nurl = "http://127.0.0.1:1"\nusername = "u"\npassword_file = "{password}"\n')
-    done = virtflow("check", "--for", "exporter", "--config", str(file))
+    done = in_process("check", "--for", "exporter", "--config", str(file))
     assert "other users can use this secret" in done.stdout
     assert SECRET not in done.stdout
     file.write_text('[registry]\nurl = "http://127.0.0.1:1"\nusername = "u"\n')
-    assert "registry.password_file is not" in virtflow("check", "--for", "exporter", "--config", str(file)).stdout
+    assert "registry.password_file is not" in in_process("check", "--for", "exporter", "--config", str(file)).stdout
 
 
 def certificate(folder: Path, pass_phrase: str) -> tuple[str, str]:
