@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
@@ -65,8 +66,13 @@ class Row:
         return words
 
 
-def rows() -> Iterator[Row]:
+@cache
+def rows() -> tuple[Row, ...]:
     """Every setting in the order of its declaration."""
+    return tuple(_declared())
+
+
+def _declared() -> Iterator[Row]:
     for section in _struct(inspect.type_info(Settings)).fields:
         for item in _struct(section.type).fields:
             kind: inspect.Type = item.type
@@ -218,9 +224,8 @@ def _unknown(origin: str, key: str, known: Iterable[str]) -> SettingError:
 
 def _converted(row: Row, given: _Given) -> object:
     value = _parsed(row, given.value) if given.text else given.value
-    field = msgspec.defstruct("field", [("value", _annotation(row))])
     try:
-        converted: Any = msgspec.convert({"value": value}, field, strict=not given.text)
+        converted: Any = msgspec.convert({"value": value}, _holder(row.section, row.key), strict=not given.text)
     except msgspec.ValidationError as error:
         why = re.sub(r"(?: matching regex .*)? - at `\$\.value(.*)`", r"\1", str(error))
         allowed = f"give {row.bounds}. " if row.bounds else ""
@@ -245,6 +250,14 @@ def _parsed(row: Row, text: str) -> object:
             return text
 
 
-def _annotation(row: Row) -> Any:  # noqa: ANN401, a type form
-    section = next(f.type for f in _struct(inspect.type_info(Settings)).fields if f.name == row.section)
-    return get_type_hints(_struct(section).cls, include_extras=True)[row.key]
+@cache
+def _holder(section: str, key: str) -> type[msgspec.Struct]:
+    """A structure with one field, ``value``, of the setting's type: msgspec checks types of fields."""
+    return msgspec.defstruct("field", [("value", _annotations(section)[key])])
+
+
+@cache
+def _annotations(section: str) -> dict[str, Any]:
+    """The types of a section's settings, with their bounds, by key."""
+    found = next(item.type for item in _struct(inspect.type_info(Settings)).fields if item.name == section)
+    return get_type_hints(_struct(found).cls, include_extras=True)
