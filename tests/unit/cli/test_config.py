@@ -75,7 +75,7 @@ def test_a_command_reads_the_settings_of_its_part(tmp_path: Path) -> None:
     assert all(load(tmp_path, {}, part=part) == Settings() for part in SECTIONS)
     (tmp_path / "exporter.toml").write_text('[exporter]\nlisten = "nowhere"\n')
     env = {"VIRTFLOW_CONFIG": str(tmp_path)}
-    told = virtflow("exporter", env=env)
+    told = in_process("exporter", env=env)
     assert (told.returncode, f"file {tmp_path}/exporter.toml" in told.stderr) == (2, True)
     assert json.loads(in_process("config", "show", "--json", "--for", "producer", env=env).stdout)["files"] == [
         f"{tmp_path}/virtflow.toml",
