@@ -69,19 +69,10 @@ class Task:
     name: str
     process: Process
     work: Callable[[], Any]
-    baton: threading.Semaphore | _Worker
+    baton: threading.Lock | _Worker
     ready: Callable[[], bool] | None = None
     until: float = 0.0
     over: bool = False
-
-    def runnable(self, now: float) -> bool:
-        """Whether it can go on."""
-        process = self.process
-        if not process.alive:
-            return True
-        if process.frozen_until > now:
-            return False
-        return now >= self.until or (self.ready is not None and self.ready())
 
 
 class _Worker:
@@ -90,7 +81,7 @@ class _Worker:
     idle: Final[list[_Worker]] = []
 
     def __init__(self) -> None:
-        self.semaphore = threading.Semaphore(0)
+        self.turn = _taken()
         self.job: Callable[[], None] | None = None
         threading.Thread(target=self._run, name="simulated", daemon=True).start()
 
@@ -100,15 +91,22 @@ class _Worker:
 
     def _run(self) -> None:
         while True:
-            self.semaphore.acquire()
+            self.turn.acquire()
             assert self.job is not None
             self.job()
 
     def acquire(self) -> None:
-        self.semaphore.acquire()
+        self.turn.acquire()
 
     def release(self) -> None:
-        self.semaphore.release()
+        self.turn.release()
+
+
+def _taken() -> threading.Lock:
+    """A lock that is released by whoever hands the baton on, and taken again by whoever gets it."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 def _ignore(task: Task, error: BaseException) -> None:
@@ -125,7 +123,7 @@ class Kernel:
         self.switches = 0
         self._numbers = itertools.count()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self.driver: Final = Task("driver", Process("driver", outside), lambda: None, threading.Semaphore(0))
+        self.driver: Final = Task("driver", Process("driver", outside), lambda: None, _taken())
         self.on_error: Callable[[Task, BaseException], None] = _ignore
         """Told of a task that ends by an exception."""
         self.tasks: list[Task] = [self.driver]
@@ -232,11 +230,23 @@ class Kernel:
 
     def _next(self) -> Task:
         while True:
-            now = self.now
-            able = [task for task in self.tasks if task.runnable(now)]
+            able = self._runnable()
             if able:
                 return able[int(self.random.random() * len(able))] if len(able) > 1 else able[0]
             self._advance()
+
+    def _runnable(self) -> list[Task]:
+        """The tasks that can go on. Written out in one loop: it runs at every switch."""
+        now, found = self.now, []
+        for task in self.tasks:
+            process = task.process
+            if process.alive:
+                if process.frozen_until > now:
+                    continue
+                if now < task.until and ((ready := task.ready) is None or not ready()):
+                    continue
+            found.append(task)
+        return found
 
     def _advance(self) -> None:
         """Time comes to what happens next."""
