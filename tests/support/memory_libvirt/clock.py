@@ -34,6 +34,8 @@ class EndedError(SystemExit):
 class _Waiter:
     ready: Callable[[], bool]
     until: float
+    woken: threading.Condition
+    """Of its own, so that only who can go on is woken: the others would wake to look and wait again, at every change."""
 
 
 class VirtualClock:
@@ -43,7 +45,8 @@ class VirtualClock:
         """``now`` in seconds; the calling thread drives the clock. Whoever waits for a time wakes ``lag`` seconds after it, as in real life."""
         self.now = now
         self._lag = lag
-        self.lock = threading.Condition(threading.RLock())
+        self._mutex = threading.RLock()
+        self.lock = threading.Condition(self._mutex)
         self._driver = threading.get_ident()
         self._busy = 0
         self._known: set[int] = set()
@@ -69,7 +72,7 @@ class VirtualClock:
         with self.lock:
             self._known.discard(threading.get_ident())
             self._busy -= 1
-            self.lock.notify_all()
+            self._wake()
 
     # -- waiting
 
@@ -78,13 +81,13 @@ class VirtualClock:
         with self.lock:
             if threading.get_ident() == self._driver:
                 return self._drive(ready, until)
-            waiter, known = _Waiter(ready, until), threading.get_ident() in self._known
+            waiter, known = _Waiter(ready, until, threading.Condition(self._mutex)), threading.get_ident() in self._known
             self._waiters.append(waiter)
             self._busy -= known
-            self.lock.notify_all()
+            self._wake()
             try:
-                while not (self._closed or ready() or self.now >= until):
-                    self.lock.wait()
+                while not self._may_go_on(waiter):
+                    waiter.woken.wait()
             finally:
                 self._busy += known
                 self._waiters.remove(waiter)
@@ -95,7 +98,7 @@ class VirtualClock:
     def changed(self) -> None:
         """Something that threads wait for may be ready now."""
         with self.lock:
-            self.lock.notify_all()
+            self._wake()
 
     def at(self, when: float, action: Callable[[], None]) -> None:
         """Have ``action`` called, under the lock, when time comes to ``when``."""
@@ -116,7 +119,17 @@ class VirtualClock:
         """End the simulation: every thread that waits ends."""
         with self.lock:
             self._closed = True
-            self.lock.notify_all()
+            self._wake()
+
+    def _may_go_on(self, waiter: _Waiter) -> bool:
+        return self._closed or waiter.ready() or self.now >= waiter.until
+
+    def _wake(self) -> None:
+        """Wake the threads that can go on, and the one that drives."""
+        for waiter in self._waiters:
+            if self._may_go_on(waiter):
+                waiter.woken.notify()
+        self.lock.notify_all()
 
     def _drive(self, ready: Callable[[], bool], until: float) -> bool:
         while True:
@@ -142,4 +155,4 @@ class VirtualClock:
         self.now = max(self.now, then + self._lag)
         while self._timers and self._timers[0][0] <= self.now:
             heapq.heappop(self._timers)[2]()
-        self.lock.notify_all()
+        self._wake()
