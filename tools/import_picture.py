@@ -6,6 +6,7 @@ import ast
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -28,8 +29,13 @@ def room_of(path: Path) -> str:
     return path.parent.relative_to(ROOT).as_posix()
 
 
-def imported_rooms(path: Path) -> Iterator[str]:
+@cache
+def imported_rooms(path: Path) -> frozenset[str]:
     """The rooms that a module imports from, wherever in the module it does; commands load their parts by name, as text."""
+    return frozenset(_imported_rooms(path))
+
+
+def _imported_rooms(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             names = [node.module or ""] if node.module else []
@@ -50,7 +56,7 @@ def edges_between(packages: Iterable[str]) -> Edges:
     found: Counter[tuple[str, str]] = Counter()
     for package in packages:
         for path in sorted((ROOT / package).rglob("*.py")):
-            found.update((room_of(path), room) for room in set(imported_rooms(path)) if room != room_of(path))
+            found.update((room_of(path), room) for room in imported_rooms(path) if room != room_of(path))
     return found
 
 
