@@ -199,6 +199,13 @@ def sequence_of_columns(kind: str) -> Sequence[str]:
     return (*key, *(column.name for column in columns_of(kind)))
 
 
+def columns_of_hours(kind: str) -> Sequence[str]:
+    """The columns of ``hourly`` that ``days_of`` needs of rows of ``kind``: the others are null in them."""
+    key = ("time", "uuid", "device", "name", "node", "first_time", "last_time", "nodes", "samples", "monitor_samples")
+    covered = ("covered_seconds", "monitor_covered_seconds")
+    return (*key, *covered, *(name for column in columns_of(kind) for name, _ in column.rolled()))
+
+
 def periods_of(column: Column, samples: pa.Table, period_seconds: float, starts: pa.Table | None = None) -> pa.Table:
     """One metric of samples of its kind by periods of any length: key, values as in ``hourly`` without the metric's name, samples, coverage."""
     if not samples.num_rows:

@@ -21,7 +21,7 @@ from virtflow.history.maintenance.authority import MICROSECONDS, OWNERSHIP, Judg
 from virtflow.history.maintenance.counters import counters_after, processes_of
 from virtflow.history.maintenance.counters_table import CountersTable
 from virtflow.history.maintenance.kept import Kept, Tell, at_version, between, buckets, day_of, is_compact, overlaps
-from virtflow.history.maintenance.rollup import DAY_SECONDS, HOUR_SECONDS, days_of, hours_from, sequence_of_columns
+from virtflow.history.maintenance.rollup import DAY_SECONDS, HOUR_SECONDS, columns_of_hours, days_of, hours_from, sequence_of_columns
 from virtflow.history.maintenance.rows import Numbers, Rows
 from virtflow.history.storage.delta import File, StorageError, Store
 from virtflow.history.storage.table_schemas import COUNTERS, DAILY, HOURLY, KINDS, SAMPLES, TIME
@@ -193,7 +193,7 @@ class Rolling:
         parts = []
         for kind in KINDS.values():
             for bucket in buckets(sum(file.rows for file in files)):
-                hours = self._hourly.dataset().to_table(filter=within & (pc.field("kind") == kind) & bucket)
+                hours = self._hourly.only(files).to_table(list(columns_of_hours(kind)), filter=within & (pc.field("kind") == kind) & bucket)
                 parts.append(days_of(kind, hours))
         self._daily_kept.replace(day * 24, day * 24 + 23, [part for part in parts if part.num_rows])
 
