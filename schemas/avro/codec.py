@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from typing import Final, TypeVar
 
 import fastavro
@@ -72,6 +73,12 @@ class _Known:
         self.fingerprint = bytes.fromhex(schema_fingerprint(schema))
 
 
+@cache
+def _shipped() -> tuple[_Known, ...]:
+    """The schemas that are shipped, parsed once in a process: that takes milliseconds, and they never change."""
+    return tuple(_Known(schema) for _, schema in shipped_schemas())
+
+
 def schema_fingerprint(schema: Schema) -> str:
     """The schema's CRC-64-AVRO fingerprint in hex, in the byte order of single-object encoding."""
     return str(fingerprint(fastavro.schema.to_parsing_canonical_form(schema), "CRC-64-AVRO"))
@@ -83,8 +90,7 @@ class Codec(Encoder):
     def __init__(self, ids: Mapping[str, int] | None = None, fetch: Fetch | None = None) -> None:
         """``ids`` are a registry's schema ids by record name; see ``Encoder``."""
         super().__init__(ids)
-        shipped = [_Known(schema) for _, schema in shipped_schemas()]
-        self._by_fingerprint = {known.fingerprint: known for known in reversed(shipped)}
+        self._by_fingerprint = {known.fingerprint: known for known in reversed(_shipped())}
         self._by_id: dict[int, _Known] = {}
         self._fetch = fetch
 
