@@ -29,7 +29,7 @@ from virtflow.schemas.records import VmEvent, VmInventory, VmMetrics
 RUNS: Final = 1_000_000
 """Runs of sequences remembered, one for each VM, producer run and hour where nothing is missing; beyond that the hours used longest ago are forgotten."""
 CHANGES: Final = 32
-"""What is remembered of one VM's inventories or migrations: the newest of them."""
+"""What is remembered of one VM's inventories or migrations: the newest of them, by their own times."""
 HOUR_SECONDS: Final = 3_600
 MICROSECONDS: Final = 1_000_000
 
@@ -208,42 +208,64 @@ Told = tuple[Place, int]
 
 
 class Changes:
-    """Repeats among inventories and migrations: the same as the VM's one before it, by its own time."""
+    """Repeats among inventories and migrations: the same as the VM's one before it, by its own time.
+
+    The newest of each VM are remembered. Of one that is older than these the table is asked: it may be a repeat, and it may be new, from a
+    host whose clock is behind that of the VM's last host.
+    """
 
     def __init__(self) -> None:
         """Nothing is known."""
+        self._opened: Opened | None = None
         self._known: dict[str, list[Told]] = {}
+        self._shortened: set[str] = set()
+        """VMs of which the table has more than is remembered."""
         self._judged: dict[str, list[Told]] = {}
+        self._whole: set[str] = set()
+        """VMs of which ``_judged`` has all that the table has."""
 
     def begin(self, opened: Opened) -> None:
         """As ``Filter`` says; all that was ever told of a VM counts, since it may not change for years."""
-        self._known = {}
-        for row in opened.read(opened.table.schema.names).to_pylist():
-            told = _row_place(row), hash(tuple(row[name] for name in _TOLD[opened.table.name]))
-            insort(self._known.setdefault(row["uuid"], []), told)
-        for told_of_one in self._known.values():
-            del told_of_one[:-CHANGES]
+        self._opened = opened
+        self._known, self._shortened = {}, set()
+        self._remember(self._stored())
 
     def new(self, records: Sequence[Written]) -> Sequence[bool]:
         """As ``Filter`` says."""
-        self._judged = {}
+        self._judged, self._whole = {}, set()
         return [self._is_new(record) for record in records]
 
     def stored(self) -> None:
         """As ``Filter`` says."""
-        self._known.update(self._judged)
+        self._remember(self._judged)
         self._judged = {}
+
+    def _remember(self, found: dict[str, list[Told]]) -> None:
+        self._shortened |= {uuid for uuid, told in found.items() if len(told) > CHANGES}
+        self._known |= {uuid: told[-CHANGES:] for uuid, told in found.items()}
+
+    def _stored(self, uuid: str = "") -> dict[str, list[Told]]:
+        """What the table has of every VM, or of one, in order."""
+        assert self._opened is not None
+        table, found = self._opened.table, dict[str, list[Told]]()
+        rows = self._opened.read(table.schema.names, pc.field("uuid") == uuid if uuid else None)
+        for row in rows.to_pylist():
+            told = _row_place(row), hash(tuple(row[name] for name in _TOLD[table.name]))
+            insort(found.setdefault(row["uuid"], []), told)
+        return found
 
     def _is_new(self, record: Written) -> bool:
         told = _place(record), hash(_said(record))
-        known = self._judged.get(record.uuid) or self._known.get(record.uuid, [])
+        known = self._judged.get(record.uuid) or list(self._known.get(record.uuid, ()))
+        if record.uuid in self._shortened and record.uuid not in self._whole and told[0] <= known[0][0]:
+            known = self._judged[record.uuid] = sorted({*known, *self._stored(record.uuid).get(record.uuid, [])})
+            self._whole.add(record.uuid)
         end = bisect_right(known, told[0], key=_place_of)
-        if len(known) == CHANGES and not end:
-            return False  # older than all that is remembered: it was stored when it was new
         same_place = known[bisect_left(known, told[0], key=_place_of) : end]
         if told[1] in {said for _, said in same_place or known[max(0, end - 1) : end]}:
             return False
-        self._judged[record.uuid] = [*known[:end], told, *known[end:]][-CHANGES:]
+        known.insert(end, told)
+        self._judged[record.uuid] = known
         return True
 
 

@@ -116,6 +116,24 @@ def test_more_changes_than_are_remembered_are_stored_once(tmp_path: Path) -> Non
     assert len(rows_of(tmp_path, INVENTORY_ROWS)) == len(records)
 
 
+@pytest.mark.parametrize("batch", [8, 100])
+def test_a_migration_of_a_host_whose_clock_is_behind_is_stored_once(tmp_path: Path, batch: int) -> None:
+    """A VM's last host was minutes ahead, and told more than is remembered."""
+    ahead = [
+        VmMigration(uuid="u", id="m", source="ahead", revision=number, updated_timestamp_seconds=NOW + 300 + number) for number in range(40)
+    ]
+    behind = [
+        VmMigration(uuid="u", id="n", source="right", revision=40 + number, updated_timestamp_seconds=NOW + number) for number in range(6)
+    ]
+    told = [*ahead, *behind]
+    for run in range(2):
+        writer = writer_of(tmp_path, MIGRATION_ROWS, Changes())
+        for again in range(2):
+            for begin in range(0, len(told), batch):
+                store(writer, [*told[begin : begin + batch], *behind[: 3 * again]], 1_000 * (2 * run + again) + begin)
+    assert sorted(row["revision"] for row in rows_of(tmp_path, MIGRATION_ROWS)) == list(range(46))
+
+
 ONE = list(fleet_samples(1, 10, range(10), start=NOW - 200))
 OTHER = [replace(sample, node="other", boot_id="other") for sample in ONE]
 
