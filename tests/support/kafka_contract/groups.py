@@ -19,6 +19,8 @@ class Member:
     def __init__(self, bus: Bus, group: str, topics: list[str], **settings: object) -> None:
         """Subscribes; nothing happens before the first turn."""
         self.calls: list[tuple[str, list[int]]] = []
+        self.rebalances = 0
+        """Calls, with those that bring nothing."""
         self.given: list[int] = []
         self.found: list[Any] = []
         self.consumer = bus.consumer(group_id=group, **settings)
@@ -56,6 +58,7 @@ class Member:
         consumer.incremental_unassign(partitions)
 
     def _called(self, what: str, partitions: list[TopicPartition]) -> None:
+        self.rebalances += 1
         if partitions:  # each rebalance ends with a call, which may bring nothing
             self.calls.append((what, sorted(place.partition for place in partitions)))
 
@@ -147,6 +150,30 @@ class Groups:
         assert [what for what, _ in first.calls] == ["assigned"]
         second.consumer.close()
         first.consumer.close()
+
+    def test_a_member_without_partitions_is_ended_by_one_of_its_name_as_well(self, bus: Bus) -> None:
+        topic = bus.topic(1)
+        owner = Member(bus, topic, [topic])
+        settle(owner, partitions=1)
+        first = Member(bus, topic, [topic], group_instance_id="name")
+
+        def joined() -> bool:
+            owner.turn()
+            first.turn()
+            return first.rebalances > 0 and len(owner.mine) + len(first.mine) == 1
+
+        wait(joined, "the first one has joined")
+        assert not first.mine
+        second = Member(bus, topic, [topic], group_instance_id="name")
+
+        def ended() -> bool:
+            for member in (owner, second, first):
+                member.turn()
+            return KafkaError._FATAL in [error.code() for m in first.found if (error := m.error()) is not None]
+
+        wait(ended, "the first one is told")
+        for member in (second, first, owner):
+            member.consumer.close()
 
     def test_a_member_that_reads_too_late_has_lost_its_partitions(self, bus: Bus) -> None:
         """It is told so instead of asked, and joins again by itself."""

@@ -215,7 +215,10 @@ class Cluster:
 
     def group(self, name: str) -> Group:
         """A consumer group; it begins when it is first asked for."""
-        return self.groups.setdefault(name, Group(self.topics))
+        found = self.groups.get(name)
+        if found is None:
+            found = self.groups[name] = Group(self.topics)
+        return found
 
     def wait(self, ready: Callable[[], bool], seconds: float) -> None:
         """Wait until something is so, for so long at most."""

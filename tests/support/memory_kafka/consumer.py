@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
@@ -59,6 +59,8 @@ class MemoryConsumer:
         self._topics: frozenset[str] = frozenset()
         self._place: Place | None = None
         self._gone = False
+        self._replaced = False
+        """Whether it has heard that another member of its name has taken its place."""
         self._closed = False
 
     # -- what is read
@@ -257,20 +259,28 @@ class MemoryConsumer:
         return sorted(self._reading)
 
     def _due(self) -> bool:
-        return bool(self._told or self._alarms) or self._calls_due() or any(self._readable(key) for key in self._reading)
+        return bool(self._told or self._alarms) or self._calls_due() or any(self._readable())
 
-    def _readable(self, key: Key) -> bool:
-        reading, log = self._reading[key], self._cluster.log(*key)
-        if log is None or reading.paused or not self.connected:
-            return False
-        return not log.low <= reading.next <= log.high or reading.next < log.high or (self._reports_ends and reading.ended != log.high)
+    def _readable(self) -> Iterator[Key]:
+        """The partitions of which there is something to read: asked often, and therefore in one go."""
+        if not self.connected:
+            return
+        topics = self._cluster.topics
+        for key, reading in self._reading.items():
+            topic = topics.get(key[0])
+            if topic is None or reading.paused or key[1] >= len(topic.logs):
+                continue
+            log = topic.logs[key[1]]
+            if reading.next != log.high or (self._reports_ends and reading.ended != log.high) or reading.next < log.low:
+                yield key
 
     def _fetch(self, most: int) -> list[Message]:
         found: list[Message] = []
         while self._told and len(found) < most:
             found.append(self._told.popleft())
+        readable = set(self._readable())
         for key in self._order():
-            if self._readable(key):
+            if key in readable:
                 log, reading = self._log(key), self._reading[key]
                 if not log.low <= reading.next <= log.high:
                     reading.next = log.low if self._reset == "earliest" else log.high
@@ -306,7 +316,7 @@ class MemoryConsumer:
         if place is None or self._gone:
             return True
         if place.fenced:
-            return bool(place.has)
+            return not self._replaced
         return place.heard < group.generation
 
     def _rebalance(self) -> None:
@@ -320,6 +330,7 @@ class MemoryConsumer:
                     self._place = group.join(self._topics, self._instance)
                 place = self._place
                 if place.fenced:
+                    self._replaced = True
                     place.has.clear()
                     self.tell(KafkaError(KafkaError._FATAL, "Fatal error: Broker: Static consumer fenced"))
                     return
