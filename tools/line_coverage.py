@@ -128,7 +128,7 @@ def measure(tests: tuple[str, ...]) -> dict[str, Any]:
         data, output = f"--data-file={folder}/data", Path(folder) / "report.json"
         python = [sys.executable, "-m", "coverage"]
         sources = ",".join(str(ROOT / package) for package in PACKAGES)
-        run = [*python, "run", data, f"--source={sources}", "-m", "pytest", "-q", "-n0", *tests]
+        run = [*python, "run", data, f"--source={sources}", "--concurrency=thread,greenlet", "-m", "pytest", "-q", "-n0", *tests]
         if subprocess.run(run, cwd=ROOT, check=False).returncode:
             raise SystemExit("coverage: the tests fail")
         subprocess.run([*python, "json", "-q", data, "-o", str(output)], cwd=ROOT, check=True)

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.memory_libvirt import HangsForeverError, VirtualClock
-from tests.support.memory_libvirt.standins import EPOCH, Queue, Threading, Time
+from tests.support.memory_libvirt.clock import EPOCH
+from tests.support.virtual_time import kernel
+from tests.support.virtual_time.standins import Queue, Threading, Time
 
 
 @pytest.fixture
@@ -78,6 +80,67 @@ def test_the_end_of_the_simulation_ends_every_thread() -> None:
     clock.settle()
     assert not thread.over
     clock.close()
-    with clock.lock:
-        clock.lock.wait_for(lambda: thread.over, 5.0)
     assert thread.over
+
+
+def test_what_ends_a_thread_is_raised_at_the_end() -> None:
+    clock = VirtualClock()
+
+    def divide() -> None:
+        clock.sleep(1.0)
+        raise ZeroDivisionError
+
+    Threading(clock).Thread(target=divide).start()
+    clock.advance(2.0)
+    with pytest.raises(ZeroDivisionError):
+        clock.close()
+
+
+def test_threads_that_wait_for_each_other_are_an_error_and_no_hang(clock: VirtualClock) -> None:
+    locks = [Threading(clock).Lock() for _ in range(2)]
+
+    def take(first: int, second: int) -> None:
+        with locks[first]:
+            clock.sleep(1.0)
+            locks[second].acquire()
+
+    threads = [Threading(clock).Thread(target=take, args=order) for order in ((0, 1), (1, 0))]
+    for thread in threads:
+        thread.start()
+    with pytest.raises(HangsForeverError):
+        threads[0].join()
+
+
+def test_a_thread_that_never_waits_again_is_an_error_and_no_hang(clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "HANGS_SECONDS", 0.05)
+    ended: list[str] = []
+
+    def run_in_a_circle() -> None:
+        try:
+            while True:
+                ended.clear()
+        except HangsForeverError as error:
+            ended.append(str(error))
+
+    Threading(clock).Thread(target=run_in_a_circle, name="circle").start()
+    clock.settle()
+    assert ended == ["program/circle took 0.05 s without waiting"]
+
+
+def test_two_clocks_see_the_same_order_of_threads() -> None:
+    orders = []
+    for _ in range(2):
+        clock, order = VirtualClock(), list[int]()
+
+        def run(number: int, clock: VirtualClock = clock, order: list[int] = order) -> None:
+            for _ in range(3):
+                clock.sleep(1.0)
+                order.append(number)
+
+        for number in range(4):
+            Threading(clock).Thread(target=run, args=(number,)).start()
+        clock.advance(5.0)
+        clock.close()
+        orders.append(order)
+    assert orders[0] == orders[1]
+    assert sorted(orders[0]) == sorted([0, 1, 2, 3] * 3)

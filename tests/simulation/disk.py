@@ -15,7 +15,8 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, Final
 
-from tests.simulation.kernel import Kernel, Process
+from tests.simulation.machine import here
+from tests.support.virtual_time.kernel import Kernel, Process
 
 LEAST_DESCRIPTOR: Final = 1_000
 
@@ -42,7 +43,7 @@ class Disk:
         """Empty; ``random`` decides what a power cut leaves."""
         self.nodes: dict[str, Node] = {}
         self._removed: dict[str, Node] = {}
-        self._random = random
+        self.chance = random
         self._open: dict[int, _Open] = {}
         self._next = LEAST_DESCRIPTOR
         self.full = False
@@ -74,7 +75,7 @@ class Disk:
             node.data = bytearray(kept)
             node.durable = bytes(kept)
         for path, node in self._removed.items():
-            if node.durable is not None and path not in self.nodes and self._random.random() < 0.5:
+            if node.durable is not None and path not in self.nodes and self.chance.random() < 0.5:
                 node.data = bytearray(node.durable)
                 self.nodes[path] = node
         self._removed.clear()
@@ -85,15 +86,15 @@ class Disk:
 
     def _kept(self, node: Node) -> bytes | None:
         if node.durable is None:
-            return None if self._random.random() < 0.3 else self._torn(b"", bytes(node.data))
+            return None if self.chance.random() < 0.3 else self._torn(b"", bytes(node.data))
         if not node.data.startswith(node.durable):  # it was emptied meanwhile
-            return node.durable if self._random.random() < 0.5 else bytes(node.data)
+            return node.durable if self.chance.random() < 0.5 else bytes(node.data)
         return self._torn(node.durable, bytes(node.data))
 
     def _torn(self, durable: bytes, data: bytes) -> bytes:
         """What there is for sure, with some of what was written behind it."""
-        place = self._random.randint(len(durable), len(data))
-        match self._random.randrange(3):
+        place = self.chance.randint(len(durable), len(data))
+        match self.chance.randrange(3):
             case 0:
                 return data[:place]
             case 1:
@@ -128,7 +129,7 @@ class Disk:
         """``os.write``; a full disk takes a part, or nothing."""
         node = self._node(descriptor)
         if self.full:
-            part = self._random.randrange(len(data))
+            part = self.chance.randrange(len(data))
             if not part:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             node.data += data[:part]
@@ -192,7 +193,7 @@ class Files:
 
     @property
     def _disk(self) -> Disk:
-        return self._kernel.process.host.disk
+        return here(self._kernel).disk
 
     def _opened(self, path: object, flags: int, mode: int = 0o777) -> int:
         del mode
@@ -203,6 +204,7 @@ class Files:
         def done(*args: Any) -> Any:  # noqa: ANN401, as the function has it
             self._kernel.step()
             result = getattr(self._disk, name)(*args)
+            self._kernel.note(name, *args)
             self._kernel.step()
             return result
 
@@ -228,7 +230,7 @@ class SimulatedPath:
 
     @property
     def _disk(self) -> Disk:
-        return self._kernel.process.host.disk
+        return here(self._kernel).disk
 
     def __str__(self) -> str:
         """All of it."""

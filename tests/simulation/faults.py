@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import KafkaError
 from msgspec import Struct
 
-from tests.simulation.kernel import BEGINS
+from tests.simulation.machine import BEGINS
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from tests.simulation.kernel import BEGINS
+from tests.simulation.machine import BEGINS
 from virtflow.producer.records.merge import PROBED, RESPONSIVE
 from virtflow.producer.records.vm_snapshot import Reading
 from virtflow.producer.types import HypervisorEvent

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.simulation.network import Recorded
 from tests.simulation.rollups import compare_rollups
-from tests.simulation.watch import CODEC
 from virtflow.history.storage.table_schemas import EVENT_ROWS, INVENTORY_ROWS, MIGRATION_ROWS, SAMPLES, Table
 from virtflow.schemas.errors import UndecodableError
 from virtflow.schemas.jobs import Kind
 from virtflow.schemas.order import Freshness, Position, Seen, advance, freshness, heard
 from virtflow.schemas.records import NodeSnapshot, VmEvent, VmInventory, VmMetrics, VmMigration
-from virtflow.schemas.topics import EVENTS, INVENTORY, METRICS, MIGRATIONS, SNAPSHOTS, TOPICS, Topic
+from virtflow.schemas.topics import EVENTS, INVENTORY, METRICS, MIGRATIONS, SNAPSHOTS, Topic
 
 if TYPE_CHECKING:
     from tests.simulation.world import Outcome, World
@@ -124,7 +121,6 @@ def judge(world: World, outcome: Outcome) -> None:
     if world.seed % ROLLED_UP == 0:
         compare_rollups(world, outcome.checked)
     outcome.checked["scrapes"] = sum(scrapes.count for scrapes in world.watch.scrapes.values())
-    outcome.digest = _digest(world)
 
 
 def _decoded(world: World, topic: Topic, stored: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
@@ -133,7 +129,7 @@ def _decoded(world: World, topic: Topic, stored: Iterable[Any]) -> Iterator[tupl
         if message.value is None:
             continue
         try:
-            yield message, CODEC.decode(message.value, RECORDS[topic])
+            yield message, world.watch.decoded(message.value, RECORDS[topic])
         except UndecodableError as error:
             world.watch.problem(f"{topic.name} offset {message.offset} can't be decoded: {error}")
 
@@ -301,15 +297,3 @@ def _migrations_end(world: World, checked: Counter[str]) -> None:
             over = max((move.ends for move in world.fleet.vm(uuid).moves), default=0.0)
             if record.result == "running" and world.kernel.now - over > silence + 30:
                 world.watch.problem(f"the migration of {uuid} from {record.source} to {record.destination} runs for ever")
-
-
-def _digest(world: World) -> str:
-    """The same for two runs that did the same."""
-    digest = blake2b(digest_size=8)
-    for topic in TOPICS:
-        for log in world.network.topics[topic.name].logs:
-            assert isinstance(log, Recorded)
-            for stored in log.ever:
-                digest.update(repr((stored.offset, stored.key, stored.value, stored.timestamp_ms)).encode())
-    digest.update(repr((world.kernel.now, world.kernel.switches)).encode())
-    return digest.hexdigest()

@@ -17,8 +17,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError
 from confluent_kafka.cimpl import Message
 
-from tests.simulation.kernel import Host, Kernel, Process
-from tests.simulation.standins import Condition
+from tests.simulation.machine import Machine, here
 from tests.support.memory_kafka import Cluster
 from tests.support.memory_kafka.admin import MemoryAdmin
 from tests.support.memory_kafka.cluster import MemoryTopic
@@ -26,6 +25,8 @@ from tests.support.memory_kafka.consumer import MemoryConsumer
 from tests.support.memory_kafka.groups import Key
 from tests.support.memory_kafka.log import Headers, Log, Stored
 from tests.support.memory_kafka.producer import MemoryProducer, partition_of
+from tests.support.virtual_time.kernel import Kernel, Process
+from tests.support.virtual_time.standins import Condition
 
 SESSION_SECONDS: Final = 10.0
 """After so long without a heartbeat a group gives a member up."""
@@ -33,6 +34,10 @@ NOTICE_SECONDS: Final = 3.0
 """A heartbeat's interval: so late a member may hear of that."""
 PARTIAL: Final = 0.2
 """Share of the reads and requests that take fewer messages than they could."""
+
+
+def _ignore(*what: object) -> None:
+    del what
 
 
 @dataclass(slots=True)
@@ -44,6 +49,8 @@ class Recorded(Log):
     """Places in ``ever`` of records that retention has deleted."""
     lost: set[int] = field(default_factory=set)
     """Places in ``ever`` of records that the broker has lost with its end."""
+    note: Callable[..., None] = _ignore
+    """Told of each record."""
     _places: dict[int, int] = field(default_factory=dict)
 
     def append(self, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Headers | None, *, hidden: bool = False) -> int:
@@ -51,6 +58,7 @@ class Recorded(Log):
         offset = Log.append(self, key, value, timestamp_ms, headers, hidden=hidden)
         self._places[offset] = len(self.ever)
         self.ever.append(self.records[-1])
+        self.note(offset, key, value, timestamp_ms)
         return offset
 
     def truncate(self, offset: int) -> None:
@@ -110,7 +118,7 @@ class Network(Cluster):
         """Make a topic, which remembers all that was ever in it."""
         with self.changed:
             self.topics[name] = made = MemoryTopic(partitions, config or {})
-            made.logs = [Recorded() for _ in range(partitions)]
+            made.logs = [Recorded(note=partial(self.kernel.note, name, number)) for number in range(partitions)]
             self._moved()
 
     def recorded(self, name: str) -> list[Recorded]:
@@ -124,7 +132,7 @@ class Network(Cluster):
 
     # -- what goes wrong
 
-    def cut(self, host: Host) -> None:
+    def cut(self, host: Machine) -> None:
         """A host's network is gone."""
         host.connected = False
         for consumer in self._consumers_of(host):
@@ -132,7 +140,7 @@ class Network(Cluster):
             self.kernel.after(SESSION_SECONDS, partial(self._expire_if, consumer, lambda: not host.connected))
         self.changed.notify_all()
 
-    def mend(self, host: Host) -> None:
+    def mend(self, host: Machine) -> None:
         """A host's network is back."""
         host.connected = True
         self._send_all()
@@ -145,7 +153,7 @@ class Network(Cluster):
 
     def freeze(self, process: Process, seconds: float) -> None:
         """A process does nothing for a while; its group gives it up where that takes too long."""
-        process.frozen_until = max(process.frozen_until, self.kernel.now + seconds)
+        self.kernel.freeze(process, self.kernel.now + seconds)
         if seconds > SESSION_SECONDS:
             for consumer in self.consumers:
                 if isinstance(consumer, SimulatedConsumer) and consumer.process is process:
@@ -178,7 +186,7 @@ class Network(Cluster):
             consumer.lose()
             self.changed.notify_all()
 
-    def _consumers_of(self, host: Host) -> list[SimulatedConsumer]:
+    def _consumers_of(self, host: Machine) -> list[SimulatedConsumer]:
         return [consumer for consumer in self.consumers if isinstance(consumer, SimulatedConsumer) and consumer.host is host]
 
     def _send_all(self) -> None:
@@ -194,7 +202,7 @@ class SimulatedConsumer(MemoryConsumer):
         """Of the process that asks."""
         super().__init__(network, config)
         self.process: Final = network.kernel.process
-        self.host: Final = self.process.host
+        self.host: Final = here(network.kernel)
         self._network = network
 
     @property
@@ -213,10 +221,17 @@ class SimulatedConsumer(MemoryConsumer):
 
     def commit(self, offsets: Any, *, asynchronous: bool = True) -> Any:  # noqa: ANN401, as a consumer's
         """As a consumer's; killed before or after."""
-        self._network.kernel.step()
+        kernel = self._network.kernel
+        kernel.step()
+        kernel.note("offsets", self._group_name, *((place.topic, place.partition, place.offset) for place in offsets))
         done = super().commit(offsets, asynchronous=asynchronous)
-        self._network.kernel.step()
+        kernel.step()
         return done
+
+    def close(self) -> None:
+        """As a consumer's; killed before: its group hears of that later."""
+        self._network.kernel.step()
+        super().close()
 
     def lose(self) -> None:
         """The group gives it up at once, and it hears of that at its next heartbeat."""
@@ -241,7 +256,7 @@ class SimulatedAdmin(MemoryAdmin):
     def __init__(self, network: Network) -> None:
         """Of the process that asks."""
         super().__init__(network)
-        self._host = network.kernel.process.host
+        self._host = here(network.kernel)
         self._network = network
 
     def _answer(self) -> None:
@@ -268,7 +283,7 @@ class SimulatedProducer(MemoryProducer):
         """Of the process that asks."""
         super().__init__(network, config)
         self.process: Final = network.kernel.process
-        self._host: Final = self.process.host
+        self._host: Final = here(network.kernel)
         self._network = network
         self._flying = False
         self._taken: dict[int, tuple[Any, Outcome]] = {}

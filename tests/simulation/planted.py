@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tests.simulation.faults import Fault
 from tests.simulation.invariants import ROLLED_UP
-from tests.simulation.standins import Replaced, replaced
+from tests.support.virtual_time.standins import Replaced, replaced
 from virtflow.exporter import fleet as fleet_module
 from virtflow.history.maintenance import rows as rows_module
 from virtflow.history.writer.dedup import Sequences

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.simulation.kernel import FOREVER, Process
 from tests.simulation.loop import Loop
 from tests.simulation.storage import MemoryStore
 from tests.simulation.stream import app_maker
@@ -191,8 +190,3 @@ def mains(world: World, settings: dict[str, Settings]) -> dict[str, Main]:
         kind, _, which = name.partition("-")
         found[name] = partial(producer, world, which, own) if kind == "producer" else partial(kinds[kind], world, own)
     return found
-
-
-def forever(process: Process) -> bool:
-    """Whether a process runs and is not frozen for good."""
-    return process.alive and process.frozen_until < FOREVER

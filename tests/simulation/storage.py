@@ -9,7 +9,7 @@ A commit is atomic, as the real log's are; two commits that started from one ver
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -46,19 +46,27 @@ class Commit:
 class Rows:
     """Rows as an Arrow dataset gives them, worked on in the calling thread: a pool of threads would cost more than the work."""
 
-    def __init__(self, rows: pa.Table) -> None:
+    def __init__(self, parts: Sequence[pa.Table], schema: pa.Schema) -> None:
         """Those of some files."""
-        self._rows = rows
+        self._parts = parts
+        self._schema = schema
 
     def to_table(self, columns: Sequence[str] | None = None, filter: Any = None) -> pa.Table:  # noqa: A002, ANN401, as a dataset's
         """Columns of the rows that meet a condition."""
-        names = self._rows.schema.names if columns is None else list(columns)
+        names = self._schema.names if columns is None else list(columns)
         if filter is None:
-            return self._rows.select(names)
-        needed = [name for name in self._rows.schema.names if name in names or name in CONDITIONS]
-        source = acero.Declaration("table_source", acero.TableSourceNodeOptions(self._rows.select(needed)))
+            return self._of(names)
+        needed = [name for name in self._schema.names if name in names or name in CONDITIONS]
+        source = acero.Declaration("table_source", acero.TableSourceNodeOptions(self._of(needed)))
         chosen = acero.Declaration("filter", acero.FilterNodeOptions(filter), [source])
         return chosen.to_table(use_threads=False).select(names)
+
+    def _of(self, names: list[str]) -> pa.Table:
+        """Columns of all rows: of wide tables most calls want few."""
+        if not self._parts:
+            return self._schema.empty_table().select(names)
+        whole = names == self._schema.names
+        return pa.concat_tables(self._parts if whole else [part.select(names) for part in self._parts])
 
 
 class Tables:
@@ -68,6 +76,12 @@ class Tables:
         """None is made."""
         self.logs: dict[str, list[Commit]] = {}
         self.files = 0
+        self.note: Callable[..., None] = _ignore
+        """Told of each commit."""
+
+
+def _ignore(*what: object) -> None:
+    del what
 
 
 class Weather(Protocol):
@@ -184,8 +198,7 @@ class MemoryOpened:
 
     def only(self, files: Sequence[File]) -> Any:  # noqa: ANN401, pyarrow is untyped
         """Some files' rows as an Arrow dataset."""
-        rows = [self._state.files[file.path].rows for file in files]
-        return Rows(pa.concat_tables(rows) if rows else self.table.schema.empty_table())
+        return Rows([self._state.files[file.path].rows for file in files], self.table.schema)
 
     def write(self, rows: pa.Table) -> list[Written]:
         """Rows in files, one for each hour, of which nobody knows before they are committed."""
@@ -203,7 +216,8 @@ class MemoryOpened:
         """One file of rows of one day."""
         del names
         self._weather.before()
-        chosen = [part.select(self.table.schema.names) for part in parts]
+        names_of = self.table.schema.names
+        chosen = [part if part.schema.names == names_of else part.select(names_of) for part in parts]
         rows = chosen[0] if len(chosen) == 1 else pa.concat_tables(chosen).combine_chunks()
         self._tables.files += 1
         path = f"day={day}/{'compact' if compact else 'part'}-{self._tables.files}.parquet"
@@ -239,7 +253,8 @@ class MemoryOpened:
                 raise StorageError(f"{self.table.name}: not committed")
             if other.removed & gone:
                 raise StorageError(f"{self.table.name}: not committed: a file is gone")
-        self._log.append(Commit(tuple(added), gone, dict(numbers), dict(notes or {})))
+        self._log.append(made := Commit(tuple(added), gone, dict(numbers), dict(notes or {})))
+        self._tables.note("commit", self.table.name, *((one.file.path, one.file.rows) for one in made.added), *numbers.items())
         self._weather.after()
 
     def discard(self, added: Sequence[Written]) -> None:

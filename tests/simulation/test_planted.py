@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Final
 
 import pytest
 
+from tests.simulation.page import PAGE, page_with, planted, totals
 from tests.simulation.planted import NEEDS, PLANTED
-from tests.simulation.run import MOST_SEEDS, PAGE, PLANTED_FILE, page_with, run_seed
-from tests.simulation.standins import replaced
+from tests.simulation.run import MOST_SEEDS, run_seed
+from tests.support.virtual_time.standins import replaced
 
-FOUND: Final[dict[str, int]] = json.loads(PLANTED_FILE.read_text())
+FOUND: Final = planted()
 
 
 def test_every_planted_error_is_found_soon() -> None:
@@ -19,9 +19,9 @@ def test_every_planted_error_is_found_soon() -> None:
     assert all(0 <= seed < MOST_SEEDS for seed in FOUND.values()), FOUND
 
 
-def test_the_page_says_where() -> None:
+def test_the_page_has_the_figures() -> None:
     page = PAGE.read_text()
-    assert page_with(page, FOUND) == page
+    assert page_with(page, FOUND, totals()) == page
 
 
 @pytest.mark.parametrize("kind", PLANTED)

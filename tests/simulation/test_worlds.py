@@ -11,11 +11,12 @@ from tests.simulation.minimise import minimised
 from tests.simulation.run import report, run_seed
 from tests.support.long import length
 
-SEEDS: Final = length(12, 2_000)
+SEEDS: Final = length(200, 20_000)
 PARTS: Final = 4
 """Tests that share the seeds: a failure names its own."""
 FOUND: Final[dict[str, tuple[int, list[Fault]]]] = {
     "a producer that outlives a second one of its node is not heard any more": (7, [Fault("twin", 20.0, "producer-node-0", 2.5)]),
+    "a migration is not stored after a host's clock was set back": (31, [Fault("clock jump", 48.988, "producer-node-0", amount=-200)]),
 }
 """What was wrong with the code, and the world that showed it: a seed, and the faults that were left of it."""
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.simulation.kernel import Host, Process
+from tests.simulation.machine import Machine, here
+from tests.support.virtual_time.kernel import Process
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.jobs import Kind
 from virtflow.schemas.order import Position
@@ -72,7 +73,7 @@ class Watch:
         """When each round was taken, by the kernel's time."""
         self.events: dict[Event, str] = {}
         """The events that producers were given, and their kinds."""
-        self.journaled: dict[Event, Host] = {}
+        self.journaled: dict[Event, Machine] = {}
         self.excused: set[Event] = set()
         """Events that a disk lost before they were brought to it."""
         self._messages: dict[Event, bytes] = {}
@@ -81,6 +82,14 @@ class Watch:
         """Each process with its service."""
         self.exporters: dict[int, Any] = {}
         self.scrapes: dict[int, Scrapes] = {}
+        self._decoded: dict[bytes, Any] = {}
+
+    def decoded(self, message: bytes, record: type[Any]) -> Any:  # noqa: ANN401, a record
+        """What a message says; raises ``UndecodableError``."""
+        found = self._decoded.get(message)
+        if found is None:
+            found = self._decoded[message] = CODEC.decode(message, record)
+        return found
 
     def problem(self, words: str) -> None:
         """An invariant does not hold."""
@@ -126,15 +135,15 @@ class Watch:
 
     def journal_has(self, message: bytes) -> None:
         """An event was written to a journal."""
-        event = CODEC.decode(message, VmEvent)
+        event = self.decoded(message, VmEvent)
         identity = event.node, event.boot_id, event.sequence
         process = self._world.kernel.process
-        self.journaled[identity] = process.host
+        self.journaled[identity] = here(self._world.kernel)
         self._messages[identity] = message
         if (life := self._life.get(id(process))) is not None:
             life.unjournaled.discard(identity)
 
-    def power_cut(self, host: Host) -> None:
+    def power_cut(self, host: Machine) -> None:
         """What is on no disk may be gone."""
         durable = [node.durable for node in host.disk.nodes.values() if node.durable]
         for identity, where in self.journaled.items():

@@ -7,13 +7,16 @@ up again the invariants are looked at.
 from __future__ import annotations
 
 import fcntl
+import importlib
 import logging
+import os
+import pkgutil
 import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from random import Random
 from types import ModuleType
 from typing import Any, Final
@@ -23,18 +26,22 @@ from tests.simulation import standins
 from tests.simulation.disk import Disk, Files
 from tests.simulation.faults import ACTIVE_SECONDS, LONGEST_SECONDS, Fault
 from tests.simulation.fleet import Fleet
-from tests.simulation.kernel import BEGINS, EPOCH, CrashedError, Host, Kernel, Process, Task
+from tests.simulation.invariants import caught_up, drained, judge
+from tests.simulation.machine import BEGINS, EPOCH, Machine, machine_of
 from tests.simulation.network import Network
 from tests.simulation.services import Main, mains
-from tests.simulation.standins import Replaced
 from tests.simulation.storage import Tables
 from tests.simulation.watch import Watch
+from tests.support.virtual_time.kernel import CrashedError, Kernel, Process, Task
+from tests.support.virtual_time.standins import Module, Replaced, replaced
 from virtflow.history.storage.delta import StorageError
 from virtflow.producer.publishing import events as events_module
 from virtflow.producer.publishing import journal as journal_module
 from virtflow.producer.publishing.journal import Entry, Journal
+from virtflow.producer.records import node_health
 from virtflow.runtime.lifecycle import STOP_SECONDS, Stop
 from virtflow.runtime.settings import Exporter, History, Processors, Producer, Settings
+from virtflow.schemas.errors import InputError
 from virtflow.schemas.topics import TOPICS
 
 CALM_SECONDS: Final = 90.0
@@ -46,6 +53,31 @@ STORAGE_SECONDS: Final = 0.05
 """Share of what is asked of a healthy storage that takes time, and how much."""
 QUICK: Final = (("virtflow.processors.delivery", "POLL_SECONDS", 1.0), ("virtflow.exporter.consumer", "READ_SECONDS", 1.0))
 """Waits that end as soon as there is something, and are only there to look whether it is time to stop: longer ones cost fewer turns."""
+RESIDENT_BYTES: Final = 50 << 20
+"""The memory that every producer takes."""
+ROOMS: Final = (
+    "virtflow.producer",
+    "virtflow.processors",
+    "virtflow.exporter",
+    "virtflow.history",
+    "virtflow.runtime",
+    "tests.support.memory_kafka",
+)
+"""Where stand-ins are put in."""
+LOADED: Final = (
+    "virtflow.producer.publishing",
+    "virtflow.producer.records",
+    "virtflow.processors",
+    "virtflow.processors.lineage",
+    "virtflow.processors.migrations",
+    "virtflow.exporter",
+    "virtflow.exporter.render",
+    "virtflow.history.maintenance",
+    "virtflow.history.storage",
+    "virtflow.history.writer",
+    "virtflow.runtime",
+)
+"""The rooms whose modules the programs use."""
 HISTORY_READS: Final = ("virtflow.history.writer.consumer", "READ_SECONDS", 0.5)
 
 
@@ -55,7 +87,7 @@ class Weather:
     def __init__(self, kernel: Kernel, seed: int) -> None:
         """Well."""
         self._kernel = kernel
-        self._chance = Random(f"storage {seed}")  # noqa: S311, reproducible on purpose
+        self.chance = Random(f"storage {seed}")  # noqa: S311, reproducible on purpose
         self.away_until = self.slow_until = self.mute_until = 0.0
         self.slow_seconds = 0.0
 
@@ -67,15 +99,15 @@ class Weather:
         """A step; it may take long, or fail."""
         self._kernel.step()
         slow = self._kernel.now < self.slow_until
-        if slow or self._chance.random() < PAUSES:
-            self._kernel.sleep(self._chance.uniform(0, 2 * (self.slow_seconds if slow else STORAGE_SECONDS)))
+        if slow or self.chance.random() < PAUSES:
+            self._kernel.sleep(self.chance.uniform(0, 2 * (self.slow_seconds if slow else STORAGE_SECONDS)))
         if self._kernel.now < self.away_until:
             raise StorageError("the storage is away")
 
     def after(self) -> None:
         """A step; the answer may be lost."""
         self._kernel.step()
-        if self._kernel.now < self.mute_until and self._chance.random() < 0.5:
+        if self._kernel.now < self.mute_until and self.chance.random() < 0.5:
             raise StorageError("the storage's answer is lost")
 
 
@@ -89,7 +121,6 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
     switches: int = 0
-    digest: str = ""
     checked: Counter[str] = field(default_factory=Counter)
     """How many things of each kind were looked at."""
 
@@ -102,14 +133,15 @@ class World:
         self.seed = seed
         dice = Random(f"world {seed}")  # noqa: S311, reproducible on purpose
         self._dice = dice
-        self.kernel: Final = Kernel(seed, Host("outside", Disk(Random(0))))  # noqa: S311, as above
+        self.kernel: Final = Kernel(seed, Machine("outside", disk=Disk(Random(0))), now=BEGINS, epoch=EPOCH)  # noqa: S311, as above
         nodes = tuple(f"node-{number}" for number in range(dice.choice((1, 2, 2, 3))))
         self.fleet: Final = Fleet(seed, nodes, dice.randint(2, 5), ACTIVE_SECONDS + LONGEST_SECONDS)
         self.settings: Final = _settings(dice, nodes)
         self.interval: Final = self.settings[f"producer-{nodes[0]}"].producer.interval_seconds
-        self.hosts: Final = {name: Host(name, Disk(Random(f"disk {seed} {name}"))) for name in self.settings}  # noqa: S311, as above
+        self.hosts: Final = {name: Machine(name, disk=Disk(Random(f"disk {seed} {name}"))) for name in self.settings}  # noqa: S311, as above
         self.network: Final = Network(self.kernel, seed)
         self.tables: Final = Tables()
+        self.tables.note = self.kernel.note
         self.weather: Final = Weather(self.kernel, seed)
         self.watch: Final = Watch(self)
         self.running: Final[dict[str, Process]] = {}
@@ -122,6 +154,12 @@ class World:
         self._stops: dict[int, Stop] = {}
         self._mains: dict[str, Main] = {}
         self._restarting = True
+
+    def dice(self) -> list[object]:
+        """Where each source of chance stands."""
+        disks = [machine.disk.chance for machine in self.hosts.values()]
+        sources = [self.kernel.random, self._dice, self.network.chance, self.weather.chance, *disks]
+        return [*(source.getstate() for source in sources), self._chance.state()]
 
     # -- for the programs
 
@@ -138,6 +176,7 @@ class World:
     def inject(self, fault: Fault) -> None:
         """Carry a fault out."""
         self.injected[fault.kind] += 1
+        self.kernel.note("fault", fault.kind, fault.target)
         faults_module.KINDS[fault.kind](self, fault)
 
     def kill(self, process: Process | None) -> None:
@@ -162,16 +201,17 @@ class World:
 
     def run(self) -> Outcome:
         """From the beginning to the end."""
-        from tests.simulation.invariants import judge
-
         outcome = Outcome(self.seed, self.faults)
-        with standins.replaced(self._places()), _quiet():
+        places, loaded = self._places(), len(sys.modules)
+        with replaced(places), _quiet(), self.kernel.watched():
             try:
                 self._live()
                 judge(self, outcome)
             finally:
                 self._restarting = False
                 self.kernel.close()
+        late = [name for name in list(sys.modules)[loaded:] if name.startswith(ROOMS)]
+        assert not late, f"loaded while the world ran, without stand-ins: {late}"
         outcome.problems = self.watch.problems
         outcome.injected = self.injected
         outcome.seconds, outcome.switches = self.kernel.now - BEGINS, self.kernel.switches
@@ -186,8 +226,6 @@ class World:
         faults_module.arrange(self, self.faults)
         self.kernel.wait(None, BEGINS + ACTIVE_SECONDS + LONGEST_SECONDS + 1)
         self._heal()
-        from tests.simulation.invariants import caught_up, drained
-
         self._until(lambda: caught_up(self), "the programs do not catch up")
         if self.seed % 2 == 0:
             self._stop_without_broker()
@@ -234,7 +272,7 @@ class World:
         process = Process(name, self.hosts[name])
         if not twin:
             self.running[name] = process
-        process.on_death.append(partial(process.host.disk.let_go, process))
+        process.on_death.append(partial(machine_of(process).disk.let_go, process))
         process.on_death.append(partial(self.network.died, process))
         if not twin:
             process.on_death.append(partial(self._again, name))
@@ -251,8 +289,6 @@ class World:
             self._start(name)
 
     def _run(self, process: Process, name: str) -> None:
-        from virtflow.schemas.errors import InputError
-
         stop = Stop()
         self._stops[id(process)] = stop
         try:
@@ -273,13 +309,11 @@ class World:
     def _places(self) -> list[Replaced]:
         files = Files(self.kernel)
         modules = standins.modules_of(self.kernel, self._chance)
-        places: list[Replaced] = []
-        for module in _modules():
-            places += [(module, name, double) for name, (real, double) in modules.items() if getattr(module, name, None) is real]
-        real_os = modules["os"][0]
+        places: list[Replaced] = [(module, name, modules[name]) for module, name in _wanted()]
         places += [
-            (journal_module, "os", standins.Module(real_os, urandom=self._chance.urandom, **files.names())),
-            (journal_module, "fcntl", standins.Module(fcntl, flock=files.flock)),
+            (journal_module, "os", Module(os, urandom=self._chance.urandom, **files.names())),
+            (journal_module, "fcntl", Module(fcntl, flock=files.flock)),
+            (node_health, "own_resident_bytes", lambda: RESIDENT_BYTES),
             (events_module, "Path", files.path),
             (Journal, "append", self._watched(Journal.append)),
         ]
@@ -296,16 +330,19 @@ class World:
         return watched
 
 
-def _modules() -> list[ModuleType]:
-    rooms = (
-        "virtflow.producer",
-        "virtflow.processors",
-        "virtflow.exporter",
-        "virtflow.history",
-        "virtflow.runtime",
-        "tests.support.memory_kafka",
-    )
-    return [module for name, module in list(sys.modules.items()) if name.startswith(rooms)]
+@cache
+def _wanted() -> tuple[tuple[ModuleType, str], ...]:
+    """Where stand-ins go: modules under test, and their names for modules of Python.
+
+    All modules are loaded now: one that a program loaded when it needs it would have no stand-ins.
+    """
+    for room in LOADED:
+        package = importlib.import_module(room)
+        for found in pkgutil.iter_modules(package.__path__, f"{room}."):
+            if not found.ispkg:
+                importlib.import_module(found.name)
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith(ROOMS)]
+    return tuple((module, name) for module in modules for name, real in standins.REAL.items() if getattr(module, name, None) is real)
 
 
 def _settings(dice: Random, nodes: tuple[str, ...]) -> dict[str, Settings]:

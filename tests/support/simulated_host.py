@@ -18,7 +18,8 @@ import libvirt
 import pytest
 
 from tests.support.memory_libvirt import Binding, Daemon, Release, VirtualClock, Vm
-from tests.support.memory_libvirt.standins import Queue, install
+from tests.support.memory_libvirt.standins import install
+from tests.support.virtual_time.standins import Queue
 from virtflow.producer import sampler
 from virtflow.producer.hung_calls.budget import CallBudget
 from virtflow.producer.hypervisor import connection, mailbox

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any, Final
 
 import libvirt
@@ -129,12 +128,12 @@ class Events:
 
     def test_a_callback_runs_in_the_event_loop_s_thread(self, host: Host) -> None:
         threads: list[int] = []
-        host.connect().domainEventRegisterAny(None, LIFECYCLE, lambda *_: threads.append(threading.get_ident()), None)
+        host.connect().domainEventRegisterAny(None, LIFECYCLE, lambda *_: threads.append(host.thread()), None)
         host.resume(host.vms[0])
         host.suspend(host.vms[0])
         host.let_pass(0.5)
         assert len(threads) == 2
-        assert len({*threads, threading.get_ident()}) == 2
+        assert len({*threads, host.thread()}) == 2
 
     def test_a_closed_connection_tells_on_until_its_callbacks_are_deregistered(self, host: Host) -> None:
         """Each callback keeps the connection open."""

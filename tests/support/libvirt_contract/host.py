@@ -52,6 +52,9 @@ class Host(Protocol):
     def attempt(self, call: Callable[[], Any]) -> Attempt:
         """Begin a call."""
 
+    def thread(self) -> int:
+        """What tells the calling thread from others."""
+
     def let_pass(self, seconds: float) -> None:
         """Let time pass."""
 

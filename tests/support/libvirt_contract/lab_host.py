@@ -97,6 +97,10 @@ class LabHost:
         """See ``Host``."""
         return LabAttempt(call)
 
+    def thread(self) -> int:
+        """See ``Host``."""
+        return threading.get_ident()
+
     def let_pass(self, seconds: float) -> None:
         """See ``Host``."""
         time.sleep(seconds)

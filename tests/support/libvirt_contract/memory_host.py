@@ -10,7 +10,7 @@ import libvirt
 
 from tests.support.libvirt_contract.host import Known
 from tests.support.memory_libvirt import Binding, Daemon, Release, VirtualClock, Vm
-from tests.support.memory_libvirt.standins import Threading
+from tests.support.virtual_time.standins import Threading
 
 URI = "qemu:///system"
 DESTROY_SECONDS = 10.0
@@ -93,6 +93,10 @@ class MemoryHost:
     def attempt(self, call: Callable[[], Any]) -> MemoryAttempt:
         """See ``Host``."""
         return MemoryAttempt(self.clock, call)
+
+    def thread(self) -> int:
+        """See ``Host``."""
+        return self.clock.current.number
 
     def let_pass(self, seconds: float) -> None:
         """See ``Host``."""

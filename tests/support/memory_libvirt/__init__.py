@@ -7,7 +7,7 @@
     daemon.freeze(uuid)                                # from now on a call that asks this VM's QEMU does not return
     clock.advance(30.0)
 
-``clock`` is time and threads, ``requests`` the way of a call into the daemon, ``daemon`` and ``vm`` the host, ``connection``, ``domain`` and
+``clock`` is time and threads, on ``tests/support/virtual_time``, ``requests`` the way of a call into the daemon, ``daemon`` and ``vm`` the host, ``connection``, ``domain`` and
 ``agent_calls`` the binding's classes. The suite ``tests.support.libvirt_contract`` runs on this and on real daemons: where the two differ,
 this is wrong.
 """
