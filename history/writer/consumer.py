@@ -19,6 +19,7 @@ from virtflow.history.storage.table_schemas import SAMPLES, TABLE_OF, WRITTEN, T
 from virtflow.history.writer.batch_limit import BatchLimit, own_memory
 from virtflow.history.writer.dedup import Sequences, filters
 from virtflow.history.writer.offsets import ANSWER_SECONDS
+from virtflow.history.writer.meters import Meters
 from virtflow.history.writer.pace import PACE, Failure, Pace
 from virtflow.history.writer.placement import Key, Partition, Placement
 from virtflow.history.writer.sample_batch import RawSamples
@@ -75,20 +76,7 @@ class Consume:
 
     def count_into(self, metrics: OwnMetrics) -> None:
         """Says where to count; before anything is taken."""
-        self._rows = metrics.counter("virtflow_history_rows_total")
-        self._commits = metrics.counter("virtflow_history_commits_total")
-        self._failures = metrics.counter("virtflow_history_commit_failures_total")
-        self._fenced = metrics.counter("virtflow_history_fenced_partitions_total")
-        self._missing = metrics.counter("virtflow_history_missing_records_total")
-        self._replaced = metrics.counter("virtflow_history_replaced_offsets_total")
-        for table in WRITTEN:
-            self._replaced.labels(table=table.name)
-            self._missing.labels(table=table.name)  # from the start, so that its first increase is seen as one
-        self._pauses = metrics.counter("virtflow_history_memory_pauses_total")
-        self._waiting = metrics.gauge("virtflow_history_waiting_records")
-        self._parts = metrics.gauge("virtflow_history_partitions")
-        self._lag = metrics.gauge("virtflow_history_lag_seconds")
-        self._behind = metrics.gauge("virtflow_history_lag_messages")
+        self._meters = Meters.of(metrics)
 
     @property
     def failing(self) -> str:
@@ -146,7 +134,7 @@ class Consume:
         if self._due(now):
             self._commit_all()
         self._pause_while_short()
-        self._waiting.set(sum(writer.waiting for writer in self._writers.values()))
+        self._meters.waiting.set(sum(writer.waiting for writer in self._writers.values()))
         if now - self._measured >= self._pace.measure:
             self._measured = now
             self._measure()
@@ -183,7 +171,7 @@ class Consume:
             _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
             behind[ours.table.name] += max(0, end - max(0, ours.expected))
         for name, messages in behind.items():
-            self._behind.labels(table=name).set(messages)
+            self._meters.behind.labels(table=name).set(messages)
 
     def _resolved(self, messages: list[Message]) -> list[Message]:
         """The messages, once their schemas are known, or known to be unknown; while the registry does not answer they are held back."""
@@ -234,7 +222,7 @@ class Consume:
             self._commit_all()
         self._is_short = self._limit.is_short()
         if self._is_short and not was_short:
-            self._pauses.inc()
+            self._meters.pauses.inc()
             self._consumer.pause(self._consumer.assignment())
             _LOG.warning("nothing more is read until this is over: %s", self._limit.problem)
         elif was_short and not self._is_short:
@@ -314,13 +302,13 @@ class Consume:
             return
         finally:
             self._stored += writer.rows - rows
-            self._rows.labels(table=name).inc(writer.rows - rows)
+            self._meters.rows.labels(table=name).inc(writer.rows - rows)
             self._intake.skipped(writer.table, "repeated", writer.repeated - repeated)
-        self._commits.labels(table=name).inc()
-        self._lag.labels(table=name).set(max(0.0, time.time() - self._arrived.get(name, time.time())))
+        self._meters.commits.labels(table=name).inc()
+        self._meters.lag.labels(table=name).set(max(0.0, time.time() - self._arrived.get(name, time.time())))
 
     def _fail(self, why: str) -> None:
-        self._failures.inc()
+        self._meters.failures.inc()
         if not self._failure:
             self._consumer.pause(self._consumer.assignment())
         self._failure.note(why, time.monotonic())
@@ -330,7 +318,7 @@ class Consume:
         """Somebody else moved partitions of ours: what waits of them is theirs, and we go on where the table says."""
         mine = self._places.named(writer.moved())
         _LOG.warning("%d partitions start over: %s", len(mine), why)
-        self._fenced.inc(len(mine))
+        self._meters.fenced.inc(len(mine))
         self._places.again(mine)
 
     def _follow_topics(self) -> None:
@@ -378,7 +366,7 @@ class Consume:
             if placed.gone:
                 self._miss(ours.table, ours.name, placed.gone)
             if placed.replaced:
-                self._replaced.labels(table=ours.table.name).inc(placed.replaced)
+                self._meters.replaced.labels(table=ours.table.name).inc(placed.replaced)
                 text = "%s: the broker has lost its end: up to %d offsets that were stored hold other messages now, read again from %d"
                 _LOG.warning(text, ours.name, placed.replaced, ours.expected)
                 self._outdated = self._has_read
@@ -386,7 +374,7 @@ class Consume:
 
     def _miss(self, table: Table, partition: str, count: int) -> None:
         """Counts messages that the broker no longer has."""
-        self._missing.labels(table=table.name).inc(count)
+        self._meters.missing.labels(table=table.name).inc(count)
         _LOG.warning("%s: %d messages are gone from the broker before they were stored", partition, count)
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -405,7 +393,7 @@ class Consume:
 
     def _counted(self) -> None:
         """Says what is ours now."""
-        self._parts.set(len(self._places.ours))
+        self._meters.parts.set(len(self._places.ours))
         self.leads = self._places.leads
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
