@@ -18,8 +18,8 @@ from virtflow.history.storage.delta import FencedError, NewerTableError, Storage
 from virtflow.history.storage.table_schemas import SAMPLES, TABLE_OF, WRITTEN, Table
 from virtflow.history.writer.batch_limit import BatchLimit, own_memory
 from virtflow.history.writer.dedup import Sequences, filters
-from virtflow.history.writer.offsets import ANSWER_SECONDS
 from virtflow.history.writer.meters import Meters
+from virtflow.history.writer.offsets import ANSWER_SECONDS
 from virtflow.history.writer.pace import PACE, Failure, Pace
 from virtflow.history.writer.placement import Key, Partition, Placement
 from virtflow.history.writer.sample_batch import RawSamples

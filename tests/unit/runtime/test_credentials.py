@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
 
@@ -118,12 +118,12 @@ class TestNotice:
 
 
 def certified(authority: Authority, pair: Pair) -> Kafka:
-    files = {"tls_certificate_file": str(pair.certificate), "tls_key_file": str(pair.key), "tls_ca_file": str(authority.file)}
-    return Kafka(security_protocol="SSL", **files)
+    certificate, key = str(pair.certificate), str(pair.key)
+    return Kafka(security_protocol="SSL", tls_certificate_file=certificate, tls_key_file=key, tls_ca_file=str(authority.file))
 
 
 @pytest.fixture(params=[True, False], ids=["broker answers", "broker refuses the old ones"])
-def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Files are looked at all the time. A client that can't deliver is given up at once where the broker does not answer it."""
     monkeypatch.setattr(credentials, "LOOK_SECONDS", 0.0)
     for module in (delivery, event_publishing, round_publishing):
@@ -192,7 +192,7 @@ def test_results_go_on_with_another_client(cluster: Cluster, with_password: Sett
     delivering.join(SECONDS)
     asyncio.run(made.deliver([Result(METRICS, b"20", b"x")]))
     made.close()
-    keys = [record.key for record in cluster.topics[METRICS.name].logs[0].records]
+    keys = [record.key or b"" for record in cluster.topics[METRICS.name].logs[0].records]
     assert sorted(keys) == sorted(b"%d" % number for number in range(21))
     assert passwords == ["old", "new"]
 
@@ -246,7 +246,8 @@ def test_the_history_goes_on_with_another_client(tmp_path: Path, monkeypatch: py
             del kafka
 
         def renewed(self) -> bool:
-            was, _ = changed.is_set(), changed.clear()
+            if was := changed.is_set():
+                changed.clear()
             return was
 
     monkeypatch.setattr(source, "Credentials", Once)
