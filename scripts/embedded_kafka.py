@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import socket
 import string
@@ -30,6 +31,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 EMBEDDED = CHECKOUT / "deploy" / "embedded"
 READY_SECONDS = 60.0
 LOOPBACK = "127.0.0.1"
+META = "meta.properties"
 
 
 class CannotRunError(Exception):
@@ -89,15 +91,51 @@ def _program(name: str, package: str) -> str:
 
 
 def format_storage(java: Sequence[str], folder: Path, properties: Path) -> None:
-    """Give the storage folder its cluster id unless it has one. Raises CannotRunError."""
-    if (folder / "log" / "meta.properties").exists():
+    """Give the storage folder its cluster id unless it has one. Raises CannotRunError.
+
+    What Kafka's own tool writes is kept and copied: to run it takes Java a second.
+    """
+    log = folder / "log"
+    if (log / META).exists():
         return
-    cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
-    command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
-    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        reason = f"formatting {folder} failed: {(done.stderr or done.stdout).strip()[-2000:]}"
-        raise CannotRunError(reason)
+    try:
+        kept = _formatted(java, properties)
+        log.mkdir(parents=True, exist_ok=True)
+        for file in kept.iterdir():
+            if file.name != META:
+                shutil.copy(file, log)
+        meta = re.sub(
+            r"^(cluster|directory)\.id=.*$", lambda line: f"{line[1]}.id={_new_id()}", (kept / META).read_text(), flags=re.MULTILINE
+        )
+        (log / META).write_text(meta)
+    except OSError as error:
+        reason = f"formatting {folder} failed: {error}"
+        raise CannotRunError(reason) from error
+
+
+def _formatted(java: Sequence[str], properties: Path) -> Path:
+    """Return a folder as Kafka's tool formats it, made on first use beside the jars."""
+    jars = fetch()
+    kept = jars.with_suffix(".formatted")
+    with one_at_a_time(jars.parent / "fetch.lock"):
+        if not kept.is_dir():
+            part = kept.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            own = part.with_suffix(".properties")
+            own.write_text(re.sub(r"^log\.dirs=.*$", f"log.dirs={part}", properties.read_text(), flags=re.MULTILINE))
+            command = [*java, "kafka.tools.StorageTool", "format", "-t", _new_id(), "-c", str(own)]
+            done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            own.unlink()
+            if done.returncode:
+                reason = f"formatting {part} failed: {(done.stderr or done.stdout).strip()[-2000:]}"
+                raise CannotRunError(reason)
+            part.rename(kept)
+    return kept
+
+
+def _new_id() -> str:
+    """Return an identity as Kafka writes them; none begins like a switch."""
+    return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
 
 
 def write_properties(folder: Path, host: str, port: int, controller_port: int, more: Path | None = None) -> Path:
