@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 CONTROL_PLANE: Final = frozenset({"test_adapter.py", "test_adapter_scaling.py"})
 """They need a Kubernetes control plane, which is built from its Go modules: twelve minutes of a CPU. The unit tests use a double of it."""
-INSTALLED: Final = frozenset({"test_compose_image.py", "test_debian_packages.py", "test_systemd.py"})
-"""They need images and packages, which are built in root file systems of Debian's releases: minutes each."""
+INSTALLED: Final = frozenset({"test_compose_image.py", "test_debian_packages.py", "test_sbom.py", "test_systemd.py"})
+"""They need images and packages, which are built in root file systems of Debian's releases, or a tool that only a release needs: minutes each."""
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

@@ -71,6 +71,10 @@ SECONDS: Final[dict[str, int]] = {
     "tests/integration/test_history_remote_read.py": 30,
     "tests/integration/test_publish_events.py": 30,
     "tests/property/test_history_truth.py": 10,
+    # With --long alone, builds not counted.
+    "tests/integration/test_debian_packages.py": 450,
+    "tests/integration/test_compose_image.py": 220,
+    "tests/integration/test_systemd.py": 100,
 }
 """How long a file takes by itself on two CPUs. Those of more than half a minute need a line, and those with few tests that take seconds each:
 other files begin by their number of tests, so that such a file would begin last and end alone."""
