@@ -24,7 +24,7 @@ from virtflow.exporter.shard import shard_of
 from virtflow.runtime.kafka.acls import EXPORTER_GROUP
 from virtflow.runtime.kafka.broker_watch import BrokerWatch
 from virtflow.runtime.kafka.clients import LIVE, ClientSettings, client_settings, consumer_settings, topic_name
-from virtflow.runtime.kafka.clients.credentials import Credentials
+from virtflow.runtime.kafka.credentials import Credentials
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.codec import Codec

@@ -20,7 +20,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from virtflow.processors.dead_letters.dead_letter import Result
 from virtflow.processors.metrics import Tally
 from virtflow.runtime.kafka.clients import ClientSettings
-from virtflow.runtime.kafka.clients.credentials import RETIRE_SECONDS
+from virtflow.runtime.kafka.credentials import RETIRE_SECONDS
 from virtflow.runtime.kafka.librdkafka import ended
 from virtflow.schemas.errors import InputError
 from virtflow.schemas.topics import Topic

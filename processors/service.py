@@ -29,7 +29,7 @@ from virtflow.processors.pipeline import Pipeline
 from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.kafka.broker_watch import BrokerWatch
 from virtflow.runtime.kafka.clients import ClientSettings, acknowledged_producer_settings, probe_settings, topic_name
-from virtflow.runtime.kafka.clients.credentials import Credentials
+from virtflow.runtime.kafka.credentials import Credentials
 from virtflow.runtime.kafka.lineage import Alarm, Probe
 from virtflow.runtime.kafka.topic_admin import TopicAdmin
 from virtflow.runtime.lifecycle import STOP_SECONDS, Stop, end_when_late, in_loop, notify, watchdog

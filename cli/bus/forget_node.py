@@ -53,7 +53,7 @@ def forget_node(settings: Settings, name: str, *, dry_run: bool, as_json: bool) 
     dead: list[tuple[Topic, str]] = [(NODES, name)] if status is not None else []
     dead += [(INVENTORY, uuid) for uuid in vms] + [(MIGRATIONS, uuid) for uuid in moved]
     if not dry_run:
-        part("virtflow.runtime.kafka.clients.tombstones", "producer").bury(settings, dead)
+        part("virtflow.runtime.kafka.tombstones", "producer").bury(settings, dead)
     if as_json:
         found = {"node": name, "known": status is not None, "vms": sorted(vms), "migrations": sorted(moved), "forgotten": not dry_run}
         say_json(found)

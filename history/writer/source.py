@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from virtflow.history.writer.offsets import Names
 from virtflow.runtime.kafka.clients import ClientSettings, Gather, consumer_settings, probe_settings
-from virtflow.runtime.kafka.clients.credentials import Credentials
+from virtflow.runtime.kafka.credentials import Credentials
 from virtflow.runtime.kafka.lineage import Alarm, Probe
 from virtflow.runtime.settings import Settings
 

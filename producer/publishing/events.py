@@ -27,7 +27,7 @@ from virtflow.producer.records.node_health import Outgoing, added
 from virtflow.producer.records.vm_event import counted_as, vm_event
 from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.kafka.clients import event_producer_settings, topic_name
-from virtflow.runtime.kafka.clients.credentials import RETIRE_SECONDS, Credentials
+from virtflow.runtime.kafka.credentials import RETIRE_SECONDS, Credentials
 from virtflow.runtime.kafka.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.threads import Owner

@@ -20,7 +20,7 @@ from typing import Any, Final
 from virtflow.producer.publishing.split import messages
 from virtflow.producer.records.node_health import Outgoing
 from virtflow.runtime.kafka.clients import ClientSettings, snapshot_producer_settings, topic_name
-from virtflow.runtime.kafka.clients.credentials import RETIRE_SECONDS, Credentials
+from virtflow.runtime.kafka.credentials import RETIRE_SECONDS, Credentials
 from virtflow.runtime.kafka.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.encoder import Encoder, Framed, as_it_is

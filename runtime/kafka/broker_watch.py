@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from prometheus_client import Gauge
 
 from virtflow.runtime.kafka.clients import ClientSettings, client_settings, topic_name
-from virtflow.runtime.kafka.clients.credentials import Credentials
+from virtflow.runtime.kafka.credentials import Credentials
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.topics import Topic
 

@@ -22,7 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from virtflow.runtime.kafka.acls import Acl, Resource
 from virtflow.runtime.kafka.broker_problem import Heard, broker_problem
 from virtflow.runtime.kafka.clients import ClientSettings, client_settings, topic_name, unusable
-from virtflow.runtime.kafka.clients.granted import client_operation, lacking
+from virtflow.runtime.kafka.granted import client_operation, lacking
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
 from virtflow.schemas.topics import TOPICS, Topic

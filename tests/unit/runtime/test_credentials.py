@@ -35,7 +35,7 @@ from virtflow.producer.publishing.events import EventPublisher
 from virtflow.producer.publishing.snapshots import Publisher
 from virtflow.runtime import credentials
 from virtflow.runtime.kafka.clients import client_settings, consumer_settings
-from virtflow.runtime.kafka.clients.credentials import LOOK_SECONDS, Credentials
+from virtflow.runtime.kafka.credentials import LOOK_SECONDS, Credentials
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Kafka, Producer, Settings
 from virtflow.schemas.avro.codec import Codec
