@@ -108,7 +108,7 @@ def test_who_leads_may_be_asked_while_partitions_come_and_go() -> None:
     """The upkeep's thread asks while the consumer's changes what is ours."""
     consume = object.__new__(Consume)
     consume._places = Placement(cast("Source", SimpleNamespace(names=None)), {})
-    consume._parts = OwnMetrics("history").gauge("virtflow_history_partitions")
+    consume.count_into(OwnMetrics("history"))
     consume.leads = False
     failed: list[BaseException] = []
     over = threading.Event()

@@ -33,7 +33,7 @@ from virtflow.producer.publishing import events as event_publishing
 from virtflow.producer.publishing import snapshots as round_publishing
 from virtflow.producer.publishing.events import EventPublisher
 from virtflow.producer.publishing.snapshots import Publisher
-from virtflow.runtime import credentials
+from virtflow.runtime.kafka import credentials
 from virtflow.runtime.kafka.clients import client_settings, consumer_settings
 from virtflow.runtime.kafka.credentials import LOOK_SECONDS, Credentials
 from virtflow.runtime.own_metrics import OwnMetrics
