@@ -276,7 +276,16 @@ def repeated(lines: list[Line]) -> list[str]:
 def usage(pid: int) -> Usage:
     """What a process takes now; its memory is its own, without files that are mapped."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
-    return Usage(int(status["RssAnon"].split()[0]) << 10, int(status["Threads"]), len(list(Path(f"/proc/{pid}/fd").iterdir())))
+    return Usage(int(status["RssAnon"].split()[0]) << 10, _threads(pid), len(list(Path(f"/proc/{pid}/fd").iterdir())))
+
+
+def _threads(pid: int) -> int:
+    """All threads but those in which the history's table library reads the commits since a checkpoint: their number follows that of the commits."""
+    names = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            names.append((task / "comm").read_text().strip())
+    return sum(name != "tokio-rt-worker" for name in names)
 
 
 def exceeded(base: Usage, now: Usage) -> str:
