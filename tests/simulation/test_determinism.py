@@ -12,8 +12,8 @@ from tests.support.long import length
 from tests.support.virtual_time.kernel import FOREVER, Kernel
 from tests.support.virtual_time.standins import replaced
 
-SEEDS: Final = length(16, 500)
-ASKED: Final = length(3, 50)
+SEEDS: Final = length(6, 500)
+ASKED: Final = length(2, 50)
 
 
 def test_two_runs_of_a_seed_take_the_same_course() -> None:
