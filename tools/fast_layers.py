@@ -87,7 +87,10 @@ def measured(root: Path) -> Fast:
         seconds = _child_seconds() - begin
         print(done.stdout[-2000:], file=sys.stderr)
         subprocess.run([*coverage, "json", "-q", data, "-o", str(output)], cwd=root, check=True)
-        return Fast(outcomes_of(done.stdout), *lines_of(json.loads(output.read_text()), root), seconds)
+        fast = Fast(outcomes_of(done.stdout), *lines_of(json.loads(output.read_text()), root), seconds)
+        # At once, since the other checkout may take long.
+        print(fast.figures(), file=sys.stderr)
+        return fast
 
 
 def _child_seconds() -> float:
