@@ -159,9 +159,8 @@ async def _serve(remote: Remote, settings: Settings, stop: Stop) -> None:
     await inner.start()
     await remote.processes.start()
     evaluators.reading(inner.address)
-    _LOG.info("remote_read and PromQL at %s from %s", server.url, settings.history.path)
     tidying = asyncio.create_task(_tidy(evaluators))
-    finding = asyncio.create_task(_find_tables(remote))
+    finding = asyncio.create_task(_find_tables(remote, f"remote_read and PromQL at {server.url} from {settings.history.path}"))
     try:
         await until_stopped(stopped, [finding])
     finally:
@@ -174,9 +173,10 @@ async def _serve(remote: Remote, settings: Settings, stop: Stop) -> None:
         await inner.stop()
 
 
-async def _find_tables(remote: Remote) -> None:
-    """Is ready once there are tables; then never ends by itself."""
+async def _find_tables(remote: Remote, ready: str) -> None:
+    """Is ready, and says so, once there are tables; then never ends by itself."""
     await remote.find_tables()
+    _LOG.info(ready)
     notify("READY=1")
     await asyncio.Event().wait()
 

@@ -106,7 +106,7 @@ def test_published_on_loopback_unless_told_otherwise() -> None:
     addresses = {(name, port.partition(":-127.0.0.1}:")[0]) for name, service in SERVICES.items() for port in service.get("ports", [])}
     assert {address for name, address in addresses if name == "broker"} == {"${VIRTFLOW_BROKER_ADDRESS"}
     pages = {name for name, address in addresses if address == "${VIRTFLOW_PAGES_ADDRESS"}
-    assert pages == {name for name, _ in addresses} - {"broker"} == {"exporter", "history-serve", "prometheus", "grafana"}
+    assert pages == {name for name, _ in addresses} - {"broker"} == {"exporter", "history-serve", "prometheus", "alertmanager", "grafana"}
 
 
 def test_there_is_no_password_that_others_know() -> None:
