@@ -6,6 +6,7 @@ Each part is kept under VIRTFLOW_DATA, behind a lock: a test that comes too earl
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -18,7 +19,7 @@ from tests.support.long import LONG
 def main() -> int:
     """Fetch all at a time; 1 when something fails."""
     with ThreadPoolExecutor() as pool:
-        fetches = (
+        fetches: tuple[Callable[[], object], ...] = (
             lab_guest.guest_image,
             real_registry.fetched,
             s3.program,
