@@ -174,9 +174,9 @@ async def _serve(remote: Remote, settings: Settings, stop: Stop) -> None:
 
 
 async def _find_tables(remote: Remote, ready: str) -> None:
-    """Is ready, and says so, once there are tables; then never ends by itself."""
+    """Says that it is ready once there are tables; then never ends by itself."""
     await remote.find_tables()
-    _LOG.info(ready)
+    _LOG.info("%s", ready)
     notify("READY=1")
     await asyncio.Event().wait()
 
