@@ -197,6 +197,8 @@ FAULTS: Final = (
         "Memory pressure",
         "A cgroup's limit at 1.2 times the normal memory, and a burst of ten times the load",
         "Intake pauses before the kernel kills.",
+        ("tests/unit/runtime/test_memory.py", "tests/unit/history/test_memory_short.py"),
+        note="Tested of the history's writer, whose memory grows most with its load, and of the processors.",
     ),
     Fault(
         23,
@@ -215,8 +217,6 @@ FAULTS: Final = (
             "tests/lab/test_recovery.py::test_a_restarted_exporter_has_every_vm_in_its_first_ready_scrape",
             "tests/lab/test_recovery.py::test_a_killed_producer_starts_a_new_run_that_is_newer",
         ),
-        note="Not held yet: `history serve` on an object store that takes connections and answers nothing. Opening a table there blocks the whole process, so that it neither "
-        "answers nor ends on TERM; systemd kills it after its timeout. It stores nothing, so that nothing is lost.",
     ),
     Fault(
         25,
@@ -286,8 +286,14 @@ FAULTS: Final = (
     Fault(
         33,
         "Certificates and passwords are changed while everything runs",
-        "New files, old ones revoked",
+        "New files, old ones revoked: a SCRAM password; certificates of clients and broker, signed by another authority",
         "No restart, no loss, no gap above 2 I.",
+        (
+            "tests/unit/runtime/test_credentials.py",
+            "tests/unit/runtime/test_web_tls.py::test_a_new_certificate_is_shown_to_new_connections",
+            "tests/unit/runtime/test_web_access.py::test_new_users_count_at_once",
+        ),
+        note="Connections that there are stay, as with every client of Kafka; the test ends them by a restart of the broker, after which only the new files are good for anything.",
     ),
     Fault(
         34,
