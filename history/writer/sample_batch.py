@@ -20,6 +20,7 @@ from virtflow.history.writer.rows.avro_columns import Columns, Messages, Numbers
 from virtflow.history.writer.rows.sample_rows import WANTED, columns_of_samples, rows_of
 from virtflow.history.writer.validation import Intake
 from virtflow.schemas.avro.codec import SINGLE_OBJECT_MAGIC, SINGLE_OBJECT_SIZE
+from virtflow.schemas.avro.cursors import Numbers, Step, steps_of
 from virtflow.schemas.errors import UndecodableError
 from virtflow.schemas.ranges import EARLIEST_SECONDS, INTERVAL_SECONDS, LATEST_SECONDS, PARTS, SEQUENCE, is_uuid
 from virtflow.schemas.records import VmMetrics

@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from virtflow.history.storage.table_schemas import KINDS, SAMPLES, Column, columns_of, device_of
 from virtflow.history.writer.rows.arrow import array_of, days, times
-from virtflow.history.writer.rows.avro_columns import ABSENT, Columns, Numbers, Wanted, dictionary, together
+from virtflow.history.writer.rows.avro_columns import ABSENT, Columns, dictionary, together
+from virtflow.schemas.avro.cursors import Numbers, Wanted
 from virtflow.schemas.catalogue.guest_agent import FILESYSTEM_LABELS
 from virtflow.schemas.catalogue.types import Guest
 from virtflow.schemas.fields import BlockMetrics, NetworkMetrics, VcpuMetrics
