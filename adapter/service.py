@@ -170,7 +170,8 @@ def run(settings: Settings, stop: Stop) -> None:
 
     Raises ``SettingError`` for settings that can't be used and ``EnvironmentProblemError`` where something that it needs is not there.
     """
-    from virtflow.exporter.consumer import TAKEN, Feed, Reading, Watched
+    from virtflow.exporter.columns.intake import Reading
+    from virtflow.exporter.consumer import TAKEN, Feed, Watched
     from virtflow.runtime.kafka.acls import ADAPTER_GROUP
     from virtflow.runtime.kafka.broker_watch import BrokerWatch
     from virtflow.runtime.registry.schema_ids import SchemaIds

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from bench.hops import BEGAN, VMS, Data, filled, new_fleet
+from bench.hops import BEGAN, MANY_NODES, VMS, Data, filled, messages_of_rounds, new_fleet
+from tests.support.exporter_intake import Served
 from virtflow.exporter.exposition import exposition
 from virtflow.exporter.fleet import Fleet
 from virtflow.processors.normalise import normalise_snapshot
@@ -36,6 +37,9 @@ ALLOWED: Final = 1.05
 """Times the baseline that a count may be."""
 ALLOWED_ELSEWHERE: Final = 1.25
 """The same on another Python than the baseline's: interpreters call differently."""
+
+RUNS: Final = 6
+"""Rounds of a fleet in columns: the first, and one for each time that the work is done."""
 
 Counts = dict[str, dict[str, float]]
 
@@ -87,6 +91,9 @@ def hops(data: Data) -> Iterator[tuple[str, Callable[[], object], int]]:
     yield "exporter: decode", lambda: [codec.decode(encoded, VmMetrics) for encoded in data.encoded_metrics], samples
     fleet, names = filled(data), frozenset(row.name for row in METRICS)
     yield "exporter: take and render", lambda: _taken(data), samples
+    columns, many = InColumns(), MANY_NODES * VMS
+    yield "exporter: take in columns", columns.take, many
+    yield "exporter: scrape from columns", lambda: "".join(exposition(columns.served.fleet, names, BEGAN, {})), many
     yield "exporter: scrape", lambda: "".join(exposition(fleet, names, BEGAN, {})), VMS
     yield "history: rows", _history(data), samples
 
@@ -99,6 +106,21 @@ def _taken(data: Data) -> Fleet:
             fleet.take_metrics(sample, 0.0)
         fleet.render()
     return fleet
+
+
+class InColumns:
+    """An exporter's fleet in columns: each ``take`` brings it a round of samples."""
+
+    def __init__(self) -> None:
+        """The first round is taken one by one."""
+        self.served = Served(together=True)
+        self._rounds = iter(messages_of_rounds(RUNS))
+        self.take()
+
+    def take(self) -> None:
+        """The next sample of each VM."""
+        self.served.take(*next(self._rounds))
+        self.served.intake.settle()
 
 
 def _history(data: Data) -> Callable[[], object]:

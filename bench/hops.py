@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from bench.part import Asked, origin
 from tests.support.broker import Broker
+from tests.support.exporter_intake import Sent, Served, sent
 from tests.support.kvm_host import answer
 from tools.documents import table
 from virtflow.exporter.exposition import exposition
@@ -49,6 +50,9 @@ VMS: Final = 50
 ROUNDS: Final = 8
 REPEATS: Final = 7
 KVM_TURNS: Final = 200
+MANY_NODES: Final = 20
+MANY_REPEATS: Final = 3
+SAMPLES_PER_SCRAPE: Final = (1, 10)
 BEGAN: Final = 1_795_476_243.0
 DELIVERED: Final = 20_000
 CENTRE: Final = ("decode snapshot", "normalise", "encode metrics", "deliver", "exporter: decode", "exporter: ingest and render")
@@ -119,6 +123,43 @@ def hops(data: Data, folder: Path) -> Iterator[Hop]:
     yield Hop("exporter: decode", cpu_us(lambda: [codec.decode(d, VmMetrics) for d in data.encoded_metrics], samples), "one VM a message")
     yield Hop("exporter: ingest and render", ingest_us(data), f"{lines_of(data) / VMS:.0f} series a VM, each sample scraped")
     yield Hop("exporter: scrape", scrape_us(data), "join by family and gzip, per VM and scrape")
+    yield from exporter_hops()
+
+
+def exporter_hops() -> Iterator[Hop]:
+    """From messages to a scrape's bytes: samples one by one, and together in columns, with one and with ten samples of a VM for each scrape."""
+    messages = messages_of_rounds(1 + max(SAMPLES_PER_SCRAPE))
+    for often in SAMPLES_PER_SCRAPE:
+        rows, columns = (exporter_us(messages, often, together=together) for together in (False, True))
+        what = f"from messages to a scrape, {often} sample{'s' if often > 1 else ''} of a VM each"
+        yield Hop(f"exporter: one by one, {often} a scrape", rows, what)
+        yield Hop(f"exporter: in columns, {often} a scrape", columns, f"{what}: {rows / columns:.1f} times less")
+
+
+def messages_of_rounds(rounds: int) -> list[list[Sent]]:
+    """The messages of some rounds of many VMs."""
+    fleet = SimulatedFleet(nodes=MANY_NODES, vms=VMS, interval_seconds=1.0, inventory_seconds=300.0, seed=1)
+    nodes = [SimulatedNode(fleet, f"node-{number}", "boot") for number in range(MANY_NODES)]
+    snapshots = [[node.round_at(number, BEGAN + number) for node in nodes] for number in range(rounds)]
+    return [[sent(sample) for snapshot in each for sample in normalise_snapshot(snapshot).metrics] for each in snapshots]
+
+
+def exporter_us(messages: list[list[Sent]], often: int, *, together: bool) -> float:
+    """CPU of an exporter for each VM-sample, the first round, in which all VMs are new, apart; the client is not in it."""
+    runs = []
+    for _ in range(MANY_REPEATS):
+        served = Served(together=together)
+        served.take(*messages[0])
+        served.intake.settle()
+        zipped(served.fleet)
+        began = time.process_time()
+        for start in range(1, len(messages), often):
+            for each in messages[start : start + often]:
+                served.take(*each)
+                served.intake.settle()
+            zipped(served.fleet)
+        runs.append((time.process_time() - began) / sum(map(len, messages[1:])) * 1e6)
+    return median(runs)
 
 
 def kvm_hop() -> Hop:
@@ -195,17 +236,18 @@ def lines_of(data: Data) -> int:
 
 def scrape_us(data: Data) -> float:
     """CPU of a scrape per VM: joining the rendered lines and gzipping them."""
+    fleet = filled(data)
+    return cpu_us(lambda: zipped(fleet), VMS)
+
+
+def zipped(fleet: Fleet) -> None:
+    """A scrape without the client."""
     from isal import isal_zlib
 
-    fleet = filled(data)
-
-    def scrape() -> None:
-        packer = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, GZIP_WINDOW)
-        for chunk in exposition(fleet, _NAMES, BEGAN, {}):
-            packer.compress(chunk.encode())
-        packer.flush()
-
-    return cpu_us(scrape, VMS)
+    packer = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, GZIP_WINDOW)
+    for chunk in exposition(fleet, _NAMES, BEGAN, {}):
+        packer.compress(chunk.encode())
+    packer.flush()
 
 
 def rivals(data: Data, ours: dict[str, float]) -> Iterator[Rival]:

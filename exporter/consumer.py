@@ -1,6 +1,6 @@
 """Feeds the fleet from the topics: first what they hold at the start, then what arrives.
 
-The client's blocking calls run in their own thread; records are decoded and taken in the event loop, a few milliseconds at a time,
+The client's blocking calls run in their own thread; messages are taken in the event loop (``columns.intake``), a few milliseconds at a time,
 so that scrapes and health checks are answered during the longest catch-up. Nothing here ends the service: a broker that is away or a
 missing topic is waited for, a record that can't be decoded is skipped; each is counted, and logged once a minute.
 """
@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -19,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from virtflow.exporter.assignment import Clients, Found, Key, Partitions, Place
 from virtflow.exporter.clocks import Clocks
+from virtflow.exporter.columns.intake import Intake, Reading
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.shard import shard_of
 from virtflow.runtime.kafka.acls import EXPORTER_GROUP
@@ -28,16 +28,14 @@ from virtflow.runtime.kafka.credentials import Credentials
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.codec import Codec
-from virtflow.schemas.errors import RegistryUnavailableError, UndecodableError
-from virtflow.schemas.order import Freshness
-from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigration
-from virtflow.schemas.topics import INVENTORY, METRICS, MIGRATIONS, NODES, Cleanup, Topic
+from virtflow.schemas.errors import RegistryUnavailableError
+from virtflow.schemas.topics import INVENTORY, METRICS, MIGRATIONS, NODES, Cleanup
 
 LOGGER: Final = logging.getLogger("virtflow.exporter.consumer")
 
 BATCH: Final = 500
-SLICE: Final = 50
-"""Records taken before others get their turn: about five milliseconds' work."""
+SLICE: Final = 500
+"""Messages looked at before others get their turn: a few milliseconds' work."""
 
 READ_SECONDS: Final = 0.2
 LOOK_SECONDS: Final = 5.0
@@ -46,87 +44,6 @@ RETRY_SECONDS: Final = 1.0
 MEASURE_SECONDS: Final = 1.0
 TAKEN: Final = (METRICS, INVENTORY, MIGRATIONS, NODES)
 """The topics that are read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Who reads, which names the metrics; in which consumer group; the seconds of samples that are read back; and the part of the fleet."""
-
-    service: str
-    group: str
-    back_seconds: float
-    shard: str = ""
-
-    def metric(self, what: str) -> str:
-        """The name of one of the service's own metrics."""
-        return f"virtflow_{self.service}_{what}"
-
-
-class Intake:
-    """Hands the records in messages to the fleet and counts them. Belongs to the event loop."""
-
-    def __init__(  # noqa: PLR0913, PLR0917, all of them are needed for a record
-        self, fleet: Fleet, codec: Codec, metrics: OwnMetrics, names: Mapping[str, Topic], clocks: Clocks, reading: Reading
-    ) -> None:
-        """``names`` maps the topics' names on the broker to their rows."""
-        self._fleet = fleet
-        self._codec = codec
-        self._names = names
-        self._clocks = clocks
-        self._forget = {INVENTORY: fleet.forget_inventory, MIGRATIONS: fleet.migrations.forget, NODES: fleet.forget_node}
-        records, undecodable, lag = (
-            metrics.counter(reading.metric("records_total")),
-            metrics.counter(reading.metric("undecodable_total")),
-            metrics.gauge(reading.metric("lag_seconds")),
-        )
-        self._stale = metrics.counter(reading.metric("stale_records_total"))
-        # Looking a label up costs more than counting, so it is done once.
-        self._records = {name: records.labels(topic=topic.name) for name, topic in names.items()}
-        self._undecodable = {name: undecodable.labels(topic=topic.name) for name, topic in names.items()}
-        self._lag = {name: lag.labels(topic=topic.name) for name, topic in names.items()}
-
-    def take(self, message: Message, *, behind: bool) -> None:
-        """Decodes a message and hands its record to the fleet. ``behind``: it is from the catch-up, so its arrival is the broker's timestamp."""
-        name = message.topic() or ""
-        topic = self._names[name]
-        age = max(0.0, self._clocks.wall() - message.timestamp()[1] / 1000)
-        arrived = self._clocks.now() - (age if behind else 0.0)
-        self._records[name].inc()
-        self._lag[name].set(age)
-        try:
-            fresh = self._hand_over(topic, message, arrived)
-        except UndecodableError as error:
-            self._undecodable[name].inc()
-            LOGGER.warning("%s [%s] offset %s is skipped: %s", topic.name, message.partition(), message.offset(), error)
-            return
-        if fresh is not Freshness.NEW:
-            self._stale.inc()
-
-    def unresolved(self, message: Message) -> bool:
-        """Whether a message's schema is still to be fetched from the registry."""
-        return message.error() is None and self._codec.unresolved(message.value())
-
-    def resolve(self, message: Message) -> None:
-        """Fetches it; blocks, and raises ``RegistryUnavailableError`` where the registry does not answer."""
-        self._codec.resolve(message.value())
-
-    def made_anew(self, topic: Topic) -> None:
-        """A topic was created again. The revisions of migrations begin again in it; other records have an order of their own."""
-        if topic is MIGRATIONS:
-            self._fleet.migrations.forget_all()
-
-    def _hand_over(self, topic: Topic, message: Message, arrived: float) -> Freshness:
-        value, fleet = message.value(), self._fleet
-        if value is None and topic.cleanup is Cleanup.COMPACT:
-            self._forget[topic]((message.key() or b"").decode(errors="replace"))
-            return Freshness.NEW
-        if topic is METRICS:
-            return fleet.take_metrics(self._codec.decode(value, VmMetrics), arrived)
-        if topic is INVENTORY:
-            return fleet.take_inventory(self._codec.decode(value, VmInventory), arrived)
-        if topic is MIGRATIONS:
-            return fleet.take_migration(self._codec.decode(value, VmMigration), arrived)
-        return fleet.take_node(self._codec.decode(value, NodeStatus), arrived)
 
 
 class Feed:
@@ -147,7 +64,8 @@ class Feed:
 
         Raises ``SettingError`` where a secret can't be read, ``KafkaException`` for bad client settings.
         """
-        reading = reading or Reading("exporter", EXPORTER_GROUP, settings.exporter.read_back_seconds, settings.exporter.shard)
+        own = settings.exporter
+        reading = reading or Reading("exporter", EXPORTER_GROUP, own.read_back_seconds, own.shard, together=True)
         rows = {topic_name(settings, topic): topic for topic in TAKEN}
         back = {name: reading.back_seconds if topic is METRICS else None for name, topic in rows.items()}
         self._brokers = settings.kafka.bootstrap_servers
@@ -276,10 +194,11 @@ class Feed:
         self._problem = problem
 
     async def _take(self, messages: Iterable[Message]) -> None:
-        """Takes the messages in slices."""
+        """Takes the messages in slices, and hands over what waits when that is due."""
         taken = 0
         for message in messages:
             if self._intake.unresolved(message):
+                self._intake.settle()
                 await self._resolved(message)
             place = self._places.get((message.topic() or "", message.partition() or 0))
             problem = message.error()
@@ -291,6 +210,10 @@ class Feed:
                 taken += 1
                 if taken % SLICE == 0:
                     await asyncio.sleep(0)
+        self._intake.caught_up = not self._held and not any(place.behind for place in self._places.values())
+        if self._intake.due():
+            for _ in self._intake.settling():
+                await asyncio.sleep(0)
         if self._gaps:
             await self._judge_gaps()
 

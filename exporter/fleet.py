@@ -8,10 +8,11 @@ detects late and repeated records, ``schemas.ownership`` decides between two nod
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import isnan
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from virtflow.exporter.columns.vm import NEVER, NodeSample, Vm
 from virtflow.exporter.migrations import Migrations, MigrationText, Options
 from virtflow.exporter.render.lines import Lines
 from virtflow.exporter.render.node import NodeText
@@ -32,10 +33,11 @@ from virtflow.schemas.ownership import (
 from virtflow.schemas.records import NodeStatus, VmInventory, VmMetrics, VmMigration
 from virtflow.schemas.states import PAUSED, SHUT_OFF
 
+if TYPE_CHECKING:
+    from virtflow.exporter.columns.table import Table
+
 REMEMBER_SECONDS: Final = 3_600.0
 """How long the order of a vanished VM is remembered, so that a late or repeated sample of it is recognised."""
-
-NEVER: Final = float("inf")
 
 UNRENDERED: Final = 5_000
 """VMs whose newest sample may wait for a scrape to be rendered: a sample that is replaced before a scrape then costs nothing, and a
@@ -46,52 +48,6 @@ STEP: Final = 100
 
 _ELSEWHERE: Final = frozenset({PAUSED, SHUT_OFF})
 """States in which a node may report a VM whose process is elsewhere; all others need no closer look."""
-
-
-class NodeSample:
-    """One node's newest sample of a VM, and when it expires; its order outlives the sample."""
-
-    __slots__ = ("expires", "record", "seen")
-
-    def __init__(self, record: VmMetrics, seen: Seen, expires: float) -> None:
-        """``expires`` is when the sample is three intervals old."""
-        self.record: VmMetrics | None = record
-        self.seen = seen
-        self.expires = expires
-
-
-class Vm:
-    """One VM: each node's newest sample, the exported one, and its lines as they were last rendered, from the sample ``rendered``."""
-
-    __slots__ = (
-        "conflict",
-        "expires",
-        "exported",
-        "identity",
-        "info",
-        "inventory",
-        "lines",
-        "monitor_collected",
-        "not_before",
-        "rendered",
-        "samples",
-        "split_brain",
-    )
-
-    def __init__(self) -> None:
-        """Nothing is known yet."""
-        self.samples: dict[str, NodeSample] = {}
-        self.inventory: VmInventory | None = None
-        self.exported: VmMetrics | None = None
-        self.rendered: VmMetrics | None = None
-        self.identity = ""
-        self.lines: Lines = ()
-        self.info = ""
-        self.monitor_collected = float("nan")
-        self.split_brain = SplitBrain()
-        self.not_before: dict[str, float] = {}
-        self.conflict = False
-        self.expires = NEVER
 
 
 class Node:
@@ -122,6 +78,10 @@ class Fleet:
         self.changes: Final = Changes()
         self.vm_text: Final = vm_text
         self.node_text: Final = node_text
+        self.settle: Callable[[], None] = lambda: None
+        """Takes what waits to be taken; called before anything is read."""
+        self.table: Table | None = None
+        """The samples in columns; None where there are none."""
         self._forget_node_seconds = forget_node_seconds
         self._vms: dict[str, Vm] = {}
         self._nodes: dict[str, Node] = {}
@@ -129,9 +89,7 @@ class Fleet:
 
     def take_metrics(self, record: VmMetrics, arrived: float) -> Freshness:
         """Takes a sample of a VM; one that is not newer than the same node's newest has no effect."""
-        vm = self._vms.get(record.uuid)
-        if vm is None:
-            vm = self._vms[record.uuid] = self._new(record.uuid)
+        vm = self._of(record.uuid)
         known = vm.samples.get(record.node)
         position = Position(record.boot_id, record.sequence, record.part)
         seen = known.seen if known is not None else None
@@ -160,13 +118,11 @@ class Fleet:
         if has_left(report, migration, ran_since=ran_since):
             vm.not_before[report.node] = report.collected
             return True
-        return vm.exported is not None and is_incoming(report, migration)
+        return vm.row is not None and is_incoming(report, migration)
 
     def take_inventory(self, record: VmInventory, arrived: float) -> Freshness:
         """Takes a VM's inventory; of two nodes' ones that of the authoritative node counts, else the newer collection."""
-        vm = self._vms.get(record.uuid)
-        if vm is None:
-            vm = self._vms[record.uuid] = self._new(record.uuid)
+        vm = self._of(record.uuid)
         fresh = _inventory_freshness(vm, record)
         if fresh is Freshness.NEW:
             vm.inventory = record
@@ -179,6 +135,8 @@ class Fleet:
         """Drops a VM's inventory after a tombstone in its topic."""
         vm = self._vms.get(uuid)
         if vm is not None and vm.inventory is not None:
+            if vm.in_columns is not None:
+                self._leave_columns(vm)
             vm.inventory = None
             self._rename(vm)
 
@@ -191,6 +149,8 @@ class Fleet:
         vm = self._vms.get(record.uuid)
         if fresh is Freshness.NEW and vm is not None:
             vm.not_before = not_before(vm.not_before, record)
+            if vm.in_columns is not None:
+                self._leave_columns(vm)
             if vm.samples:
                 self._decide(vm, arrived)
         return fresh
@@ -217,8 +177,11 @@ class Fleet:
 
     def expire(self, now: float) -> None:
         """Drops everything that has expired at ``now``; to be called before each scrape."""
+        self.settle()
         self.now = now
         for uuid, vm in [(uuid, vm) for uuid, vm in self._vms.items() if vm.expires <= now]:
+            if vm.in_columns is not None:
+                self._leave_columns(vm)
             if not _expire_samples(vm, now):
                 del self._vms[uuid]
             else:
@@ -232,8 +195,16 @@ class Fleet:
                 node.silent = True
                 node.lines = self.node_text.silent(node.status)
 
+    def expire_where_due(self, now: float) -> None:
+        """``expire`` where something has expired by what is known; where nothing has, what waits may go on waiting."""
+        self.now = now
+        silent = any((node.forgotten if node.silent else node.silent_from) <= now for node in self._nodes.values())
+        if silent or any(vm.expires <= now for vm in self._vms.values()):
+            self.expire(now)
+
     def rendering(self) -> Iterator[None]:
         """Renders the VMs that wait now, ``STEP`` of them between two yields; VMs that arrive meanwhile may be left over."""
+        self.settle()
         left = len(self._unrendered)
         while left > 0 and self._unrendered:
             for _ in range(min(STEP, left, len(self._unrendered))):
@@ -247,26 +218,74 @@ class Fleet:
 
     def vms(self) -> list[Vm]:
         """The VMs that are exported."""
-        return [vm for vm in self._vms.values() if vm.exported is not None]
+        self.settle()
+        return [vm for vm in self._vms.values() if vm.row is not None or vm.in_columns is not None]
 
     def known(self, uuid: str) -> Vm | None:
         """The VM of that UUID, where it is exported."""
+        self.settle()
         vm = self._vms.get(uuid)
-        return vm if vm is not None and vm.exported is not None else None
+        return vm if vm is not None and vm.is_exported else None
 
     def node(self, name: str) -> Node | None:
         """The node of that name."""
+        self.settle()
         return self._nodes.get(self.node_text.key(name))
 
     def nodes(self) -> list[Node]:
         """All known nodes, including silent ones."""
+        self.settle()
         return list(self._nodes.values())
 
-    def _new(self, uuid: str) -> Vm:
-        """A VM of which nothing is known but, perhaps, its newest migration."""
-        vm, migration = Vm(), self.migrations.newest(uuid)
+    def place(self, uuid: str) -> int:
+        """The VM's place in the table of columns; -1 where it is not there."""
+        vm = self._vms.get(uuid)
+        return vm.place if vm is not None else -1
+
+    def put_in_columns(self, uuid: str) -> bool:
+        """Keeps the VM's samples in the table from now on, where they can differ in numbers alone: it runs on one node, without a guest's agent.
+
+        Whatever else is taken of the VM takes it out of the table again.
+        """
+        vm, table = self._vms.get(uuid), self.table
+        if table is None or vm is None or vm.place >= 0 or len(vm.samples) != 1 or not isnan(vm.split_brain.since):
+            return vm is not None and vm.place >= 0
+        (sample,) = vm.samples.values()
+        record, place = sample.record, -1
+        if record is None or record is not vm.row or record.guest or self._may_be_elsewhere(record):
+            return False
+        if sample.seen.newest == Position(record.boot_id, record.sequence, record.part):
+            place = table.put(vm, sample, record, self.vm_text.state_info(record, vm.identity))
+        if place >= 0:
+            vm.put_in_columns(sample, record, place)
+            self._unrendered.pop(uuid, None)
+        return place >= 0
+
+    def _may_be_elsewhere(self, record: VmMetrics) -> bool:
+        """Whether a later sample of the same state may be none of the VM itself: by its state, or by a migration, which ``_is_elsewhere`` asks."""
+        if record.state not in _ELSEWHERE:
+            return False
+        report = _report(record, NEVER)
+        return self.migrations.newest(record.uuid) is not None or has_left(report, None) or is_incoming(report, None)
+
+    def _leave_columns(self, vm: Vm) -> None:
+        """Keeps the VM's sample as a record again."""
+        if self.table is not None:
+            self.table.drop(vm.place)
+            vm.leave_columns()
+            self._unrendered[vm.uuid] = vm
+
+    def _of(self, uuid: str) -> Vm:
+        """The VM of that UUID, out of columns; a new one where nothing is known of it but, perhaps, its newest migration."""
+        vm = self._vms.get(uuid)
+        if vm is not None:
+            if vm.in_columns is not None:
+                self._leave_columns(vm)
+            return vm
+        vm, migration = Vm(uuid), self.migrations.newest(uuid)
         if migration is not None:
             vm.not_before = not_before({}, migration)
+        self._vms[uuid] = vm
         return vm
 
     def _decide(self, vm: Vm, now: float) -> None:
@@ -276,15 +295,15 @@ class Fleet:
             (sample,) = vm.samples.values()
             vm.expires = sample.expires
             if sample.record is not None:
-                if sample.record is not vm.exported:
+                if sample.record is not vm.row:
                     self._export(vm, sample.record, now)
                 return
         vm.expires = min([sample.expires for sample in vm.samples.values()])
         live = [(sample.record, sample.expires) for sample in vm.samples.values() if sample.record is not None]
         if not live:
-            if vm.exported is not None:
-                self.changes.vanished(vm.exported, now)
-            vm.exported, vm.rendered, vm.identity, vm.lines, vm.info = None, None, "", (), ""
+            if vm.row is not None:
+                self.changes.vanished(vm.row, now)
+            vm.row, vm.rendered, vm.identity, vm.lines, vm.info = None, None, "", (), ""
             vm.conflict, vm.split_brain = False, SplitBrain()
             return
         record = live[0][0]
@@ -297,11 +316,11 @@ class Fleet:
             before, vm.conflict = vm.conflict, is_split_brain(vm.split_brain, current, now)
             if vm.conflict != before:
                 self.changes.conflict(record, now, begins=vm.conflict)
-        if record is not vm.exported:
+        if record is not vm.row:
             self._export(vm, record, now)
 
     def _export(self, vm: Vm, record: VmMetrics, now: float) -> None:
-        before, vm.exported = vm.exported, record
+        before, vm.row = vm.row, record
         if record.monitor_collected > 0:
             vm.monitor_collected = record.monitor_collected
         if before is None or before.name != record.name or before.node != record.node:
@@ -315,9 +334,9 @@ class Fleet:
 
     def _rename(self, vm: Vm) -> None:
         """Renders what the inventory changes: always ``vm_info``, all lines where it changes the labels."""
-        if vm.exported is not None:
-            self._name(vm, vm.exported)
-            self._unrendered[vm.exported.uuid] = vm
+        if vm.row is not None:
+            self._name(vm, vm.row)
+            self._unrendered[vm.row.uuid] = vm
 
     def _name(self, vm: Vm, record: VmMetrics) -> None:
         identity = self.vm_text.identity(record, vm.inventory)
@@ -326,9 +345,9 @@ class Fleet:
         vm.info = self.vm_text.info(record, identity, vm.inventory)
 
     def _render(self, vm: Vm) -> None:
-        if vm.exported is not None and vm.exported is not vm.rendered:
-            vm.lines = self.vm_text.lines(vm.exported, vm.identity, vm.rendered, vm.lines)
-            vm.rendered = vm.exported
+        if vm.row is not None and vm.row is not vm.rendered:
+            vm.lines = self.vm_text.lines(vm.row, vm.identity, vm.rendered, vm.lines)
+            vm.rendered = vm.row
 
 
 def _report(record: VmMetrics, expires: float) -> Report:
@@ -356,6 +375,6 @@ def _inventory_freshness(vm: Vm, record: VmInventory) -> Freshness:
     if current.node == record.node:
         seen = Seen(Position(current.boot_id, current.sequence, current.part))
         return freshness(seen, Position(record.boot_id, record.sequence, record.part))
-    if vm.exported is not None and vm.exported.node in {current.node, record.node}:
-        return Freshness.NEW if vm.exported.node == record.node else Freshness.STALE
+    if vm.row is not None and vm.row.node in {current.node, record.node}:
+        return Freshness.NEW if vm.row.node == record.node else Freshness.STALE
     return Freshness.NEW if record.collected > current.collected else Freshness.STALE

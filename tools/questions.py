@@ -46,6 +46,8 @@ QUESTIONS: Final = tuple(
         ("Where do I add a panel to a dashboard?", "tools/dashboards/fleet.py", "def board"),
         ("Where are the settings of every Kafka client?", "runtime/kafka/clients.py", "def client_settings"),
         ("When do a VM's series vanish?", "exporter/fleet.py", "class Fleet"),
+        ("Where are many samples read at once, in columns?", "exporter/columns/batch.py", "class Batch"),
+        ("When do samples wait for each other?", "exporter/columns/intake.py", "class Intake"),
         ("Where is the text of a scrape joined?", "exporter/exposition.py", "def exposition"),
         ("Where are the rates of the fleet page computed?", "exporter/views/fleet_view.py", "class FleetView"),
         ("Where does a change become an event of the API?", "exporter/views/changes.py", "class Changes"),

@@ -34,7 +34,7 @@ PACKAGES: Final = {
     "producer": ("libvirt", "confluent_kafka"),
     "processors": ("faust", "confluent_kafka", "fastavro", *SERVING),
     "history": ("deltalake", "pyarrow", "duckdb", "numpy", "confluent_kafka", "fastavro", *SERVING),
-    "exporter": ("confluent_kafka", "fastavro", "isal", *SERVING),
+    "exporter": ("confluent_kafka", "fastavro", "isal", "numpy", *SERVING),
     "adapter": ("confluent_kafka", "fastavro", *SERVING),
 }
 """What each extra brings that its service imports."""

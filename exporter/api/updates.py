@@ -44,16 +44,16 @@ class Updates:
         """What is due now."""
         if not self._missing():
             self._view.fleet.changes.open()
-        self._view.fleet.expire(self._now())
+        self._view.fleet.expire_where_due(self._now())
         minute = int(self._now() // POINT_SECONDS)
         if minute != self._minute:
             self._minute = minute
             async with self._turn:
-                await self._update()
+                await self._update(keep=False)
                 await _step_by_step(self._view.recording(self._now()))
 
-    async def _update(self) -> None:
-        await _step_by_step(self._view.updating(self._now()))
+    async def _update(self, *, keep: bool = True) -> None:
+        await _step_by_step(self._view.updating(self._now(), keep=keep))
         self._updated = self._now()
 
 

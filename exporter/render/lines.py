@@ -31,10 +31,11 @@ _CHARACTER_BYTES: Final = 4
 _MARK: Final = "\N{HORIZONTAL ELLIPSIS}"
 _DIGEST_BYTES: Final = 4
 _MARK_BYTES: Final = len(_MARK.encode()) + 2 * _DIGEST_BYTES
-_END: Final = "} "
+END: Final = "} "
+"""What stands between the labels of a series and its value."""
 _ENCODE: Final = msgspec.json.Encoder().encode
-_LEAST, _NULL, _MINUS_ZERO = "0", "null", "-0.0"
-"""The texts of numbers from 0 on sort between ``_LEAST`` and ``_NULL``, those of negative numbers and NaN do not: they are absent."""
+LEAST, NULL, _MINUS_ZERO = "0", "null", "-0.0"
+"""The texts of numbers from 0 on sort between ``LEAST`` and ``NULL``, those of negative numbers and NaN do not: they are absent."""
 
 _REPLACED: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
 
@@ -70,6 +71,7 @@ class Plan:
 
     at: tuple[int, ...]
     families: tuple[int, ...]
+    fields: tuple[str, ...]
     prefixes: tuple[str, ...]
     endings: tuple[str, ...]
     values: Callable[[Any], tuple[float, ...]]
@@ -82,8 +84,9 @@ class Plan:
         return cls(
             tuple(places),
             tuple(places.index(at[metric.name]) for metric in rows),
+            tuple(metric.field for metric in rows),
             tuple(f"{metric.name}{{" for metric in rows),
-            tuple(f",{label_text([metric.variant])}{_END}" if metric.variant else _END for metric in rows),
+            tuple(f",{label_text([metric.variant])}{END}" if metric.variant else END for metric in rows),
             _getter([metric.field for metric in rows]),
         )
 
@@ -92,16 +95,17 @@ class Plan:
         if values == before:
             return
         old: Iterable[float | None] = repeat(None) if before is None else before
-        for at, prefix, value, text, was in zip(self.at, self.prefixes, values, _texts(values), old, strict=False):
+        for at, prefix, value, text, was in zip(self.at, self.prefixes, values, number_texts(values), old, strict=False):
             if value != was:
-                lines[at] = f"{prefix}{labels}{_END}{text}\n" if _LEAST <= text < _NULL else ""
+                lines[at] = f"{prefix}{labels}{END}{text}\n" if LEAST <= text < NULL else ""
 
     def render_each(self, lines: list[str], labelled: Mapping[str, Any]) -> None:
         """Renders all families again, from one record for each text of labels; the labels have no braces."""
         new = [""] * len(self.at)
         for labels, record in labelled.items():
-            for family, prefix, ending, text in zip(self.families, self.prefixes, self.endings, _texts(self.values(record)), strict=False):
-                if _LEAST <= text < _NULL:
+            texts = number_texts(self.values(record))
+            for family, prefix, ending, text in zip(self.families, self.prefixes, self.endings, texts, strict=False):
+                if LEAST <= text < NULL:
                     new[family] += f"{prefix}{labels}{ending}{text}\n"
         for at, line in zip(self.at, new, strict=True):
             if line != lines[at]:
@@ -115,7 +119,7 @@ def _getter(fields: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
     return lambda record: tuple(getattr(record, field) for field in fields)
 
 
-def _texts(values: tuple[float, ...]) -> list[str]:
+def number_texts(values: Sequence[float]) -> list[str]:
     """The values as text in the shortest exact form; ``null`` for NaN and infinity. One call for all costs a tenth of ``repr`` each."""
     texts = _ENCODE(values)[1:-1].decode("ascii").split(",")
     return [_MINUS_ZERO[1:] if text == _MINUS_ZERO else text for text in texts] if _MINUS_ZERO in texts else texts

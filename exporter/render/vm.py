@@ -23,7 +23,7 @@ VM_FAMILIES: Final = tuple(metric for metric in METRICS if metric.of_vm and metr
 CONFLICT: Final = "vm_conflict"
 STATE_INFO, VM_INFO, SAMPLE_AGE, MONITOR_AGE = "vm_state_info", "vm_info", "vm_sample_age_seconds", "vm_monitor_age_seconds"
 
-_DEVICES: Final = (
+DEVICES: Final = (
     (Scope.VCPU, "vcpus", "vcpu"),
     (Scope.NETWORK, "networks", "device"),
     (Scope.BLOCK, "blocks", "device"),
@@ -50,10 +50,11 @@ def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Devices:
+class Devices:
     """One kind of a VM's devices: their records in ``VmMetrics``, the label that identifies a device and its value, and their plan."""
 
     plan: Plan
+    attribute: str
     listed: Callable[[VmMetrics], list[Any]]
     label: str
     key: Callable[[Any], object]
@@ -70,6 +71,11 @@ class _Devices:
         prefix, limit = f"{identity},{self.label}=", self.label_bytes
         self.plan.render_each(lines, {f'{prefix}"{quoted(str(self.key(device)), limit)}"': device for device in devices})
 
+    def labels(self, identity: str, keys: Iterable[object]) -> list[str]:
+        """The labels of each device's series, as ``render`` has them."""
+        prefix, limit = f"{identity},{self.label}=", self.label_bytes
+        return [f'{prefix}"{quoted(str(key), limit)}"' for key in keys]
+
 
 class VmText:
     """Renders VMs for the families and labels that were chosen at start."""
@@ -83,14 +89,14 @@ class VmText:
         self._inventory_labels = frozenset(self._labels) - {"name"}
         self._info_labels = tuple(label for label in INVENTORY_LABELS if label not in self._labels)
         self._label_bytes: Final = label_bytes
-        self._vm = Plan.of([row for row in _rows(Scope.VM) if row.variant is None], self.at)
-        self._split = Plan.of([row for row in _rows(Scope.VM) if row.variant is not None], self.at)
+        self.values: Final = Plan.of([row for row in _rows(Scope.VM) if row.variant is None], self.at)
+        self.split: Final = Plan.of([row for row in _rows(Scope.VM) if row.variant is not None], self.at)
         self._guest = GuestText(self.at, label_bytes)
-        self._devices = tuple(
-            _Devices(plan, attrgetter(listed), label, attrgetter(label), label_bytes)
-            for scope, listed, label in _DEVICES
-            if (plan := Plan.of(_rows(scope), self.at)).at
+        self.devices: Final = tuple(
+            Devices(Plan.of(_rows(scope), self.at), listed, attrgetter(listed), label, attrgetter(label), label_bytes)
+            for scope, listed, label in DEVICES
         )
+        self._rendered = tuple(kind for kind in self.devices if kind.plan.at)
 
     def identity(self, record: VmMetrics, inventory: VmInventory | None) -> str:
         """The labels of all series of the VM, from its newest sample and its inventory."""
@@ -108,10 +114,10 @@ class VmText:
         Without ``before`` all lines are rendered and ``rendered`` is ignored.
         """
         lines = list(rendered) if before is not None else [""] * len(self.families)
-        self._vm.render(lines, identity, self._vm.values(record), None if before is None else self._vm.values(before))
-        if self._split.at and (before is None or self._split.values(record) != self._split.values(before)):
-            self._split.render_each(lines, {identity: record})
-        for kind in self._devices:
+        self.values.render(lines, identity, self.values.values(record), None if before is None else self.values.values(before))
+        if self.split.at and (before is None or self.split.values(record) != self.split.values(before)):
+            self.split.render_each(lines, {identity: record})
+        for kind in self._rendered:
             devices, old = kind.listed(record), [] if before is None else kind.listed(before)
             if (devices or old) and not kind.same(devices, old):
                 kind.render(lines, identity, devices)
@@ -124,11 +130,14 @@ class VmText:
         at = self.at.get(STATE_INFO)
         if at is None or (before is not None and (record.state, record.state_reason) == (before.state, before.state_reason)):
             return
-        if record.state < 0:
-            lines[at] = ""
-            return
+        lines[at] = self.state_info(record, identity)
+
+    def state_info(self, record: VmMetrics, identity: str) -> str:
+        """The line of ``vm_state_info``; "" where the state is not known, or nobody asked for the family."""
+        if record.state < 0 or STATE_INFO not in self.at:
+            return ""
         reason = reason_word(record.state, record.state_reason) if record.state_reason >= 0 else ""
-        lines[at] = f"{STATE_INFO}{{{identity},{label_text([('state', state_word(record.state)), ('reason', reason)])}}} 1\n"
+        return f"{STATE_INFO}{{{identity},{label_text([('state', state_word(record.state)), ('reason', reason)])}}} 1\n"
 
     def info(self, record: VmMetrics, identity: str, inventory: VmInventory | None) -> str:
         """The line of ``vm_info``: the inventory with the VM's authoritative node; "" without an inventory."""

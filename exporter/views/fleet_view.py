@@ -11,7 +11,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from virtflow.exporter.fleet import Fleet, Vm
+from virtflow.exporter.columns.vm import Vm
+from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.views.counters import CPU, KINDS, Growth, Kind
 from virtflow.exporter.views.ring import POINT_SECONDS, Ring
 from virtflow.exporter.views.totals import (
@@ -36,7 +37,7 @@ STEP: Final = 200
 class Seen:
     """What is known of one VM beside the fleet's own: the counters of its last two samples, what they say, and its last hour."""
 
-    __slots__ = ("before", "conflict", "held", "inventory", "minute", "node", "ring", "stamp", "totals", "vm")
+    __slots__ = ("before", "conflict", "held", "inventory", "memory", "minute", "node", "ring", "stamp", "totals", "vm")
 
     def __init__(self, vm: Vm, record: VmMetrics) -> None:
         """Seen for the first time, so that no rate is known."""
@@ -46,6 +47,7 @@ class Seen:
         """Which sample the counters are of. The sample itself is not kept: it would outlive its time in the fleet."""
         self.inventory: VmInventory | None = vm.inventory
         self.conflict = vm.conflict
+        self.memory = memory_of(record).used
         self.before: Held = {}
         self.held: Held = held_of(record, {})
         self.minute: Held = self.held
@@ -70,7 +72,7 @@ class Seen:
                 self.before, self.held, self.minute = {}, held_of(record, {}), {}
             else:
                 self.before, self.held = self.held, held_of(record, self.held)
-            self.totals = self._totals(record)
+            self.totals, self.memory = self._totals(record), memory_of(record).used
         self.vm, self.node, self.stamp, self.inventory, self.conflict = vm, record.node, _stamp(record), vm.inventory, vm.conflict
         return True
 
@@ -81,16 +83,15 @@ class Seen:
     def put_point(self, minute: int) -> None:
         """Adds the mean of the time since the last point to the hour; where no newer sample came, the newest rates."""
         ring = self.ring = self.ring or Ring()
-        if minute <= ring.newest or self.vm.exported is None:
+        if minute <= ring.newest or not self.vm.is_exported:
             return
         self.minute, before = self.held, self.minute
         totals = totals_of(rates_between(before, self.held)) if before is not self.held else self.totals
-        memory = memory_of(self.vm.exported).used
         mean = latency(
             plus(totals.read_latency * totals.read_requests, totals.write_latency * totals.write_requests),
             plus(totals.read_requests, totals.write_requests),
         )
-        point = (totals.cpu_cores, totals.steal_cores, memory if memory >= 0 else nan, totals.read_bytes, totals.write_bytes)
+        point = (totals.cpu_cores, totals.steal_cores, self.memory if self.memory >= 0 else nan, totals.read_bytes, totals.write_bytes)
         ring.put(minute, (*point, totals.receive_bytes, totals.transmit_bytes, mean))
 
     def _totals(self, record: VmMetrics) -> Totals:
@@ -140,14 +141,16 @@ class FleetView:
         self._seen: dict[str, Seen] = {}
         self._others: tuple[object, ...] = ()
 
-    def updating(self, now: float) -> Iterator[None]:
-        """Takes the fleet as it is at ``now`` (its own clock), ``STEP`` VMs between two yields."""
+    def updating(self, now: float, *, keep: bool = True) -> Iterator[None]:
+        """Takes the fleet as it is at ``now`` (its own clock), ``STEP`` VMs between two yields. ``keep``: its samples are read again soon."""
         self.fleet.expire(now)
         vms = self.fleet.vms()
         changed = False
         for start in range(0, len(vms), STEP):
             for vm in vms[start : start + STEP]:
                 changed |= self._take(vm)
+                if not keep:
+                    vm.release()
             yield
         changed |= self._forget()
         others = (
@@ -169,12 +172,12 @@ class FleetView:
 
     def vms(self) -> list[Seen]:
         """Every VM that is exported, in no order."""
-        return [seen for seen in self._seen.values() if seen.vm.exported is not None]
+        return [seen for seen in self._seen.values() if seen.vm.is_exported]
 
     def vm(self, uuid: str) -> Seen | None:
         """One VM."""
         seen = self._seen.get(uuid)
-        return seen if seen is not None and seen.vm.exported is not None else None
+        return seen if seen is not None and seen.vm.is_exported else None
 
     def migrating(self) -> frozenset[str]:
         """The UUIDs of the VMs whose newest migration runs."""
@@ -191,7 +194,7 @@ class FleetView:
         return seen.take(vm, record)
 
     def _forget(self) -> bool:
-        gone = [uuid for uuid, seen in self._seen.items() if seen.vm.exported is None]
+        gone = [uuid for uuid, seen in self._seen.items() if not seen.vm.is_exported]
         for uuid in gone:
             del self._seen[uuid]
         return bool(gone)

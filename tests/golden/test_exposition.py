@@ -4,43 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.guest_samples import told
 from tests.support.prometheus import check_metrics
-from tests.support.vm_samples import WALL, fleet, inventory, sample, status, text_of
+from tests.support.vm_samples import WALL, everything, fleet, inventory, sample, status, text_of
 from virtflow.exporter.fleet import Fleet
-from virtflow.schemas.catalogue.metrics import METRICS, of_libvirt
-from virtflow.schemas.catalogue.types import Group, Scope, Type
-from virtflow.schemas.fields import BlockMetrics, KvmMetrics, NetworkMetrics, VcpuMetrics
-from virtflow.schemas.records import VmMetrics
+from virtflow.schemas.catalogue.metrics import METRICS
+from virtflow.schemas.catalogue.types import Group, Type
 
 GOLDEN = Path(__file__).with_name("data") / "exposition.prom"
 NAN = float("nan")
-
-
-def filled(scope: Scope, first: int) -> dict[str, Any]:
-    """A different value in every field of a scope's record: multiples of a quarter where it is a double."""
-    doubles = {metric.field for metric, source in of_libvirt(scope) if source.conversion.to_float}
-    fields = [metric.field for metric, _ in of_libvirt(scope)]
-    return {field: (first + at) + 0.25 if field in doubles else first + at for at, field in enumerate(fields)}
-
-
-def everything() -> VmMetrics:
-    """A VM for which libvirt reported every field, of two devices of each kind."""
-    fields = filled(Scope.VM, 100) | {"state": 1, "state_reason": 2}
-    return sample(
-        1,
-        name='web "1" \\ \u202eprod\n',
-        vcpus=[VcpuMetrics(vcpu=number, **filled(Scope.VCPU, 200 + 50 * number)) for number in (0, 2)],
-        networks=[NetworkMetrics(device=device, **filled(Scope.NETWORK, first)) for device, first in (("vnet0", 400), ("vnet11", 500))],
-        blocks=[BlockMetrics(device=device, **filled(Scope.BLOCK, first)) for device, first in (("vda", 600), ("sdb", 700))],
-        kvm=[KvmMetrics(vcpu=number, **filled(Scope.KVM, 800 + 50 * number)) for number in (0, 2)],
-        guest=[told(hostname='say "hello" \\ \u4e16', reason="timeout")],
-        **fields,
-    )
 
 
 def small_fleet() -> Fleet:

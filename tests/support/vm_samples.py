@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from tests.support.guest_samples import told
 from virtflow.exporter.exposition import exposition
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.render.node import NodeText
 from virtflow.exporter.render.vm import VmText
 from virtflow.exporter.selection import NAMES
-from virtflow.schemas.fields import BlockMetrics, NetworkMetrics, VcpuMetrics
+from virtflow.schemas.catalogue.metrics import of_libvirt
+from virtflow.schemas.catalogue.types import Scope
+from virtflow.schemas.fields import BlockMetrics, KvmMetrics, NetworkMetrics, VcpuMetrics
 from virtflow.schemas.records import NodeHealth, NodeStatus, VmInventory, VmMetrics
 
 WALL: Final = 1_700_000_000.0
@@ -47,6 +50,28 @@ def sample(number: int = 1, sequence: int = 0, **fields: Any) -> VmMetrics:  # n
         ],
     }
     return VmMetrics(**(given | fields))
+
+
+def filled(scope: Scope, first: int) -> dict[str, Any]:
+    """A different value in every field of a scope's record: multiples of a quarter where it is a double."""
+    doubles = {metric.field for metric, source in of_libvirt(scope) if source.conversion.to_float}
+    fields = [metric.field for metric, _ in of_libvirt(scope)]
+    return {field: (first + at) + 0.25 if field in doubles else first + at for at, field in enumerate(fields)}
+
+
+def everything() -> VmMetrics:
+    """A VM for which libvirt reported every field, of two devices of each kind."""
+    fields = filled(Scope.VM, 100) | {"state": 1, "state_reason": 2}
+    return sample(
+        1,
+        name='web "1" \\ \u202eprod\n',
+        vcpus=[VcpuMetrics(vcpu=number, **filled(Scope.VCPU, 200 + 50 * number)) for number in (0, 2)],
+        networks=[NetworkMetrics(device=device, **filled(Scope.NETWORK, first)) for device, first in (("vnet0", 400), ("vnet11", 500))],
+        blocks=[BlockMetrics(device=device, **filled(Scope.BLOCK, first)) for device, first in (("vda", 600), ("sdb", 700))],
+        kvm=[KvmMetrics(vcpu=number, **filled(Scope.KVM, 800 + 50 * number)) for number in (0, 2)],
+        guest=[told(hostname='say "hello" \\ \u4e16', reason="timeout")],
+        **fields,
+    )
 
 
 def inventory(number: int = 1, sequence: int = 0, **fields: Any) -> VmInventory:  # noqa: ANN401, any field of the record

@@ -25,7 +25,8 @@ from virtflow.adapter.kubernetes.watch import WATCHED
 from virtflow.adapter.service import Adapter
 from virtflow.exporter.assignment import Clients
 from virtflow.exporter.clocks import Clocks
-from virtflow.exporter.consumer import Feed, Reading
+from virtflow.exporter.columns.intake import Reading
+from virtflow.exporter.consumer import Feed
 from virtflow.runtime.kafka.acls import ADAPTER_GROUP
 from virtflow.runtime.kafka.clients import client_settings, consumer_settings
 from virtflow.runtime.lifecycle import Stop
