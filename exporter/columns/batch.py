@@ -17,10 +17,10 @@ import numpy as np
 
 from virtflow.exporter.columns.layout import GUEST, STATES, TIMES, WORDS
 from virtflow.exporter.columns.table import COUNT, FIRST_PLACE, DeviceTable, Table, name_keys, number_keys
-from virtflow.exporter.fleet import INTERVALS_ALIVE
 from virtflow.schemas.avro.codec import CONFLUENT_HEADER, SINGLE_OBJECT_MAGIC, SINGLE_OBJECT_SIZE, Codec
 from virtflow.schemas.avro.cursors import Cursors, Fields, Numbers, Step
 from virtflow.schemas.errors import UndecodableError
+from virtflow.schemas.order import INTERVALS_ALIVE
 from virtflow.schemas.ranges import EARLIEST_SECONDS, INTERVAL_SECONDS, LATEST_SECONDS, PARTS, SEQUENCE, UUID_LENGTH
 from virtflow.schemas.records import VmMetrics
 from virtflow.schemas.topics import MAX_MESSAGE_BYTES

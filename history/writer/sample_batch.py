@@ -16,7 +16,7 @@ import pyarrow as pa
 from virtflow.history.storage.delta import Opened
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.history.writer.dedup import HOUR_SECONDS, Key, Sequences
-from virtflow.history.writer.rows.avro_columns import Columns, Messages, Numbers, Step, steps_of, together
+from virtflow.history.writer.rows.avro_columns import Columns, Messages, together
 from virtflow.history.writer.rows.sample_rows import WANTED, columns_of_samples, rows_of
 from virtflow.history.writer.validation import Intake
 from virtflow.schemas.avro.codec import SINGLE_OBJECT_MAGIC, SINGLE_OBJECT_SIZE
