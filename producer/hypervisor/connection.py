@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import libvirt
 
-from virtflow.producer.hypervisor.mailbox import Inbox
+from virtflow.producer.hypervisor.mailbox import Inbox, Outlet
 from virtflow.producer.hypervisor.messages import Opened, OpenFailed, Progress, Query, Returned
 from virtflow.runtime import settings
 
@@ -135,35 +135,37 @@ class Worker:
     def lost(self) -> bool:
         """Whether there was a connection that does not stand any more; asks nobody. Read by the sampling thread."""
         connection = self._connection
-        return connection is not None and not _stands(connection)
+        return connection is not None and not stands(connection)
 
     def _run(self) -> None:
         try:
             self._connection, version, close = self._opener.open(self._prepare)
-        except libvirt.libvirtError as error:
+        except (libvirt.libvirtError, OSError) as error:
             self._inbox.put(OpenFailed(self.number, str(error)))
             return
         self._inbox.put(Opened(self.number, version))
         while (item := self._queries.get()) is not None:
-            self._inbox.put(self._call(*item))
+            self._inbox.put(make_call(self._connection, *item, self._inbox))
         self._connection = None
         close()
 
-    def _call(self, call: int, query: Query) -> Returned:
-        began, started = time.monotonic(), time.time()
-        try:
-            result = query(self._connection)
-            if isinstance(result, Iterator):
-                for uuid, value in result:
-                    self._inbox.put(Progress(call, uuid, value))
-                result = None
-        except (libvirt.libvirtError, UnicodeDecodeError, OverflowError) as error:
-            alive = _stands(self._connection)
-            return Returned(call, began, started, time.monotonic() - began, error=error, alive=alive)
-        return Returned(call, began, started, time.monotonic() - began, result)
+
+def make_call(connection: Connection, call: int, query: Query, outlet: Outlet) -> Returned:
+    """Call ``query`` with the connection, and put what it streams into ``outlet``; what came of it."""
+    began, started = time.monotonic(), time.time()
+    try:
+        result = query(connection)
+        if isinstance(result, Iterator):
+            for uuid, value in result:
+                outlet.put(Progress(call, uuid, value))
+            result = None
+    except (libvirt.libvirtError, UnicodeDecodeError, OverflowError) as error:
+        return Returned(call, began, started, time.monotonic() - began, error=error, alive=stands(connection))
+    return Returned(call, began, started, time.monotonic() - began, result)
 
 
-def _stands(connection: Connection) -> bool:
+def stands(connection: Connection) -> bool:
+    """Whether the connection is not lost; asks nobody."""
     with suppress(libvirt.libvirtError):
         return bool(connection.isAlive())
     return False

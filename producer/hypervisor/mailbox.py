@@ -8,8 +8,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from virtflow.producer.hypervisor.messages import Message
+
+
+class Outlet(Protocol):
+    """Where threads put what they have to say."""
+
+    def put(self, message: Message) -> None:
+        """Hand a message over; never waits."""
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import libvirt
 
-from virtflow.producer.hypervisor.mailbox import Inbox
+from virtflow.producer.hypervisor.mailbox import Outlet
 from virtflow.producer.types import HypervisorEvent
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Subscription:
                 self.connection.domainEventDeregisterAny(callback)
 
 
-def register(connection: Any, inbox: Inbox) -> Subscription:  # noqa: ANN401, the binding has no types
+def register(connection: Any, inbox: Outlet) -> Subscription:  # noqa: ANN401, the binding has no types
     """Have every event of the connection's VMs put into ``inbox``; the callbacks are those kinds that libvirt agreed to report."""
     agreed = []
     for kind in KINDS:
@@ -69,7 +69,7 @@ def register(connection: Any, inbox: Inbox) -> Subscription:  # noqa: ANN401, th
     return Subscription(connection, tuple(agreed))
 
 
-def _putting(what: str, inbox: Inbox) -> Callable[..., None]:
+def _putting(what: str, inbox: Outlet) -> Callable[..., None]:
     def put(connection: Any, domain: Any, *details: Any) -> None:  # noqa: ANN401, the binding has no types
         del connection
         inbox.put(HypervisorEvent(domain.UUIDString(), domain.name(), what, details[:-1], time.time()))
