@@ -30,7 +30,15 @@ def serve(module: str, extra: str, settings: Settings) -> None:
 
 @click.command()
 @settings_switches(
-    "libvirt.uri", *KAFKA, "topics.prefix", "producer.interval_seconds", "producer.node", "producer.kvm_statistics", *GUEST, *LOG
+    "libvirt.uri",
+    "libvirt.discover",
+    *KAFKA,
+    "topics.prefix",
+    "producer.interval_seconds",
+    "producer.node",
+    "producer.kvm_statistics",
+    *GUEST,
+    *LOG,
 )
 def producer(settings: Settings) -> None:
     """Sample this hypervisor's VMs and send the snapshots to Kafka. Opens no port.

@@ -67,12 +67,11 @@ class Sampling:
         """Begins to sample; ``address`` is where the exporter serves."""
         del address
         from virtflow.producer.hung_calls.budget import CallBudget
-        from virtflow.producer.sampler import Sampler
-        from virtflow.producer.service import guest_agents
+        from virtflow.producer.service import guest_agents, source_of
 
         budget = CallBudget(self._settings.producer.hung_calls_max)
+        self._source = source_of(self._settings, self._sink.following.offer, budget)
         self._guests = guest_agents(self._settings, budget)
-        self._source = Sampler(self._settings, self._sink.following.offer, budget)
         self._thread.start()
 
     def end(self) -> bool:

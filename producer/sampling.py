@@ -163,6 +163,12 @@ class Sampling:
         return progress.listed is not None and progress.ended(FILL) and not self._xml.pending(now)
 
     @property
+    def ready(self) -> bool:
+        """Whether the connection that lists the VMs stands and no call is under way on it."""
+        worker = self._safe.worker
+        return worker is not None and worker.idle
+
+    @property
     def deadline(self) -> float:
         """When the round has to go out (monotonic seconds)."""
         return self._progress.deadline

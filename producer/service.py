@@ -17,7 +17,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -26,6 +26,7 @@ from virtflow.producer.records.node_health import Counters, GuestHealth, Outgoin
 from virtflow.producer.records.vm_snapshot import Tally, vm_snapshot
 from virtflow.producer.sampler import Sampler
 from virtflow.producer.source import Round, Source
+from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.lifecycle import Stop, notify
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.records import GuestSample, NodeSnapshot
@@ -33,6 +34,7 @@ from virtflow.schemas.text import printable
 
 if TYPE_CHECKING:
     from virtflow.producer.agent.supervisor import GuestAgents
+    from virtflow.producer.daemons.sampler import DaemonsSampler
 
 CLOSE_SECONDS: Final = 3.0
 GRACE: Final = 0.5
@@ -104,6 +106,7 @@ class SnapshotBuilder:
             hung_calls=found.hung_calls,
             jobs=found.jobs,
             job_polls=found.job_polls,
+            daemons=found.daemons,
             guest=beside.guest_health,
         )
 
@@ -173,6 +176,19 @@ def one_snapshot(settings: Settings, source: Source, seconds: float) -> NodeSnap
             return builder.node_snapshot(found, Beside())
 
 
+def source_of(
+    settings: Settings, events: Callable[[HypervisorEvent], None] | None = None, budget: CallBudget | None = None
+) -> Sampler | DaemonsSampler:
+    """Rounds from libvirt here and now: from the one daemon of the settings, or from all that are found. See ``Sampler``."""
+    if not settings.libvirt.discover:
+        return Sampler(settings, events, budget)
+    from virtflow.producer.daemons.sampler import DaemonsSampler
+    from virtflow.producer.daemons.scope import refuse_contradictions
+
+    refuse_contradictions(settings)
+    return DaemonsSampler(settings, events)
+
+
 def run(settings: Settings, stop: Stop) -> None:
     """``virtflow producer``: samples until ``stop`` and publishes to Kafka. Returns drained, well within the stop's limit."""
     from virtflow.producer.publishing.events import EventPublisher, WithEvents
@@ -184,8 +200,8 @@ def run(settings: Settings, stop: Stop) -> None:
     publisher = Publisher(settings, framed=ids.framed)
     events = EventPublisher(settings, node_name(settings), framed=ids.framed)
     budget = CallBudget(settings.producer.hung_calls_max)
+    source = source_of(settings, events.offer, budget)
     guests = guest_agents(settings, budget)
-    source = Sampler(settings, events.offer, budget)
     # What is loaded by now stays until the end: no garbage collection needs to look at it again.
     gc.collect()
     gc.freeze()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from virtflow.producer.records.node_health import HungCalls, Versions
+from virtflow.producer.records.node_health import BY_SETTINGS, Daemons, HungCalls, Versions
 from virtflow.producer.records.vm_snapshot import Reading
 from virtflow.runtime.version import version
 from virtflow.schemas.records import VmInventory, VmSnapshot
@@ -18,7 +18,7 @@ class Round:
 
     ``collected`` is its begin in Unix seconds. ``up`` says whether libvirt answered; ``late`` whether VMs lack their monitor groups
     because those had not answered in time. ``seconds`` is how long each tier took; ``drops`` what could not be had, since the start.
-    ``node`` is where a recording was made, "" for libvirt here and now.
+    ``node`` is where a recording was made, "" for libvirt here and now. ``daemons`` is set where several daemons of the host are asked.
     """
 
     collected: float
@@ -34,6 +34,7 @@ class Round:
     job_polls: Mapping[str, int] = field(default_factory=dict)
     node: str = ""
     hung_calls: HungCalls = field(default_factory=HungCalls)
+    daemons: Daemons = BY_SETTINGS
 
 
 class Source(Protocol):

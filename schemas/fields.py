@@ -242,6 +242,8 @@ class HealthFields(Struct, frozen=True, gc=False, kw_only=True):
     journal_bytes: int = -1
     jobs: int = -1
     job_polls_total: dict[str, int] = field(default_factory=dict)
+    daemons: int = -1
+    daemons_silent: int = -1
     cpu_seconds_total: float = _NAN
     resident_memory_bytes: int = -1
     hung_calls: int = -1

@@ -25,6 +25,7 @@ QUESTIONS: Final = tuple(
         ("Where is libvirt asked for all VMs at once?", "producer/hypervisor/queries.py", "ask_everyone"),
         ("Which libvirt calls can wait for a VM, by version?", "producer/hypervisor/call_safety.py", "Safety("),
         ("How many calls may hang on a host, and who counts them?", "producer/hung_calls/budget.py", "class CallBudget"),
+        ("Where are the daemons of KubeVirt's pods found, and their rounds merged?", "producer/daemons/sampler.py", "class DaemonsSampler"),
         ("What decides which VMs' monitors are asked?", "producer/hung_calls/breaker.py", "class Breaker"),
         ("Where is the domain XML parsed?", "producer/records/domain_xml.py", "ET.fromstring"),
         ("Where do libvirt's values become the fields of a record?", "producer/records/vm_snapshot.py", "def vm_snapshot"),

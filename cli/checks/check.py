@@ -23,7 +23,7 @@ ALL = ("producer", "processors", "exporter", "node")
 """Services that are looked at where they are installed."""
 BY_CHOICE = ("adapter", "history")
 """Services that are looked at when they are named, or when their settings are."""
-SWITCHES = ("libvirt.uri", *KAFKA, "topics.prefix", *WEB)
+SWITCHES = ("libvirt.uri", "libvirt.discover", *KAFKA, "topics.prefix", *WEB)
 NODE_EXTRAS = ("producer", "exporter")
 """What `virtflow node` is installed with."""
 LONGEST = 400

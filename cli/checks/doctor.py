@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from virtflow.cli.checks import doctor_agents, host
+from virtflow.cli.checks import daemons, doctor_agents, host
 from virtflow.cli.checks.check import line, mark
 from virtflow.cli.checks.findings import Finding, bad, good
 from virtflow.cli.checks.probes import is_bad_uri
@@ -27,7 +27,7 @@ SLOW_SECONDS = 2.0
 
 
 @click.command()
-@settings_switches("libvirt.uri", "guest.enabled")
+@settings_switches("libvirt.uri", "libvirt.discover", "guest.enabled")
 @json_switch
 def doctor(settings: Settings, *, as_json: bool) -> int:
     """Look at this host and say in plain words what is wrong with its libvirt and its VMs, and what to do.
@@ -42,8 +42,12 @@ def doctor(settings: Settings, *, as_json: bool) -> int:
       virtflow doctor --connect qemu:///system --json | jq '.findings[] | select(.ok | not)'
     """  # noqa: D301, click's own mark for lines that are kept
     logging.getLogger("virtflow.producer").setLevel(logging.CRITICAL)
-    examined = part("virtflow.producer.hypervisor.diagnostics", "producer").examine(settings)
-    found = [*findings(examined, settings), *host.findings(settings), *_guests(settings, examined.problem)]
+    if settings.libvirt.discover:
+        examined, unanswered = daemons.examine(settings)
+        found = [*unanswered, *of_daemons(examined), *host.clock_findings()]
+    else:
+        examined = part("virtflow.producer.hypervisor.diagnostics", "producer").examine(settings)
+        found = [*findings(examined, settings), *host.findings(settings), *_guests(settings, examined.problem)]
     wrong = sum(not finding.ok for finding in found)
     if as_json:
         vms = [asdict(vm) | {"stuck": vm.stuck} for vm in examined.vms if vm.stuck]
@@ -78,6 +82,17 @@ def findings(examined: Any, settings: Settings) -> Iterator[Finding]:  # noqa: A
     yield _answering(examined)
     yield from _events(examined)
     yield from _hung_calls(examined, settings)
+    yield from _stuck(examined)
+    yield _processes(examined)
+    yield _balloons(examined)
+
+
+def of_daemons(examined: Any) -> Iterator[Finding]:  # noqa: ANN401, the producer's Examined of several daemons
+    """Findings about the VMs of all daemons that answer; nothing where there are none."""
+    if not examined.vms:
+        return
+    yield _answering(examined)
+    yield from _events(examined)
     yield from _stuck(examined)
     yield _processes(examined)
     yield _balloons(examined)

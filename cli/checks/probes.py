@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from virtflow.cli.checks import daemons
 from virtflow.cli.checks.findings import Finding, bad, good, of_problem, of_setting
 from virtflow.cli.parts import install_command, part
 from virtflow.runtime.kafka.acls import Part, acls, reads_settings, topics_of
@@ -103,6 +104,10 @@ def libvirt(settings: Settings) -> Iterator[Finding]:
         return
     connection = part("virtflow.producer.hypervisor.connection", "producer")
     messages = part("virtflow.producer.hypervisor.messages", "producer")
+    if settings.libvirt.discover:
+        logging.getLogger("virtflow.producer").setLevel(logging.CRITICAL)
+        yield from daemons.findings(settings, _read)
+        return
     config, box = settings.libvirt, part("virtflow.producer.hypervisor.mailbox", "producer").Inbox()
     if problem := uri_problem(config.uri):
         yield bad("libvirt", config.uri, problem, _libvirt_fix(problem))

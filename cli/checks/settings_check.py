@@ -8,9 +8,9 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from virtflow.cli.checks.findings import Finding, bad, good, warn
-from virtflow.runtime.config_files import SECTIONS
-from virtflow.runtime.secrets import CREDENTIALS, holds_user, plain_url, secret_names
+from virtflow.cli.checks.findings import Finding, bad, good
+from virtflow.cli.parts import part
+from virtflow.runtime.secrets import holds_user, plain_url, secret_names
 from virtflow.runtime.settings import History, Kafka, Registry, Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS, METRICS
 from virtflow.schemas.catalogue.types import Group, Own
@@ -46,7 +46,15 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
             f"less than three intervals of {interval:g} s: a restart of the exporter leaves a gap",
             f"set it to {INTERVALS_READ_BACK * interval:g} or more",
         )
+    yield from _discovery(settings)
     yield from unknown_names(settings)
+
+
+def _discovery(settings: Settings) -> Iterator[Finding]:
+    if not settings.libvirt.discover:
+        return
+    for one in part("virtflow.producer.daemons.scope", "producer").contradictions(settings):
+        yield bad("setting", one.key, f"{one.why}, and libvirt.discover is set", one.fix)
 
 
 def unknown_names(settings: Settings) -> Iterator[Finding]:

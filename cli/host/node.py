@@ -17,6 +17,7 @@ from virtflow.runtime.settings import Settings
 @click.command()
 @settings_switches(
     "libvirt.uri",
+    "libvirt.discover",
     "exporter.listen",
     *WEB,
     "producer.interval_seconds",

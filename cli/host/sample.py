@@ -46,33 +46,44 @@ class Sample:
     stuck: bool = False
 
 
+class Kept:
+    """A source whose newest round is kept as it was read."""
+
+    def __init__(self, source: Any) -> None:  # noqa: ANN401, of a part that is imported when it is called
+        """``source`` is the producer's ``Source``."""
+        self.newest: Any = None
+        self._source = source
+
+    def round(self) -> Round:
+        """The source's next round."""
+        self.newest = self._source.round()
+        found: Round = self.newest
+        return found
+
+    def close(self, seconds: float) -> bool:
+        """Let go of the source; False when a thread is still in a call."""
+        ended: bool = self._source.close(seconds)
+        return ended
+
+
 def sample_libvirt(settings: Settings, record: Path | None) -> Sample:
     """One round of the hypervisor's VMs, also appended to ``record`` as it was read. Raises ``EnvironmentProblemError``."""
     for finding in probe_libvirt(settings):
         if not finding.ok:
             fix = f"{finding.fix}; or give a recording with --replay FILE"
             raise EnvironmentProblemError(thing=finding.thing, value=finding.value, why=finding.detail, fix=fix)
-    sampling = part("virtflow.producer.sampler", "producer")
     service = part("virtflow.producer.service", "producer")
-    found: list[Round] = []
-
-    class Kept(sampling.Sampler):  # type: ignore[misc, name-defined]
-        """A sampler whose newest round is kept as it was read."""
-
-        def round(self) -> Round:
-            found[:] = [super().round()]
-            return found[0]
-
-    source = Kept(_for_one_round(settings))
+    source = Kept(service.source_of(_for_one_round(settings)))
     try:
         snapshot: NodeSnapshot = service.one_snapshot(settings, source, settings.libvirt.connect_timeout_seconds)
     finally:
         ended = source.close(CLOSE_SECONDS)
-    if not found[0].up:
-        uri = settings.libvirt.uri
+    found: Round = source.newest
+    if not found.up:
+        uri = ", ".join(settings.libvirt.discover) or settings.libvirt.uri
         raise EnvironmentProblemError(thing="libvirt", value=uri, why="does not answer", fix="`virtflow check --for producer` says more")
     if record is not None:
-        _append(found[0], snapshot.node, record)
+        _append(found, snapshot.node, record)
     inventories = {inventory.uuid: inventory for inventory in inventories_of(snapshot)}
     return Sample(snapshot.node, snapshot.collected, tuple(normalise_snapshot(snapshot).metrics), inventories, stuck=not ended)
 

@@ -26,7 +26,9 @@ FORMATS = ("table", "prom", "json")
 
 
 @click.command()
-@settings_switches("libvirt.uri", "producer.kvm_statistics", "exporter.include", "exporter.exclude", "exporter.vm_labels")
+@settings_switches(
+    "libvirt.uri", "libvirt.discover", "producer.kvm_statistics", "exporter.include", "exporter.exclude", "exporter.vm_labels"
+)
 @click.option(
     "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to write it: for people or for programs."
 )

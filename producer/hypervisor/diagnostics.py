@@ -68,6 +68,18 @@ class Examined:
     event_kinds_wanted: int = len(KINDS)
     vms: list[ExaminedVm] = field(default_factory=list)
 
+    def add(self, other: Examined) -> None:
+        """Take in what another daemon of the host said: its VMs, the longest time, the fewest kinds of events, every version once."""
+        self.vms += other.vms
+        self.seconds = max(self.seconds, other.seconds)
+        self.event_kinds = min(self.event_kinds or other.event_kinds, other.event_kinds)
+        self.libvirt_version = _each_once(self.libvirt_version, other.libvirt_version)
+        self.hypervisor_version = _each_once(self.hypervisor_version, other.hypervisor_version)
+
+
+def _each_once(versions: str, version: str) -> str:
+    return ", ".join(sorted({*versions.split(", "), version} - {""}))
+
 
 @dataclass(frozen=True, slots=True)
 class _Looked:

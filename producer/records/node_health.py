@@ -48,6 +48,18 @@ class GuestHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class Daemons:
+    """How many libvirt daemons were found, and how many of them did not answer; absent where there is one by the settings."""
+
+    found: int = ABSENT_LONG
+    silent: int = ABSENT_LONG
+
+
+BY_SETTINGS: Final = Daemons()
+"""Where there is one daemon by the settings."""
+
+
+@dataclass(frozen=True, slots=True)
 class Counters:
     """What the producer has counted since it started, and the newest durations by tier."""
 
@@ -61,6 +73,7 @@ class Counters:
     hung_calls: HungCalls = field(default_factory=HungCalls)
     jobs: int = 0
     job_polls: Mapping[str, int] = field(default_factory=dict)
+    daemons: Daemons = BY_SETTINGS
     guest: GuestHealth = field(default_factory=GuestHealth)
 
 
@@ -117,6 +130,8 @@ def node_health(up: bool, vms: Iterable[VmSnapshot], counts: Counters, versions:
         journal_bytes=outgoing.journal_bytes,
         jobs=counts.jobs,
         job_polls_total=dict(counts.job_polls),
+        daemons=counts.daemons.found,
+        daemons_silent=counts.daemons.silent,
         cpu_seconds_total=time.process_time(),
         resident_memory_bytes=own_resident_bytes(),
         version=versions.own,

@@ -13,6 +13,14 @@ class Libvirt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The connection to libvirt on a hypervisor."""
 
     uri: Annotated[str, row("libvirt connection URI.", "--connect")] = "qemu:///system"
+    discover: Annotated[
+        list[str],
+        row(
+            "Ask every libvirt daemon whose socket has a path like one of these patterns, instead of the one of libvirt.uri: KubeVirt has a "
+            "daemon for each VM (docs/kubernetes.md). Absolute paths with *, ? and [] in any part, separated by commas; looked for in each round.",
+            "--discover",
+        ),
+    ] = field(default_factory=list)
     connect_timeout_seconds: Annotated[Seconds, row("How long connecting may take before it is given up.", ge=0.1, le=600)] = 10.0
     keepalive_seconds: Annotated[int, row("Interval of keepalive messages to libvirt.", ge=1, le=60)] = 2
     keepalive_count: Annotated[int, row("Keepalive messages without an answer after which the connection is lost.", ge=1, le=20)] = 2

@@ -54,6 +54,8 @@ def _node_health(r: NodeHealth) -> bytes:
             LONG[r.journal_bytes],
             LONG[r.jobs],
             longs(r.job_polls_total),
+            LONG[r.daemons],
+            LONG[r.daemons_silent],
             DOUBLE(r.cpu_seconds_total),
             LONG[r.resident_memory_bytes],
             LONG[r.hung_calls],
@@ -499,10 +501,10 @@ WRITERS: Final[Mapping[type, Callable[[Any], bytes]]] = {
 """Each record's body without a header."""
 
 FINGERPRINTS: Final[Mapping[type, bytes]] = {
-    NodeSnapshot: bytes.fromhex("77b34c2ab0200568"),
+    NodeSnapshot: bytes.fromhex("36f1678c9354fd97"),
     VmMetrics: bytes.fromhex("e3927dc58985c12d"),
     VmInventory: bytes.fromhex("b2cdee9fa258a3e4"),
-    NodeStatus: bytes.fromhex("77e721eeb27904b6"),
+    NodeStatus: bytes.fromhex("14d452fb45f7be52"),
     VmEvent: bytes.fromhex("a8242c15c1cab52a"),
     VmMigration: bytes.fromhex("a8f173803ab674de"),
 }

@@ -73,6 +73,20 @@ NODE_METRICS: Final = (
     _node("journal_bytes", _G, "bytes", "Size of the events in the journal on disk.", Health("journal_bytes")),
     _node("jobs", _G, "", "Running jobs of VMs that are polled.", Health("jobs")),
     _node("job_polls_total", _C, "", "Polls of running jobs, by outcome.", Health("job_polls_total"), ("outcome",)),
+    _node(
+        "daemons",
+        _G,
+        "",
+        "Daemons of libvirt that the producer has found on the node; missing where it asks the one of libvirt.uri.",
+        Health("daemons"),
+    ),
+    _node(
+        "daemons_silent",
+        _G,
+        "",
+        "Daemons of libvirt among those found that did not answer in the newest round; their VMs are shown as not responsive.",
+        Health("daemons_silent"),
+    ),
     _node("cpu_seconds_total", _C, "seconds", "CPU time of the producer's own process.", Health("cpu_seconds_total")),
     _node("resident_memory_bytes", _G, "bytes", "Resident memory of the producer's own process.", Health("resident_memory_bytes")),
 )

@@ -36,6 +36,7 @@ SECONDS: Final[dict[str, int]] = {
     "tests/integration/test_exporter.py": 85,
     "tests/integration/test_history_write.py": 85,
     "tests/lab/test_guest_agent.py": 85,
+    "tests/lab/test_daemons.py": 80,
     "tests/lab/test_stuck_services.py": 80,
     "tests/lab/test_migration_disks.py": 75,
     "tests/lab/test_values.py": 75,
