@@ -8,9 +8,10 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from virtflow.cli.checks.findings import Finding, bad, good
+from virtflow.cli.checks.findings import Finding, bad, good, warn
 from virtflow.cli.parts import part
-from virtflow.runtime.secrets import holds_user, plain_url, secret_names
+from virtflow.runtime.config_files import SECTIONS
+from virtflow.runtime.secrets import CREDENTIALS, holds_user, plain_url, secret_names
 from virtflow.runtime.settings import History, Kafka, Registry, Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS, METRICS
 from virtflow.schemas.catalogue.types import Group, Own
