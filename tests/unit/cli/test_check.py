@@ -14,7 +14,7 @@ from virtflow.runtime.settings import Settings
 
 PRODUCER = {"confluent_kafka", "libvirt"}
 """What ``pip install virtflow[producer]`` brings, of what is looked for."""
-EXPORTER = {"aiohttp", "bcrypt", "confluent_kafka", "fastavro", "isal", "prometheus_client", "yaml"}
+EXPORTER = {"numpy", "aiohttp", "bcrypt", "confluent_kafka", "fastavro", "isal", "prometheus_client", "yaml"}
 
 
 @pytest.fixture
