@@ -14,7 +14,6 @@ from typing import Final
 
 import click
 
-from virtflow.cli.first_steps import first_steps
 from virtflow.cli.groups import LazyGroup
 from virtflow.cli.output.say import say, say_text
 from virtflow.runtime import log
@@ -81,6 +80,8 @@ def main(context: click.Context) -> None:
     virtflow check               what is missing before a service can run
     """  # noqa: D301, click's own mark for lines that are kept
     if context.invoked_subcommand is None:
+        from virtflow.cli.first_steps import first_steps
+
         say_text(context.get_help())
         say("", *first_steps())
 

@@ -240,7 +240,7 @@ class MemoryOpened:
         changes: bool = True,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        """Makes files part of the table and takes others out of it, at once, under the names ``numbers``."""
+        """Makes files part of the table and takes others out of it, at once, under the names ``numbers``; then stands at the newest version."""
         del changes
         self._weather.before()
         gone = frozenset(file.path for file in removed)
@@ -256,6 +256,7 @@ class MemoryOpened:
         self._log.append(made := Commit(tuple(added), gone, dict(numbers), dict(notes or {})))
         self._tables.note("commit", self.table.name, *((one.file.path, one.file.rows) for one in made.added), *numbers.items())
         self._weather.after()
+        self._advance(len(self._log) - 1)
 
     def discard(self, added: Sequence[Written]) -> None:
         """Nobody knows of the files."""

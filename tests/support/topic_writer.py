@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from virtflow.schemas.avro.codec import Codec
@@ -71,7 +71,7 @@ class TopicWriter:
 
     def ends(self, topic: Topic) -> list[int]:
         """Each partition's end."""
-        places = {TopicPartition(self.name(topic), number): OffsetSpec.latest() for number in range(self._partitions)}
+        places = {TopicPartition(self.name(topic), number): OffsetSpec.latest() for number in range(self._partitions)}  # type: ignore[no-untyped-call]
         return [found.result(SECONDS).offset for found in self._admin.list_offsets(places).values()]
 
     def write(self, topic: Topic, *records: Record, timestamp_seconds: float | None = None) -> None:
