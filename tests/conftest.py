@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from xdist.remote import Producer
 
-from tests.support.schedule import ByFile, lower_priority
+from tests.support.schedule import ByFile
 
 pytest.register_assert_rewrite("tests.support.libvirt_contract")
 os.environ.setdefault("VIRTFLOW_CHECK_THREADS", "1")
@@ -32,9 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Pass ``--long`` on to test modules, which are imported later, and to every process that they start; take the worker's priority."""
-    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-        lower_priority(worker)
+    """Pass ``--long`` on to test modules, which are imported later, and to every process that they start."""
     if config.getoption("--long"):
         os.environ["VIRTFLOW_TEST_LONG"] = "1"
         settings.load_profile(os.environ.get("VIRTFLOW_TEST_PROFILE", "long"))

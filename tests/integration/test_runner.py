@@ -1,4 +1,4 @@
-"""What the test run itself promises: a skip fails in CI, ``--long`` reaches the tests, whole files go to workers, hypervisors to some."""
+"""What the test run itself promises: a skip fails in CI, ``--long`` reaches the tests, and whole files go to workers, longest first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.broker import free_ports
-from tests.support.schedule import NICE, VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = "from tests.support.long import LONG, length\ndef test() -> None:\n    assert (LONG, length(1, 2)) == {}\n"
@@ -27,7 +26,6 @@ SKIPS = {
 def run(folder: Path, files: Mapping[str, str], *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Pytest over these files, with what holds for every layer."""
     for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
     command += ["--rootdir", str(folder), *options, *(str(folder / name) for name in files)]
@@ -70,20 +68,6 @@ def test_a_file_stays_with_one_worker(tmp_path: Path) -> None:
     assert len(workers) == 20
     assert len(set(workers)) == len(files)
     assert len({worker for worker, _ in workers}) == 2
-
-
-def test_hypervisors_have_workers_of_their_own_and_precedence(tmp_path: Path) -> None:
-    """The other workers run everything else, at a lower priority."""
-    five = "import os\nimport pytest\n@pytest.mark.parametrize('n', range(5))\ndef test(n: int) -> None:\n    assert os.nice(0) == {}\n"
-    nice = os.nice(0)
-    lowest = 19
-    files = {f"tests/lab/test_{name}.py": five.format(nice) for name in "ab"}
-    files |= {f"tests/integration/test_{name}.py": five.format(min(nice + NICE, lowest)) for name in "cd"}
-    done = run(tmp_path, files, "-n", "3", "-v", **{VARIABLE: "1"})
-    assert done.returncode == 0, done.stdout
-    workers = set(re.findall(r"^\[(gw\d)\].* PASSED .*tests/(\w+)/test_(\w)\.py", done.stdout, re.MULTILINE))
-    assert {(worker, layer) for worker, layer, _ in workers} == {("gw0", "lab"), ("gw1", "integration"), ("gw2", "integration")}
-    assert {name for _, _, name in workers} == set("abcd")
 
 
 def test_a_port_is_given_once() -> None:

@@ -1,4 +1,4 @@
-"""Fetches and builds what tests run and the machine lacks, so that no test waits for it: ``python -m tests.support.prefetch LAYER...``.
+"""Fetches and builds what tests run and the machine lacks, so that no test waits for it: ``python -m tests.support.prefetch``.
 
 Each part is kept under VIRTFLOW_DATA, behind a lock: a test that comes too early waits for it, and fetches it where this has failed.
 """
@@ -6,28 +6,23 @@ Each part is kept under VIRTFLOW_DATA, behind a lock: a test that comes too earl
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
-from tests.support import flink, kafka_connect, lab_guest, prometheus_build, real_registry, s3, spark
+from tests.support import flink, kafka_connect, lab_guest, real_registry, s3, spark
 from tests.support.kubernetes import build
-from tests.support.lab_release import releases, root_of
 from tests.support.long import LONG
 
 
 def main() -> int:
     """Fetch all at a time; 1 when something fails."""
     with ThreadPoolExecutor() as pool:
-        fetches: tuple[Callable[[], object], ...] = (
+        fetches = (
             lab_guest.guest_image,
             real_registry.fetched,
             s3.program,
             spark.packages,
             flink.fetched,
             kafka_connect.fetched,
-            *(partial(root_of, name) for name in (releases(every_run=True) if "lab" in sys.argv else ())),
-            prometheus_build.current_prometheus,
             *([build.programs] if LONG else []),  # many minutes of a CPU, for tests that run with --long alone
         )
         parts = [pool.submit(fetch) for fetch in fetches]

@@ -1,16 +1,12 @@
 """Which worker process runs which test files, and in what order.
 
 A file's tests share fixtures that are expensive to make (hypervisors, a broker), so one worker runs them all. The longest files start
-first, so that no worker ends long after the others.
-
-Hypervisors must sample on time, so that only some workers run files with hypervisors: as many as VIRTFLOW_TEST_HYPERVISORS says, all where
-it says nothing. Beside them the other workers run everything else, at a lower priority. Files whose guests compute run on one worker, one
-after another: they would slow each other down, while the other workers mostly wait.
+first, so that no worker ends long after the others. Files whose guests compute run on one worker, one after another: they would slow
+each other down, while the other workers mostly wait.
 """
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 import pytest
@@ -90,67 +86,25 @@ COMPUTING: Final = frozenset(
     }
 )
 """Files whose guests compute all the time, or whose host has a hundred of them."""
-WITH_HYPERVISORS: Final = ("tests/lab/", *(f"tests/faults/test_{row}_" for row in ("01", "02", "03", "04", "14", "16", "17")))
-"""What the names of files begin with whose rounds must be on time."""
-LATE: Final = frozenset({"tests/integration/test_history_promql.py", "tests/integration/test_remote_read_equal.py"})
-"""Files that need a current Prometheus, which ``prefetch`` builds meanwhile on a machine that has none: minutes of both CPUs."""
-VARIABLE: Final = "VIRTFLOW_TEST_HYPERVISORS"
-NICE: Final = 5
-"""How much lower the priority of workers without hypervisors is: a third of the time that a hypervisor gets which wants all of a CPU."""
-
-
-def hypervisors() -> int:
-    """How many workers may run files with hypervisors; 0: all of them."""
-    return int(os.environ.get(VARIABLE, "0"))
-
-
-def lower_priority(worker: str) -> None:
-    """To be called in the worker of that name ("gw0"), before it starts anything: gives precedence to those with hypervisors."""
-    if hypervisors() and number_of(worker) >= hypervisors():
-        os.nice(NICE)
-
-
-def number_of(worker: str) -> int:
-    """The number in a worker's name; they are counted from 0 on, and one that replaces a dead one goes on counting."""
-    return int(worker.removeprefix("gw"))
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
-    """Gives each worker whole files, the longest first, those with hypervisors to some workers, and those that compute to one alone."""
+    """Gives each worker whole files, the longest first, and those that compute to one worker alone."""
 
     def __init__(self, config: pytest.Config, log: Producer | None) -> None:
         """As xdist makes it."""
         super().__init__(config, log)
         self._computes: WorkerController | None = None
 
-    def _reschedule(self, node: WorkerController) -> None:
-        if self.workqueue and not node.shutting_down and not self._files(node):
-            node.shutdown()
-        else:
-            super()._reschedule(node)
-
     def _assign_work_unit(self, node: WorkerController) -> None:
-        files = self._files(node) or list(self.workqueue)
-        self.workqueue.move_to_end(max(files, key=_urgency), last=False)
+        self.workqueue.move_to_end(self._next_file(node), last=False)
         super()._assign_work_unit(node)
 
-    def _files(self, node: WorkerController) -> list[str]:
-        """Those that the worker may run next."""
-        files: list[str] = list(self.workqueue)
-        others = [file for file in files if not file.startswith(WITH_HYPERVISORS)]
-        if not self._is_host(node):
-            return others
+    def _next_file(self, node: WorkerController) -> str:
         if self._computes not in self.nodes:  # the first time, and after the worker's death
             self._computes = node
+        files: list[str] = list(self.workqueue)
         computing = [file for file in files if file in COMPUTING]
-        waiting = [file for file in files if file not in COMPUTING and (file.startswith(WITH_HYPERVISORS) or not hypervisors())]
-        return (computing or waiting if node is self._computes else waiting or computing) or others
-
-    def _is_host(self, node: WorkerController) -> bool:
-        """Whether it is one of the workers for hypervisors: the first ones that are alive."""
-        first = sorted(self.nodes, key=lambda each: number_of(each.gateway.id))[: hypervisors() or None]
-        return node in first
-
-
-def _urgency(file: str) -> tuple[bool, int]:
-    return file not in LATE, SECONDS.get(file, 0)
+        waiting = [file for file in files if file not in COMPUTING]
+        candidates = (computing or waiting) if node is self._computes else (waiting or computing)
+        return max(candidates, key=lambda file: SECONDS.get(file, 0))
