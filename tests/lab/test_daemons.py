@@ -222,6 +222,7 @@ def test_a_users_daemon_is_asked_as_the_one_of_a_pod(lab: Lab) -> None:
     assert (daemon.folder / "run" / "libvirt" / "qemu" / "run" / "shop_web-7.xml").exists()
     with Sampling(f"{lab.folder}/pods/*/run/libvirt/{daemon.socket.name}") as running:
         running.await_snapshot(lambda seen: with_monitor(seen) == {guest.uuid}, "the VM answers")
+        await_true(lambda: any(vm.inventory for one in running.snapshots for vm in one.vms), HANGING_SECONDS, "the VM is described")
     (inventory, *_) = [inventory for one in running.snapshots for vm in one.vms for inventory in vm.inventory]
     assert (inventory.platform, inventory.namespace, inventory.platform_name) == ("kubevirt", "shop", "web-7")
     daemon.virsh("destroy", guest.uuid)
