@@ -150,6 +150,8 @@ def consumer_settings(settings: Settings, group: str, gather: Gather | None = No
         "fetch.message.max.bytes": _ANSWER_BYTES,
         "fetch.min.bytes": gather.least_bytes,
         "fetch.wait.max.ms": gather.milliseconds,
+        # By default a partition of which enough waits is not asked again for a second: a backlog comes no faster than the queue's length each second.
+        "fetch.queue.backoff.ms": 20,
         "partition.assignment.strategy": "cooperative-sticky",
         **settings.kafka.client,
     }

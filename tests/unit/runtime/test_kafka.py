@@ -54,6 +54,11 @@ def test_consumers_store_no_offset_by_themselves() -> None:
     assert config["enable.auto.commit"] is False
 
 
+def test_a_full_queue_is_looked_at_again_soon() -> None:
+    """A backlog is read as fast as it is taken: the client's own pause of a second would be most of the time."""
+    assert consumer_settings(Settings(), "group")["fetch.queue.backoff.ms"] <= 50
+
+
 def test_what_the_broker_gathers() -> None:
     assert consumer_settings(Settings(), "group")["fetch.min.bytes"] == 1
     gathering = consumer_settings(Settings(), "group", Gather(1_000, 70))
