@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from virtflow.cli.bus.newest import Kept, key_of, learn
 from virtflow.cli.bus.tap import reading, reading_codec
 from virtflow.cli.output.record_text import clock
 from virtflow.cli.output.say import say, say_json
 from virtflow.cli.parts import part
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
 from virtflow.runtime.settings import Settings
-from virtflow.schemas.errors import EnvironmentProblemError, UndecodableError
+from virtflow.schemas.errors import EnvironmentProblemError
 from virtflow.schemas.order import INTERVALS_ALIVE
 from virtflow.schemas.records import NodeStatus, VmInventory, VmMigration
 from virtflow.schemas.topics import INVENTORY, MIGRATIONS, NODES, Topic
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 READ_SECONDS: Final = 1.0
 SHOWN: Final = 20
-
-Kept = TypeVar("Kept", NodeStatus, VmInventory, VmMigration)
 
 
 @click.command("forget-node")
@@ -72,17 +71,13 @@ def newest(
     known: dict[str, Kept] = {}
     with reading(settings, topic) as reader:
         while not reader.caught_up:
-            for message in reader.read(READ_SECONDS):
-                key = (message.key() or b"").decode("utf-8", "replace")
-                if not wanted(key):
-                    continue
-                if message.value() is None:
-                    known.pop(key, None)
-                    continue
-                try:
-                    known[key] = codec.decode(message.value(), record)
-                except UndecodableError as error:
-                    say(f"virtflow: a message of {topic.name} is skipped: {error}", err=True)
+            learn(
+                known,
+                (message for message in reader.read(READ_SECONDS) if wanted(key_of(message))),
+                codec,
+                record,
+                f"a message of {topic.name}, key",
+            )
     return known
 
 

@@ -8,10 +8,11 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
+from virtflow.cli.bus.newest import learn
 from virtflow.cli.bus.tap import reading, reading_codec
 from virtflow.cli.output.record_text import as_json, clock, line
 from virtflow.cli.output.say import say, say_json, say_text
@@ -20,15 +21,9 @@ from virtflow.cli.output.table import fitted, plain, printable
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
 from virtflow.processors.migrations.convergence import verdict
 from virtflow.runtime.settings import Settings
-from virtflow.schemas.errors import UndecodableError
 from virtflow.schemas.jobs import Result
 from virtflow.schemas.records import VmMigration
 from virtflow.schemas.topics import MIGRATIONS
-
-if TYPE_CHECKING:
-    from confluent_kafka import Message
-
-    from virtflow.schemas.avro.codec import Codec
 
 HEAD: Final = ("VM", "FROM", "TO", "RESULT", "PROGRESS", "LEFT", "RATE", "DIRTY", "PASS", "TIME", "END", "VERDICT")
 RIGHT: Final = frozenset({5, 6, 7, 8, 9, 10})
@@ -41,8 +36,6 @@ FULL, EMPTY = "█", "·"
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 STEP: Final = 1024
 READ_SECONDS: Final = 1.0
-KEY_LENGTH: Final = 80
-"""Of a key that is shown: ours are UUIDs, but anybody may write anything."""
 SPARE: Final = ("DIRTY", "TIME", "PASS", "LEFT", "RATE", "END")
 """Columns that a narrow terminal does without, in this order."""
 NONE_SEEN: Final = "No migration has been seen."
@@ -66,7 +59,7 @@ def migrations(settings: Settings, *, watch: bool, everything: bool, as_json: bo
     codec = reading_codec(settings)
     with reading(settings, MIGRATIONS) as reader:
         while not reader.caught_up:
-            _learn(known, reader.read(READ_SECONDS), codec)
+            learn(known, reader.read(READ_SECONDS), codec, VmMigration, "a migration of")
         shown = chosen(known.values(), everything=everything)
         if not watch:
             _print(shown, as_json=as_json)
@@ -74,30 +67,12 @@ def migrations(settings: Settings, *, watch: bool, everything: bool, as_json: bo
             show = _json_line if as_json else _line
             _each(show, shown)
             while True:
-                _each(show, _learn(known, reader.read(READ_SECONDS), codec))
+                _each(show, learn(known, reader.read(READ_SECONDS), codec, VmMigration, "a migration of"))
         else:
             with Screen() as screen:
                 while True:
                     screen.show(_screen(known.values(), chosen(known.values(), everything=everything), time.time()))
-                    _learn(known, reader.read(READ_SECONDS), codec)
-
-
-def _learn(known: dict[str, VmMigration], messages: Iterable[Message], codec: Codec) -> list[VmMigration]:
-    """Updates the known migrations from the messages; returns the new records in order."""
-    changed = []
-    for message in messages:
-        uuid, value = (message.key() or b"").decode("utf-8", "replace"), message.value()
-        if value is None:
-            known.pop(uuid, None)
-            continue
-        try:
-            migration = codec.decode(value, VmMigration)
-        except UndecodableError as error:
-            say(f"virtflow: a migration of {uuid[:KEY_LENGTH]} is skipped: {error}", err=True)
-            continue
-        known[uuid] = migration
-        changed.append(migration)
-    return changed
+                    learn(known, reader.read(READ_SECONDS), codec, VmMigration, "a migration of")
 
 
 def chosen(found: Iterable[VmMigration], *, everything: bool) -> list[VmMigration]:

@@ -98,8 +98,7 @@ class EventPublisher:
         self._topic = topic_name(settings, EVENTS)
         self._make = make
         self._client: Any = None
-        self._ended = False
-        self._purges_at = math.inf
+        self._ended, self._purges_at = False, math.inf
         self._pauses = pauses
         self._journal = Journal(Path(settings.producer.journal_folder), settings.producer.journal_bytes)
         self._sync = settings.producer.journal_sync
