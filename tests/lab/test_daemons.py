@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pytest
 
 from tests.support.lab import Guest, Lab, Node, await_true
 from tests.support.lab_pipeline import VIRTFLOW
 from tests.support.lab_release import releases
+from tests.support.lab_sampling import Sampled
 from tests.support.lab_session import SessionDaemon
 from tests.support.stuck_vms import HANGING_SECONDS, flagged, uuids_of, with_monitor
-from virtflow.producer.records.node_health import Outgoing
-from virtflow.producer.service import rounds, source_of
+from virtflow.producer.service import source_of
 from virtflow.producer.types import HypervisorEvent
-from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Libvirt, Producer, Settings
-from virtflow.schemas.records import NodeSnapshot
 
 RELEASES = releases(modular=True)
 NODES = 3
@@ -31,48 +26,14 @@ INTERVAL = 2.0
 ADDRESS_BYTES = 107
 
 
-class Sampling:
-    """A producer without a bus, in this process, that discovers daemons: its snapshots as they come, and what was announced."""
+class Sampling(Sampled):
+    """A producer that discovers daemons: its snapshots as they come, and what was announced."""
 
     def __init__(self, *patterns: str) -> None:
         """Nothing runs yet."""
         settings = Settings(libvirt=Libvirt(discover=list(patterns)), producer=Producer(interval_seconds=INTERVAL, node="worker-1"))
         self.events: list[HypervisorEvent] = []
-        self.snapshots: list[NodeSnapshot] = []
-        self._source = source_of(settings, self.events.append)
-        self._stop = Stop()
-        self._thread = threading.Thread(target=rounds, args=(settings, self._source, self._stop, self), daemon=True)
-
-    def offer(self, snapshot: NodeSnapshot) -> None:
-        """Keep a snapshot."""
-        self.snapshots.append(snapshot)
-
-    def outgoing(self) -> Outgoing:
-        """Nothing waits."""
-        return Outgoing()
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End."""
-        self._stop.set()
-        self._thread.join()
-        self._source.close(2.0)
-
-    def await_snapshot(self, wanted: Callable[[NodeSnapshot], bool], what: str) -> NodeSnapshot:
-        """The first snapshot from now on that is wanted."""
-        begin = len(self.snapshots)
-        await_true(lambda: any(map(wanted, self.snapshots[begin:])), HANGING_SECONDS, what)
-        return next(filter(wanted, self.snapshots[begin:]))
-
-    def await_rounds(self, count: int) -> list[NodeSnapshot]:
-        """So many more snapshots."""
-        begin = len(self.snapshots)
-        await_true(lambda: len(self.snapshots) >= begin + count, HANGING_SECONDS, f"{count} more rounds")
-        return self.snapshots[begin:]
+        super().__init__(settings, source_of(settings, self.events.append))
 
 
 def below_proc(node: Node, guest: Guest) -> list[str]:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pytest
 
-from tests.support.lab import Guest, Node, await_true
+from tests.support.lab import Guest, Node
 from tests.support.lab_release import releases
+from tests.support.lab_sampling import Sampled
 from tests.support.long import length
-from tests.support.stuck_vms import CAP, HANGING_SECONDS, TWO_ROUNDS, Neighbours, flagged, uuids_of, with_monitor
+from tests.support.stuck_vms import CAP, TWO_ROUNDS, Neighbours, flagged, uuids_of, with_monitor
 from virtflow.producer.hypervisor.connection import Opener
 from virtflow.producer.hypervisor.qemu_processes import Processes
-from virtflow.producer.records.node_health import Outgoing
 from virtflow.producer.sampler import Host, Sampler
-from virtflow.producer.service import rounds
 from virtflow.producer.types import HypervisorEvent
-from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Libvirt, Producer, Settings
 from virtflow.schemas.records import NodeSnapshot, VmSnapshot
 
@@ -40,60 +35,22 @@ MISSED = 0.01
 """Part of the rounds that a healthy VM may lack its monitor's values in: one round at least, that in which the others get stuck."""
 
 
-class Sampling:
-    """A producer without a bus, in this process: its snapshots as they come. ``hidden``: it can't read the process table."""
+class Sampling(Sampled):
+    """A producer on one daemon. ``hidden``: it can't read the process table."""
+
+    _source: Sampler
 
     def __init__(self, node: Node, hidden: Path | None = None) -> None:
         """Nothing runs yet."""
         producer = Producer(interval_seconds=INTERVAL, inventory_seconds=INVENTORY_SECONDS, hung_calls_max=CAP)
         settings = Settings(libvirt=Libvirt(uri=node.socket_uri), producer=producer)
         host = None if hidden is None else Host(Opener(settings.libvirt), Processes(hidden))
-        self._source = Sampler(settings, host=host)
-        self._stop = Stop()
-        self._thread = threading.Thread(target=rounds, args=(settings, self._source, self._stop, self), daemon=True)
-        self.snapshots: list[NodeSnapshot] = []
-
-    def offer(self, snapshot: NodeSnapshot) -> None:
-        """Keep a snapshot."""
-        self.snapshots.append(snapshot)
-
-    def outgoing(self) -> Outgoing:
-        """Nothing waits."""
-        return Outgoing()
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End."""
-        self._stop.set()
-        self._thread.join()
-        self._source.close(2.0)
+        super().__init__(settings, Sampler(settings, host=host))
 
     def announce(self, guests: Iterable[Guest]) -> None:
         """As if libvirt had announced something of these VMs, after which their XML is due."""
         for guest in guests:
             self._source._inbox.put(HypervisorEvent(guest.uuid, guest.name, "lifecycle", (4, 1), time.time()))
-
-    def await_rounds(self, count: int) -> list[NodeSnapshot]:
-        """So many more snapshots."""
-        begin = len(self.snapshots)
-        await_true(lambda: len(self.snapshots) >= begin + count, HANGING_SECONDS, f"{count} more rounds")
-        return self.snapshots[begin:]
-
-    def await_snapshot(self, wanted: Callable[[NodeSnapshot], bool], what: str, seconds: float = HANGING_SECONDS) -> NodeSnapshot:
-        """The first snapshot that comes now and is wanted."""
-        begin = len(self.snapshots)
-        found: list[NodeSnapshot] = []
-
-        def seen() -> bool:
-            found.extend(snapshot for snapshot in self.snapshots[begin:] if wanted(snapshot))
-            return bool(found)
-
-        await_true(seen, seconds, what)
-        return found[0]
 
     def await_flags(self, guests: Iterable[Guest], since: float) -> NodeSnapshot:
         """The first snapshot that flags these VMs and no others: one of the first rounds that began after ``since``."""

@@ -21,6 +21,8 @@ from tests.support.started import Started
 
 STEP_SECONDS: Final = 300.0
 BOOT_SECONDS: Final = 60.0
+APART: Final = ("unshare", "--mount", "--propagation", "unchanged", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child")
+"""A program in namespaces of its own, which ends with this one."""
 NOT_PACKED: Final = frozenset({"tests", "bench", "tools", ".github", ".ci", "docker-compose.yml"})
 """What of the checkout is in no package."""
 SYSTEMD: Final = "/usr/lib/systemd/systemd --system"
@@ -109,22 +111,13 @@ class DebianHost:
     def result(self, command: str) -> subprocess.CompletedProcess[str]:
         """A shell command in the system, without a network but loopback, to its end."""
         steps = [PRIVATE, " && ".join([*(step.format(root=self.root) for step in MOUNTS), "ip link set lo up", self._enter(command)])]
-        words = [
-            "unshare",
-            "--mount",
-            "--propagation",
-            "unchanged",
-            "--pid",
-            "--net",
-            "--ipc",
-            "--uts",
-            "--fork",
-            "--kill-child",
-            "sh",
-            "-c",
-        ]
         return subprocess.run(
-            [*words, "; ".join(steps)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=STEP_SECONDS, check=False
+            [*APART, "sh", "-c", "; ".join(steps)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=STEP_SECONDS,
+            check=False,
         )
 
     def _enter(self, command: str) -> str:
@@ -187,20 +180,7 @@ class SystemdHost(Started):
             f"exec setpriv --bounding-set={KEPT_FROM_SYSTEMD} env -i container=other PATH={ENVIRONMENT['PATH']} {SYSTEMD}",
         ]
         inner = f"{PRIVATE}; {' && '.join(boot)}"
-        words = [
-            "unshare",
-            "--mount",
-            "--propagation",
-            "unchanged",
-            "--pid",
-            "--net",
-            "--ipc",
-            "--uts",
-            "--cgroup",
-            "--fork",
-            "--kill-child",
-        ]
-        script = f"echo $$ > {self._group}/cgroup.procs && exec {shlex.join([*words, 'sh', '-c', inner])}"
+        script = f"echo $$ > {self._group}/cgroup.procs && exec {shlex.join([*APART, '--cgroup', 'sh', '-c', inner])}"
         with self._log.open("wb") as log:
             self._outer = subprocess.Popen(["sh", "-c", script], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         assert await_true(lambda: self.state() in {"running", "degraded"}, BOOT_SECONDS), self._log.read_text()[-3000:]

@@ -17,9 +17,10 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -255,24 +256,18 @@ class Node:
 
     def freeze(self, *guests: Guest) -> None:
         """Stop the VMs' QEMUs (SIGSTOP): what VMs on storage that does not answer look like."""
-        self._signal(guests, signal.SIGSTOP)
+        self.freezer(*guests)()
 
     def freezer(self, *guests: Guest) -> Callable[[], None]:
         """Freezes the VMs when it is called, all at one moment: their processes, which take a while to find, are found before."""
-        pids = self._qemu_pids(guests)
-
-        def freeze() -> None:
-            for pid in pids:
-                self._namespaces.signal(pid, signal.SIGSTOP)
-
-        return freeze
+        return partial(self._signal, self._qemu_pids(guests), signal.SIGSTOP)
 
     def thaw(self, *guests: Guest) -> None:
         """Let frozen VMs go on."""
-        self._signal(guests, signal.SIGCONT)
+        self._signal(self._qemu_pids(guests), signal.SIGCONT)
 
-    def _signal(self, guests: Sequence[Guest], number: signal.Signals) -> None:
-        for pid in self._qemu_pids(guests):
+    def _signal(self, pids: Iterable[int], number: signal.Signals) -> None:
+        for pid in pids:
             self._namespaces.signal(pid, number)
 
     def domstats(self, guest: Guest, *groups: str) -> dict[str, str]:

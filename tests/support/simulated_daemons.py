@@ -10,36 +10,32 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterable, Sequence
-from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
 import libvirt
 import pytest
 
-from tests.support.memory_libvirt import Binding, Daemon, Release, VirtualClock, Vm
+from tests.support.memory_libvirt import Binding, Daemon, Release, Vm
 from tests.support.memory_libvirt.standins import install
+from tests.support.simulated_rounds import INTERVAL_SECONDS, SimulatedRounds
 from virtflow.producer.daemons import sampler
 from virtflow.producer.daemons.connector import uri_of
 from virtflow.producer.daemons.sampler import DaemonsSampler
 from virtflow.producer.daemons.sockets import DaemonSocket, Scan
 from virtflow.producer.hypervisor import connection
-from virtflow.producer.source import Round
 from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.settings import Libvirt, Producer, Settings
 
-INTERVAL_SECONDS = 2.0
-LAG_SECONDS = 1e-6
-"""By which a thread wakes too late: without it a deadline in floating point may never quite be reached."""
 PATTERN = "/pods/*/virtqemud-sock"
 
 
-class SimulatedDaemons:
+class SimulatedDaemons(SimulatedRounds):
     """One node with a daemon for each VM; all of them are found, until a test says otherwise."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, release: Release, daemons: int = 3) -> None:
         """Nothing samples before ``start``."""
-        self.clock = VirtualClock(lag=LAG_SECONDS)
+        super().__init__()
         self.uuids = [str(UUID(int=number)) for number in range(1, daemons + 1)]
         self.daemons = [Daemon(self.clock, release) for _ in self.uuids]
         for number, (daemon, uuid) in enumerate(zip(self.daemons, self.uuids, strict=True), 1):
@@ -50,8 +46,6 @@ class SimulatedDaemons:
         self.denied = 0
         self.events: list[HypervisorEvent] = []
         self.sampler: DaemonsSampler
-        self._interval = INTERVAL_SECONDS
-        self._next = 0.0
         by_path = dict(zip(self.paths, self.daemons, strict=True))
         self._by_path = by_path
         modules = [module for name, module in sys.modules.items() if name.startswith("virtflow.producer")]
@@ -95,24 +89,3 @@ class SimulatedDaemons:
         """A pod begins there: a socket of its own."""
         self.daemons[number].begin()
         self.found[self.paths[number]] = max(self.found.values(), default=0) + 1000
-
-    def rounds(self, count: int) -> list[Round]:
-        """So many rounds on the grid, as the service runs them."""
-        found = []
-        for _ in range(count):
-            self.sampler.wait(self._next)
-            found.append(self.sampler.round())
-            self._next = max(self._next + self._interval, self.clock.now)
-        return found
-
-    def round(self) -> Round:
-        """The next round."""
-        return self.rounds(1)[0]
-
-    def __enter__(self) -> Self:
-        """Nothing more."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End every thread."""
-        self.clock.close()

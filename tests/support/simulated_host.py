@@ -10,15 +10,15 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Any, Self, cast
 from uuid import UUID
 
 import libvirt
 import pytest
 
-from tests.support.memory_libvirt import Binding, Daemon, Release, VirtualClock, Vm
+from tests.support.memory_libvirt import Binding, Daemon, Release, Vm
 from tests.support.memory_libvirt.standins import install
+from tests.support.simulated_rounds import INTERVAL_SECONDS, SimulatedRounds
 from tests.support.virtual_time.standins import Queue
 from virtflow.producer import sampler
 from virtflow.producer.hung_calls.budget import CallBudget
@@ -26,14 +26,10 @@ from virtflow.producer.hypervisor import connection, mailbox
 from virtflow.producer.hypervisor.connection import Opener
 from virtflow.producer.hypervisor.qemu_processes import Processes
 from virtflow.producer.sampler import Sampler
-from virtflow.producer.source import Round
 from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.settings import Libvirt, Producer, Settings
 
 URI = "qemu:///system"
-INTERVAL_SECONDS = 2.0
-LAG_SECONDS = 1e-6
-"""By which a thread wakes too late: without it a deadline in floating point may never quite be reached."""
 
 
 class MemoryProcesses:
@@ -51,12 +47,12 @@ class MemoryProcesses:
         return {uuid: "T" if vms[uuid].stopped else "S" for uuid in uuids if uuid in vms and vms[uuid].active}
 
 
-class SimulatedHost:
+class SimulatedHost(SimulatedRounds):
     """One host with its VMs, and a sampler once ``start`` is called."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, release: Release, vms: int = 8, *, processes: bool = False) -> None:
         """``processes`` says whether the sampler sees the process table."""
-        self.clock = VirtualClock(lag=LAG_SECONDS)
+        super().__init__()
         self.daemon = Daemon(self.clock, release)
         self.uuids = [str(UUID(int=number)) for number in range(1, vms + 1)]
         for number, uuid in enumerate(self.uuids, 1):
@@ -66,8 +62,6 @@ class SimulatedHost:
         self.events: list[HypervisorEvent] = []
         self.sampler: Sampler
         self.budget: CallBudget
-        self._interval = INTERVAL_SECONDS
-        self._next = 0.0
         self._patch = monkeypatch
         self._modules = [module for name, module in sys.modules.items() if name.startswith("virtflow.producer")]
         self._of_libvirt = [module for module in self._modules if getattr(module, "libvirt", None) is libvirt]
@@ -110,24 +104,3 @@ class SimulatedHost:
         vm = Binding({URI: self.daemon}).openReadOnly(URI).lookupByUUIDString(uuid or self.uuids[-1])
         getattr(vm, call)()
         return self.clock.now - begin
-
-    def rounds(self, count: int) -> list[Round]:
-        """So many rounds on the grid, as the service runs them."""
-        found = []
-        for _ in range(count):
-            self.sampler.wait(self._next)
-            found.append(self.sampler.round())
-            self._next = max(self._next + self._interval, self.clock.now)
-        return found
-
-    def round(self) -> Round:
-        """The next round."""
-        return self.rounds(1)[0]
-
-    def __enter__(self) -> Self:
-        """Nothing more."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """End every thread."""
-        self.clock.close()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from tests.support.memory_libvirt import BOOKWORM, TRIXIE, Vm
 from tests.support.simulated_daemons import SimulatedDaemons
+from tests.support.simulated_rounds import each_made, flagged, whole
 from virtflow.producer.daemons.call_pool import THREADS
 from virtflow.producer.source import Round
 
@@ -20,25 +20,7 @@ SHUT_OFF = 5
 @pytest.fixture(params=[BOOKWORM, TRIXIE], ids=["9.0", "11.3"])
 def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Makes the test's node."""
-    made: list[SimulatedDaemons] = []
-
-    def node(**options: Any) -> SimulatedDaemons:  # noqa: ANN401, options of the node
-        made.append(SimulatedDaemons(monkeypatch, request.param, **options))
-        return made[-1]
-
-    yield node
-    for one in made:
-        one.clock.close()
-
-
-def whole(found: Round) -> set[str]:
-    """The VMs with a monitor answer in the round."""
-    return {reading.uuid for reading in found.readings if "block.0.rd.reqs" in reading.data}
-
-
-def flagged(found: Round) -> set[str]:
-    """The VMs that are said not to respond."""
-    return {reading.uuid for reading in found.readings if reading.data.get("monitor.responsive") == 0}
+    yield from each_made(SimulatedDaemons, monkeypatch, request.param)
 
 
 def shown(found: Round) -> set[str]:

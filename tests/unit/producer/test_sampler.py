@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import libvirt
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from tests.support.memory_libvirt import BOOKWORM, TRIXIE, Daemon, Migration, Vm
 from tests.support.memory_libvirt.errors import error
 from tests.support.simulated_host import SimulatedHost
+from tests.support.simulated_rounds import each_made, flagged, whole
 from virtflow.producer.source import Round
 
 FRESH = "00000000-0000-4000-8000-0000000000ff"
@@ -22,25 +22,7 @@ Make = Callable[..., SimulatedHost]
 @pytest.fixture(params=[BOOKWORM, TRIXIE], ids=["9.0", "11.3"])
 def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Makes the test's host."""
-    made: list[SimulatedHost] = []
-
-    def host(**options: Any) -> SimulatedHost:  # noqa: ANN401, options of the host
-        made.append(SimulatedHost(monkeypatch, request.param, **options))
-        return made[-1]
-
-    yield host
-    for one in made:
-        one.clock.close()
-
-
-def whole(found: Round) -> set[str]:
-    """The VMs with a monitor answer in the round."""
-    return {reading.uuid for reading in found.readings if "block.0.rd.reqs" in reading.data}
-
-
-def flagged(found: Round) -> set[str]:
-    """The VMs that are said not to respond."""
-    return {reading.uuid for reading in found.readings if reading.data.get("monitor.responsive") == 0}
+    yield from each_made(SimulatedHost, monkeypatch, request.param)
 
 
 def listed(found: Round) -> set[str]:
