@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import OffsetAndMetadata
 from confluent_kafka import KafkaException
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
+from mode.threads import ServiceThread, WorkerThread
 
 from virtflow.processors.lineage.marks import Lineage
 from virtflow.runtime.kafka.clients import LIVE
@@ -19,13 +20,26 @@ RETRY_SECONDS: Final = 1.0
 _LOG: Final = logging.getLogger("virtflow.processors")
 
 
+class Unawaited(WorkerThread):
+    """The system's thread below it, for which the process does not wait at its end.
+
+    faust's may go on for ever where the service is stopped at the moment at which it starts. What it does is of no account by then: all
+    results are delivered and committed, or the messages are delivered again.
+    """
+
+    def __init__(self, service: ServiceThread, **options: Any) -> None:  # noqa: ANN401, mode's own
+        """``options`` are those of the class."""
+        super().__init__(service, **options)
+        self.daemon = True
+
+
 class MarkedThread(AIOKafkaConsumerThread):
     """faust's thread of a consumer: its commits carry marks, and it goes on from what they say."""
 
     def __init__(self, lineage: Lineage, consumer: Consumer, **options: Any) -> None:  # noqa: ANN401, faust's own
         """``options`` are those of the class."""
         self._lineage = lineage
-        super().__init__(consumer, **options)
+        super().__init__(consumer, Worker=Unawaited, **options)
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:  # noqa: ANN401, faust's own
         # faust has no setting for these two; the consumer reads them when it starts.

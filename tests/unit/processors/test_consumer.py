@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
@@ -28,3 +30,13 @@ def test_the_broker_gathers_for_the_processors(monkeypatch: pytest.MonkeyPatch) 
         assert asked(thread._create_worker_consumer(None)) == LIVE
 
     asyncio.run(scenario())
+
+
+def test_the_process_does_not_wait_for_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The framework may leave it running where the service is stopped while it starts: the process was ended after its time, as one that failed."""
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(AIOKafkaConsumerThread, "__init__", lambda _self, _consumer, **options: made.append(options))
+    consumer: Any = SimpleNamespace()
+    MarkedThread(consumer, consumer)
+    (options,) = made
+    assert options["Worker"](consumer).daemon
