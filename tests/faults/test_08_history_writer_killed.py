@@ -111,8 +111,8 @@ def test_killed_writer_stores_all_and_nothing_twice(broker: Broker, place: Place
         stream.over.set()
         stream.join()
         stored = wait_for_samples(place.settings.path, stream.produced.total(), 60.0, writer, place.settings)
-        assert writer.stop() == 0
-    assert stored == stream.produced
+        assert writer.stop() == 0, writer.tail
+    assert stored == stream.produced, (stored - stream.produced, stream.produced - stored)
     figure(8, f"kills, on {place_name(place)}", KILLS)
     figure(8, f"rows produced, each stored once, on {place_name(place)}", stored.total())
 
