@@ -37,7 +37,8 @@ BATCH: Final = 500
 SLICE: Final = 500
 """Messages looked at before others get their turn: a few milliseconds' work."""
 
-READ_SECONDS: Final = 0.2
+READ_SECONDS: Final = 0.1
+"""How long messages are collected where there are few: the client returns them all at its end."""
 LOOK_SECONDS: Final = 5.0
 """How often new partitions are looked for; every second while a topic is missing."""
 RETRY_SECONDS: Final = 1.0

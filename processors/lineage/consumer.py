@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,9 +15,11 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from mode.threads import ServiceThread, WorkerThread
 
 from virtflow.processors.lineage.marks import Lineage
-from virtflow.runtime.kafka.clients import LIVE
+from virtflow.runtime.kafka.clients import AT_ONCE, LIVE, Gather
 
 RETRY_SECONDS: Final = 1.0
+HEAVY: Final = 100.0
+"""Messages a second from which on the broker gathers them: a fetch for each would cost more than what is done with it."""
 _LOG: Final = logging.getLogger("virtflow.processors")
 
 
@@ -33,19 +36,43 @@ class Unawaited(WorkerThread):
         self.daemon = True
 
 
+class Traffic:
+    """How the broker is to answer, by how much arrives: at once, or what it has gathered for a moment.
+
+    An event of a small fleet is not kept waiting, and a large one's messages come many in an answer.
+    """
+
+    def __init__(self) -> None:
+        """Nothing has arrived."""
+        self._gather = AT_ONCE
+        self._arrived = 0
+        self._began = float("-inf")
+
+    def gather(self, messages: int, now: float) -> Gather:
+        """After so many more messages at ``now`` (monotonic seconds): as the second before, or the longer time of one fetch, has brought them."""
+        self._arrived += messages
+        if (seconds := now - self._began) >= 1.0:
+            self._gather = LIVE if self._arrived / seconds >= HEAVY else AT_ONCE
+            self._arrived, self._began = 0, now
+        return self._gather
+
+
 class MarkedThread(AIOKafkaConsumerThread):
     """faust's thread of a consumer: its commits carry marks, and it goes on from what they say."""
 
     def __init__(self, lineage: Lineage, consumer: Consumer, **options: Any) -> None:  # noqa: ANN401, faust's own
         """``options`` are those of the class."""
         self._lineage = lineage
+        self._traffic = Traffic()
         super().__init__(consumer, Worker=Unawaited, **options)
 
-    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:  # noqa: ANN401, faust's own
-        # faust has no setting for these two; the consumer reads them when it starts.
-        consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_min_bytes, consumer._fetch_max_wait_ms = LIVE.least_bytes, LIVE.milliseconds  # noqa: SLF001, as above
-        return consumer
+    async def _fetch_records(self, consumer: AIOKafkaConsumer, *wanted: Any, **options: Any) -> Any:  # noqa: ANN401, faust's own
+        records = await super()._fetch_records(consumer, *wanted, **options)
+        gather = self._traffic.gather(sum(map(len, records.values())), time.monotonic())
+        # faust has no setting for these two, and a consumer's can't be changed otherwise; each fetch has them as they are then.
+        fetcher = consumer._fetcher  # noqa: SLF001, as above
+        fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = gather.least_bytes, gather.milliseconds  # noqa: SLF001, as above
+        return records
 
     async def seek_to_committed(self) -> Mapping[Any, int]:
         """Goes on from what was committed, or from before it where the broker has lost that."""

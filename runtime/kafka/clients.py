@@ -32,6 +32,8 @@ class Gather:
     milliseconds: int
 
 
+AT_ONCE: Final = Gather(1, 500)
+"""A message as soon as it is there: what Kafka's clients do unless they are told otherwise."""
 LIVE: Final = Gather(131_072, 50)
 """On the way from the hypervisor to ``/metrics``: a message waits for 50 ms at most at each hop."""
 

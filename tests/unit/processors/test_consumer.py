@@ -3,33 +3,68 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.fetcher import Fetcher as AIOKafkaFetcher
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
-from virtflow.processors.lineage.consumer import MarkedThread
-from virtflow.runtime.kafka.clients import LIVE, Gather
+from virtflow.processors.lineage import consumer as consumer_module
+from virtflow.processors.lineage.consumer import MarkedThread, Traffic
+from virtflow.runtime.kafka.clients import AT_ONCE, LIVE, Gather
 
 
-def asked(consumer: AIOKafkaConsumer) -> Gather:
-    found = Gather(consumer._fetch_min_bytes, consumer._fetch_max_wait_ms)
-    consumer._closed = True  # it was never started, and has nothing to end
-    return found
+class Fetcher:
+    """What aiokafka's fetcher puts into its next request; the names are its own."""
+
+    _fetch_min_bytes, _fetch_max_wait_ms = 7, 9
+
+    @property
+    def asks(self) -> Gather:
+        return Gather(self._fetch_min_bytes, self._fetch_max_wait_ms)
 
 
-def test_the_broker_gathers_for_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One answer for many small messages, not one each; the names are those by which aiokafka keeps its own options."""
+def test_aiokafka_s_fetcher_has_these_options() -> None:
+    """Read for each request, so that a change is obeyed by the next one."""
+    request = inspect.getsource(AIOKafkaFetcher._get_actions_per_node)
+    assert "self._fetch_max_wait_ms" in request
+    assert "self._fetch_min_bytes" in request
 
-    async def scenario() -> None:
-        assert asked(AIOKafkaConsumer(fetch_min_bytes=7, fetch_max_wait_ms=9)) == Gather(7, 9)
-        monkeypatch.setattr(AIOKafkaConsumerThread, "_create_worker_consumer", lambda *_: AIOKafkaConsumer())
+
+@pytest.mark.parametrize(("a_second", "answered"), [(0, AT_ONCE), (99, AT_ONCE), (100, LIVE), (5_000, LIVE)])
+def test_the_broker_gathers_where_much_arrives(a_second: int, answered: Gather, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One answer for many small messages, not one each; where there are few, none waits."""
+
+    async def fetched(*_: object, **__: object) -> dict[str, list[int]]:
+        return {"a": [0] * (a_second - a_second // 2), "b": [0] * (a_second // 2)}
+
+    async def scenario() -> list[Gather]:
+        monkeypatch.setattr(AIOKafkaConsumerThread, "_fetch_records", fetched)
+        monkeypatch.setattr(consumer_module, "time", SimpleNamespace(monotonic=iter((50.0, 51.0, 52.0)).__next__))
         thread = object.__new__(MarkedThread)
-        assert asked(thread._create_worker_consumer(None)) == LIVE
+        thread._traffic = Traffic()
+        fetcher = Fetcher()
+        consumer: Any = SimpleNamespace(_fetcher=fetcher)
+        seen = []
+        for _ in range(3):
+            await thread._fetch_records(consumer, set(), timeout=1.0)
+            seen.append(fetcher.asks)
+        return seen
 
-    asyncio.run(scenario())
+    assert asyncio.run(scenario()) == [AT_ONCE, answered, answered]
+
+
+def test_it_stops_gathering_where_less_arrives() -> None:
+    traffic = Traffic()
+    assert [traffic.gather(messages, now) for messages, now in ((0, 0.0), (200, 1.0), (50, 1.5), (49, 2.0), (1, 2.5))] == [
+        AT_ONCE,
+        LIVE,
+        LIVE,
+        AT_ONCE,
+        AT_ONCE,
+    ]
 
 
 def test_the_process_does_not_wait_for_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
