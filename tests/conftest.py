@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from xdist.remote import Producer
 
+from tests.support.loggers import loggers_kept
 from tests.support.schedule import ByFile
 
 pytest.register_assert_rewrite("tests.support.libvirt_contract")
@@ -24,6 +25,13 @@ settings.register_profile("mutation", settings.get_profile("virtflow"), max_exam
 settings.load_profile(os.environ.get("VIRTFLOW_TEST_PROFILE", "long" if os.environ.get("VIRTFLOW_TEST_LONG") else "virtflow"))
 # A shell starts what runs in its background with Ctrl-C ignored, and so would every program that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _loggers_kept() -> Iterator[None]:
+    """What a test, or a command that it runs in this process, sets of the log is not there for the tests after it, in whatever order they run."""
+    with loggers_kept():
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

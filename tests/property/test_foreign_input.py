@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.command import in_process
+from virtflow.cli.checks import probes
 from virtflow.cli.checks.settings_check import contradictions
 from virtflow.cli.switches import setting, shown
 from virtflow.history.writer.dedup import Sequences
@@ -32,6 +33,13 @@ from virtflow.runtime.settings import History, Registry, Settings
 from virtflow.schemas.avro.codec import CONFLUENT_HEADER, CONFLUENT_MAGIC, Codec
 from virtflow.schemas.errors import InputError, RegistryUnavailableError, SettingError, UndecodableError
 from virtflow.schemas.records import VmMetrics
+
+
+@pytest.fixture(autouse=True)
+def no_broker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is none, and one that may still come is of no account here."""
+    monkeypatch.setattr(probes, "BROKER_SECONDS", 0.1)
+
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=30)

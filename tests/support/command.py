@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from unittest import mock
 
+from tests.support.loggers import loggers_kept
 from virtflow.cli.main import run
 
 PROGRAM = Path(sys.executable).with_name("virtflow")
@@ -39,7 +38,7 @@ def in_process(*words: str, env: Mapping[str, str] | None = None) -> subprocess.
     with (
         mock.patch.dict(os.environ, environment(env), clear=True),
         mock.patch.multiple(sys, argv=argv, stdout=out, stderr=err, stdin=io.StringIO()),
-        _loggers_kept(),
+        loggers_kept(),
     ):
         code = run()
     return subprocess.CompletedProcess(argv, code, _text(out), _text(err))
@@ -50,22 +49,6 @@ def _text(written: io.TextIOWrapper) -> str:
     written.flush()
     written.seek(0)
     return written.read()
-
-
-@contextmanager
-def _loggers_kept() -> Iterator[None]:
-    """A command sets up the process' log: that ends with the command."""
-    loggers = [logging.root, *(one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger))]
-    before = [(one, one.level, one.propagate, one.handlers[:]) for one in loggers]
-    last = logging.lastResort.formatter if logging.lastResort is not None else None
-    try:
-        yield
-    finally:
-        for one, level, propagate, handlers in before:
-            one.setLevel(level)
-            one.propagate, one.handlers[:] = propagate, handlers
-        if logging.lastResort is not None:
-            logging.lastResort.setFormatter(last)
 
 
 def one_line_error(done: subprocess.CompletedProcess[str], code: int) -> str:

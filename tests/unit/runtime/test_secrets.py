@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.support.command import in_process
 from virtflow.cli import main
+from virtflow.cli.checks import probes
 from virtflow.history.storage.delta import Store
 from virtflow.runtime.configuration import survey
 from virtflow.runtime.kafka.clients import client_settings, tls_context, unusable
@@ -25,6 +26,13 @@ from virtflow.runtime.registry.client import RegistryClient
 from virtflow.runtime.secrets import HARMLESS, HIDDEN, harmless, plain_url, secret_names
 from virtflow.runtime.settings import History, Kafka, Registry, Settings
 from virtflow.schemas.errors import SettingError
+
+
+@pytest.fixture(autouse=True)
+def no_broker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is none, and one that may still come is of no account here."""
+    monkeypatch.setattr(probes, "BROKER_SECONDS", 0.1)
+
 
 SECRET = "hunter2"  # noqa: S105, what must not be shown
 FILES = {
