@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Field, Transaction
@@ -35,6 +35,7 @@ from virtflow.history.storage.table_schemas import INVENTORY_ROWS, LAYOUT_VERSIO
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import EnvironmentProblemError, InputError
 
+_HOUR_MICROSECONDS: Final = 3_600_000_000
 LAYOUT_KEY: Final = "virtflow.layout"
 ACTIONS_KEY: Final = "virtflow.actions"
 """How many files and names a commit changes: a log entry that was cut off at the end of a line is still JSON."""
@@ -248,10 +249,11 @@ class Opened:
 
         A file of one hour says which hour is to be rolled up again, however late its rows are.
         """
+        hours = rows.column("time").cast(pa.int64()).to_numpy() // _HOUR_MICROSECONDS
+        found = np.unique(hours).tolist()
         added = []
-        hours = pc.floor_temporal(rows.column("time"), unit="hour")
-        for hour in sorted(hours.unique().to_pylist()):
-            mine = rows.filter(pc.equal(hours, pa.scalar(hour, hours.type)))
+        for hour in found:
+            mine = rows if len(found) == 1 else rows.filter(pa.array(hours == hour))  # most batches are of one hour: nothing is copied
             added.append(self.write_file(mine.column("day")[0].as_py().isoformat(), [mine]))
         return added
 
