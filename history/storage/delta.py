@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -28,7 +29,7 @@ from pyarrow import fs
 
 from virtflow.history.storage.durable import sync_commits, sync_file
 from virtflow.history.storage.options import SCHEMES, address, storage_options
-from virtflow.history.storage.parquet import ROLLED_GROUP_ROWS, ROW_GROUP_ROWS, Statistics, packing, row_groups, with_statistics
+from virtflow.history.storage.parquet import ROLLED_GROUP_ROWS, ROW_GROUP_ROWS, Statistics, filled, packing, row_groups, with_statistics
 from virtflow.history.storage.scope import COLUMNS as OWNER_COLUMNS
 from virtflow.history.storage.scope import Owned, condition, owned_by
 from virtflow.history.storage.table_schemas import INVENTORY_ROWS, LAYOUT_VERSION, SAMPLES, TABLES, Table
@@ -251,28 +252,34 @@ class Opened:
         """
         hours = rows.column("time").cast(pa.int64()).to_numpy() // _HOUR_MICROSECONDS
         found = np.unique(hours).tolist()
+        if len(found) > 1:
+            # Of a dictionary each file would get all words, also those of the other files' rows.
+            rows = rows.cast(self.table.schema)
         added = []
         for hour in found:
             mine = rows if len(found) == 1 else rows.filter(pa.array(hours == hour))  # most batches are of one hour: nothing is copied
-            added.append(self.write_file(mine.column("day")[0].as_py().isoformat(), [mine]))
+            added.append(self.write_file(mine.column("day")[0].as_py().isoformat(), [mine], names=filled(mine)))
         return added
 
     def write_file(self, day: str, parts: Iterable[pa.Table], *, compact: bool = False, names: Sequence[str] = ()) -> AddAction:
         """Writes one file of rows of one day, part by part as they come; each part is a row group or several.
 
         ``compact``: packed tightly, and for long; such a file holds rows that the table had before. ``names``: only these columns; the others
-        are null to every reader.
+        are null to every reader. Words may come as dictionaries: the file has words all the same.
         """
         path = f"day={day}/{'compact' if compact else 'part'}-{uuid.uuid4().hex}.parquet"
-        schema = pa.schema([field for field in self.table.schema if field.name != "day" and (not names or field.name in names)])
-        seen = Statistics()
+        group_rows = ROW_GROUP_ROWS if self.table is SAMPLES else ROLLED_GROUP_ROWS
+        seen, parts = Statistics(), iter(parts)
         with translated(self._store.table_uri(self.table)):
+            first = next(parts, self.table.schema.empty_table())
+            kept = [name for name in self.table.schema.names if name != "day" and (not names or name in names)]
+            schema = pa.schema([first.schema.field(name) for name in kept])
             self._files.create_dir(f"day={day}", recursive=True)
             with self._files.open_output_stream(path) as out, pq.ParquetWriter(out, schema, **packing(schema, compact=compact)) as writer:
-                for part in parts:
+                for part in chain([first], parts):
                     seen.add(part)
-                    for group in row_groups(part.select(schema.names)):
-                        writer.write_table(group, row_group_size=ROW_GROUP_ROWS if self.table is SAMPLES else ROLLED_GROUP_ROWS)
+                    for group in row_groups(part):
+                        writer.write_table(group.select(kept), row_group_size=group_rows)
             size = self._files.get_file_info(path).size
             if self._store.durable:
                 sync_file(self._store.table_uri(self.table), path)

@@ -28,7 +28,7 @@ def packing(schema: pa.Schema, *, compact: bool) -> dict[str, Any]:
 
     Doubles stay as they are: what would compress them (BYTE_STREAM_SPLIT) is unknown to Spark's reader.
     """
-    words = [field.name for field in schema if pa.types.is_string(field.type) or field.name == "interval_seconds"]
+    words = [field.name for field in schema if _is_word(field.type) or field.name == "interval_seconds"]
     plain = {field.name: "PLAIN" for field in schema if pa.types.is_floating(field.type) and field.name not in words}
     whole = {field.name: "DELTA_BINARY_PACKED" for field in schema if field.name not in words and field.name not in plain}
     return {
@@ -40,7 +40,17 @@ def packing(schema: pa.Schema, *, compact: bool) -> dict[str, Any]:
         "write_statistics": with_statistics(schema),
         "version": "2.6",
         "data_page_version": "1.0",
+        "store_schema": False,  # Parquet's own types say all: a second schema makes each file larger, and opening it slower
     }
+
+
+def filled(rows: pa.Table) -> list[str]:
+    """The columns with any value: the others need not be in a file, and each would cost time in every row group."""
+    return [name for name, column in zip(rows.schema.names, rows.columns, strict=True) if column.null_count < rows.num_rows]
+
+
+def _is_word(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_dictionary(kind))
 
 
 def row_groups(rows: pa.Table) -> Iterator[pa.Table]:
@@ -48,7 +58,7 @@ def row_groups(rows: pa.Table) -> Iterator[pa.Table]:
     if not any(names.issubset(rows.schema.names) for names in BY_KIND) or not rows.num_rows:
         yield rows
         return
-    ends = pc.run_end_encode(rows.column("kind").combine_chunks()).run_ends.to_pylist()
+    ends = pc.run_end_encode(rows.column("kind").cast(pa.string()).combine_chunks()).run_ends.to_pylist()
     for start, end in zip([0, *ends], ends, strict=False):
         yield rows.slice(start, end - start)
 
@@ -68,7 +78,7 @@ class Statistics:
         for name in _STATISTICS:
             if name not in rows.schema.names or not rows.num_rows:
                 continue
-            found = pc.min_max(rows.column(name)).as_py()
+            found = pc.min_max(_different(rows.column(name))).as_py()
             if found["min"] is not None:
                 self._least[name] = min(self._least.get(name, found["min"]), found["min"])
                 self._most[name] = max(self._most.get(name, found["max"]), found["max"])
@@ -77,6 +87,13 @@ class Statistics:
         """The JSON text."""
         least, most = ({name: _as_text(value) for name, value in bounds.items()} for bounds in (self._least, self._most))
         return json.dumps({"numRecords": self._rows, "minValues": least, "maxValues": most, "nullCount": dict.fromkeys(least, 0)})
+
+
+def _different(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A dictionary's words that occur; any other column as it is."""
+    if not pa.types.is_dictionary(column.type):
+        return column
+    return pa.chunked_array([chunk.unique().cast(pa.string()) for chunk in column.chunks], pa.string())
 
 
 def with_statistics(schema: pa.Schema) -> list[str]:

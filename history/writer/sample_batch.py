@@ -17,7 +17,7 @@ from virtflow.history.storage.delta import Opened
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.history.writer.dedup import HOUR_SECONDS, Key, Sequences
 from virtflow.history.writer.rows.avro_columns import Columns, Messages, together
-from virtflow.history.writer.rows.sample_rows import WANTED, columns_of_samples, rows_of
+from virtflow.history.writer.rows.sample_rows import ENCODED, WANTED, columns_of_samples, rows_of
 from virtflow.history.writer.validation import Intake
 from virtflow.schemas.avro.codec import SINGLE_OBJECT_MAGIC, SINGLE_OBJECT_SIZE
 from virtflow.schemas.avro.cursors import Numbers, Step, steps_of
@@ -58,14 +58,17 @@ class RawSamples:
         self._left_out = Counter()
 
     def rows(self, waiting: Sequence[Raw]) -> pa.Table:
-        """The rows of those samples among the messages that are new and fit to be stored; raises ``StorageError`` as ``new`` does."""
+        """The rows of those samples among the messages that are new and fit to be stored, as ``ENCODED`` has them.
+
+        Raises ``StorageError`` as ``new`` does.
+        """
         self._left_out = Counter()
         chunks = list(self._columns(waiting))
         fresh = self._fresh(chunks)
         parts = np.split(fresh, np.cumsum([chunk.count for chunk in chunks], dtype=np.int64))
         tables = [rows_of(chunk.chosen(new)) for chunk, new in zip(chunks, parts, strict=False) if new.any()]
         self._left_out["repeated"] += len(fresh) - int(fresh.sum())
-        return pa.concat_tables(tables) if tables else SAMPLES.schema.empty_table()
+        return pa.concat_tables(tables) if tables else ENCODED.empty_table()
 
     def _columns(self, waiting: Sequence[Raw]) -> Iterator[Columns]:
         """All samples that can be stored, those of each schema together, and at last those that were read one by one."""

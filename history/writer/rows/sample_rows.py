@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from virtflow.history.storage.table_schemas import KINDS, SAMPLES, Column, columns_of, device_of
 from virtflow.history.writer.rows.arrow import array_of, days, times
-from virtflow.history.writer.rows.avro_columns import ABSENT, Columns, dictionary, together
+from virtflow.history.writer.rows.avro_columns import ABSENT, Columns, dictionary, together, used
 from virtflow.schemas.avro.cursors import Numbers, Wanted
 from virtflow.schemas.catalogue.guest_agent import FILESYSTEM_LABELS
 from virtflow.schemas.catalogue.types import Guest
@@ -50,6 +50,10 @@ WANTED: Final[Wanted] = {
     _GUEST: {**_GUEST_WANTED, _FILESYSTEMS: _wanted(GuestFilesystemMetrics, columns_of(_FILESYSTEM), FILESYSTEM_LABELS)},
 }
 """The fields of a sample that rows are made of."""
+ENCODED: Final = pa.schema(
+    [field.with_type(pa.dictionary(pa.int32(), pa.string())) if field.type == pa.string() else field for field in SAMPLES.schema]
+)
+"""The columns of rows before they are written: Parquet stores words as dictionaries too, and takes them as they are."""
 
 
 def columns_of_samples(samples: Sequence[VmMetrics]) -> Columns:
@@ -73,11 +77,11 @@ def _columns(records: Sequence[Struct], kept: Wanted) -> Columns:
 
 def sample_rows(samples: Iterable[VmMetrics]) -> pa.Table:
     """The rows of the samples, kind by kind and within it by VM, device and time: one per VM, then one per device."""
-    return rows_of(columns_of_samples(list(samples)))
+    return rows_of(columns_of_samples(list(samples))).cast(SAMPLES.schema)
 
 
 def rows_of(samples: Columns) -> pa.Table:
-    """As ``sample_rows``, of samples that are columns already."""
+    """As ``sample_rows``, of samples that are columns already; words stay dictionaries, as ``ENCODED`` has them."""
     vm, moment = _ranks(samples.words["uuid"]), samples.numbers["collected"]
     order = np.lexsort((moment, vm))
     keys = _keys(samples)
@@ -87,7 +91,7 @@ def rows_of(samples: Columns) -> pa.Table:
     for kind, owners, names, numbers in (*_devices(samples), *_filesystems(*guests)):
         order = np.lexsort((moment[owners], _ranks(names), vm[owners]))
         parts.append(_rows(kind, keys | {"device": names}, numbers, (owners[order], order)))
-    return pa.concat_tables([part for part in parts if part.num_rows] or parts[:1], promote_options="default").select(SAMPLES.schema.names)
+    return pa.concat_tables([part for part in parts if part.num_rows] or parts[:1])
 
 
 _Devices = tuple[str, Numbers, pa.DictionaryArray, Mapping[str, Numbers]]
@@ -97,7 +101,7 @@ _Devices = tuple[str, Numbers, pa.DictionaryArray, Mapping[str, Numbers]]
 def _devices(samples: Columns) -> Iterator[_Devices]:
     for kind, _, attribute, key in _DEVICES:
         owners, devices = samples.lists[attribute]
-        yield kind, owners, _named(devices.numbers[key]) if key in devices.numbers else devices.words[key], devices.numbers
+        yield kind, owners, _named(devices.numbers[key]) if key in devices.numbers else used(devices.words[key]), devices.numbers
 
 
 def _guests(samples: Columns) -> tuple[Numbers, Columns]:
@@ -134,7 +138,7 @@ def _labelled(labels: Sequence[pa.DictionaryArray]) -> pa.DictionaryArray:
 def _keys(samples: Columns) -> dict[str, pa.Array]:
     """What every row of a sample carries, device or not."""
     numbers = samples.numbers
-    words: dict[str, pa.Array] = {name: samples.words[name] for name in ("uuid", "name", "node", "boot_id")}
+    words: dict[str, pa.Array] = {name: used(samples.words[name]) for name in ("uuid", "name", "node", "boot_id")}
     return words | {
         "day": days(numbers["collected"]),
         "time": times(numbers["collected"]),
@@ -152,9 +156,10 @@ def _rows(kind: str, keys: dict[str, pa.Array], numbers: Mapping[str, Numbers], 
     for name, field, kind_of in _SOURCES[kind]:
         if field in numbers or field not in _AGENT_NAMES:  # no sample of them has an agent
             columns[name] = array_of(numbers[field][order[1]], kind_of)
-    fields = [field for field in SAMPLES.schema if field.name in columns or kind == "vm"]
-    filled = [_column(columns[field.name], field) if field.name in columns else pa.nulls(len(own), field.type) for field in fields]
-    return pa.table(filled, schema=pa.schema(fields))
+    # One array of nulls serves all columns of its type: of a row most columns are other kinds'.
+    nulls = {kind_of: pa.nulls(len(own), kind_of) for kind_of in {field.type for field in ENCODED if field.name not in columns}}
+    filled = [_column(columns[field.name], field) if field.name in columns else nulls[field.type] for field in ENCODED]
+    return pa.table(filled, schema=ENCODED)
 
 
 def _column(values: pa.Array, field: pa.Field) -> pa.Array:
