@@ -75,6 +75,9 @@ class Runs:
 
     def add(self, first: int, last: int) -> None:
         """Makes ``first`` to ``last`` known."""
+        if self.ranges and self.ranges[-1][1] + 1 == first:  # what comes nearly always: the next ones
+            self.ranges[-1] = self.ranges[-1][0], last
+            return
         begin = bisect_left(self.ranges, first - 1, key=_last)
         end = bisect_right(self.ranges, last + 1, key=_first)
         if begin < end:

@@ -28,7 +28,9 @@ class Columns:
     lists: dict[str, tuple[Numbers, Columns]] = field(default_factory=dict)
 
     def chosen(self, rows: Numbers) -> Columns:
-        """Those records for which ``rows`` is true, in their order."""
+        """Those records for which ``rows`` is true, in their order; all of them are not copied."""
+        if rows.all():
+            return self
         taken = pa.array(np.flatnonzero(rows))
         place = np.cumsum(rows) - 1
         lists = {}
@@ -73,7 +75,8 @@ def together(columns: Sequence[pa.DictionaryArray]) -> tuple[list[tuple[str, ...
             different = len(known)
         joined, different = joined * size + each.indices.to_numpy(), different * size
     _, first, codes = np.unique(joined, return_index=True, return_inverse=True)
-    words = (each.take(pa.array(first)).to_pylist() for each in columns)
+    # A dictionary array gives up its words one by one, which takes many times as long.
+    words = (each.dictionary.take(each.indices.take(pa.array(first))).to_pylist() for each in columns)
     return list(zip(*words, strict=True)), codes
 
 
