@@ -111,15 +111,16 @@ def _of_name(store: Store, settings: History, name: str) -> list[str]:
 
 def _raw(store: Store, column: Column, uuids: list[str], asked: Range, step: float) -> pa.Table:
     """Every sample of a node where the VM speaks, or what each step makes of them."""
-    before = HOUR_SECONDS if step else 0
-    wanted = between("time", asked.start - before, asked.end) & pc.field("uuid").isin(uuids)
+    start = asked.start - (HOUR_SECONDS if step else 0)
+    wanted = between("time", start, asked.end) & pc.field("uuid").isin(uuids)
     columns = dict.fromkeys([*KEY, "node", "boot_id", "sequence", "interval_seconds", column.name])
     with translated(str(store)):
-        dataset = store.open(SAMPLES).dataset()
-        samples = dataset.to_table(columns=list(columns), filter=wanted & (pc.field("kind") == column.kind))
+        opened = store.open(SAMPLES)
+        of_kind = opened.within(start, asked.end, column.kind)
+        samples = of_kind.to_table(columns=list(columns), filter=wanted & (pc.field("kind") == column.kind))
         starts = None
         if len(samples.column("node").unique()) > 1:
-            vms = dataset.to_table(columns=list(OWNERSHIP), filter=wanted & (pc.field("kind") == "vm"))
+            vms = opened.within(start, asked.end, "vm").to_table(columns=list(OWNERSHIP), filter=wanted & (pc.field("kind") == "vm"))
             judged = judge(vms)
             samples, starts = without(samples, vms.take(pa.array(judged.muted))), judged.starts
     order = [(name, "ascending") for name in ("uuid", "device", "time")]
@@ -143,7 +144,8 @@ def _rolled(store: Store, column: Column, tier: Tier, asked_for: tuple[list[str]
     wanted = (pc.field("kind") == column.kind) & pc.field("uuid").isin(uuids) & between("time", start, asked.end)
     sources = [name for name, _ in column.rolled() if column.rollup is Rollup.LAST or not name.endswith("_last")]
     with translated(str(store)):
-        rows = store.open(tier.table).dataset().to_table(columns=[*KEY, "samples", "covered_seconds", *sources], filter=wanted)
+        of_kind = store.open(tier.table).within(start, asked.end, column.kind)
+        rows = of_kind.to_table(columns=[*KEY, "samples", "covered_seconds", *sources], filter=wanted)
     rows = rows.sort_by([(name, "ascending") for name in ("uuid", "device", "time")])
     names = [name.removeprefix(f"{column.name}_") for name in sources]
     rows = rows.rename_columns([*KEY, "samples", "coverage", *names])

@@ -32,6 +32,7 @@ from virtflow.history.storage.options import SCHEMES, address, storage_options
 from virtflow.history.storage.parquet import ROLLED_GROUP_ROWS, ROW_GROUP_ROWS, Statistics, filled, packing, row_groups, with_statistics
 from virtflow.history.storage.scope import COLUMNS as OWNER_COLUMNS
 from virtflow.history.storage.scope import Owned, condition, owned_by
+from virtflow.history.storage.skipping import dataset_of, may_hold
 from virtflow.history.storage.table_schemas import INVENTORY_ROWS, LAYOUT_VERSION, SAMPLES, TABLES, Table
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import EnvironmentProblemError, InputError
@@ -230,7 +231,15 @@ class Opened:
     def dataset(self) -> Any:  # noqa: ANN401, pyarrow is untyped
         """The table's rows as an Arrow dataset; of a tenant's store the tenant's rows alone."""
         with translated(self._store.table_uri(self.table)):
-            rows = self.delta.to_pyarrow_dataset(filesystem=self._files, schema=self.table.schema)
+            return self._scoped(self.delta.to_pyarrow_dataset(filesystem=self._files, schema=self.table.schema))
+
+    def within(self, start: float, end: float, kind: str) -> Any:  # noqa: ANN401, pyarrow is untyped
+        """As ``dataset``, of the files alone that may have rows of a kind from ``start`` up to ``end`` (Unix seconds): filter the rows."""
+        with translated(self._store.table_uri(self.table)):
+            actions = may_hold(pa.table(self.delta.get_add_actions(flatten=True)), start, end, kind)
+            return self._scoped(dataset_of(actions, self.table.schema, self._files))
+
+    def _scoped(self, rows: Any) -> Any:  # noqa: ANN401, pyarrow is untyped
         scope = self._store.scope(self.table)
         return rows if scope is None else rows.filter(scope)
 
