@@ -41,11 +41,21 @@ def apply_event(current: VmMigration | None, event: VmEvent) -> Changes:
     """
     handle = _HANDLERS.get(event.kind)
     changes = handle(current, event) if handle else ()
-    revision = current.revision if current else 0
+    revision = current.revision if current else before_first_revision(event)
     recorded = tuple(_recorded(change, event, revision + number) for number, change in enumerate(changes, 1))
     if len(recorded) == 1 and current and _same_record(recorded[0], current):
         return ()
     return recorded
+
+
+def before_first_revision(event: VmEvent) -> int:
+    """What the revisions of a VM of which no migration is known count from: the milliseconds (Unix) of the event's time.
+
+    None is known as well where the topic has lost the VM's record, and readers may still have it. A VM's record never changes a thousand
+    times a second, so what begins later is above all that went before, as long as the clocks of the VM's hosts agree about which is later.
+    It is the event's time and not the present, so that two instances that handle the same event write the same record.
+    """
+    return int(event.time * 1000)
 
 
 def time_out(current: VmMigration, now: float) -> VmMigration:

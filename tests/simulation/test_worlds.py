@@ -16,6 +16,10 @@ PARTS: Final = 4
 """Tests that share the seeds: a failure names its own."""
 FOUND: Final[dict[str, tuple[int, list[Fault]]]] = {
     "a producer that outlives a second one of its node is not heard any more": (7, [Fault("twin", 20.0, "producer-node-0", 2.5)]),
+    "a migration is older than the one before it, whose record the broker has deleted": (
+        118,
+        [Fault("retention", 54.093, "vm.migrations/1", amount=7)],
+    ),
     "a migration is not stored after a host's clock was set back": (31, [Fault("clock jump", 48.988, "producer-node-0", amount=-200)]),
 }
 """What was wrong with the code, and the world that showed it: a seed, and the faults that were left of it."""

@@ -230,3 +230,26 @@ def test_revisions_begin_anew_with_the_topic() -> None:
     vms.migrations.forget_all()
     assert vms.migrations.newest(uuid(1)) is None
     assert vms.take_migration(migration(), 0.0) is Freshness.NEW
+
+
+def test_a_hand_over_without_its_record_is_seen_after_three_intervals() -> None:
+    """The records of the second migration are deleted unread: the first one's destination stays until its sample expires, and no longer."""
+    vms = fleet(Options())
+    vms.take_migration(DONE, 0.0)
+    vms.take_metrics(sample(1, 1, node="node-2", cpu_seconds_total=100.0), 10.0)
+    vms.take_metrics(sample(1, 1, node="node-3", cpu_seconds_total=1.0), 15.0)
+    assert speaking(vms, 15.0) == "100.0"
+    vms.take_metrics(sample(1, 2, node="node-3", cpu_seconds_total=11.0), 25.0)
+    vms.take_metrics(sample(1, 3, node="node-3", cpu_seconds_total=21.0), 35.0)
+    assert speaking(vms, 10.0 + 2.9 * INTERVAL) == "100.0"
+    assert speaking(vms, 10.0 + 3 * INTERVAL) == "21.0"
+
+
+def test_the_next_record_after_a_missing_one_ends_it() -> None:
+    vms = fleet(Options())
+    vms.take_migration(DONE, 0.0)
+    vms.take_metrics(sample(1, 1, node="node-2", cpu_seconds_total=100.0), 10.0)
+    vms.take_metrics(sample(1, 1, node="node-3", cpu_seconds_total=1.0), 15.0)
+    over = migration("completed", 9, source="node-2", destination="node-3", resumed_timestamp_seconds=1.6e9)
+    assert vms.take_migration(over, 16.0) is Freshness.NEW
+    assert speaking(vms, 16.0) == "1.0"

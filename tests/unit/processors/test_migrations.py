@@ -34,7 +34,9 @@ def test_an_event_becomes_a_message_keyed_by_its_uuid() -> None:
         ended += outcome.ended
     assert {(result.topic, result.key) for result in stored} == {(MIGRATIONS, UUID.encode())}
     last = CODEC.decode(stored[-1].value, VmMigration)
-    assert (last.result, last.revision, found.running) == ("completed", len(stored), 0)
+    assert (last.result, found.running) == ("completed", 0)
+    revisions = [CODEC.decode(result.value, VmMigration).revision for result in stored]
+    assert revisions == list(range(revisions[0], revisions[0] + len(stored)))
     assert ended == ["completed"]
 
 
@@ -51,6 +53,22 @@ def test_what_is_read_back_goes_on() -> None:
     assert {change.id for change in after} == {before.id}
     assert [change.revision for change in after] == list(range(before.revision + 1, before.revision + 1 + len(after)))
     assert after[-1].result == "completed"
+
+
+def test_revisions_never_begin_again() -> None:
+    """What was read back has lost the VM's record: readers that know it still take the next migration for the newer one, from its first record."""
+    source, destination = Host("a"), Host("b")
+    first, second = known(), known()
+    before = [change for event in whole(source, destination) for change in first.apply(event, 3, 1.0)]
+    after = [change for event in whole(destination, source, 30.0) for change in second.apply(event, 3, 31.0)]
+    revisions = [change.revision for change in (*before, *after)]
+    assert revisions == sorted(set(revisions))
+
+
+def test_the_same_event_begins_with_the_same_revision() -> None:
+    """Two instances that take each other for gone write the same record, so that neither hides what the other one writes next."""
+    event = Host("a").poll(1.0, 1.0)
+    assert known().apply(event, 3, 1.0) == known().apply(event, 3, 500.0) != ()
 
 
 def test_silence_ends_it_once_and_only_where_it_would_be_heard() -> None:
