@@ -62,6 +62,12 @@ def settings_switches(*paths: str) -> Callable[[Command], Callable[..., Any]]:
     return decorate
 
 
+def settings_of(part: str, *paths: str) -> Settings:
+    """The settings that a part has by ``--config`` and the switches ``paths`` of the running command, which need not be that part's."""
+    given = dict(click.get_current_context().params)
+    return load(given.pop("config_file"), os.environ, given_switches(given, paths), part)
+
+
 def part_here() -> str:
     """The part whose settings the running command reads; "" for a command that has none."""
     context = click.get_current_context()

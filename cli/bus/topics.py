@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -12,9 +12,13 @@ from virtflow.cli.groups import CommandGroup
 from virtflow.cli.output.say import say, say_json
 from virtflow.cli.output.table import print_table
 from virtflow.cli.parts import part
-from virtflow.cli.switches import KAFKA, json_switch, settings_switches
+from virtflow.cli.switches import KAFKA, json_switch, settings_of, settings_switches
+from virtflow.runtime.config_files import part_of
 from virtflow.runtime.kafka.acls import Part, acls
 from virtflow.runtime.settings import Settings
+
+ACLS: Final = (*KAFKA, "topics.prefix")
+"""The switches of ``topics acls`` that are settings."""
 
 
 @click.group(cls=CommandGroup)
@@ -66,7 +70,7 @@ def list_topics(settings: Settings, *, as_json: bool) -> int:
 
 
 @topics.command("acls")
-@settings_switches(*KAFKA, "topics.prefix")
+@settings_switches(*ACLS)
 @click.option(
     "--for", "parts", multiple=True, type=click.Choice([part.value for part in Part]), help="Only what this service needs; may be repeated."
 )
@@ -85,7 +89,8 @@ def show_acls(settings: Settings, *, parts: tuple[str, ...], wanted: bool, as_js
     principal = who["principal"]
     if wanted and not (parts and principal.partition(":")[2]):
         raise click.UsageError("--apply needs --for PART, and --principal TYPE:NAME as in User:virtflow-exporter")
-    least = list(acls(settings, *(Part(part) for part in parts or Part)))
+    # A part's groups are named in its own file, while the user that gives the rights is this command's.
+    least = [acl for one in parts or Part for acl in acls(settings_of(part_of(one), *ACLS), Part(one))]
     if wanted:
         _admin(settings).allow(least, principal, who["host"])
     told = [
