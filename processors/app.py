@@ -22,7 +22,7 @@ from virtflow.processors.dead_letters.dead_letter import Message
 from virtflow.processors.instance_id import Fence, NameTakenError, instance_of
 from virtflow.processors.lineage.consumer import MarkedConsumer
 from virtflow.processors.lineage.marks import Lineage
-from virtflow.runtime.kafka.clients import faust_security, password, reload_tls, topic_name
+from virtflow.runtime.kafka.clients import OAUTHBEARER, faust_security, password, reload_tls, topic_name
 from virtflow.runtime.settings import Kafka, Settings
 from virtflow.schemas.topics import EVENTS, SNAPSHOTS
 
@@ -102,8 +102,8 @@ def use_credentials(app: Any, kafka: Kafka) -> None:  # noqa: ANN401, faust is u
     credentials = app.conf.broker_credentials
     if kafka.security_protocol.endswith("SSL"):
         reload_tls(kafka, credentials.context if kafka.security_protocol == "SSL" else credentials.ssl_context)
-    if not kafka.security_protocol.startswith("SASL"):
-        return
+    if not kafka.security_protocol.startswith("SASL") or kafka.sasl_mechanism == OAUTHBEARER:
+        return  # tokens are asked for at each connection, with the secret as it is then
     credentials.password = password(kafka)  # for clients that are still to be made
     consumer, producer = app.consumer._thread._consumer, app.producer._producer  # noqa: SLF001, there is no public way
     for client in (consumer and consumer._client, producer and producer.client):  # noqa: SLF001, as above

@@ -16,6 +16,7 @@ HIDDEN: Final = "[REDACTED]"
 
 CREDENTIALS: Final = frozenset(
     {
+        "kafka.oauth_client_secret_file",
         "kafka.sasl_password_file",
         "kafka.tls_key_file",
         "kafka.tls_key_password_file",

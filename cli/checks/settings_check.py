@@ -7,18 +7,21 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from virtflow.cli.checks.findings import Finding, bad, good, warn
 from virtflow.cli.parts import part
 from virtflow.runtime.config_files import SECTIONS
+from virtflow.runtime.kafka.clients import OAUTHBEARER
 from virtflow.runtime.secrets import CREDENTIALS, holds_user, plain_url, secret_names
 from virtflow.runtime.settings import History, Kafka, Registry, Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS, METRICS
 from virtflow.schemas.catalogue.types import Group, Own
 
-SECRETS = CREDENTIALS | {"adapter.tls_key_file", "adapter.kubernetes_key_file"}
+SECRETS = CREDENTIALS | {"kafka.oauth_token_file", "adapter.tls_key_file", "adapter.kubernetes_key_file"}
 FILES = (
     *sorted(SECRETS),
+    "kafka.oauth_ca_file",
     "kafka.tls_ca_file",
     "kafka.tls_certificate_file",
     "registry.tls_ca_file",
@@ -27,6 +30,10 @@ FILES = (
     "adapter.kubernetes_token_file",
     "adapter.kubernetes_certificate_file",
 )
+_PASSWORD = ("sasl_username", "sasl_password_file")
+_ENDPOINT = ("oauth_token_url", "oauth_client_id", "oauth_client_secret_file")
+_ENDPOINT_MORE = ("oauth_scope", "oauth_ca_file")
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERYWHERE = frozenset({"kafka", "registry"})
 """Sections of clients that every service may have."""
 S3 = ("s3://", "s3a://")
@@ -74,26 +81,61 @@ def unknown_names(settings: Settings) -> Iterator[Finding]:
 
 
 def _security(kafka: Kafka) -> Iterator[Finding]:
-    sasl, tls = kafka.security_protocol.startswith("SASL"), kafka.security_protocol.endswith("SSL")
+    tls = kafka.security_protocol.endswith("SSL")
     protocol = f"kafka.security_protocol = {kafka.security_protocol!r}"
-    for key in ("sasl_mechanism", "sasl_username", "sasl_password_file"):
-        if sasl and not getattr(kafka, key):
-            yield bad("setting", protocol, f"needs kafka.{key}, which is empty", f"set kafka.{key}")
-        elif not sasl and getattr(kafka, key):
-            yield bad(
-                "setting", protocol, f"kafka.{key} has no effect with it", "set kafka.security_protocol to SASL_SSL or SASL_PLAINTEXT"
-            )
+    yield from _sasl(kafka, protocol)
     for key in ("tls_ca_file", "tls_certificate_file", "tls_key_file", "tls_key_password_file"):
         if not tls and getattr(kafka, key):
             yield bad("setting", protocol, f"kafka.{key} has no effect with it", "set kafka.security_protocol to SSL or SASL_SSL")
     if found := secret_names(kafka.client):
         why = f"{', '.join(found)}: a secret that everyone who can read the settings sees"
-        yield bad("setting", "kafka.client", why, "use kafka.sasl_password_file or kafka.tls_key_password_file")
+        yield bad(
+            "setting", "kafka.client", why, "use kafka.sasl_password_file, kafka.oauth_client_secret_file or kafka.tls_key_password_file"
+        )
     if kafka.tls_key_password_file and not kafka.tls_key_file:
         yield bad("setting", "kafka.tls_key_password_file", "is set, but kafka.tls_key_file is not", "set both or none")
     if bool(kafka.tls_certificate_file) != bool(kafka.tls_key_file):
         have, lack = ("certificate", "key") if kafka.tls_certificate_file else ("key", "certificate")
         yield bad("setting", f"kafka.tls_{have}_file", f"is set, but kafka.tls_{lack}_file is not", "set both or none")
+
+
+def _sasl(kafka: Kafka, protocol: str) -> Iterator[Finding]:
+    """What the chosen way of SASL needs and does not have, and what has no effect with it."""
+    wanted, taken, way = _sasl_way(kafka, protocol)
+    for key in wanted:
+        if not getattr(kafka, key):
+            yield bad("setting", way, f"needs kafka.{key}, which is empty", f"set kafka.{key}")
+    for key in ("sasl_mechanism", *_PASSWORD, *_ENDPOINT, *_ENDPOINT_MORE, "oauth_token_file"):
+        if key not in taken and getattr(kafka, key):
+            fix = f"unset kafka.{key}" if taken else "set kafka.security_protocol to SASL_SSL or SASL_PLAINTEXT"
+            yield bad("setting", way, f"kafka.{key} has no effect with it", fix)
+    if (url := kafka.oauth_token_url) and holds_user(url):
+        yield bad("setting", "kafka.oauth_token_url", "names a user", "use kafka.oauth_client_id and kafka.oauth_client_secret_file")
+    if _in_clear(url):
+        yield warn(
+            "setting", f"kafka.oauth_token_url = {plain_url(url)!r}", "the client's secret goes over the network in clear", "use https"
+        )
+
+
+def _in_clear(url: str) -> bool:
+    """Whether others can listen to what is sent to a URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme == "http" and (parts.hostname or "") not in LOOPBACK
+
+
+def _sasl_way(kafka: Kafka, protocol: str) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """The settings of SASL that are needed, those that have an effect, and the setting that decides it."""
+    if not kafka.security_protocol.startswith("SASL"):
+        return (), (), protocol
+    if kafka.sasl_mechanism != OAUTHBEARER:
+        needed = ("sasl_mechanism", *_PASSWORD)
+        return needed, needed, f"kafka.sasl_mechanism = {kafka.sasl_mechanism!r}" if kafka.sasl_mechanism else protocol
+    if kafka.oauth_token_file:
+        return (), ("sasl_mechanism", "oauth_token_file"), f"kafka.oauth_token_file = {kafka.oauth_token_file!r}"
+    return _ENDPOINT, ("sasl_mechanism", *_ENDPOINT, *_ENDPOINT_MORE), f"kafka.sasl_mechanism = {kafka.sasl_mechanism!r}"
 
 
 def _registry(registry: Registry) -> Iterator[Finding]:

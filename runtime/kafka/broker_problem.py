@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from virtflow.runtime.certificates import Certificate, first_certificate
+from virtflow.runtime.kafka.clients import OAUTHBEARER
 from virtflow.runtime.settings import Kafka
-from virtflow.schemas.errors import EnvironmentProblemError
+from virtflow.schemas.errors import EnvironmentProblemError, SettingError
 
 KEPT: Final = 50
 HANDSHAKE_SECONDS: Final = 2.0
@@ -29,6 +31,7 @@ DEFAULT_PORT: Final = 9092
 _AWAY: Final = "start the broker, or name another with --bootstrap-servers"
 _SERVER: Final = re.compile(r"(?:(?:sasl_)?(?:plaintext|ssl)://)?((?:\[[^\]]*\]|[^/:\s\[\]]+):\d+)(?:/\S*)?: ")
 _TIMING: Final = re.compile(r" \(after \d+ms in state [^)]*\)")
+_UNSUPPORTED: Final = re.compile("nsupported|not supported")
 _ADVICE: Final = re.compile(r": broker certificate could not be verified.*")
 
 
@@ -111,10 +114,33 @@ def broker_problem(kafka: Kafka, problems: Iterable[Problem], last: Any = None) 
     if not heard and last is not None and (found := problem_of(last)) is not None:
         heard = [found]
     ranked = sorted(heard, key=lambda problem: list(Kind).index(problem.kind))
+    if kafka.sasl_mechanism == OAUTHBEARER and (lacking := _token_problem(kafka, ranked[0] if ranked else None)) is not None:
+        return lacking
     if not ranked:
         return _error(kafka, "does not answer", _AWAY)
     why, fix = _WORDS[ranked[0].kind](kafka, ranked[0])
     return _error(kafka, why, fix)
+
+
+def _token_problem(kafka: Kafka, first: Problem | None) -> EnvironmentProblemError | None:
+    """Why no token can be had, or what the broker does not like in it; None where tokens are not what is wrong.
+
+    librdkafka waits for a token before it connects, so that silence may be the lack of one.
+    """
+    from virtflow.runtime.kafka import oauth
+
+    if first is not None and first.kind not in {Kind.SASL, Kind.SILENT}:
+        return None
+    try:
+        had = oauth.token(kafka, time.time())
+    except EnvironmentProblemError as error:
+        return error
+    except SettingError as error:
+        return EnvironmentProblemError(thing="setting", value=error.key, why=f"{error.value}: {error.why}", fix=error.fix)
+    if first is None or first.kind is not Kind.SASL or _UNSUPPORTED.search(first.words):
+        return None
+    fix = "have the broker accept this issuer and audience, ask for the right ones with kafka.oauth_scope, or check the clocks of both"
+    return _error(kafka, f"does not accept the token {had}: {first.words}", fix)
 
 
 def _error(kafka: Kafka, why: str, fix: str) -> EnvironmentProblemError:
@@ -127,7 +153,7 @@ def _acl(kafka: Kafka, problem: Problem) -> tuple[str, str]:
 
 
 def _sasl(kafka: Kafka, problem: Problem) -> tuple[str, str]:
-    if "nsupported" in problem.words or "not supported" in problem.words:
+    if _UNSUPPORTED.search(problem.words):
         return f"SASL is refused: {problem.words}", "set kafka.sasl_mechanism to one that the broker has"
     file = kafka.sasl_password_file or "none is set"
     fix = f"fix kafka.sasl_username ({kafka.sasl_username or 'empty'}) or the password in kafka.sasl_password_file ({file})"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import ssl
 
 ClientSettings = dict[str, Any]
+OAUTHBEARER: Final = "OAUTHBEARER"
+"""The SASL mechanism of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,7 @@ def client_settings(settings: Settings) -> ClientSettings:
     }
     for key, value in (
         ("sasl.mechanism", kafka.sasl_mechanism),
-        ("sasl.username", kafka.sasl_username),
-        ("sasl.password", password(kafka)),
+        *sasl_settings(kafka).items(),
         ("ssl.ca.location", kafka.tls_ca_file),
         ("ssl.certificate.location", kafka.tls_certificate_file),
         ("ssl.key.location", kafka.tls_key_file),
@@ -91,6 +92,27 @@ def client_settings(settings: Settings) -> ClientSettings:
         if value:
             config[key] = value
     return config | kafka.client
+
+
+def sasl_settings(kafka: Kafka) -> ClientSettings:
+    """What shows the broker who the client is: a user and its password, or where tokens come from. Values may be empty.
+
+    Raises ``SettingError`` where a file with a secret can't be read.
+    """
+    if kafka.sasl_mechanism != OAUTHBEARER:
+        return {"sasl.username": kafka.sasl_username, "sasl.password": password(kafka)}
+    if kafka.oauth_token_file:
+        from virtflow.runtime.kafka.oauth import FileToken
+
+        return {"oauth_cb": FileToken(kafka)}
+    return {
+        "sasl.oauthbearer.method": "oidc",
+        "sasl.oauthbearer.token.endpoint.url": kafka.oauth_token_url,
+        "sasl.oauthbearer.client.id": kafka.oauth_client_id,
+        "sasl.oauthbearer.client.secret": client_secret(kafka),
+        "sasl.oauthbearer.scope": kafka.oauth_scope,
+        "https.ca.location": kafka.oauth_ca_file,
+    }
 
 
 def unusable(kafka: Kafka, reason: str) -> SettingError:
@@ -172,6 +194,18 @@ def password(kafka: Kafka) -> str:
     return _read(kafka.sasl_password_file, "kafka.sasl_password_file").rstrip("\n")
 
 
+def client_secret(kafka: Kafka) -> str:
+    """The secret for the token endpoint from its file, or "" where none is set."""
+    if not kafka.oauth_client_secret_file:
+        return ""
+    return _read(kafka.oauth_client_secret_file, "kafka.oauth_client_secret_file").rstrip("\n")
+
+
+def token_text(kafka: Kafka) -> str:
+    """The token that lies in a file. Raises ``SettingError`` where it can't be read."""
+    return _read(kafka.oauth_token_file, "kafka.oauth_token_file").strip()
+
+
 def key_password(kafka: Kafka) -> str:
     """The pass phrase of the TLS key from its file, or "" where none is set."""
     if not kafka.tls_key_password_file:
@@ -243,6 +277,10 @@ def faust_security(settings: Settings) -> tuple[list[str], Any]:
     context = tls_context(kafka) if kafka.security_protocol.endswith("SSL") else None
     if not kafka.security_protocol.startswith("SASL"):
         return brokers, faust.SSLCredentials(context)
+    if kafka.sasl_mechanism == OAUTHBEARER:
+        from virtflow.runtime.kafka.oauth import token_provider
+
+        return brokers, faust.OAuthCredentials(oauth_cb=token_provider(kafka), ssl_context=context)
     credentials = faust.SASLCredentials(
         mechanism=kafka.sasl_mechanism or "PLAIN", username=kafka.sasl_username, password=password(kafka), ssl_context=context
     )

@@ -1,4 +1,4 @@
-"""Notices that the credentials of Kafka clients were replaced: the files of password, certificate, key, pass phrase and certificate authorities.
+"""Notices that the credentials of Kafka clients were replaced: the files of secrets, certificate, key, pass phrase and certificate authorities.
 
 librdkafka reads these files when a client is built, and never again. Therefore who owns a client builds another one when they have changed.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from virtflow.runtime.file_signature import Signature, signature
-from virtflow.runtime.kafka.clients import password, tls_context
+from virtflow.runtime.kafka.clients import OAUTHBEARER, sasl_settings, tls_context
 from virtflow.runtime.settings import Kafka
 from virtflow.schemas.errors import SettingError
 
@@ -48,7 +48,7 @@ class Credentials:
         if (found := signature(self._files)) == self._known:
             return False
         try:
-            password(self._kafka)
+            sasl_settings(self._kafka)
             if "SSL" in self._kafka.security_protocol:
                 tls_context(self._kafka)
         except SettingError as error:
@@ -70,8 +70,11 @@ class Credentials:
 
 
 def _files(kafka: Kafka) -> tuple[Path, ...]:
-    """The files that the security protocol has a use for."""
-    named = [kafka.sasl_password_file] if "SASL" in kafka.security_protocol else []
+    """The files that the security protocol has a use for; not a token's, which is read at each use."""
+    named = []
+    if "SASL" in kafka.security_protocol:
+        tokens = kafka.sasl_mechanism == OAUTHBEARER
+        named = [kafka.oauth_client_secret_file, kafka.oauth_ca_file] if tokens else [kafka.sasl_password_file]
     if "SSL" in kafka.security_protocol:
         named += [kafka.tls_ca_file, kafka.tls_certificate_file, kafka.tls_key_file, kafka.tls_key_password_file]
     return tuple(Path(name) for name in named if name)

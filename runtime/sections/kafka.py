@@ -16,9 +16,20 @@ class Kafka(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     security_protocol: Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], row("How to talk to the brokers.")] = (
         "PLAINTEXT"
     )
-    sasl_mechanism: Annotated[Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], row("SASL mechanism.")] = ""
+    sasl_mechanism: Annotated[
+        Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"],
+        row("SASL mechanism. OAUTHBEARER needs oauth_token_url or oauth_token_file; the others need sasl_username and sasl_password_file."),
+    ] = ""
     sasl_username: Annotated[str, row("SASL user.")] = ""
     sasl_password_file: Annotated[str, row("File that holds the SASL password and nothing else.")] = ""
+    oauth_token_url: Annotated[str, row("OAUTHBEARER: token endpoint that gives tokens for the client's id and secret (OAuth 2.0).")] = ""
+    oauth_client_id: Annotated[str, row("OAUTHBEARER: id of the client at the token endpoint.")] = ""
+    oauth_client_secret_file: Annotated[str, row("OAUTHBEARER: file that holds the client's secret and nothing else.")] = ""
+    oauth_scope: Annotated[str, row("OAUTHBEARER: scope to ask the token endpoint for; none when empty.")] = ""
+    oauth_ca_file: Annotated[str, row("OAUTHBEARER: CA certificates the token endpoint is checked against; the system's when empty.")] = ""
+    oauth_token_file: Annotated[
+        str, row("OAUTHBEARER: file of a token that another program renews, in the place of a token endpoint. It is read at each use.")
+    ] = ""
     tls_ca_file: Annotated[str, row("CA certificates the brokers are checked against; the system's when empty.")] = ""
     tls_certificate_file: Annotated[str, row("Client certificate (PEM).")] = ""
     tls_key_file: Annotated[str, row("Key of the client certificate (PEM).")] = ""

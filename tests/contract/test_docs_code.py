@@ -39,6 +39,7 @@ RUN_ELSEWHERE: Final = {
     "python spark from_avro": "tests/integration/test_history_spark.py",
     "flink": "tests/integration/test_stream_engines.py",
     "properties apicurio": "tests/integration/test_stream_engines.py",
+    "properties oauthbearer": "tests/support/token_server.py",
 }
 """Blocks that need a program of their own, by the words of their fences, and the test that runs each."""
 

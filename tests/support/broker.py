@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import signal
 import socket
@@ -98,7 +99,8 @@ class Broker(Started):
             file.write_text(more)
             command += ["--properties", str(file)]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            env = {**os.environ, **self._environment()}
+            self._process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         self.wait_until_ready()
 
     def wait_until_ready(self, seconds: float = START_SECONDS) -> None:
@@ -151,6 +153,10 @@ class Broker(Started):
     def _properties(self) -> str:
         """Further settings of the broker; a kind of broker of its own has some."""
         return ""
+
+    def _environment(self) -> dict[str, str]:
+        """Further variables of its environment."""
+        return {}
 
     @property
     def _log(self) -> Path:

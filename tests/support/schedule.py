@@ -43,6 +43,7 @@ SECONDS: Final[dict[str, int]] = {
     "tests/faults/test_20_wrong_passwords.py": 60,
     "tests/integration/test_fleet_page.py": 120,
     "tests/integration/test_check_secured.py": 90,
+    "tests/integration/test_oauth.py": 60,
     "tests/faults/test_30_registry.py": 70,
     "tests/faults/test_21_history_object_store.py": 65,
     "tests/faults/test_25_processors_lose.py": 60,
