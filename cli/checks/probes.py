@@ -17,6 +17,7 @@ from virtflow.cli.checks import daemons
 from virtflow.cli.checks.findings import Finding, bad, good, of_problem, of_setting
 from virtflow.cli.parts import install_command, part
 from virtflow.runtime.kafka.acls import Part, acls, reads_settings, topics_of
+from virtflow.runtime.kafka.broker_problem import server_certificate
 from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError, RegistryUnavailableError, SettingError
@@ -24,6 +25,7 @@ from virtflow.schemas.topics import TOPICS
 
 BROKER_SECONDS: Final = 5.0
 """How long the broker may take to answer before it counts as away."""
+HTTP_PORT: Final = 80
 TURN_SECONDS: Final = 0.2
 """How long Ctrl-C may go unnoticed."""
 OWN_ANSWER_SECONDS: Final = 2.0
@@ -241,12 +243,11 @@ def registry(settings: Settings) -> Iterator[Finding]:
         client.subjects()
         yield good("registry", shown, "answers")
     except RegistryUnavailableError as error:
-        yield bad(
-            "registry",
-            shown,
-            str(error).removeprefix(client.name).strip(),
-            "start the registry, or fix registry.url; without it set no URL",
-        )
+        why, fix = str(error).removeprefix(client.name).strip(), "start the registry, or fix registry.url; without it set no URL"
+        asked = urlsplit(client.url)
+        if asked.scheme == "http" and server_certificate(f"{asked.hostname}:{asked.port or HTTP_PORT}", "")[0] is not None:
+            why, fix = f"speaks TLS on this port: {why}", f"write registry.url as {shown.replace('http:', 'https:', 1)}"
+        yield bad("registry", shown, why, fix)
 
 
 def port(listen: str, key: str) -> Iterator[Finding]:

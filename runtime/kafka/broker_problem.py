@@ -165,6 +165,8 @@ def _tls(kafka: Kafka, problem: Problem) -> tuple[str, str]:
         protocol = "SASL_PLAINTEXT" if kafka.security_protocol.startswith("SASL") else "PLAINTEXT"
         fix = f"name its TLS port with --bootstrap-servers, or set kafka.security_protocol to {protocol}"
         return f"speaks no TLS on this port: {problem.words}", fix
+    if "protocol version" in problem.words or "unsupported protocol" in problem.words:
+        return f"speaks TLS older than 1.2 only: {problem.words}", "have the broker allow TLS 1.2 or newer (ssl.enabled.protocols)"
     if "certificate required" in problem.words or "bad certificate" in problem.words or "unknown ca" in problem.words.lower():
         fix = "set kafka.tls_certificate_file and kafka.tls_key_file to a certificate whose authority the broker trusts"
         return f"does not accept this client's certificate: {problem.words}", fix

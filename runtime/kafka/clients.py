@@ -116,7 +116,12 @@ def sasl_settings(kafka: Kafka) -> ClientSettings:
 
 
 def unusable(kafka: Kafka, reason: str) -> SettingError:
-    """The error for client settings that librdkafka refuses; ``reason`` is what it says."""
+    """The error for client settings that librdkafka refuses: the file of ours that can't be used, else ``reason``, which is what it says."""
+    if kafka.security_protocol.endswith("SSL"):
+        try:
+            tls_context(kafka)
+        except SettingError as error:
+            return error
     why = scrubbed("kafka.client", kafka.client, reason)
     fix = "fix the settings of section kafka; kafka.client takes what librdkafka's CONFIGURATION.md lists"
     return SettingError(origin="settings", key="kafka.client", value=harmless("kafka.client", kafka.client), why=why, fix=fix)

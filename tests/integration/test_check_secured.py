@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import socketserver
+import ssl
 import subprocess
-from collections.abc import Iterator
+import threading
+import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,105 +26,127 @@ from tests.support.processors import eventually
 from tests.support.secure_broker import HOST, SecureBroker
 
 USER = "checker"
+BEFORE, NOW, AFTER = (datetime.now(UTC) + timedelta(days=days) for days in (-30, 0, 30))
+
+
+@dataclass
+class Site:
+    """A broker with all topics and a user that has no right; ``ports`` are addresses of it, and of a server that is too old."""
+
+    broker: SecureBroker
+    ports: dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
-    """A broker with all topics, and a user that has no right."""
-    with SecureBroker(tmp_path_factory.mktemp("secured"), [USER]) as broker:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The broker shows other certificates on ports of their own."""
+    broker = SecureBroker(tmp_path_factory.mktemp("secured"), [USER])
+    issue = broker.authority.issue
+    ports = {
+        "expired": broker.show(issue("expired", HOST, begins=BEFORE, ends=NOW - timedelta(days=1))),
+        "early": broker.show(issue("early", HOST, begins=NOW + timedelta(days=1), ends=AFTER)),
+        "elsewhere": broker.show(issue("elsewhere", "elsewhere.example", begins=BEFORE, ends=AFTER)),
+        "plain": broker.address,
+        "certified": broker.certified,
+        "nobody": f"127.0.0.1:{free_ports(1)[0]}",
+    }
+    with broker, old_server(broker.authority) as ports["old"]:
         made = virtflow("topics", "create", "--bootstrap-servers", broker.address)
         assert made.returncode == 0, made.stderr
-        yield broker
+        yield Site(broker, ports)
 
 
-def check(env: dict[str, str], service: str = "exporter") -> list[dict[str, Any]]:
-    """The findings about broker and topics that are not good."""
+@pytest.fixture
+def secured(site: Site) -> SecureBroker:
+    """The broker alone."""
+    return site.broker
+
+
+@contextmanager
+def old_server(authority: Authority) -> Iterator[str]:
+    """A server that speaks TLS 1.0 and nothing newer; its address."""
+    pair = authority.server("old")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
+    context.load_cert_chain(pair.certificate, pair.key)
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                context.wrap_socket(self.request, server_side=True).close()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"{HOST}:{server.server_address[1]}"
+        server.shutdown()
+
+
+def check(env: dict[str, str], service: str = "exporter", things: Collection[str] = ("broker", "topic")) -> list[dict[str, Any]]:
+    """The findings that are not good, about broker and topics where nothing else is asked for."""
     listen = {f"VIRTFLOW_{name}_LISTEN": f"127.0.0.1:{free_ports(1)[0]}" for name in ("EXPORTER", "PROCESSORS")}
     done = virtflow("check", "--for", service, "--json", env=env | listen)
     assert not done.stderr
-    return [one for one in json.loads(done.stdout)["findings"] if one["thing"] in {"broker", "topic"} and not one["ok"]]
+    return [one for one in json.loads(done.stdout)["findings"] if one["thing"] in things and not one["ok"]]
 
 
-WRONG: dict[str, tuple[dict[str, str], list[str], list[str]]] = {
-    "wrong password": ({"sasl_username": "nobody"}, ["SASL is refused", "invalid credentials"], ["sasl_username (nobody)", ".password"]),
-    "mechanism": ({"sasl_mechanism": "SCRAM-SHA-256"}, ["SASL is refused", "SCRAM-SHA-512"], ["kafka.sasl_mechanism"]),
-    "no name": ({"bootstrap_servers": "nowhere.invalid:9092"}, ["its name is not known", "nowhere.invalid"], ["DNS"]),
-    "system's authorities": (
-        {"tls_ca_file": ""},
-        ["TLS:", "issuer certificate", "localhost", "signed by", "valid from"],
-        ["kafka.tls_ca_file"],
-    ),
+BY_CERTIFICATE = {"security_protocol": "SSL", "sasl_mechanism": "", "sasl_username": "", "sasl_password_file": ""}
+WRONG: dict[str, tuple[str, dict[str, str], list[str], list[str]]] = {
+    "wrong password": ("", {}, ["SASL is refused", "invalid credentials"], ["sasl_password_file"]),
+    "wrong user": ("", {"sasl_username": "nobody"}, ["SASL is refused", "invalid credentials"], ["sasl_username (nobody)", ".password"]),
+    "mechanism": ("", {"sasl_mechanism": "SCRAM-SHA-256"}, ["SASL is refused", "SCRAM-SHA-512"], ["kafka.sasl_mechanism"]),
+    "no name": ("", {"bootstrap_servers": "nowhere.invalid:9092"}, ["its name is not known", "nowhere.invalid"], ["DNS"]),
+    "nobody listens": ("nobody", {}, ["does not answer: Connect to", "refused"], ["start the broker", "--bootstrap-servers"]),
+    "unknown authority": ("", {"tls_ca_file": ""}, ["TLS:", "issuer certificate", "signed by", "valid from"], ["kafka.tls_ca_file"]),
+    "expired": ("expired", {}, ["TLS:", "expired", HOST, f"to {NOW - timedelta(days=1):%Y-%m-%d}"], ["valid today", "clock"]),
+    "not yet valid": ("early", {}, ["TLS:", "not yet valid", f"from {NOW + timedelta(days=1):%Y-%m-%d}"], ["valid today", "clock"]),
+    "wrong name": ("elsewhere", {}, ["TLS:", "ostname", "elsewhere.example"], ["advertised.listeners"]),
+    "TLS 1.0": ("old", {}, ["TLS older than 1.2"], ["ssl.enabled.protocols"]),
+    "plain text to TLS": ("", {"security_protocol": "PLAINTEXT"}, ["speaks TLS on this port", "is PLAINTEXT"], ["SASL_SSL"]),
+    "password in clear to TLS": ("", {"security_protocol": "SASL_PLAINTEXT"}, ["speaks TLS on this port"], ["to SASL_SSL"]),
+    "TLS to plain text": ("plain", {}, ["speaks no TLS on this port"], ["TLS port"]),
+    "no client certificate": ("certified", BY_CERTIFICATE, ["does not accept this client's certificate"], ["kafka.tls_certificate_file"]),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_client_that_is_not_let_in(secured: SecureBroker, tmp_path: Path, name: str) -> None:
+def test_a_client_that_is_not_let_in(site: Site, tmp_path: Path, name: str) -> None:
     """``check`` and ``topics list`` give the same reason, and never the advice to start a broker that runs."""
-    changed, reasons, fixes = WRONG[name]
-    env = secured.as_user(USER, tmp_path, **changed)
-    (found,) = check(env)
+    port, changed, reasons, fixes = WRONG[name]
+    named = {"bootstrap_servers": site.ports[port]} if port else {}
+    env = site.broker.as_user(USER, tmp_path, **named, **changed)
+    if name == "wrong password":
+        (tmp_path / f"{USER}.password").write_text("guessed")
+    found = next(one for one in check(env) if one["thing"] == "broker")
     line = one_line_error(virtflow("topics", "list", env=env), 1)
     for told, fix in ((found["detail"], found["fix"]), (line, line)):
         assert all(reason in told for reason in reasons), told
         assert all(word in fix for word in fixes), fix
-        assert "start the broker" not in fix
-
-
-def test_plain_text_to_a_tls_port(secured: SecureBroker, tmp_path: Path) -> None:
-    plain = {"VIRTFLOW_KAFKA_BOOTSTRAP_SERVERS": secured.secured}
-    (found,) = check(plain)
-    assert "speaks TLS on this port, and kafka.security_protocol is PLAINTEXT" in found["detail"]
-    assert "SASL_SSL" in found["fix"]
-    password = secured.as_user(USER, tmp_path, security_protocol="SASL_PLAINTEXT", tls_ca_file="")
-    (found,) = check(password)
-    assert "speaks TLS on this port" in found["detail"]
-    assert found["fix"] == "set kafka.security_protocol to SASL_SSL"
-
-
-def test_tls_to_a_plain_port(secured: SecureBroker, tmp_path: Path) -> None:
-    (found,) = check(secured.as_user(USER, tmp_path, bootstrap_servers=secured.address))
-    assert "speaks no TLS on this port" in found["detail"]
-    assert "TLS port" in found["fix"]
-
-
-def test_nobody_listens(secured: SecureBroker, tmp_path: Path) -> None:
-    (found,) = check(secured.as_user(USER, tmp_path, bootstrap_servers=f"127.0.0.1:{free_ports(1)[0]}"))
-    assert "does not answer: Connect to" in found["detail"]
-    assert "refused" in found["detail"]
-    assert found["fix"] == "start the broker, or name another with --bootstrap-servers"
+        assert ("start the broker" in fix) == (port == "nobody")
 
 
 def test_a_port_that_wants_a_certificate(secured: SecureBroker, tmp_path: Path) -> None:
-    """Without one, and with one of a foreign authority, the reason is TLS; with the right one the broker answers."""
-    tls = {
-        "security_protocol": "SSL",
-        "sasl_mechanism": "",
-        "sasl_username": "",
-        "sasl_password_file": "",
-        "bootstrap_servers": secured.certified,
-    }
-    (found,) = check(secured.as_user(USER, tmp_path, **tls))
-    assert "does not accept this client's certificate" in found["detail"]
-    assert "kafka.tls_certificate_file" in found["fix"]
-    mine = secured.authority.issue("client", "client.example", common_name="client")
-    shown = {"tls_certificate_file": str(mine.certificate), "tls_key_file": str(mine.key)}
-    assert {one["thing"] for one in check(secured.as_user(USER, tmp_path, **tls, **shown))} == {"topic"}
+    """With the right one the broker answers. One of which only half was replaced is no certificate, and neither is one that others can read."""
+    mine, other = (secured.authority.issue(name, "client.example", common_name="client") for name in ("client", "other"))
+    shown = {"tls_certificate_file": str(mine.certificate), "tls_key_file": str(mine.key), "bootstrap_servers": secured.certified}
+    env = secured.as_user(USER, tmp_path, **BY_CERTIFICATE, **shown)
+    assert {one["thing"] for one in check(env)} == {"topic"}
+    other.certificate.replace(mine.certificate)
+    (found,) = check(env, things={"setting"})
+    assert found["value"] == f"kafka.tls_key_file = '{mine.key}'"
+    assert "key values mismatch" in found["detail"]
+    mine.key.chmod(0o644)
+    (found,) = check(env, things={"file"})
+    assert "other users can use this secret: -rw-r--r-- (kafka.tls_key_file)" in found["detail"]
+    assert found["fix"] == f"chmod o= {mine.key}"
 
 
-@pytest.mark.parametrize(
-    ("names", "days", "why", "fix"), [(("localhost",), -1, "expired", "clock"), (("elsewhere",), 1, "ostname", "advertised")]
-)
-def test_a_broker_s_certificate_that_does_not_hold(tmp_path: Path, names: tuple[str, ...], days: int, why: str, fix: str) -> None:
-    """Its names and dates are told."""
-    authority = Authority(tmp_path / "own")
-    ends = datetime.now(UTC) + timedelta(days=days)
-    shown = authority.issue("broker", *names, begins=ends - timedelta(days=30), ends=ends)
-    with SecureBroker(tmp_path / "broker", [USER], shown) as broker:
-        (found,) = check(broker.as_user(USER, tmp_path, tls_ca_file=str(authority.file)))
-    assert why in found["detail"]
-    assert names[0] in found["detail"]
-    assert f"to {ends:%Y-%m-%d}" in found["detail"]
-    assert fix in found["fix"]
+def test_a_registry_that_speaks_tls(site: Site, tmp_path: Path) -> None:
+    env = site.broker.as_user(USER, tmp_path) | {"VIRTFLOW_REGISTRY_URL": f"http://{site.broker.secured}"}
+    (found,) = check(env, things={"registry"})
+    assert "speaks TLS on this port" in found["detail"]
+    assert found["fix"] == f"write registry.url as https://{site.broker.secured}"
 
 
 def test_too_few_rights_are_not_missing_topics(secured: SecureBroker, tmp_path: Path) -> None:

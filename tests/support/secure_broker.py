@@ -35,15 +35,22 @@ class SecureBroker(Broker):
     Users have the same password for PLAIN and for SCRAM-SHA-512; each has no right before one is given.
     """
 
-    def __init__(self, folder: Path, users: Iterable[str] = (), server: Pair | None = None) -> None:
-        """``server`` is the certificate that is shown, one of an authority of its own by default."""
+    def __init__(self, folder: Path, users: Iterable[str] = ()) -> None:
+        """It shows a certificate of an authority of its own."""
         super().__init__(folder)
         self.authority = Authority(folder / "tls")
-        self._server = server or self.authority.server("broker")
+        self._server = self.authority.server("broker")
+        self._shown: dict[int, Pair] = {}
         self.passwords = {user: secrets.token_hex(8) for user in (ADMIN, *users)}
         self._secured_port, self._certified_port = free_ports(2)
         self.secured = f"{HOST}:{self._secured_port}"
         self.certified = f"{HOST}:{self._certified_port}"
+
+    def show(self, pair: Pair) -> str:
+        """The address of a further port for users with passwords that shows another certificate, from the next start on."""
+        (port,) = free_ports(1)
+        self._shown[port] = pair
+        return f"{HOST}:{port}"
 
     def start(self) -> None:
         """Starts it and makes its users."""
@@ -100,20 +107,22 @@ class SecureBroker(Broker):
         assert future.result(10), f"{principal} had no right to {operation} {name}"
 
     def _properties(self) -> str:
-        keystore = self.folder / "keystore.pem"
-        keystore.write_text(self._server.key.read_text() + self._server.certificate.read_text())
         users = " ".join(f'user_{user}="{password}"' for user, password in self.passwords.items())
         plain = "org.apache.kafka.common.security.plain.PlainLoginModule"
         scram = "org.apache.kafka.common.security.scram.ScramLoginModule"
+        own = {f"SHOWN{number}": f"{HOST}:{port}" for number, port in enumerate(self._shown)}
+        named = {"PLAINTEXT": self.address, "SECURED": self.secured, "CERTIFIED": self.certified, **own}
+        listening = {name: f"{self.host}:{address.rpartition(':')[2]}" for name, address in named.items()}
+        listening["CONTROLLER"] = f"{self.host}:{self._controller_port}"
+        protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_SSL,CERTIFIED:SSL"
         lines = {
-            "listeners": f"PLAINTEXT://{self.host}:{self.port},CONTROLLER://{self.host}:{self._controller_port},"
-            f"SECURED://{self.host}:{self._secured_port},CERTIFIED://{self.host}:{self._certified_port}",
-            "advertised.listeners": f"PLAINTEXT://{self.address},SECURED://{self.secured},CERTIFIED://{self.certified}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_SSL,CERTIFIED:SSL",
+            "listeners": ",".join(f"{name}://{address}" for name, address in listening.items()),
+            "advertised.listeners": ",".join(f"{name}://{address}" for name, address in named.items()),
+            "listener.security.protocol.map": ",".join([protocols, *(f"{name}:SASL_SSL" for name in own)]),
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "super.users": f"User:ANONYMOUS;User:{ADMIN}",
             "ssl.keystore.type": "PEM",
-            "ssl.keystore.location": str(keystore),
+            "ssl.keystore.location": self._keystore("keystore", self._server),
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": str(self.authority.file),
             "listener.name.certified.ssl.client.auth": "required",
@@ -123,4 +132,16 @@ class SecureBroker(Broker):
             # A wrong password is answered at once: the delay defends against guessing, and no test guesses.
             "connection.failed.authentication.delay.ms": "0",
         }
+        for name, pair in zip(own, self._shown.values(), strict=True):
+            listener = f"listener.name.{name.lower()}"
+            lines[f"{listener}.ssl.keystore.type"] = "PEM"
+            lines[f"{listener}.ssl.keystore.location"] = self._keystore(name.lower(), pair)
+            lines[f"{listener}.sasl.enabled.mechanisms"] = "SCRAM-SHA-512"
+            lines[f"{listener}.scram-sha-512.sasl.jaas.config"] = f"{scram} required;"
         return "\n" + "".join(f"{key}={value}\n" for key, value in lines.items())
+
+    def _keystore(self, name: str, pair: Pair) -> str:
+        """A key and its certificate in the one file that Kafka takes."""
+        file = self.folder / f"{name}.pem"
+        file.write_text(pair.key.read_text() + pair.certificate.read_text())
+        return str(file)
