@@ -4,8 +4,8 @@
     stages["python"], stages[FINAL]                # root file systems; the last stage is the image
     stages[FINAL].environment, .user, .command     # what a container would be started with
 
-It knows what our container files use: FROM (a Debian release in place of ``debian:RELEASE-slim``, or an earlier stage), RUN, COPY with or
-without ``--from``, ENV, WORKDIR, USER, ENTRYPOINT and CMD. Anything else is an error. Needs root, and debootstrap, which is
+It knows what our container files use: ARG with a default before FROM, FROM (a Debian release in place of ``debian:RELEASE-slim``, or an
+earlier stage), RUN, COPY with or without ``--from``, ENV, WORKDIR, USER, ENTRYPOINT and CMD. Anything else is an error. Needs root, and debootstrap, which is
 installed where it is missing.
 """
 
@@ -18,6 +18,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Template
 from typing import Final
 
 from scripts import debian_root
@@ -52,11 +53,15 @@ class Stage:
 def build(container_file: Path, folder: Path) -> dict[str, Stage]:
     """All stages by name, the last one as ``FINAL``; raises ``ImageError``."""
     stages: dict[str, Stage] = {}
+    arguments: dict[str, str] = {}
     stage: Stage | None = None
     for number, line in enumerate(instructions(container_file.read_text())):
         word, _, rest = line.partition(" ")
-        if word == "FROM":
-            base, _, name = rest.partition(" AS ")
+        if word == "ARG" and stage is None:
+            name, _, value = rest.partition("=")
+            arguments[name] = value
+        elif word == "FROM":
+            base, _, name = Template(rest).substitute(arguments).partition(" AS ")
             stage = stages[name or FINAL] = _from(base, folder / (name or FINAL), stages)
         elif stage is None:
             raise ImageError(f"{container_file.name}: {word} before FROM")

@@ -1,5 +1,7 @@
 # The centre: processors, exporter, adapter, history, and the job that makes the topics. Without libvirt.
-FROM debian:bookworm-slim AS python
+# A release names the base by its digest (scripts/build-images): a tag can be given to another image.
+ARG DEBIAN=debian:bookworm-slim
+FROM ${DEBIAN} AS python
 RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*
 
 FROM python AS build

@@ -2,9 +2,11 @@
 # It reads the host's libvirt over the read-only socket: -v /run/libvirt/libvirt-sock-ro:/run/libvirt/libvirt-sock-ro
 # libvirtd serves only users that the host knows: `useradd --system --uid 10001 virtflow` there, or run it with --user and one that is.
 # It writes its journal of undelivered events to a volume: -v virtflow:/var/lib/virtflow
-# `scripts/bench images` makes the same without a container engine, from this file: it knows FROM, RUN, COPY, ENV, WORKDIR, USER, and no options
+# `scripts/bench images` makes the same without a container engine, from this file: it knows ARG before FROM, FROM, RUN, COPY, ENV, WORKDIR, USER, and no options
 # but --from.
-FROM debian:bookworm-slim AS python
+# A release names the base by its digest (scripts/build-images): a tag can be given to another image.
+ARG DEBIAN=debian:bookworm-slim
+FROM ${DEBIAN} AS python
 RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*
 
 FROM python AS build

@@ -159,7 +159,8 @@ def test_the_two_prometheus_configurations_differ_in_targets_alone() -> None:
 def test_images_run_as_nobody_special(dockerfile: Path) -> None:
     """Built in one stage, run in another, as a user that is not root; the default command is real; what is copied exists."""
     lines = [line.split() for line in dockerfile.read_text().replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
-    assert [words[1] for words in lines if words[0] == "FROM"] == ["debian:bookworm-slim", "python", "python"]
+    assert [words[1] for words in lines if words[0] == "FROM"] == ["${DEBIAN}", "python", "python"]
+    assert [words[1] for words in lines if words[0] == "ARG"] == ["DEBIAN=debian:bookworm-slim"]
     users = [words[1] for words in lines if words[0] == "USER"]
     assert users
     assert users[-1] not in {"0", "root"}
