@@ -17,12 +17,15 @@ CONTROL_PLANE: Final = frozenset({"test_adapter.py", "test_adapter_scaling.py"})
 INSTALLED: Final = frozenset({"test_compose_image.py", "test_debian_packages.py", "test_sbom.py", "test_systemd.py"})
 """They need images and packages, which are built in root file systems of Debian's releases, or a tool that only a release needs: minutes each."""
 
+WHOLE: Final = frozenset({"test_secured_pipeline.py"})
+"""Whole pipelines, of which each promise has a shorter test of its own."""
+
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leaves them out without ``--long``, unless they are named on the command line; None leaves the decision to others."""
     from tests.support.long import LONG  # not above: a conftest may be imported before the option is read
 
-    return True if collection_path.name in CONTROL_PLANE | INSTALLED and not LONG else None
+    return True if collection_path.name in CONTROL_PLANE | INSTALLED | WHOLE and not LONG else None
 
 
 @pytest.fixture(scope="session")
