@@ -78,6 +78,7 @@ def processors(settings: Settings) -> None:
     "exporter.exclude",
     "exporter.vm_labels",
     "exporter.fleet_page",
+    "exporter.history_url",
     "exporter.targets",
     *EPHEMERAL,
     *LOG,

@@ -23,6 +23,7 @@ from virtflow.exporter.api.targets import checked_targets
 from virtflow.exporter.clocks import SYSTEM, Clocks
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.frontend import Frontend
+from virtflow.exporter.long_history.client import HistoryServer
 from virtflow.exporter.migrations import MigrationText, Options
 from virtflow.exporter.render.node import NodeText
 from virtflow.exporter.render.vm import VmText
@@ -60,13 +61,15 @@ class Exporter:
     """One fleet and its pages."""
 
     def __init__(self, settings: Settings, clocks: Clocks = SYSTEM) -> None:
-        """Raises ``SettingError`` for labels, groups or metrics that do not exist."""
+        """Raises ``SettingError`` for labels, groups or metrics that do not exist, and for a history server that can't be asked."""
         own = settings.exporter
         self._settings = own
         self._web_settings = settings.web
         self._clocks = clocks
         self._names = chosen(own.include, own.exclude)
         checked_targets(own.targets, shard_of(own.shard))
+        if own.fleet_page and own.history_url:
+            HistoryServer(own)
         self.metrics: Final = OwnMetrics(SERVICE)
         migrations = MigrationText(self._names, Options(own.always_export, own.absent_value, own.keep_last, own.label_value_bytes))
         self.fleet: Final = Fleet(

@@ -24,6 +24,8 @@ CREDENTIALS: Final = frozenset(
         "history.s3_access_key_file",
         "history.s3_secret_key_file",
         "history.tenant_tokens_file",
+        "exporter.history_password_file",
+        "exporter.history_token_file",
     }
 )
 """Settings that name the file of a secret which is read once, at the start: systemd can give it as a credential."""

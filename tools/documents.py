@@ -236,6 +236,8 @@ curl -sN -H "Accept: text/event-stream" http://127.0.0.1:9177/api/v1/events
 - **Errors** are JSON: 400 names the parameter, its value and what is allowed; 404 that there is none.
 - **Events** stream with `Accept: text/event-stream`: `id`, `event` (the kind) and `data` ([Event](#event) as JSON). A client that comes back with `Last-Event-ID`, as browsers do by themselves, gets what it
   missed; an event `lost` says that some of it is no longer kept (2,000 changes are), or that the exporter was restarted. A quarter of `exporter.connections` may be streams; further ones get 503.
+- **The long history** (`/vms/UUID/history`) is asked of the server that `exporter.history_url` names ([fleet page](fleet-page.md#days-to-years)): 502 says that it refuses, 503 that it can't be reached, 504 that it
+  is too slow, each with its own words. Without that setting it is 404.
 - A shard tells of its own VMs. Nobody is asked who they are: [secure](secure.md#the-pages-that-are-served) says what to put in front."""
 
 

@@ -14,7 +14,7 @@ from virtflow.cli.parts import part
 from virtflow.runtime.config_files import SECTIONS
 from virtflow.runtime.kafka.clients import OAUTHBEARER
 from virtflow.runtime.secrets import CREDENTIALS, holds_user, plain_url, secret_names
-from virtflow.runtime.settings import History, Kafka, Registry, Settings
+from virtflow.runtime.settings import Exporter, History, Kafka, Registry, Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS, METRICS
 from virtflow.schemas.catalogue.types import Group, Own
 
@@ -25,6 +25,7 @@ FILES = (
     "kafka.tls_ca_file",
     "kafka.tls_certificate_file",
     "registry.tls_ca_file",
+    "exporter.history_tls_ca_file",
     "adapter.tls_certificate_file",
     "adapter.kubernetes_ca_file",
     "adapter.kubernetes_token_file",
@@ -34,6 +35,8 @@ _PASSWORD = ("sasl_username", "sasl_password_file")
 _ENDPOINT = ("oauth_token_url", "oauth_client_id", "oauth_client_secret_file")
 _ENDPOINT_MORE = ("oauth_scope", "oauth_ca_file")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+HISTORY_SERVER = ("history_tls_ca_file", "history_username", "history_password_file", "history_token_file", "history_tenant_header")
+"""What counts only where a history server is named."""
 EVERYWHERE = frozenset({"kafka", "registry"})
 """Sections of clients that every service may have."""
 S3 = ("s3://", "s3a://")
@@ -45,6 +48,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     """Settings that contradict one another."""
     yield from _security(settings.kafka)
     yield from _registry(settings.registry)
+    yield from _history_server(settings.exporter)
     yield from _object_store(settings.history)
     exporter, interval = settings.exporter, settings.producer.interval_seconds
     if 0 < exporter.read_back_seconds < INTERVALS_READ_BACK * interval:
@@ -144,6 +148,27 @@ def _registry(registry: Registry) -> Iterator[Finding]:
         yield bad("setting", f"registry.{have}", f"is set, but registry.{lack} is not", "set both or none")
 
 
+def _history_server(exporter: Exporter) -> Iterator[Finding]:
+    """The server that the fleet page asks for days to years."""
+    named = [key for key in HISTORY_SERVER if getattr(exporter, key)]
+    if named and not exporter.history_url:
+        yield bad("setting", f"exporter.{named[0]}", "has no effect without exporter.history_url", "set exporter.history_url")
+    elif exporter.history_url and not exporter.fleet_page:
+        yield bad("setting", "exporter.history_url", "has no effect without exporter.fleet_page", "set exporter.fleet_page")
+    if bool(exporter.history_username) != bool(exporter.history_password_file):
+        have, lack = ("username", "password_file") if exporter.history_username else ("password_file", "username")
+        yield bad("setting", f"exporter.history_{have}", f"is set, but exporter.history_{lack} is not", "set both or none")
+    if exporter.history_tls_ca_file and not exporter.history_url.startswith("https"):
+        yield bad(
+            "setting", "exporter.history_tls_ca_file", "has no effect without https in exporter.history_url", "write the URL as https://"
+        )
+    secret = exporter.history_password_file or exporter.history_token_file
+    if secret and _in_clear(exporter.history_url):
+        yield warn(
+            "setting", "exporter.history_url", "is asked without TLS: the secret can be read on the way", "write the URL as https://"
+        )
+
+
 def _object_store(history: History) -> Iterator[Finding]:
     if found := secret_names(history.storage):
         why = f"{', '.join(found)}: a secret that everyone who can read the settings sees"
@@ -174,10 +199,17 @@ def files(settings: Settings, read: Iterable[Path], services: frozenset[str]) ->
             yield file_finding("settings", config, secret=False)
     for name in FILES:
         section, _, key = name.partition(".")
-        if (path := getattr(getattr(settings, section), key)) and (section in EVERYWHERE or section in services):
+        if (path := getattr(getattr(settings, section), key)) and (
+            section in EVERYWHERE or section in services or _of_node(section, services)
+        ):
             yield file_finding(name, Path(path), secret=name in SECRETS)
     if "node" in services and settings.exporter.keep_last:
         yield _kept(Path(settings.exporter.keep_file).absolute(), "exporter.keep_file")
+
+
+def _of_node(section: str, services: frozenset[str]) -> bool:
+    """`virtflow node` serves what the exporter serves, by the same settings."""
+    return section == "exporter" and "node" in services
 
 
 def unread(path: Path) -> Finding:

@@ -27,6 +27,7 @@ from virtflow.runtime.settings import Settings
     "exporter.exclude",
     "exporter.vm_labels",
     "exporter.fleet_page",
+    "exporter.history_url",
     *EPHEMERAL,
     *GUEST,
     *LOG,

@@ -13,9 +13,9 @@ from virtflow.exporter.views.changes import Change, Event, event_of, place_of
 from virtflow.exporter.views.devices import vm_detail
 from virtflow.exporter.views.fleet_view import FleetView, Seen
 from virtflow.exporter.views.migrations import MIGRATION_COLUMNS, migration_row
-from virtflow.exporter.views.nodes import NODE_COLUMNS, Load, loads, node_row
+from virtflow.exporter.views.nodes import NODE_COLUMNS, Load, loads, node_detail, node_row
 from virtflow.exporter.views.overview import node_counts, projects, states, sums, tops
-from virtflow.exporter.views.rows import FleetOverview, MigrationRow, NodeRow, VmDetail, VmRow
+from virtflow.exporter.views.rows import FleetOverview, MigrationRow, NodeDetail, NodeRow, VmDetail, VmRow
 from virtflow.exporter.views.values import Column
 from virtflow.exporter.views.vms import COLUMNS, Moment, flags_of, project_of, state_of, vm_row
 from virtflow.schemas.records import VmMigration
@@ -120,10 +120,10 @@ class Answers:
         found = page(chosen, _order(values, NODE_COLUMNS, lambda row: row.node), _limit(values), str(values["after"]))
         return NodePage(items=found.rows, total=len(every), matched=len(chosen), next=found.after)
 
-    def node(self, name: str, wall: float) -> NodeRow | None:
+    def node(self, name: str, wall: float) -> NodeDetail | None:
         """One node; None where there is none of that name."""
         node = self.view.fleet.node(name)
-        return node_row(node, loads(self.view.vms()).get(name) or Load(), wall) if node is not None else None
+        return node_detail(node, loads(self.view.vms()).get(name) or Load(), wall) if node is not None else None
 
     def migrations(self, values: Values, wall: float) -> MigrationPage:
         """A page of migrations."""

@@ -47,7 +47,11 @@ def _operation(endpoint: Endpoint, schema: dict[str, Any]) -> dict[str, Any]:
         answers["400"] = _error("A parameter that can't be used; the error names it, its value and what is allowed.")
     if "{" in endpoint.path:
         answers["404"] = _error("There is none.")
-    if not endpoint.streams and endpoint.path != "/targets":
+    if endpoint.asks:
+        answers["502"] = _error("The history server refuses, or its answer can't be used; the error says why.")
+        answers["503"] = _error("The history server can't be reached, or too many questions wait for it.")
+        answers["504"] = _error("The history server does not answer in time.")
+    elif not endpoint.streams and endpoint.path != "/targets":
         answers["304"] = {"description": "Nothing but ages has changed since the answer with the ETag in `If-None-Match`."}
     found = {"operationId": endpoint.name, "summary": endpoint.about, "responses": answers}
     inside = [_path_parameter(word) for word in endpoint.path.split("/") if word.startswith("{")]

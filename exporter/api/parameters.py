@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from virtflow.exporter.long_history.curves import CURVES
 from virtflow.exporter.views.changes import What
 from virtflow.exporter.views.migrations import MIGRATION_COLUMNS
 from virtflow.exporter.views.nodes import NODE_COLUMNS
@@ -19,6 +20,9 @@ from virtflow.schemas.text import printable
 
 TEXT_LENGTH: Final = 256
 """Characters that a text to look for may have."""
+TIME_MAXIMUM: Final = 253_402_300_799
+"""The end of the year 9999."""
+STEP_MAXIMUM: Final = 366 * 86_400
 LIMIT: Final = 100
 LIMIT_MAXIMUM: Final = 1_000
 SHOWN: Final = 80
@@ -117,6 +121,14 @@ EVENT_PARAMETERS: Final = (
     Parameter("filter", "Text that the VM's name, its UUID or the node contains, in upper or lower case."),
     _LIMIT,
     Parameter("after", "Id of an event: only later ones. A stream goes on there, as with the header `Last-Event-ID`."),
+)
+HISTORY_PARAMETERS: Final = (
+    Parameter("metric", "Which curve.", default=CURVES[0].name, choices=tuple(curve.name for curve in CURVES)),
+    Parameter("from", "Unix seconds; a day before `to` where it is not given.", default=0, maximum=TIME_MAXIMUM),
+    Parameter("to", "Unix seconds; now where it is not given.", default=0, maximum=TIME_MAXIMUM),
+    Parameter(
+        "step", "Seconds between two values; where it is not given, one with which they are at most 400.", default=0, maximum=STEP_MAXIMUM
+    ),
 )
 
 

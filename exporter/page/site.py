@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +19,7 @@ from virtflow.exporter.page.html import Html, el, join
 from virtflow.exporter.page.layout import CONTENT_POLICY, document
 from virtflow.exporter.page.lists import LISTINGS, Asked, listing
 from virtflow.exporter.page.overview import FEW, Lists, overview
-from virtflow.exporter.page.vm_page import vm_page
+from virtflow.exporter.page.vm_page import Extra, vm_page
 from virtflow.runtime.web.server import Handler
 
 HTML_TYPE: Final = "text/html"
@@ -27,14 +27,24 @@ NAMES: Final = 500
 """Nodes that a filter's field offers."""
 
 
+Extras = Callable[[Mapping[str, Any], Mapping[str, str]], Extra]
+
+
+def no_extras(vm: Mapping[str, Any], query: Mapping[str, str]) -> Extra:
+    """A VM's page without anything besides."""
+    del vm, query
+    return Extra()
+
+
 class Site:
     """The page over one fleet."""
 
-    def __init__(self, answers: Answers, updates: Updates, clocks: Clocks) -> None:
-        """As the API's routes."""
+    def __init__(self, answers: Answers, updates: Updates, clocks: Clocks, extras: Extras = no_extras) -> None:
+        """As the API's routes; ``extras`` is what a VM's page has besides, by the VM and the page's parameters."""
         self._answers = answers
         self._updates = updates
         self._clocks = clocks
+        self._extras = extras
 
     def routes(self) -> dict[str, Handler]:
         """Paths and their handlers."""
@@ -49,9 +59,9 @@ class Site:
         def few(name: str, **given: str) -> list[dict[str, Any]]:
             values = {**parse(BY_NAME[name].parameters, given.items()), "limit": FEW}
             answer = {"vms": tell.vms, "nodes": tell.nodes, "migrations": tell.migrations, "events": tell.events}[name](values, wall)
-            return list(_plain(answer)["items"])
+            return list(plain(answer)["items"])
 
-        fleet = _plain(tell.fleet(wall))
+        fleet = plain(tell.fleet(wall))
         lists = Lists(
             fleet,
             few("vms", flag="stuck"),
@@ -70,11 +80,12 @@ class Site:
         found = self._answers.vm(uuid, self._clocks.wall())
         if found is None:
             return self._page(
-                request, "No such VM", "/vms", _problem("No such VM", f"No VM with the UUID {uuid[:80]} is exported now."), 404
+                request, "No such VM", "/vms", problem("No such VM", f"No VM with the UUID {uuid[:80]} is exported now."), 404
             )
         values = {**parse(BY_NAME["events"].parameters, []), "vm": uuid, "limit": 20}
-        events = _plain(self._answers.events(values, self._clocks.wall()))["items"]
-        return self._page(request, found.name or uuid, "/vms", vm_page(_plain(found), events))
+        events = plain(self._answers.events(values, self._clocks.wall()))["items"]
+        vm = plain(found)
+        return self._page(request, found.name or uuid, "/vms", vm_page(vm, events, self._extras(vm, request.query)))
 
     def _listing(self, name: str) -> Handler:
         page = LISTINGS[name]
@@ -88,18 +99,22 @@ class Site:
                 values = parse(BY_NAME[name].parameters, given)
                 answer = {"vms": tell.vms, "nodes": tell.nodes, "migrations": tell.migrations, "events": tell.events}[name](values, wall)
             except ParameterError as error:
-                return self._page(request, "Bad request", page.path, _problem("Bad request", str(error)), 400)
+                return self._page(request, "Bad request", page.path, problem("Bad request", str(error)), 400)
             projects = [one.project for one in tell.fleet(wall).projects] if name == "vms" else []
             nodes = [node.status.node for node in tell.view.fleet.nodes()[:NAMES]] if name != "nodes" else []
             asked = Asked(query, str(values.get("sort", "")), projects, nodes)
-            return self._page(request, page.title, page.path, listing(name, _plain(answer), asked))
+            return self._page(request, page.title, page.path, listing(name, plain(answer), asked))
 
         return handle
 
     def _page(self, request: web.Request, title: str, section: str, main: Html, status: int = 200) -> web.Response:
-        fleet = self._answers
-        text = document(title, section, main, missing=fleet.missing(), version=fleet.version)
-        return secured(packed(request, text.encode("utf-8", "replace"), HTML_TYPE, status=status))
+        return page_reply(request, self._answers, (title, section), main, status)
+
+
+def page_reply(request: web.Request, fleet: Answers, place: tuple[str, str], main: Html, status: int = 200) -> web.Response:
+    """A whole page; ``place`` is its title and the path of the section that it belongs to."""
+    text = document(*place, main, missing=fleet.missing(), version=fleet.version)
+    return secured(packed(request, text.encode("utf-8", "replace"), HTML_TYPE, status=status))
 
 
 async def static(request: web.Request) -> web.StreamResponse:
@@ -119,11 +134,12 @@ def secured(reply: web.Response) -> web.Response:
     return reply
 
 
-def _plain(answer: object) -> Mapping[str, Any]:
+def plain(answer: object) -> Mapping[str, Any]:
     """An answer as JSON builtins, as the scripts get it."""
     found: Mapping[str, Any] = msgspec.to_builtins(answer)
     return found
 
 
-def _problem(title: str, text: str) -> Html:
+def problem(title: str, text: str) -> Html:
+    """The content of a page that says what is wrong."""
     return join(el("h1", title), el("p", text, class_="missing"))

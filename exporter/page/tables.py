@@ -54,14 +54,18 @@ def class_of(row: Row) -> str:
     return " ".join(words)
 
 
-def cell(column: TableColumn, row: Row) -> Html:  # noqa: PLR0911, one for each format
+def cell(column: TableColumn, row: Row) -> Html:  # noqa: PLR0911, C901, one for each format
     """The content of a cell."""
     value = row.get(column.field)
     match column.format:
         case "vm":
             return join(vm_link(row), *(el("span", flag.replace("_", " "), class_=f"flag {flag}") for flag in row.get("flags", ())))
-        case "node" | "project" if value:
-            return el("a", el("bdi", str(value)), href=f"/vms?{urlencode([(column.format, value)])}")
+        case "node" if value:
+            return el("a", el("bdi", str(value)), href=node_address(str(value)))
+        case "project" if value:
+            return el("a", el("bdi", str(value)), href=f"/vms?{urlencode({'project': value})}")
+        case "runbook":
+            return runbook(str(value), column.form)
         case "state":
             return el("span", shown("word", value), class_=f"state {value}")
         case "vmstate":
@@ -77,13 +81,26 @@ def cell(column: TableColumn, row: Row) -> Html:  # noqa: PLR0911, one for each 
     return join(shown(column.format, value))
 
 
+def node_address(node: str) -> str:
+    """The address of a node's page."""
+    return f"/nodes/{quote(node, safe='')}"
+
+
 def vm_link(row: Row) -> Html:
-    """A link to the VM's page; of a node's event the node."""
+    """A link to the VM's page; of a node's event to the node's."""
     if not row.get("uuid"):
-        return el("a", el("bdi", str(row.get("node") or ABSENT)), href=f"/vms?{urlencode({'node': row.get('node', '')})}")
+        node = str(row.get("node") or "")
+        return el("a", el("bdi", node or ABSENT), href=node_address(node) if node else "/nodes")
     return el(
         "a", el("bdi", str(row.get("name") or row["uuid"])), href=f"/vms/{quote(str(row['uuid']), safe='')}", title=row.get("title") or None
     )
+
+
+def runbook(alert: str, docs: str) -> Html:
+    """The name of an alert, which leads to its runbook where ``docs`` says where those are."""
+    if not alert or not docs:
+        return join(shown("text", alert))
+    return el("a", alert, href=f"{docs}/runbooks/{quote(alert, safe='')}.md", rel="noreferrer noopener")
 
 
 def bar(value: float | None) -> Html:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 from virtflow.exporter.page import columns
@@ -15,7 +15,7 @@ from virtflow.exporter.page.tables import Row, table
 
 CHARTS: Final = (
     ("cpu_cores", "CPU cores", "cores", "cpu_cores"),
-    ("steal_cores", "Steal", "percent", "steal_ratio"),
+    ("steal_cores", "Steal, cores", "cores", "steal_cores"),
     ("memory_used", "Memory in use", "size", "memory_used_bytes"),
     ("read_bytes", "Disk read", "rate", "disk_read_bytes_per_second"),
     ("write_bytes", "Disk written", "rate", "disk_write_bytes_per_second"),
@@ -70,7 +70,14 @@ MIGRATION: Final = (
 )
 
 
-def vm_page(vm: Mapping[str, Any], events: Sequence[Row]) -> Html:
+class Extra(NamedTuple):
+    """What a VM's page has besides: links to other servers, and the part with the long history."""
+
+    links: Html | None = None
+    history: Html | None = None
+
+
+def vm_page(vm: Mapping[str, Any], events: Sequence[Row], extra: Extra = Extra()) -> Html:  # noqa: B008, it is immutable
     """The page's content."""
     source = f"vms/{quote(vm['uuid'], safe='')}"
     flags = (el("span", flag.replace("_", " "), class_=f"flag {flag}") for flag in vm["flags"])
@@ -83,8 +90,10 @@ def vm_page(vm: Mapping[str, Any], events: Sequence[Row]) -> Html:
     )
     return join(
         el("h1", el("bdi", vm["name"] or vm["uuid"]), " ", el("span", *flags, data_flags="flags")),
+        extra.links,
         section("Now", facts(vm, FACTS), source=source),
         section("The last hour", el("div", *(_chart(vm, *each) for each in CHARTS), class_="charts"), source=source),
+        extra.history,
         *(section(title, table(title, of, vm[path], path), source=source) for title, of, path in tables),
         section(
             "Migration",

@@ -40,6 +40,7 @@ class VmRow(Struct, frozen=True, kw_only=True):
     cpu_cores: Annotated[Number, _about("CPU time per second: cores in use.")]
     cpu_ratio: Annotated[Number, _about("Cores in use by its virtual CPUs.")]
     steal_ratio: Annotated[Number, _about("Time that its virtual CPUs were ready and had to wait for a CPU of the host, by their number.")]
+    steal_cores: Annotated[Number, _about("That time of all its virtual CPUs together, per second.")]
     memory_used_bytes: Annotated[Number, _about("Memory in use; docs/memory.md has the rule.")]
     memory_bytes: Annotated[Number, _about("Of how much: what the guest manages, or what the balloon leaves to it.")]
     memory_ratio: Annotated[Number, _about("Memory in use by how much there is.")]
@@ -195,6 +196,21 @@ class NodeRow(Struct, frozen=True, kw_only=True):
     version: Annotated[str, _about("virtflow's version.")]
     libvirt_version: str
     hypervisor_version: str
+
+
+class NodeFinding(Struct, frozen=True, kw_only=True):
+    """Something that is wrong on a node."""
+
+    thing: Annotated[str, _about("What it is about.")]
+    why: Annotated[str, _about("What is wrong.")]
+    fix: Annotated[str, _about("What to do.")]
+    alert: Annotated[str, _about("The alert whose runbook says more; empty where there is none.")]
+
+
+class NodeDetail(NodeRow, frozen=True, kw_only=True):
+    """One node with what is wrong there, from what it reports of itself."""
+
+    findings: list[NodeFinding]
 
 
 class NodeCounts(Struct, frozen=True, kw_only=True):

@@ -101,6 +101,7 @@ def vm_fields(seen: Seen, moment: Moment) -> dict[str, Any]:
         "cpu_cores": known(totals.cpu_cores),
         "cpu_ratio": _per_vcpu(totals.cpu_cores, seen),
         "steal_ratio": _per_vcpu(totals.steal_cores, seen),
+        "steal_cores": known(totals.steal_cores),
         "memory_used_bytes": known(memory.used),
         "memory_bytes": known(memory.of),
         "memory_ratio": ratio(memory.used, memory.of),

@@ -22,6 +22,8 @@ class Right(StrEnum):
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 """For whoever starts and watches the service: they show no VM."""
 HISTORY_PREFIX: Final = "/api/v1/"
+HISTORY_PAGE: Final = "/vms/{uuid}/history"
+"""The page of a VM's long history shows what the API answers below the prefix."""
 READING: Final = frozenset({"GET", "HEAD"})
 UNNAMED: Final = frozenset({Right.METRICS, Right.HISTORY})
 """What everyone who is let in may do where no rights are set. What changes something has to be given by name."""
@@ -33,7 +35,7 @@ def right_for(method: str, path: str) -> Right | None:
     """The right that a request needs; None where everyone may. ``path`` is the route's."""
     if path in OPEN_PATHS:
         return None
-    if path.startswith(HISTORY_PREFIX):
+    if path.startswith(HISTORY_PREFIX) or path == HISTORY_PAGE:
         return Right.HISTORY
     return Right.METRICS if method in READING else Right.WRITE
 

@@ -82,6 +82,37 @@ class Exporter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "--targets",
         ),
     ] = field(default_factory=list)
+    history_url: Annotated[
+        str,
+        row(
+            "URL of `virtflow history serve`, or of another server of Prometheus' HTTP API, for charts of days to years on a VM's page; "
+            "no such charts when empty.",
+            "--history-url",
+        ),
+    ] = ""
+    history_tls_ca_file: Annotated[str, row("CA certificates the history server is checked against; the system's when empty.")] = ""
+    history_username: Annotated[
+        str, row("User of the history server (HTTP basic authentication); the password is in history_password_file.")
+    ] = ""
+    history_password_file: Annotated[str, row("File that holds the history server's password and nothing else.")] = ""
+    history_token_file: Annotated[str, row("File that holds the history server's bearer token and nothing else, instead of a user.")] = ""
+    history_tenant_header: Annotated[
+        str,
+        Meta(
+            description="HTTP header by which the history server is told a VM's project, as its history.tenant_header: "
+            "a VM's charts then show the time in which it was its present project's.",
+            pattern=r"^([A-Za-z0-9-]{1,100})?$",
+        ),
+    ] = ""
+    history_timeout_seconds: Annotated[
+        Seconds, row("How long the history server may take; never more than three fifths of request_timeout_seconds.", ge=0.1, le=300)
+    ] = 9.0
+    grafana_url: Annotated[
+        str, row("URL of the Grafana that has virtflow's dashboards, for links on the fleet page; no links when empty.")
+    ] = ""
+    docs_url: Annotated[
+        str, row("Where virtflow's documentation is read, for links to runbooks on the fleet page; no links when empty.")
+    ] = "https://github.com/virtflow/virtflow/blob/main/docs"
     connections: Annotated[int, row("HTTP connections that may be open at once.", ge=1, le=100000)] = 256
     request_timeout_seconds: Annotated[Seconds, row("How long a client may take to send a request or take the answer.", ge=0.1, le=600)] = (
         15.0

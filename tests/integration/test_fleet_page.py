@@ -32,6 +32,8 @@ PAGES = (
     "/events",
     f"/vms/{uuid(9)}",
     f"/vms/{uuid(7)}",
+    "/nodes/node-1",
+    "/nodes/node-down",
     "/about",
     "/vms?filter=nothing",
     "/vms/nobody",
@@ -275,7 +277,7 @@ def test_scripts_show_values_as_the_server_does(browser: Browser, fleet: Fleet) 
 def test_scripts_make_the_cells_that_the_server_makes(browser: Browser, fleet: Fleet) -> None:
     """Rows that the API fills in are the HTML of the first look, but for the ages and the hour."""
     with visit(browser, fleet[1], java_script_enabled=False) as plain, visit(browser, fleet[1]) as live:
-        for address in ("/vms?sort=-cpu&limit=30", "/nodes", "/migrations", f"/vms/{uuid(39)}"):
+        for address in ("/vms?sort=-cpu&limit=30", "/nodes", "/migrations", f"/vms/{uuid(39)}", "/nodes/node-down"):
             texts = []
             for page in (plain.go(address), live.lively(address)):
                 html = "".join(page.locator("main tbody").nth(number).inner_html() for number in range(page.locator("main tbody").count()))

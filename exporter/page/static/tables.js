@@ -33,8 +33,18 @@ function link(text, href) {
   return made;
 }
 
+// As Python's quote: encodeURIComponent leaves some characters as they are.
+function nodeAddress(node) {
+  return `/nodes/${encodeURIComponent(node).replace(/[!'()*]/g, (mark) => `%${mark.charCodeAt(0).toString(16).toUpperCase()}`)}`;
+}
+
+function runbook(alert, docs) {
+  if (!alert || !docs) return shown("text", alert);
+  return element("a", alert, { href: `${docs}/runbooks/${encodeURIComponent(alert)}.md`, rel: "noreferrer noopener" });
+}
+
 function vmLink(row) {
-  if (!row.uuid) return link(row.node || ABSENT, `/vms?${new URLSearchParams({ node: row.node ?? "" })}`);
+  if (!row.uuid) return link(row.node || ABSENT, row.node ? nodeAddress(row.node) : "/nodes");
   const made = link(row.name || row.uuid, `/vms/${encodeURIComponent(row.uuid)}`);
   if (row.title) made.title = row.title;
   return made;
@@ -66,8 +76,11 @@ function cell(column, row) {
     case "vm":
       return [vmLink(row), ...flags(row.flags ?? [])];
     case "node":
+      return value ? [link(value, nodeAddress(value))] : [ABSENT];
     case "project":
-      return value ? [link(value, `/vms?${new URLSearchParams({ [column.format]: value })}`)] : [ABSENT];
+      return value ? [link(value, `/vms?${new URLSearchParams({ project: value })}`)] : [ABSENT];
+    case "runbook":
+      return [runbook(value, column.form)];
     case "state":
       return [element("span", shown("word", value), { class: `state ${value}` })];
     case "vmstate":

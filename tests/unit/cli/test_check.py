@@ -101,6 +101,29 @@ def test_history_is_looked_at_where_its_settings_are(here: set[str], folder: Pat
     assert [one.value for one in found if not one.ok] == ["virtflow[history]"]
 
 
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        ('history_url = "https://h:9180"\nhistory_username = "u"\nhistory_password_file = "{file}"', []),
+        ('history_url = "http://127.0.0.1:9180"\nhistory_token_file = "{file}"', []),
+        ('history_url = "http://h:9180"\nhistory_token_file = "{file}"', ["is asked without TLS: the secret can be read on the way"]),
+        ('history_tenant_header = "X-Project"', ["has no effect without exporter.history_url"]),
+        ('history_url = "http://h:9180"\nfleet_page = false', ["has no effect without exporter.fleet_page"]),
+        ('history_url = "https://h:9180"\nhistory_username = "u"', ["is set, but exporter.history_password_file is not"]),
+        ('history_url = "http://h"\nhistory_tls_ca_file = "{file}"', ["has no effect without https in exporter.history_url"]),
+        ('history_url = "https://h"\nhistory_tls_ca_file = "/nosuch"', ["No such file or directory (exporter.history_tls_ca_file)"]),
+    ],
+)
+@pytest.mark.parametrize("service", ["exporter", "node"])
+def test_the_history_server_of_the_fleet_page(here: set[str], folder: Path, words: str, wrong: list[str], service: str) -> None:
+    """Its files, and settings of it that mean nothing together; for whichever service shows the page."""
+    here |= PRODUCER | EXPORTER
+    (folder / "secret").write_text("secret\n")
+    (folder / "secret").chmod(0o600)
+    (folder / f"{service}.toml").write_text(f"[exporter]\n{words.format(file=folder / 'secret')}\n")
+    assert [one.detail for one in findings((service,), folder, {}) if not one.ok or one.warning] == wrong
+
+
 def test_a_misspelt_file_is_a_warning(here: set[str], folder: Path) -> None:
     """Its settings would have no effect, without a word."""
     here |= PRODUCER

@@ -17,6 +17,8 @@ from virtflow.exporter.api.endpoints import BY_NAME, ENDPOINTS, PREFIX
 from virtflow.exporter.api.openapi import document
 from virtflow.exporter.api.parameters import parse
 from virtflow.exporter.api.targets import target_groups
+from virtflow.exporter.long_history.answer import vm_history
+from virtflow.exporter.long_history.periods import Period
 from virtflow.exporter.shard import EVERYTHING
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -37,6 +39,7 @@ def told() -> dict[str, Any]:
         "fleet": answers.fleet(WALL),
         "vms": answers.vms(asked("vms", history="cpu_cores"), WALL),
         "vm": answers.vm(uuid(1), WALL),
+        "vm_history": vm_history(uuid(1), "cpu_cores", Period(0, 600, 300), [None, 1.5, 2.0]),
         "nodes": answers.nodes(asked("nodes"), WALL),
         "node": answers.node("node-1", WALL),
         "migrations": answers.migrations(asked("migrations"), WALL),
