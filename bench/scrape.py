@@ -117,10 +117,11 @@ def at_once(part: Part, count: int) -> list[float]:
 
 
 @contextmanager
-def started(centre: Centre) -> Iterator[tuple[Part, float]]:
-    """An exporter that has read back, and how many seconds that took from its start."""
+def started(centre: Centre, **more: object) -> Iterator[tuple[Part, float]]:
+    """An exporter that has read back, and how many seconds that took from its start; ``more`` are settings by their variables."""
     began = time.monotonic()
-    with centre.service("exporter", settings={"EXPORTER_READ_BACK_SECONDS": 3600, "EXPORTER_REQUEST_TIMEOUT_SECONDS": 60}) as part:
+    settings = {"EXPORTER_READ_BACK_SECONDS": 3600, "EXPORTER_REQUEST_TIMEOUT_SECONDS": 60, **more}
+    with centre.service("exporter", settings=settings) as part:
         ready = part.url.removesuffix("/metrics") + "/readyz"
         while not _answers(ready):
             if time.monotonic() - began > READY_SECONDS:
