@@ -150,6 +150,13 @@ def installed() -> Iterator[tuple[Path, str]]:
     yield from manual_pages()
 
 
+def chart() -> Iterator[tuple[Path, str]]:
+    """The schema of the Helm chart's values, and what is copied into the chart."""
+    from tools.helm.files import files
+
+    yield from files()
+
+
 STEPS: tuple[Callable[[], Iterator[tuple[Path, str]]], ...] = (
     lambda: iter([(ROOT / "schemas" / "fields.py", _formatted("schemas/fields.py", fields_module()))]),
     schema_files,
@@ -160,6 +167,7 @@ STEPS: tuple[Callable[[], Iterator[tuple[Path, str]]], ...] = (
     rights,
     dashboards,
     installed,
+    chart,
 )
 """In the order of their dependence: the schema files are read off the records, which import the fields."""
 

@@ -18,7 +18,7 @@ PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
 @pytest.fixture
 def pod() -> dict[str, Any]:
     """The DaemonSet's pod."""
-    objects = {one["kind"]: one for one in yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "producer.yaml").read_text())}
+    objects = {one["kind"]: one for one in yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "producer.yaml").read_text()) if one}
     found: dict[str, Any] = objects["DaemonSet"]["spec"]["template"]["spec"]
     return found
 
@@ -29,7 +29,8 @@ def test_its_command_and_settings_are_ours(pod: dict[str, Any]) -> None:
     settings = load(None, {one["name"]: one.get("value", "worker-1") for one in container["env"]})
     assert settings.libvirt.discover == ["/proc/*/root/var/run/libvirt/virtqemud-sock"]
     assert settings.producer.node == "worker-1"
-    assert Path(settings.producer.journal_folder).is_relative_to(container["volumeMounts"][0]["mountPath"])
+    (journal,) = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "journal"]
+    assert Path(settings.producer.journal_folder).is_relative_to(journal)
     assert settings.libvirt.discover[0] in PAGE
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.support import flink, kafka_connect, lab_guest, real_registry, s3, spark
 from tests.support.kubernetes import build
 from tests.support.long import LONG
+from tools.helm.program import helm
 
 
 def main() -> int:
@@ -23,7 +24,7 @@ def main() -> int:
             spark.packages,
             flink.fetched,
             kafka_connect.fetched,
-            *([build.programs] if LONG else []),  # many minutes of a CPU, for tests that run with --long alone
+            *([build.programs, helm] if LONG else []),  # many minutes of a CPU, for tests that run with --long alone
         )
         parts = [pool.submit(fetch) for fetch in fetches]
     failures = [error for part in parts if (error := part.exception()) is not None]

@@ -87,7 +87,7 @@ class KubernetesLab(Started):
 
     def start_controllers(self, *controllers: str) -> None:
         """Starts these controllers of the controller-manager."""
-        kubeconfig = self._kubeconfig("system:kube-controller-manager")
+        kubeconfig = self.kubeconfig("system:kube-controller-manager")
         configs = [word for kind in ("", "authentication-", "authorization-") for word in (f"--{kind}kubeconfig", kubeconfig)]
         self._run("kube-controller-manager", *configs, "--bind-address", "127.0.0.1", "--secure-port", self._controllers,
                   "--leader-elect=false", "--use-service-account-credentials=true", "--controllers", ",".join(controllers),
@@ -130,7 +130,7 @@ class KubernetesLab(Started):
 
     def kubectl(self, *words: str, stdin: str = "") -> str:
         """What kubectl prints, as the administrator; fails with its complaint."""
-        command = [str(programs() / "kubectl"), "--kubeconfig", str(self._kubeconfig("admin", "system:masters")), *words]
+        command = [str(programs() / "kubectl"), "--kubeconfig", str(self.kubeconfig()), *words]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -151,7 +151,9 @@ class KubernetesLab(Started):
         context.load_cert_chain(user.certificate, user.key)
         return context
 
-    def _kubeconfig(self, name: str, *groups: str) -> Path:
+    def kubeconfig(self, name: str = "admin", *groups: str) -> Path:
+        """The file by which a program is this user, who has these groups; the administrator unless one is named."""
+        groups = groups or (("system:masters",) if name == "admin" else ())
         file = self._folder / f"{name.replace(':', '-')}.kubeconfig"
         if not file.exists():
             own = self.user(name, *groups)
