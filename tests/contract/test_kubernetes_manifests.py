@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
 
 from tests.support.command_line import parse_command_line
-from tests.support.kubernetes.manifests import MANIFESTS, ROOT, containers, named, objects, pods, settings
+from tests.support.kubernetes.manifests import CHART, MANIFESTS, ROOT, containers, named, objects, pods, settings
+from tools.helm.manifests import DIGEST, digest
 from virtflow.runtime.config_files import SECTIONS
 from virtflow.runtime.configuration import load, rows
 from virtflow.runtime.version import version
+from virtflow.schemas.catalogue.scaling import BY_SCALING_NAME
 
 FILES: Final = sorted(MANIFESTS.glob("*.yaml"))
+EXAMPLES: Final = sorted((MANIFESTS / "examples").glob("*.yaml"))
 ALL: Final = [one for file in FILES for one in objects(file.read_text())]
 CONTAINERS: Final = list(containers(ALL))
 PRODUCERS: Final = frozenset({"virtflow-producer", "virtflow-producer-libvirt"})
 CAPABILITIES: Final = {"virtflow-producer": ["SYS_PTRACE", "DAC_OVERRIDE"]}
 """What a container may have at all; all others have none."""
+COMPONENTS: Final = ("producer.kubevirt", "producer.libvirt", "processors", "exporter", "history.writer", "history.server", "adapter")
 JOBS: Final = {"virtflow-exporter": "virtflow", "virtflow-processors": "virtflow-processors", "virtflow-history": "virtflow-history",
                "virtflow-history-server": "virtflow-history", "virtflow-adapter": "virtflow-adapter"}  # fmt: skip
 
@@ -26,6 +33,39 @@ JOBS: Final = {"virtflow-exporter": "virtflow", "virtflow-processors": "virtflow
 def each_container() -> pytest.MarkDecorator:
     """The test once for each container."""
     return pytest.mark.parametrize(("workload", "container"), CONTAINERS, ids=[one["metadata"]["name"] for one, _ in CONTAINERS])
+
+
+def test_they_were_rendered_from_this_chart() -> None:
+    """Helm itself compares them with ``--long``; this test only sees that the chart was not changed since."""
+    assert DIGEST.read_text().split()[0] == digest(), "run scripts/render-kubernetes"
+
+
+def test_the_charts_schema_and_defaults_have_the_same_names() -> None:
+    """Each value has a default, and each default is a value."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    del values["settings"]
+    assert value_names(values) == {name for name in schema_names(schema) if name.split(".")[0] not in {"settings", "global", "enabled"}} - {
+        f"{component}.resources.claims" for component in COMPONENTS
+    }
+
+
+def value_names(values: dict[str, Any], before: str = "") -> set[str]:
+    """Paths of all values, those of a map that Kubernetes or the user defines not followed."""
+    open_maps = {"nodeSelector", "affinity", "podAnnotations", "requests", "limits", "labels", "endpoint"}
+    found = set()
+    for name, value in values.items():
+        closed = isinstance(value, dict) and name not in open_maps
+        found |= value_names(value, f"{before}{name}.") if closed else {f"{before}{name}"}
+    return found
+
+
+def schema_names(schema: dict[str, Any], before: str = "") -> set[str]:
+    """Paths of all values that a schema names."""
+    found = set()
+    for name, one in schema["properties"].items():
+        found |= schema_names(one, f"{before}{name}.") if "properties" in one else {f"{before}{name}"}
+    return found
 
 
 def test_every_part_is_there() -> None:
@@ -137,3 +177,22 @@ def test_services_and_monitors_find_their_pods() -> None:
     assert {one["metadata"]["name"] for one in services} == set(JOBS)
     for one in services:
         assert one["spec"]["selector"] == labels[one["metadata"]["name"]]
+
+
+def test_the_page_names_every_right_of_the_adapter() -> None:
+    """And no other one: the table of docs/helm.md."""
+    rows = re.findall(r"^\| `(\w+)` \| ((?:`\w+`(?:, )?)+) \|", (ROOT / "docs" / "helm.md").read_text(), re.MULTILINE)
+    rules = named(ALL, "ClusterRole", "virtflow-adapter")["rules"]
+    assert [(name, re.findall(r"\w+", verbs)) for name, verbs in rows] == [(rule["resources"][0], rule["verbs"]) for rule in rules]
+    assert all(len(rule["resources"]) == 1 for rule in rules)
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_scale_by_metrics_that_there_are(file: Path) -> None:
+    """Whose target fits: a ratio is an average already."""
+    (scaler,) = objects(file.read_text())
+    for metric in scaler["spec"]["metrics"]:
+        name, target = metric["object"]["metric"]["name"], metric["object"]["target"]
+        assert name in BY_SCALING_NAME
+        assert target["type"] == ("Value" if name.endswith("_ratio") else "AverageValue")
+        assert metric["object"]["describedObject"] == scaler["spec"]["scaleTargetRef"]

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 from tests.support.kubernetes.build import VERSION
+from tests.support.kubernetes.validator import RELEASES as RELEASES_OF_KUBERNETES
 from tests.support.lab_release import RELEASES
+from tools.helm.program import VERSION as HELM
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "compatibility.md").read_text()
@@ -32,6 +34,11 @@ def test_kafka_is_the_embedded_brokers() -> None:
 
 def test_kubernetes_is_the_labs() -> None:
     assert f"| Kubernetes | {VERSION.removeprefix('v')}: " in PAGE
+
+
+def test_helm_is_the_one_that_tests_build() -> None:
+    assert f"| Helm | {HELM.removeprefix('v')} " in PAGE
+    assert " and ".join(RELEASES_OF_KUBERNETES) in PAGE
 
 
 def test_libvirt_python_is_the_locks() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +41,9 @@ BAD: Final = {
     "root beside libvirt": (["producer.libvirt.runAsUser=0"], "at '/producer/libvirt/runAsUser': minimum: got 0, want 1"),
 }  # fmt: skip
 """Values by what is wrong with them, and what Helm must say."""
+
+PAGE: Final = re.findall(r"<<'EOF'\n(.*?)\nEOF\n", (ROOT / "docs" / "helm.md").read_text(), re.DOTALL)
+"""Values of docs/helm.md."""
 
 
 def each_set() -> pytest.MarkDecorator:
@@ -113,6 +118,14 @@ def test_bad_values_are_refused(wrong: str, tmp_path: Path) -> None:
     assert words in done.stderr
 
 
+@pytest.mark.parametrize("values", PAGE, ids=["kubevirt", "libvirt", "more"])
+def test_values_of_the_page_render(values: str, tmp_path: Path) -> None:
+    """Each that docs/helm.md shows."""
+    file = tmp_path / "values.yaml"
+    file.write_text(values)
+    assert rendered(tmp_path, "--values", str(file))
+
+
 def test_a_release_without_values_is_refused(tmp_path: Path) -> None:
     """Kafka's address has no default."""
     done = template(tmp_path)
@@ -153,6 +166,20 @@ def test_shards_cover_the_fleet(tmp_path: Path) -> None:
     assert [target.partition(".")[0] for target in given["VIRTFLOW_EXPORTER_TARGETS"].split(",")] == [
         f"virtflow-exporter-{number}" for number in (1, 2, 3)
     ]
+
+
+def test_the_journals_folder_is_made_by_what_the_pod_may(tmp_path: Path) -> None:
+    """By root with two capabilities, as often as the pod starts, and then it is the producer's alone."""
+    pod = named(rendered(tmp_path, *BROKER, "--set", "producer.libvirt.enabled=true"), "DaemonSet", "virtflow-producer-libvirt")
+    (first,) = pod["spec"]["template"]["spec"]["initContainers"]
+    kept = ",".join(f"+{name.lower()}" for name in first["securityContext"]["capabilities"]["add"])
+    command = [word.replace("/var/lib/virtflow", str(tmp_path / "journal")) for word in first["command"]]
+    (tmp_path / "journal").mkdir()
+    for _ in range(2):
+        done = subprocess.run(["setpriv", f"--bounding-set=-all,{kept}", *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    made = (tmp_path / "journal" / "producer").stat()
+    assert (made.st_uid, stat.S_IMODE(made.st_mode)) == (10001, 0o700)
 
 
 def test_plain_manifests_are_those_of_the_chart() -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from tests.support.kubernetes.crds import published
 from tests.support.kubernetes.lab import KubernetesLab
-from tests.support.kubernetes.manifests import CHART, MANIFESTS, VALUE_SETS, objects
+from tests.support.kubernetes.manifests import CHART, MANIFESTS, VALUE_SETS, named, objects
 from tools.helm.program import run
 
 NAMESPACE: Final = "virtflow"
@@ -60,7 +60,7 @@ def test_every_object_is_taken(lab: KubernetesLab, values: Path, tmp_path: Path)
     assert all("created (server dry run)" in answer for answer in answers)
 
 
-@pytest.mark.parametrize("file", sorted(MANIFESTS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("file", sorted(MANIFESTS.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_plain_manifest_is_taken(lab: KubernetesLab, file: Path) -> None:
     """The adapter's only with a certificate in the place that waits for one."""
     text = file.read_text()
@@ -89,6 +89,18 @@ def spec(lab: KubernetesLab, resource: str, name: str) -> dict[str, Any]:
     """The specification of a workload."""
     found: dict[str, Any] = lab.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/{resource}/{name}")["spec"]
     return found
+
+
+def test_each_shards_pod_has_its_number(lab: KubernetesLab, tmp_path: Path) -> None:
+    """By Kubernetes' own controller: pods are numbered from 1, and the label that the setting takes has that number."""
+    values = ("--set", "kafka.bootstrapServers=kafka:9092", "--set", "exporter.shards=3", "--set", "fullnameOverride=sharded")
+    done = run("template", "sharded", str(CHART), "--namespace", NAMESPACE, *values, home=tmp_path)
+    lab.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(named(objects(done.stdout), "StatefulSet", "sharded-exporter")))
+    lab.start_controllers("statefulset-controller")
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io/component%3Dexporter"
+    lab.wait_until(lambda: len(lab.get(path)["items"]) == 3, SECONDS, "a pod for each shard", "kube-controller-manager")
+    found = {pod["metadata"]["name"]: pod["metadata"]["labels"]["apps.kubernetes.io/pod-index"] for pod in lab.get(path)["items"]}
+    assert found == {f"sharded-exporter-{number}": str(number) for number in (1, 2, 3)}
 
 
 def test_install_upgrade_uninstall(lab: KubernetesLab, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from tools.helm.files import CHART, ROOT
 from tools.helm.program import run
 
 FOLDER: Final = ROOT / "deploy" / "kubernetes"
+DIGEST: Final = FOLDER / "chart.sha256"
 NAMESPACE: Final = "virtflow"
 BUNDLE: Final = "CABUNDLE"
 PLACEHOLDER: Final = "CA_BUNDLE"
@@ -96,10 +98,22 @@ def tidy(text: str) -> str:
 
 
 def files() -> Iterator[tuple[Path, str]]:
-    """Every manifest with its text."""
+    """Every manifest with its text, and the digest of what they were rendered from."""
     with tempfile.TemporaryDirectory() as home:
         for manifest in MANIFESTS:
             yield FOLDER / f"{manifest.name}.yaml", rendered(manifest, Path(home))
+    yield DIGEST, f"{digest()}  deploy/helm/virtflow\n"
+
+
+def digest() -> str:
+    """Of everything that the chart is rendered from, so that a test without Helm sees whether the manifests are older.
+
+    The schema only refuses values: another setting changes no manifest.
+    """
+    found = hashlib.sha256()
+    for path in sorted(path for path in CHART.rglob("*") if path.is_file() and path.name != "values.schema.json"):
+        found.update(f"{path.relative_to(CHART)}\0".encode() + path.read_bytes() + b"\0")
+    return found.hexdigest()
 
 
 def main() -> int:
