@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from virtflow.adapter.objects import Object, Objects, Resource
 from virtflow.adapter.quantity import quantity
 from virtflow.adapter.requests import ALL, CUSTOM, EXTERNAL, NAMESPACES, Kind, Query, Reason, RefusedError
-from virtflow.adapter.samples.fleet import RecentFleet
+from virtflow.adapter.samples.series import Reader
 from virtflow.adapter.samples.values import Value, together, unheard, value_of
+from virtflow.adapter.samples.window import Sample
+from virtflow.schemas.catalogue.types import Metric
 
 Json = dict[str, Any]
 
@@ -32,10 +34,41 @@ class Rules:
     share: float
 
 
+class Fleet(Protocol):
+    """The VMs with their newest samples."""
+
+    reader: Callable[[Metric], Reader]
+    """How a row is read from a sample."""
+
+    def expire(self, now: float) -> None:
+        """Drops what is too old."""
+        ...
+
+    def samples(self, uuid: str) -> Sequence[Sample]:
+        """The VM's newest samples, oldest first; none where it is not reported now."""
+        ...
+
+    def labels(self, uuid: str) -> dict[str, str]:
+        """The labels that all series of a VM have."""
+        ...
+
+    def instance(self, namespace: str, name: str) -> str:
+        """The UUID of the KubeVirt VM of that name, "" where none is reported."""
+        ...
+
+    def plain(self, namespace: str) -> Iterator[str]:
+        """The UUIDs of the VMs in a namespace that are not KubeVirt's."""
+        ...
+
+    def silent(self, uuid: str) -> bool:
+        """Whether a VM is not reported any more because its node is not heard of."""
+        ...
+
+
 class Answers:
     """Answers queries. Belongs to the thread that feeds the fleet and the objects."""
 
-    def __init__(self, fleet: RecentFleet, objects: Objects, rules: Rules) -> None:
+    def __init__(self, fleet: Fleet, objects: Objects, rules: Rules) -> None:
         """Both are read at each answer."""
         self._fleet = fleet
         self._objects = objects
@@ -81,7 +114,9 @@ class Answers:
 
     def _of_vm(self, query: Query, moment: Moment, uuid: str) -> Value | None:
         samples = self._fleet.samples(uuid)
-        return value_of(query.metric, samples, self._fleet.labels(uuid), moment.now, query.series.matches) if samples else None
+        if not samples:
+            return None
+        return value_of(query.metric, samples, self._fleet.labels(uuid), moment.now, query.series.matches, self._fleet.reader)
 
     def _instances(self, query: Query, moment: Moment, members: Iterable[Object]) -> tuple[list[Value], int]:
         """The values of instances, and how many run without one."""
@@ -107,7 +142,7 @@ class Answers:
     def _unheard(self, query: Query, moment: Moment, uuid: str) -> bool:
         """Whether a VM that runs should have a value; a VM that is not reported at all should."""
         samples = self._fleet.samples(uuid) if uuid else ()
-        return unheard(query.metric, samples, moment.now)
+        return unheard(query.metric, samples, moment.now, self._fleet.reader)
 
     def _of_several(self, query: Query, values: Sequence[Value], silent: int) -> Value | None:
         """The value of several VMs; of too few of them that have one there is none, and a query for a single object says why."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, Final, Protocol
 
@@ -20,6 +20,7 @@ from virtflow.adapter.kubernetes.front_proxy import PATH, FrontProxyError, front
 from virtflow.adapter.kubernetes.watch import WATCHED, Watch
 from virtflow.adapter.kubernetes.watch import Watched as WatchedResource
 from virtflow.adapter.objects import Objects
+from virtflow.adapter.prometheus.source import PrometheusSource
 from virtflow.adapter.requests import CUSTOM, EXTERNAL
 from virtflow.adapter.samples.fleet import RecentFleet
 from virtflow.adapter.tls import Certificates
@@ -79,13 +80,21 @@ class Adapter:
         self._watches = [self._watch(watched) for watched in WATCHED]
         self._source: Source | None = None
         groups = (CUSTOM, EXTERNAL) if own.external else (CUSTOM,)
-        answers = Answers(self.fleet, self._objects, Rules(own.window_seconds, own.complete_share))
+        self._rules = Rules(own.window_seconds, own.complete_share)
+        answers = Answers(self.fleet, self._objects, self._rules)
+        self._count: Callable[[], int] = lambda: len(self.fleet.vms())
         self._api = Api(answers, Access(self._client, clocks.now), groups, self.metrics, clocks, self.values_missing)
         self._trusted = asyncio.Event()
 
     def _watch(self, watched: WatchedResource) -> Watch:
         lists = self.metrics.counter("virtflow_adapter_lists_total").labels(resource=watched.resource.value)
         return Watch(self._client, watched, self._objects, lists.inc)
+
+    def from_prometheus(self) -> Source:
+        """A source that asks Prometheus for what a query needs, in place of one that feeds the fleet."""
+        source = PrometheusSource(self._settings, self._objects, self._rules, self._clocks)
+        self._api.prepare, self._count = source.answers, source.vms
+        return source
 
     def values_missing(self) -> str:
         """Why no values are known yet: the topics are being read back, or objects were never listed; "" once they were."""
@@ -157,7 +166,7 @@ class Adapter:
         gauge = self.metrics.gauge
         while True:
             self.fleet.expire(self._clocks.now())
-            gauge("virtflow_adapter_vms").set(len(self.fleet.vms()))
+            gauge("virtflow_adapter_vms").set(self._count())
             gauge("virtflow_adapter_trusted").set(self._api.proxy is not None)
             for watched, watch in zip(WATCHED, self._watches, strict=True):
                 gauge("virtflow_adapter_objects").labels(resource=watched.resource.value).set(self._objects.count(watched.resource))
@@ -178,6 +187,9 @@ def run(settings: Settings, stop: Stop) -> None:
     from virtflow.schemas.avro.codec import Codec
 
     adapter = Adapter(settings)
+    if settings.adapter.prometheus_url:
+        asyncio.run(adapter.serving(stop, adapter.from_prometheus()))
+        return
     ids = SchemaIds(settings)
     age = adapter.metrics.gauge("virtflow_adapter_broker_answer_age_seconds")
     reading = Reading(SERVICE, ADAPTER_GROUP, max(READ_BACK_LEAST, 2 * settings.adapter.window_seconds))

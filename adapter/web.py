@@ -6,7 +6,7 @@ Discovery is answered from memory: neither Kafka nor the Kubernetes API has to b
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from urllib.parse import unquote
 
@@ -18,7 +18,7 @@ from virtflow.adapter.discovery import documents, status_of
 from virtflow.adapter.kubernetes.access import Access
 from virtflow.adapter.kubernetes.client import KubernetesError
 from virtflow.adapter.kubernetes.front_proxy import FrontProxy, User, is_front_proxy, user_of
-from virtflow.adapter.requests import CUSTOM, EXTERNAL, VERSIONS, Reason, RefusedError, attributes_of, query_of
+from virtflow.adapter.requests import CUSTOM, EXTERNAL, VERSIONS, Query, Reason, RefusedError, attributes_of, query_of
 from virtflow.exporter.clocks import Clocks
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.web.server import Handler
@@ -44,6 +44,8 @@ class Api:
         self._counted = metrics.counter("virtflow_adapter_answers_total")
         self._seconds = metrics.counter("virtflow_adapter_answer_seconds_total")
         self.proxy: FrontProxy | None = None
+        self.prepare: Callable[[Query], Awaitable[Answers]] | None = None
+        """Fetches what a query needs, where nothing is known before it comes; raises ``RefusedError``."""
         self.draining = False
 
     def routes(self) -> dict[str, Handler]:
@@ -97,7 +99,8 @@ class Api:
             raise RefusedError(Reason.UNAVAILABLE, f"no values are known yet: {missing}")
         begun = time.perf_counter()
         try:
-            return msgspec.json.encode(self._answers.answer(query, Moment(self._clocks.now(), self._clocks.wall())))
+            answers = self._answers if self.prepare is None else await self.prepare(query)
+            return msgspec.json.encode(answers.answer(query, Moment(self._clocks.now(), self._clocks.wall())))
         finally:
             self._seconds.inc(time.perf_counter() - begun)
 

@@ -106,6 +106,7 @@ def exporter(settings: Settings) -> None:
     "adapter.tls_certificate_file",
     "adapter.tls_key_file",
     "adapter.kubernetes_url",
+    "adapter.prometheus_url",
     "adapter.window_seconds",
     "adapter.external",
     *LOG,
@@ -117,6 +118,7 @@ def adapter(settings: Settings) -> None:
     Examples:
       virtflow adapter --bootstrap-servers kafka1:9092 --api-listen 0.0.0.0:6443
       virtflow adapter --window 120 --external
+      virtflow adapter --prometheus-url http://prometheus.monitoring:9090
     """  # noqa: D301, click's own mark for lines that are kept
     serve("virtflow.adapter.service", "adapter", settings)
 

@@ -5,14 +5,16 @@ Order, ownership and expiry are the exporter's own: of two nodes that report a V
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from virtflow.adapter.samples.series import Reader, reader_of
 from virtflow.adapter.samples.window import Sample, Window
 from virtflow.exporter.fleet import Fleet
 from virtflow.exporter.render.node import NodeText
 from virtflow.exporter.render.vm import VmText
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS
+from virtflow.schemas.catalogue.types import Metric
 from virtflow.schemas.order import INTERVALS_ALIVE, Freshness
 from virtflow.schemas.records import VmInventory, VmMetrics, VmMigration
 
@@ -23,6 +25,9 @@ FORGET_NODE_SECONDS: Final = 3_600.0
 
 class RecentFleet(Fleet):
     """Renders nothing, and keeps what a rate needs. Not thread-safe: one thread feeds and asks it."""
+
+    reader: Callable[[Metric], Reader] = staticmethod(reader_of)
+    """How a row is read from its samples."""
 
     def __init__(self, window_seconds: float, namespace_field: str = "") -> None:
         """``namespace_field`` is the field of the inventory with the namespace of VMs that are not KubeVirt's; "" for none."""

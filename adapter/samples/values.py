@@ -8,7 +8,7 @@ from math import isnan
 from msgspec import Struct
 
 from virtflow.adapter.samples.rates import Point, alive, has, newest, rates
-from virtflow.adapter.samples.series import Labels, reader_of
+from virtflow.adapter.samples.series import Labels, Reader, reader_of
 from virtflow.adapter.samples.window import Sample
 from virtflow.schemas.catalogue.scaling import ScalingMetric
 from virtflow.schemas.catalogue.types import Guest, Metric, Type
@@ -34,15 +34,22 @@ class Value(Struct, frozen=True, gc=False):
         return self.dividend / self.divisor
 
 
-def value_of(metric: ScalingMetric, samples: Sequence[Sample], own: Mapping[str, str], now: float, wanted: Wanted) -> Value | None:
+def value_of(  # noqa: PLR0913, PLR0917, what a value depends on
+    metric: ScalingMetric,
+    samples: Sequence[Sample],
+    own: Mapping[str, str],
+    now: float,
+    wanted: Wanted,
+    reader: Callable[[Metric], Reader] = reader_of,
+) -> Value | None:
     """The value of a VM; None where a part of it is absent, too old, or of no series that is ``wanted``.
 
-    ``own`` are the VM's own labels, ``now`` is the observer's monotonic clock.
+    ``own`` are the VM's own labels, ``now`` is the observer's monotonic clock, ``reader`` says how a row is read from these samples.
     """
 
     def part(row: Metric, labels: tuple[str, ...]) -> list[Point]:
         read = rates if row.type is Type.COUNTER else newest
-        series = read(samples, reader_of(row), now)
+        series = read(samples, reader(row), now)
         return [point for key, point in series.items() if wanted({**own, **_shown(key, labels)})]
 
     added = [part(row, metric.labels) for row in metric.add]
@@ -72,17 +79,16 @@ def together(metric: ScalingMetric, values: Sequence[Value], silent: int = 0) ->
     return Value(dividend * share, min(value.taken for value in values), max(value.seconds for value in values), divisor)
 
 
-def unheard(metric: ScalingMetric, samples: Sequence[Sample], now: float) -> bool:
+def unheard(metric: ScalingMetric, samples: Sequence[Sample], now: float, reader: Callable[[Metric], Reader] = reader_of) -> bool:
     """Whether a VM without a value should have one: it must not count as zero among others.
 
     A VM that was never seen with the metric, such as one without disks, has none, and a new one has none yet; one whose calls are not
     answered is unheard.
     """
-    return any(_unheard(row, samples, now) for row in (*metric.add, *metric.subtract, *metric.per))
+    return any(_unheard(row, reader(row), samples, now) for row in (*metric.add, *metric.subtract, *metric.per))
 
 
-def _unheard(row: Metric, samples: Sequence[Sample], now: float) -> bool:
-    reader = reader_of(row)
+def _unheard(row: Metric, reader: Reader, samples: Sequence[Sample], now: float) -> bool:
     if row.type is Type.COUNTER and sum(has(reader, sample.record) for sample in samples) > 1:
         return not rates(samples, reader, now)
     if isinstance(row.source, Guest):

@@ -38,6 +38,15 @@ class Adapter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             le=1,
         ),
     ] = 0.9
+    prometheus_url: Annotated[
+        str,
+        row(
+            "URL of a Prometheus that scrapes the exporters: values come from it, and Kafka is not read. Kafka's topics are read when empty.",
+            "--prometheus-url",
+        ),
+    ] = ""
+    prometheus_ca_file: Annotated[str, row("CA certificates that Prometheus is checked against; the system's when empty.")] = ""
+    prometheus_token_file: Annotated[str, row("File that holds the token for Prometheus; none when empty.")] = ""
     namespace_field: Annotated[
         Literal["", "title", "project", "project_id", "user", "user_id", "flavor"],
         row(

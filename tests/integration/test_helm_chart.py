@@ -154,6 +154,17 @@ def test_every_setting_arrives(tmp_path: Path) -> None:
     assert parts == {"producer", "processors", "exporter", "history"}
 
 
+def test_an_adapter_alone_needs_no_kafka(tmp_path: Path) -> None:
+    """Where its values come from Prometheus."""
+    off = ["processors.enabled=false", "exporter.enabled=false", "adapter.enabled=true", BUNDLE]
+    words = [word for value in [*off, "settings.adapter.prometheus_url=http://prometheus:9090"] for word in ("--set", value)]
+    ((_, container),) = containers(rendered(tmp_path, *words))
+    assert settings(container)["VIRTFLOW_ADAPTER_PROMETHEUS_URL"] == "http://prometheus:9090"
+    assert "VIRTFLOW_KAFKA_BOOTSTRAP_SERVERS" not in settings(container)
+    done = template(tmp_path, *words, "--set", "topics.create=true")
+    assert "kafka.bootstrapServers is missing" in done.stderr
+
+
 def test_shards_cover_the_fleet(tmp_path: Path) -> None:
     """Pods are numbered from 1, as shards are, and each pod's number is its shard's."""
     exporter = named(rendered(tmp_path, *BROKER, "--set", "exporter.shards=3"), "StatefulSet", "virtflow-exporter")

@@ -33,7 +33,9 @@ dictionary of SECTION.KEY.
 {{/* What leads to the brokers and to the registry. */}}
 {{- define "virtflow.settings.bus" -}}
 {{- $kafka := .Values.kafka -}}
-kafka.bootstrap_servers: {{ $kafka.bootstrapServers | quote }}
+{{- with $kafka.bootstrapServers }}
+kafka.bootstrap_servers: {{ . | quote }}
+{{- end }}
 kafka.security_protocol: {{ printf "%s%s" (empty $kafka.sasl.mechanism | ternary "" "SASL_") ($kafka.tls.enabled | ternary "SSL" "PLAINTEXT") }}
 {{- if $kafka.sasl.mechanism }}
 kafka.sasl_mechanism: {{ $kafka.sasl.mechanism }}
