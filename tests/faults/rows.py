@@ -82,6 +82,7 @@ FAULTS: Final = (
         "A small tmpfs as its disk",
         "As when the broker is down; recovers by itself.",
         ("tests/integration/test_journal_disk.py",),
+        note="Kafka ends where it can't write, and what supervises it starts it again once there is room: the test does so. virtflow's services go on by themselves.",
     ),
     Fault(
         7,
@@ -110,6 +111,8 @@ FAULTS: Final = (
         "Empty, random, wrong magic, unknown schema, truncated, trailing bytes, a flipped bit, a newer schema, 10 MB; by hand, among good ones and alone",
         "No crash; offsets move on; each is in the dead letters with topic, partition, offset and reason; a newer compatible schema is **read**; when "
         "everything is poison it stops and says so rather than move everything to the dead letters.",
+        note="Dead letters are the processors', and so is the stop. The exporter and the history skip what can't be decoded in the topics that they read, count it (by topic, by table "
+        "and reason) and go on, however much it is.",
     ),
     Fault(
         11,
@@ -205,6 +208,7 @@ FAULTS: Final = (
         "A bad network",
         "5 % of packets lost, 300 ms of delay, no network for 2 minutes",
         "As when the broker is down; no VM has two owners.",
+        note="The link is two TUN devices, and between them a process that loses packets, holds them back or carries none, because not every kernel has netem.",
     ),
     Fault(
         24,

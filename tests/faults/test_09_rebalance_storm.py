@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from pathlib import Path
-from typing import ClassVar
 
 from tests.support.broker import Broker
 from tests.support.criteria import Criteria
@@ -15,7 +14,7 @@ from tests.support.history import Writer, wait_for_samples, writing
 from tests.support.long import length
 from tests.support.processors import Bus, Processors, eventually
 from tests.support.snapshot_stream import SnapshotStream
-from tests.support.watching import Watching
+from tests.support.steady_scrapes import SteadyScrapes
 from virtflow.schemas.records import VmMetrics
 from virtflow.schemas.topics import METRICS
 
@@ -24,30 +23,6 @@ STORM_SECONDS = length(8.0, 300.0)
 PAUSE_SECONDS = length(1.0, 3.0)
 LAG_SECONDS = 60.0
 INTERVAL_SECONDS = 10.0
-
-
-class Scrapes(Watching):
-    """Scrapes again and again: every VM is there, and its value never goes back."""
-
-    pause_seconds: ClassVar[float] = 0.2
-
-    def __init__(self, exporter: ExporterProcess, vms: int) -> None:
-        """``vms`` are to be shown."""
-        self._exporter = exporter
-        self._vms = vms
-        self._newest: dict[str, float] = {}
-        self.scrapes = 0
-
-    def look(self) -> None:
-        """One scrape."""
-        values = {
-            dict(labels)["uuid"]: value for (name, labels), value in self._exporter.series().items() if name == "vm_cpu_seconds_total"
-        }
-        assert len(values) == self._vms
-        back = {uuid: (self._newest[uuid], value) for uuid, value in values.items() if value < self._newest.get(uuid, 0.0)}
-        assert not back
-        self._newest = values
-        self.scrapes += 1
 
 
 def test_nothing_is_lost_and_nobody_sees_it(tmp_path: Path, criteria: Criteria) -> None:
@@ -65,7 +40,7 @@ def test_nothing_is_lost_and_nobody_sees_it(tmp_path: Path, criteria: Criteria) 
             exporter.wait_until(lambda: exporter.value("virtflow_exporter_vms") == 6 * stream.vms, LAG_SECONDS, "all VMs")
             wait_for_samples(history, 1, LAG_SECONDS, writers[0])
             criteria.baseline()
-            with Scrapes(exporter, 6 * stream.vms) as scrapes:
+            with SteadyScrapes(exporter, 6 * stream.vms) as scrapes:
                 changes = storm(processors[1], writers[1])
             acknowledged = stream.end()
             began = time.monotonic()
