@@ -119,6 +119,10 @@ def check_yaml(block: Block, folder: Path) -> None:
     elif set(parsed) <= {"tls_server_config", "http_server_config", "basic_auth_users", "rate_limit"}:
         _, errors = read_web_config(file)
         assert not errors, f"{block}: {errors}"
+    elif set(parsed) == {"hypervisors"}:
+        # Ansible itself takes it in tests/integration/test_ansible.py.
+        defaults = yaml.safe_load((ROOT / "deploy/ansible/roles/virtflow_producer/defaults/main.yml").read_text())
+        assert set(parsed["hypervisors"]["vars"]) <= set(defaults)
     elif {"apiVersion", "kind"} <= set(parsed):
         # An API server judges it in tests/integration/test_adapter.py.
         assert set(re.findall(r"\bvm_\w+", block.text)) <= set(BY_SCALING_NAME), block

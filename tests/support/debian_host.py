@@ -84,6 +84,13 @@ def next_build(package: Path, folder: Path) -> Path:
     return file
 
 
+def in_host(root: Path, command: str, **variables: str) -> list[str]:
+    """The command line that runs a shell command in a system, without a network but loopback; ``variables`` are of its environment."""
+    given = [f"{key}={value}" for key, value in (ENVIRONMENT | variables).items()]
+    enter = f"exec chroot {root} {shlex.join(['env', '-i', *given, 'sh', '-c', command])}"
+    return [*APART, "sh", "-c", f"{PRIVATE}; " + " && ".join([*(step.format(root=root) for step in MOUNTS), "ip link set lo up", enter])]
+
+
 class DebianHost:
     """A release's minimal system, and what was installed in it."""
 
@@ -110,19 +117,8 @@ class DebianHost:
 
     def result(self, command: str) -> subprocess.CompletedProcess[str]:
         """A shell command in the system, without a network but loopback, to its end."""
-        steps = [PRIVATE, " && ".join([*(step.format(root=self.root) for step in MOUNTS), "ip link set lo up", self._enter(command)])]
-        return subprocess.run(
-            [*APART, "sh", "-c", "; ".join(steps)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=STEP_SECONDS,
-            check=False,
-        )
-
-    def _enter(self, command: str) -> str:
-        given = [f"{key}={value}" for key, value in ENVIRONMENT.items()]
-        return f"exec chroot {self.root} {shlex.join(['env', '-i', *given, 'sh', '-c', command])}"
+        words = in_host(self.root, command)
+        return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=STEP_SECONDS, check=False)
 
     def install(self, *packages: Path, options: str = "") -> str:
         """Install packages of ours as an administrator does, with files of Debian's that are there already."""
