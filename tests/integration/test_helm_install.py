@@ -95,7 +95,9 @@ def test_each_shards_pod_has_its_number(lab: KubernetesLab, tmp_path: Path) -> N
     """By Kubernetes' own controller: pods are numbered from 1, and the label that the setting takes has that number."""
     values = ("--set", "kafka.bootstrapServers=kafka:9092", "--set", "exporter.shards=3", "--set", "fullnameOverride=sharded")
     done = run("template", "sharded", str(CHART), "--namespace", NAMESPACE, *values, home=tmp_path)
-    lab.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(named(objects(done.stdout), "StatefulSet", "sharded-exporter")))
+    lab.kubectl(
+        "apply", "--validate=false", "-f", "-", stdin=yaml.safe_dump(named(objects(done.stdout), "StatefulSet", "sharded-exporter"))
+    )
     lab.start_controllers("statefulset-controller")
     path = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io/component%3Dexporter"
     lab.wait_until(lambda: len(lab.get(path)["items"]) == 3, SECONDS, "a pod for each shard", "kube-controller-manager")
