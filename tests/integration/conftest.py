@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CONTROL_PLANE: Final = frozenset({"test_adapter.py", "test_adapter_least_role.py", "test_adapter_scaling.py", "test_helm_install.py"})
+CONTROL_PLANE: Final = frozenset(
+    {
+        "test_adapter.py",
+        "test_adapter_least_role.py",
+        "test_adapter_prometheus_api.py",
+        "test_adapter_scaling.py",
+        "test_helm_install.py",
+    }
+)
 """They need a Kubernetes control plane, which is built from its Go modules: twelve minutes of a CPU. The unit tests use a double of it."""
 HELM: Final = frozenset({"test_helm_chart.py"})
 """They need Helm, which is built from its Go module: five minutes of a CPU. Contract tests read what it has rendered."""
