@@ -31,7 +31,7 @@ class TableColumn(NamedTuple):
 NUMBERS: Final = frozenset({"size", "rate", "per_second", "percent", "cores", "latency", "duration", "count", "bar"})
 """Formats that are aligned to the right."""
 BAR_WIDTH: Final = 48
-KEYS: Final = ("uuid", "node", "id", "device", "vcpu", "mountpoint", "address", "state")
+KEYS: Final = ("uuid", "node", "id", "device", "vcpu", "mountpoint", "address", "state", "why")
 """Fields that tell a row from another one; the first that a row has counts, an event's id before its VM."""
 
 

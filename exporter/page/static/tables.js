@@ -3,7 +3,7 @@
 import { ABSENT, shown } from "./formats.js";
 import { SVG, draw, small } from "./sparkline.js";
 
-const KEYS = ["uuid", "node", "id", "device", "vcpu", "mountpoint", "address", "state"];
+const KEYS = ["uuid", "node", "id", "device", "vcpu", "mountpoint", "address", "state", "why"];
 const BAR_WIDTH = 48;
 
 export function keyOf(row) {
