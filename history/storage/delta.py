@@ -278,14 +278,14 @@ class Opened:
         """
         path = f"day={day}/{'compact' if compact else 'part'}-{uuid.uuid4().hex}.parquet"
         group_rows = ROW_GROUP_ROWS if self.table is SAMPLES else ROLLED_GROUP_ROWS
-        seen, parts = Statistics(), iter(parts)
+        seen, coming = Statistics(), iter(parts)
         with translated(self._store.table_uri(self.table)):
-            first = next(parts, self.table.schema.empty_table())
+            first = next(coming, self.table.schema.empty_table())
             kept = [name for name in self.table.schema.names if name != "day" and (not names or name in names)]
             schema = pa.schema([first.schema.field(name) for name in kept])
             self._files.create_dir(f"day={day}", recursive=True)
             with self._files.open_output_stream(path) as out, pq.ParquetWriter(out, schema, **packing(schema, compact=compact)) as writer:
-                for part in chain([first], parts):
+                for part in chain([first], coming):
                     seen.add(part)
                     for group in row_groups(part):
                         writer.write_table(group.select(kept), row_group_size=group_rows)
