@@ -216,8 +216,9 @@ class MemoryOpened:
         """One file of rows of one day."""
         del names
         self._weather.before()
-        names_of = self.table.schema.names
-        chosen = [part if part.schema.names == names_of else part.select(names_of) for part in parts]
+        schema = self.table.schema
+        # A file keeps words and not the dictionaries in which they come.
+        chosen = [part if part.schema.equals(schema) else part.select(schema.names).cast(schema) for part in parts]
         rows = chosen[0] if len(chosen) == 1 else pa.concat_tables(chosen).combine_chunks()
         self._tables.files += 1
         path = f"day={day}/{'compact' if compact else 'part'}-{self._tables.files}.parquet"
