@@ -7,6 +7,8 @@ RELEASES (the usual one).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -15,6 +17,16 @@ from tests.support.criteria import Criteria
 from tests.support.lab import Guest, Lab
 from tests.support.lab_params import on_each_release
 from tests.support.lab_pipeline import Pipeline
+
+LONG: Final = frozenset({"test_23_bad_network.py"})
+"""A bad network stays bad for minutes, and what is timed by it needs a machine that does little else."""
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leaves them out without ``--long``, unless they are named on the command line; None leaves the decision to others."""
+    from tests.support import long  # not above: a conftest may be imported before the option is read
+
+    return True if collection_path.name in LONG and not long.LONG else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -119,7 +119,7 @@ class Bus:
         try:
             for number in range(self.partitions):
                 place = TopicPartition(name, number, 0)
-                low, high = consumer.get_watermark_offsets(place, timeout=20.0)
+                low, high = _bounds(consumer, place)
                 place.offset = low
                 consumer.assign([place])
                 read_to = low
@@ -152,6 +152,20 @@ class Bus:
     def wait_until_committed(self, seconds: float = 60.0) -> None:
         """Waits until the processors have committed everything."""
         eventually("a lag of 0", lambda: self.lag() == 0, seconds)
+
+
+def _bounds(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """The first and the next offset of a partition; waits for its leader where the topic has just been made."""
+    deadline = time.monotonic() + 20.0
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(place, timeout=20.0)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return low, high
 
 
 def _committed(consumer: Consumer, places: list[TopicPartition]) -> list[TopicPartition]:
