@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -81,6 +82,15 @@ def test_every_folder_with_code_is_held() -> None:
     """A new top-level package must be given its place first."""
     folders = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     assert folders == set(ALLOWED)
+
+
+def test_the_wheel_has_every_room() -> None:
+    """Setuptools packs the packages that are listed, and says nothing of one that is not: it would be missing where virtflow is installed."""
+    rooms = {path.parent for package in PICTURE_PACKAGES for path in (ROOT / package).rglob("__init__.py")}
+    packed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    paths = {".".join(("virtflow", *room.relative_to(ROOT).parts)): room.relative_to(ROOT).as_posix() for room in rooms}
+    assert set(packed["packages"]) - {"virtflow"} == paths.keys()
+    assert {name: path for name, path in packed["package-dir"].items() if name != "virtflow"} == paths
 
 
 def test_architecture_page_names_the_same_edges() -> None:

@@ -6,7 +6,7 @@ import json
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
@@ -54,7 +54,8 @@ class HistoryDouble:
                 self.send_header("Content-Length", str(len(answer)))
                 self.send_header("Location", "/elsewhere")
                 self.end_headers()
-                self.wfile.write(answer)
+                with suppress(BrokenPipeError):  # who asked has given up
+                    self.wfile.write(answer)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002, the library's own name
                 """Says nothing."""
