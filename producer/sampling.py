@@ -130,6 +130,7 @@ class Sampling:
         self._saved: Mapping[str, float] | None = None
         self._versions = VersionFinder(self._outbox, budget, settings.libvirt.connect_timeout_seconds)
         self._reconnected = False
+        self._list_late = False
         self._version = 0
         self._groups: StatsGroups = stats_groups(0)
         self.interrupted = False
@@ -193,12 +194,14 @@ class Sampling:
         """The round goes out."""
         self._monitor.end()
         progress, listed, verdicts = self._progress, self._progress.listed, self._monitor.verdicts()
+        described = {} if listed is None else self._described(listed, now)
+        self._suspect_interfaces(progress)
         return Round(
             progress.collected,
             up=listed is not None,
             late=listed is not None and not self._monitor.settled,
             readings=() if listed is None else self._readings(progress, listed, verdicts),
-            inventories={} if listed is None else self._described(listed, now),
+            inventories=described,
             seconds={} if listed is None else self._took(progress),
             versions=self._versions.versions,
             reconnects=sum(max(0, one.connects - 1) for one in (self._safe, self._monitor.connection)),
@@ -291,8 +294,6 @@ class Sampling:
                 self._inventories.unread(uuid, now)
             elif (inventory := self._inventories.described(uuid, vm.name, text, now)) is not None:
                 found[uuid] = inventory
-        if read:
-            self._set_groups()
         return found
 
     # -- what arrives
@@ -341,8 +342,21 @@ class Sampling:
         if connection is self._safe:
             self._monitor.reconnected(now)
 
+    def _suspect_interfaces(self, progress: _Progress) -> None:
+        """After a list that was not there in its round, the interfaces are not asked for in one until it is known that none is vhost-user.
+
+        Which NICs a VM has is known once its XML has been read, and that is wanted once the VM has been listed: with a slow Open vSwitch a VM
+        that is new, or new to this process, would keep all others from being listed, without end.
+        """
+        if progress.listed is not None:
+            self._list_late = self._list_late and not self._inventories.all_read
+        elif (asked := progress.calls.get(LIST)) is not None and not asked.ended:
+            self._list_late = True
+        self._set_groups()
+
     def _set_groups(self) -> None:
-        self._groups = self._monitor.groups = stats_groups(self._version, vhost_user=self._inventories.vhost_user)
+        may_wait = self._inventories.vhost_user or self._list_late
+        self._groups = self._monitor.groups = stats_groups(self._version, vhost_user=may_wait)
 
     def _take_safe(self, call: Call, now: float) -> None:
         """A call of the safe tier has returned; one of an earlier round has nothing to say any more."""

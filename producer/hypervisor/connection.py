@@ -19,6 +19,7 @@ import libvirt
 
 from virtflow.producer.hypervisor.mailbox import Inbox, Outlet
 from virtflow.producer.hypervisor.messages import Opened, OpenFailed, Progress, Query, Returned
+from virtflow.producer.hypervisor.queries import FAILURES
 from virtflow.runtime import settings
 
 Connection = Any
@@ -159,7 +160,7 @@ def make_call(connection: Connection, call: int, query: Query, outlet: Outlet) -
             for uuid, value in result:
                 outlet.put(Progress(call, uuid, value))
             result = None
-    except (libvirt.libvirtError, UnicodeDecodeError, OverflowError) as error:
+    except FAILURES as error:
         return Returned(call, began, started, time.monotonic() - began, error=error, alive=stands(connection))
     return Returned(call, began, started, time.monotonic() - began, result)
 

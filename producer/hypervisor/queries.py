@@ -24,6 +24,9 @@ NO_JOB: Final = frozenset({libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_
 """What libvirt answers where there is no job to ask about: no such VM, not running, or it is the destination's side."""
 NOWAIT: Final = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
 
+FAILURES: Final = (libvirt.libvirtError, ValueError, OverflowError, TypeError, SystemError)
+"""What a call may end with: libvirt's error, or what its binding makes of an answer that it can't read, as of text that is no UTF-8."""
+
 Domain = Any
 Connection = Any
 """libvirt's ``virDomain`` and ``virConnect``; the binding has no types."""
@@ -66,7 +69,7 @@ def list_vms(groups: StatsGroups) -> Callable[[Connection], Listed]:
     def query(connection: Connection) -> Listed:
         try:
             return _listed(connection.getAllDomainStats(groups.safe, NOWAIT))
-        except libvirt.libvirtError:
+        except FAILURES:
             if not connection.isAlive():
                 raise
             return _listed(_one_by_one(connection, groups.safe))
@@ -79,7 +82,7 @@ def _one_by_one(connection: Connection, groups: int) -> Iterable[tuple[Domain, d
     for domain in connection.listAllDomains():
         try:
             found += connection.domainListGetStats([domain], groups, NOWAIT)
-        except libvirt.libvirtError:
+        except FAILURES:
             if not connection.isAlive():
                 raise
     return found

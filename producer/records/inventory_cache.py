@@ -27,6 +27,7 @@ class _Known:
     due: float = float("-inf")
     devices: tuple[str, ...] | None = None
     vhost_user: bool = False
+    read: bool = False
 
 
 @dataclass(slots=True)
@@ -49,7 +50,7 @@ class Inventories:
         """The VM's inventory from its XML, or None when that can't be read; it is due again in a while."""
         known = self._known.setdefault(uuid, _Known())
         known.due = now + self.every_seconds * self.rng.uniform(0.5, 1.0)
-        known.vhost_user = VHOST_USER in xml
+        known.vhost_user, known.read = VHOST_USER in xml, True
         try:
             return inventory(uuid, name, xml)
         except IndescribableError:
@@ -60,6 +61,11 @@ class Inventories:
     def vhost_user(self) -> bool:
         """Whether a VM has a vhost-user NIC, as far as has been read."""
         return any(known.vhost_user for known in self._known.values())
+
+    @property
+    def all_read(self) -> bool:
+        """Whether the XML of every VM has been read, whenever that was."""
+        return all(known.read for known in self._known.values())
 
     def unread(self, uuid: str, now: float) -> None:
         """The XML could not be had: try again in a while."""
