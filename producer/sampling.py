@@ -196,6 +196,7 @@ class Sampling:
         progress, listed, verdicts = self._progress, self._progress.listed, self._monitor.verdicts()
         described = {} if listed is None else self._described(listed, now)
         self._suspect_interfaces(progress)
+        self._monitor.warn_agents()
         return Round(
             progress.collected,
             up=listed is not None,

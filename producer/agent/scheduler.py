@@ -230,7 +230,8 @@ class Schedule:
         else:
             turn.reason = turn.reason or reason
             if reason in STOPPING:
-                turn.todo = [other for other in turn.todo if other not in AGENT and other is not Command.MEMORY]
+                # An agent that does not answer may be in a VM that does not: its QEMU is asked for nothing either.
+                turn.todo = [other for other in turn.todo if other not in AGENT and other not in (Command.MEMORY, Command.PERIOD)]
             self._sources(turn)
 
     def _told(self, turn: Turn, seen: Answered, now: float) -> None:

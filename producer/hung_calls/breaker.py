@@ -127,6 +127,12 @@ class Breaker:
         vm = self._vms.get(uuid)
         return not self._started or (vm is not None and vm.suspect)
 
+    def avoided(self) -> frozenset[str]:
+        """The VMs that are skipped or suspected."""
+        if self.state is State.CLOSED:
+            return frozenset()
+        return frozenset(uuid for uuid, vm in self._vms.items() if vm.health is Health.SKIPPED or vm.suspect)
+
     # -- what follows
 
     def observe(self, observation: Observation, now: float) -> list[Action]:

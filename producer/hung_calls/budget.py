@@ -72,6 +72,7 @@ class CallBudget:
         self._leases: set[Lease] = set()
         self._hung: set[Lease] = set()
         self._version = 0
+        self._avoided: frozenset[str] = frozenset()
 
     # -- leases
 
@@ -128,8 +129,16 @@ class CallBudget:
         """Whether a lease would be given now, leaving room for ``spare`` more."""
         return len(self._leases) + spare < self.limit
 
+    def avoid(self, vms: frozenset[str]) -> None:
+        """These VMs, and no others, are skipped or suspected: guest agents are not asked in them."""
+        with self._lock:
+            self._avoided = vms
+
     def hangs_in(self, vm: str, kind: Kind) -> bool:
-        """Whether a call hangs in the VM for which a call of that kind would have to wait: an agent's call keeps only the agent busy."""
+        """Whether a call hangs in the VM for which a call of that kind would have to wait: an agent's call keeps only the agent busy.
+
+        For agents' calls a VM that is to be avoided counts as one in which a call hangs.
+        """
         with self._lock:
             return self._hangs_in(vm, kind)
 
@@ -154,6 +163,8 @@ class CallBudget:
     # -- under the lock
 
     def _hangs_in(self, vm: str, kind: Kind) -> bool:
+        if kind is Kind.AGENT and vm in self._avoided:
+            return True
         return vm != "" and any(lease.vm == vm and (lease.kind is not Kind.AGENT or kind is Kind.AGENT) for lease in self._hung)
 
     def _begin(self, kind: Kind, vm: str) -> Lease:

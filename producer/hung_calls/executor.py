@@ -157,6 +157,10 @@ class MonitorTier:
         """What is exported of each VM's monitor."""
         return self.breaker.verdicts()
 
+    def warn_agents(self) -> None:
+        """Tells the budget which VMs' guest agents are not to be asked."""
+        self.breaker.budget.avoid(self.breaker.avoided())
+
     def hung_calls(self, verdicts: Mapping[str, Verdict]) -> HungCalls:
         """What the node's health says of hung calls."""
         breaker = self.breaker

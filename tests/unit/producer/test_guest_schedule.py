@@ -244,6 +244,26 @@ def test_an_agent_that_appears_is_asked_soon_and_not_too_often() -> None:
     assert (told.agent_up, told.reason) == (0, GuestReason.DISCONNECTED)
 
 
+def test_no_period_is_set_where_the_agent_did_not_answer() -> None:
+    """That call waits for the VM's QEMU, which may be what the agent's call waited for."""
+    stage = Stage(replace(LIMITS, period=True))
+    first = next(command for command in AGENT)
+    asked = stage.turn(15.0, Look("connected", balloon=True), refused={first: GuestReason.TIMEOUT})
+    assert asked[:2] == [Command.LOOK, first]
+    assert Command.PERIOD not in asked
+    assert Command.PERIOD in stage.turn(300.0, Look("connected", balloon=True))
+
+
+def test_agents_of_avoided_vms_are_not_asked() -> None:
+    """The sampler skips or suspects the VM: not even its XML is looked at."""
+    stage = Stage()
+    stage.budget.avoid(frozenset({A}))
+    assert stage.turn(15.0) == []
+    assert (told := stage.told()) is None or told.agent_up != 1
+    stage.budget.avoid(frozenset())
+    assert stage.turn(300.0) == [Command.LOOK, *AGENT]
+
+
 def test_a_period_is_set_once_where_there_is_none() -> None:
     """Not where there is no balloon, and not again after a refusal, but for one of the moment: the VM's lock was taken."""
     stage = Stage(replace(LIMITS, agent=False, period=True))

@@ -11,6 +11,7 @@ from tests.support.memory_libvirt import BOOKWORM, TRIXIE, Daemon, Migration, Vm
 from tests.support.memory_libvirt.errors import error
 from tests.support.simulated_host import SimulatedHost
 from tests.support.simulated_rounds import each_made, flagged, whole
+from virtflow.producer.hung_calls.budget import Kind
 from virtflow.producer.source import Round
 
 FRESH = "00000000-0000-4000-8000-0000000000ff"
@@ -337,3 +338,17 @@ def test_the_sampler_closes_its_connections_unless_a_call_hangs(make: Make) -> N
     host.clock.settle()
     assert host.sampler.close(1.0) is True
     assert host.daemon.sockets == ()
+
+
+def test_agents_of_stuck_vms_are_avoided(make: Make) -> None:
+    """The budget that sampler and agents share knows them, for as long as they are stuck."""
+    host = make(vms=8).start()
+    host.rounds(3)
+    stuck = host.uuids[2]
+    assert not host.budget.hangs_in(stuck, Kind.AGENT)
+    host.daemon.freeze(stuck)
+    host.rounds(6)
+    assert [uuid for uuid in host.uuids if host.budget.hangs_in(uuid, Kind.AGENT)] == [stuck]
+    host.daemon.thaw(stuck)
+    host.rounds(6)
+    assert not host.budget.hangs_in(stuck, Kind.AGENT)
