@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from queue import SimpleQueue
-from types import FrameType
 from typing import Any
 
 import pytest
 
 from tests.support.lab import await_true
+from tests.support.torn import at_every_line
 from virtflow.producer.daemons import call_pool
 from virtflow.producer.daemons import connections as connections_module
 from virtflow.producer.daemons.call_pool import CallPool
@@ -29,24 +28,9 @@ SECONDS = 60.0
 
 @pytest.fixture(autouse=True)
 def torn() -> Iterator[None]:
-    """Threads are switched at every line of the two modules, where the interpreter would do so between a few of them alone."""
-    files = {call_pool.__file__, connections_module.__file__}
-
-    def at_line(frame: FrameType, event: str, arg: object) -> Any:  # noqa: ANN401, a trace function returns one
-        del frame, event, arg
-        time.sleep(0)
-        return at_line
-
-    def at_call(frame: FrameType, event: str, arg: object) -> Any:  # noqa: ANN401, as above
-        del event, arg
-        return at_line if frame.f_code.co_filename in files else None
-
-    before = sys.gettrace()
-    threading.settrace(at_call)
-    sys.settrace(at_call)
-    yield
-    sys.settrace(before)
-    threading.settrace(before)
+    """Threads are switched at every line of the two modules."""
+    with at_every_line(call_pool, connections_module):
+        yield
 
 
 def test_the_pool_of_calls() -> None:

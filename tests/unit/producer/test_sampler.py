@@ -352,3 +352,13 @@ def test_agents_of_stuck_vms_are_avoided(make: Make) -> None:
     host.daemon.thaw(stuck)
     host.rounds(6)
     assert not host.budget.hangs_in(stuck, Kind.AGENT)
+
+
+def test_after_a_connection_was_lost_all_xml_is_read_again(make: Make) -> None:
+    """Events may have been missed meanwhile."""
+    host = make(vms=8).start()
+    host.rounds(6)
+    assert not host.round().inventories
+    host.daemon.restart()
+    found = host.rounds(10)
+    assert {uuid for one in found for uuid in one.inventories} == set(host.uuids)

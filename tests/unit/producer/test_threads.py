@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.torn import at_every_line
+from virtflow.producer.agent import scheduler, supervisor
 from virtflow.producer.agent.ipc import Answered, Command, Listed, Up
 from virtflow.producer.agent.poll_cycle import Down, Ticked
 from virtflow.producer.agent.supervisor import GuestAgents
 from virtflow.producer.hung_calls.budget import CallBudget
+from virtflow.producer.hypervisor import qemu_events
 from virtflow.producer.hypervisor.mailbox import Inbox
 from virtflow.producer.hypervisor.messages import OpenFailed
 from virtflow.producer.hypervisor.qemu_events import QemuStatus
@@ -28,6 +31,7 @@ from virtflow.runtime.threads import Owner, WrongThreadError
 from virtflow.schemas.records import GuestSample, NodeHealth, NodeSnapshot
 
 TURNS = 300
+TORN_TURNS = 15
 VMS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(20)]
 
 
@@ -87,7 +91,8 @@ def test_the_guest_agents_schedule() -> None:
             guests._counted[f"reason {turn}"] += 1
         guests._report()
 
-    together(observe, guests.samples, guests.health, guests.vms, lambda: guests.lost)
+    with at_every_line(supervisor, scheduler):
+        together(observe, guests.samples, guests.health, guests.vms, lambda: guests.lost, turns=TORN_TURNS)
 
 
 def test_the_inbox() -> None:
@@ -150,7 +155,8 @@ def test_the_listening_connection() -> None:
         opened.append(connection)
         status._replace(connection)
 
-    together(listen, listen)
+    with at_every_line(qemu_events):
+        together(listen, listen)
     status.close()
     assert sorted(map(id, closed)) == sorted(map(id, opened))
 
