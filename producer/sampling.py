@@ -295,6 +295,8 @@ class Sampling:
                 self._inventories.unread(uuid, now)
             elif (inventory := self._inventories.described(uuid, vm.name, text, now)) is not None:
                 found[uuid] = inventory
+        if read:
+            self._set_groups()
         return found
 
     # -- what arrives
@@ -349,11 +351,13 @@ class Sampling:
         Which NICs a VM has is known once its XML has been read, and that is wanted once the VM has been listed: with a slow Open vSwitch a VM
         that is new, or new to this process, would keep all others from being listed, without end.
         """
+        before, asked = self._list_late, progress.calls.get(LIST)
         if progress.listed is not None:
-            self._list_late = self._list_late and not self._inventories.all_read
-        elif (asked := progress.calls.get(LIST)) is not None and not asked.ended:
+            self._list_late = before and not self._inventories.all_read
+        elif asked is not None and not asked.ended:
             self._list_late = True
-        self._set_groups()
+        if self._list_late is not before:
+            self._set_groups()
 
     def _set_groups(self) -> None:
         may_wait = self._inventories.vhost_user or self._list_late

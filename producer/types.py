@@ -80,6 +80,8 @@ class Verdict:
     probed: bool
 
 
+UNREADABLE: Final = (ValueError, OverflowError, TypeError, SystemError)
+"""What libvirt's binding makes of an answer that it can't read, as of text that is no UTF-8."""
 STOPPED: Final = frozenset("TtD")
 """States of QEMU's main thread in which it does not answer: stopped, traced, waiting for storage."""
 STUCK: Final = Verdict(responsive=False, probed=True)

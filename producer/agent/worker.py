@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 
 from virtflow.producer.agent.failure_reasons import reason_of, reason_of_nothing
 from virtflow.producer.agent.ipc import BEAT_SECONDS, Answered, Ask, Beat, Ended, FromProcess, Happened, Reader, Start, Up, encoded
+from virtflow.producer.types import UNREADABLE
 from virtflow.runtime.process.child import die_with, limit_memory, own_output
 from virtflow.runtime.process.frames import write
 from virtflow.schemas.guest import GuestReason
@@ -139,13 +140,7 @@ class Process:
             reason = reason_of_nothing(time.monotonic() - begin, self._start.timeout_seconds)
         except NotSafeError:
             reason = GuestReason.BUSY
-        except (
-            UnicodeDecodeError,
-            OverflowError,
-            ValueError,
-            TypeError,
-            SystemError,
-        ) as error:  # what the binding makes of an answer it can't read
+        except UNREADABLE as error:
             reason, text = GuestReason.MALFORMED, printable(f"{type(error).__name__}: {error}", TEXT_LENGTH)
         with self._lock:
             self._calls -= 1

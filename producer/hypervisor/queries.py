@@ -14,7 +14,7 @@ import libvirt
 from virtflow.producer.hypervisor.call_safety import StatsGroups
 from virtflow.producer.records.merge import of_info, of_vcpus
 from virtflow.producer.records.node_health import version_words
-from virtflow.producer.types import Answer, Batch, HealthCheck, Listed, Polled, Vm
+from virtflow.producer.types import UNREADABLE, Answer, Batch, HealthCheck, Listed, Polled, Vm
 from virtflow.schemas.jobs import JobType
 from virtflow.schemas.text import REPLACEMENT
 
@@ -24,8 +24,8 @@ NO_JOB: Final = frozenset({libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_
 """What libvirt answers where there is no job to ask about: no such VM, not running, or it is the destination's side."""
 NOWAIT: Final = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
 
-FAILURES: Final = (libvirt.libvirtError, ValueError, OverflowError, TypeError, SystemError)
-"""What a call may end with: libvirt's error, or what its binding makes of an answer that it can't read, as of text that is no UTF-8."""
+FAILURES: Final = (libvirt.libvirtError, *UNREADABLE)
+"""What a call may end with."""
 
 Domain = Any
 Connection = Any
