@@ -5,11 +5,9 @@ Source of the protocol: Prometheus' documentation, "HTTP API", range queries. Th
 
 from __future__ import annotations
 
-import ssl
 from base64 import b64encode
 from math import isfinite
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -17,10 +15,14 @@ import msgspec
 from msgspec import Struct, field
 
 from virtflow.exporter.long_history.periods import Period
+from virtflow.runtime.named_files import text_of, tls_of
 from virtflow.runtime.secrets import holds_user, plain_url
 from virtflow.runtime.settings import Exporter
 from virtflow.schemas.errors import InputError, SettingError
 from virtflow.schemas.text import printable
+
+if TYPE_CHECKING:
+    import ssl
 
 ANSWER_BYTES: Final = 1 << 20
 """Of one curve: 2,000 points take about 60 kB."""
@@ -187,30 +189,14 @@ def _authorization(settings: Exporter) -> dict[str, str]:
 
 
 def _tls(settings: Exporter) -> ssl.SSLContext | None:
-    if not settings.history_url.startswith("https"):
-        return None
-    file = settings.history_tls_ca_file
-    if file:
-        _read(file, "history_tls_ca_file")
-    try:
-        return ssl.create_default_context(cafile=file or None)
-    except ssl.SSLError as error:
-        raise _unusable("history_tls_ca_file", file, str(error), "name a file of certificates (PEM)") from error
+    return tls_of(settings.history_tls_ca_file, "exporter.history_tls_ca_file") if settings.history_url.startswith("https") else None
 
 
 def _secret(path: str, key: str) -> str:
-    found = _read(path, key).strip()
+    found = text_of(path, f"exporter.{key}").strip()
     if not found or not found.isprintable():
         raise _unusable(key, path, "holds no secret of one line", "write the secret into it, and nothing else")
     return found
-
-
-def _read(path: str, key: str) -> str:
-    try:
-        return Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise _unusable(key, path, why, "name a file this user can read") from error
 
 
 def _unusable(key: str, value: str, why: str, fix: str) -> SettingError:

@@ -139,11 +139,7 @@ def findings(node: Node, load: Load) -> list[NodeFinding]:
             ("broker", f"{health.spooled_rounds} rounds wait for it", "see whether the node reaches the broker"),
             "",
         ),
-        (
-            health.guest_process_up == 0,
-            ("guest agents", "the process that asks them does not run", "see the producer's log"),
-            "",
-        ),
+        (health.guest_process_up == 0, ("guest agents", "the process that asks them does not run", "see the producer's log"), ""),
     )
     return [NodeFinding(thing=thing, why=why, fix=fix, alert=alert) for holds, (thing, why, fix), alert in found if holds]
 

@@ -6,11 +6,11 @@ import base64
 import hmac
 import secrets
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from multidict import CIMultiDictProxy
 
+from virtflow.runtime.named_files import text_of
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import InputError, SettingError
 
@@ -19,6 +19,7 @@ OWN_SCHEME: Final = "Virtflow"
 sends none with remote_read."""
 PROJECT_CHARACTERS: Final = 255
 _BEARER: Final = "Bearer "
+_TOKENS_FILE: Final = "history.tenant_tokens_file"
 
 
 class NotAllowedError(InputError):
@@ -90,11 +91,7 @@ class Tenants:
 
 
 def _tokens(path: str) -> dict[str, str]:
-    try:
-        lines = Path(path).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise _unusable(path, why, "name a file this user can read") from error
+    lines = text_of(path, _TOKENS_FILE).splitlines()
     found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         token, _, project = line.strip().partition(" ")
@@ -109,4 +106,4 @@ def _tokens(path: str) -> dict[str, str]:
 
 
 def _unusable(path: str, why: str, fix: str) -> SettingError:
-    return SettingError(origin="settings", key="history.tenant_tokens_file", value=path, why=why, fix=fix)
+    return SettingError(origin="settings", key=_TOKENS_FILE, value=path, why=why, fix=fix)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from virtflow.runtime.named_files import text_of
 from virtflow.runtime.secrets import holds_user, plain_url
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import SettingError
@@ -38,7 +39,7 @@ def storage_options(settings: History) -> dict[str, str]:
         ("AWS_SECRET_ACCESS_KEY", settings.s3_secret_key_file, "history.s3_secret_key_file"),
     ):
         if path:
-            options[key] = _secret(path, name)
+            options[key] = text_of(path, name).strip()
     return {**options, **_PATIENCE, "AWS_CONDITIONAL_PUT": "etag", **settings.storage}
 
 
@@ -55,14 +56,6 @@ def _refuse_without_keys(settings: History) -> None:
         why=f"no key for {settings.path}",
         fix="name files with the keys, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or history.s3_instance_credentials on a machine that has some",
     )
-
-
-def _secret(path: str, key: str) -> str:
-    try:
-        return Path(path).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise SettingError(origin="settings", key=key, value=path, why=why, fix="name a file this user can read") from error
 
 
 def _refuse_user(key: str, url: str) -> None:

@@ -17,7 +17,7 @@ from virtflow.runtime.access.rights import Right, right_for, token_digest
 from virtflow.runtime.access.rules import Rules, read_rules, unusable, weakened
 from virtflow.runtime.access.tls import peer_names
 from virtflow.runtime.access.web_config import Rate
-from virtflow.runtime.file_signature import signature
+from virtflow.runtime.named_files import signature
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import Web as WebSettings
 from virtflow.schemas.errors import SettingError

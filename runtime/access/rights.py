@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from virtflow.runtime.named_files import text_of
 from virtflow.schemas.errors import SettingError
 
 
@@ -29,6 +30,7 @@ UNNAMED: Final = frozenset({Right.METRICS, Right.HISTORY})
 """What everyone who is let in may do where no rights are set. What changes something has to be given by name."""
 
 _KEY: Final = "web.rights"
+_TOKENS_FILE: Final = "web.tokens_file"
 
 
 def right_for(method: str, path: str) -> Right | None:
@@ -76,11 +78,7 @@ def token_digest(token: bytes) -> bytes:
 
 def read_tokens(path: Path) -> dict[bytes, str]:
     """Names by the digests of their tokens; raises ``SettingError`` where the file can't be used."""
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise _unusable(path, why, "name a file this user can read") from error
+    lines = text_of(path, _TOKENS_FILE).splitlines()
     found: dict[bytes, str] = {}
     for number, line in enumerate(lines, 1):
         token, _, name = line.strip().partition(" ")
@@ -96,4 +94,4 @@ def read_tokens(path: Path) -> dict[bytes, str]:
 
 
 def _unusable(path: Path, why: str, fix: str) -> SettingError:
-    return SettingError(origin="settings", key="web.tokens_file", value=str(path), why=why, fix=fix)
+    return SettingError(origin="settings", key=_TOKENS_FILE, value=str(path), why=why, fix=fix)

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import Struct, field
 
+from virtflow.runtime.named_files import text_of
 from virtflow.schemas.errors import EnvironmentProblemError, SettingError
 
 VERSIONS: Final = ("TLS12", "TLS13")
@@ -184,14 +185,7 @@ def problem(path: Path, key: str, value: object, why: str, fix: str) -> SettingE
 
 
 def _document(path: Path) -> _Document:
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise SettingError(
-            origin="settings", key="web.config_file", value=str(path), why=why, fix="name a file this user can read"
-        ) from error
-    raw = _parsed(path, text)
+    raw = _parsed(path, text_of(path, "web.config_file"))
     try:
         return msgspec.convert(_without_empty(raw), _Document)
     except msgspec.ValidationError as error:

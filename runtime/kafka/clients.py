@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from virtflow.runtime.named_files import text_of
 from virtflow.runtime.secrets import harmless, scrubbed
 from virtflow.runtime.settings import Kafka, Settings
 from virtflow.schemas.errors import SettingError
@@ -196,26 +196,26 @@ def password(kafka: Kafka) -> str:
     """The SASL password from its file, or "" where none is set."""
     if not kafka.sasl_password_file:
         return ""
-    return _read(kafka.sasl_password_file, "kafka.sasl_password_file").rstrip("\n")
+    return text_of(kafka.sasl_password_file, "kafka.sasl_password_file").rstrip("\n")
 
 
 def client_secret(kafka: Kafka) -> str:
     """The secret for the token endpoint from its file, or "" where none is set."""
     if not kafka.oauth_client_secret_file:
         return ""
-    return _read(kafka.oauth_client_secret_file, "kafka.oauth_client_secret_file").rstrip("\n")
+    return text_of(kafka.oauth_client_secret_file, "kafka.oauth_client_secret_file").rstrip("\n")
 
 
 def token_text(kafka: Kafka) -> str:
     """The token that lies in a file. Raises ``SettingError`` where it can't be read."""
-    return _read(kafka.oauth_token_file, "kafka.oauth_token_file").strip()
+    return text_of(kafka.oauth_token_file, "kafka.oauth_token_file").strip()
 
 
 def key_password(kafka: Kafka) -> str:
     """The pass phrase of the TLS key from its file, or "" where none is set."""
     if not kafka.tls_key_password_file:
         return ""
-    return _read(kafka.tls_key_password_file, "kafka.tls_key_password_file").rstrip("\n")
+    return text_of(kafka.tls_key_password_file, "kafka.tls_key_password_file").rstrip("\n")
 
 
 def tls_context(kafka: Kafka) -> ssl.SSLContext:
@@ -228,7 +228,7 @@ def tls_context(kafka: Kafka) -> ssl.SSLContext:
         (kafka.tls_key_file, "kafka.tls_key_file"),
     ):
         if path:
-            _read(path, key)
+            text_of(path, key)
     try:
         context = ssl.create_default_context(cafile=kafka.tls_ca_file or None)
     except ssl.SSLError as error:
@@ -290,14 +290,6 @@ def faust_security(settings: Settings) -> tuple[list[str], Any]:
         mechanism=kafka.sasl_mechanism or "PLAIN", username=kafka.sasl_username, password=password(kafka), ssl_context=context
     )
     return brokers, credentials
-
-
-def _read(path: str, key: str) -> str:
-    try:
-        return Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise _unusable(key, path, why, "name a file this user can read") from error
 
 
 def _unusable(key: str, path: str, why: str, fix: str) -> SettingError:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
-from virtflow.runtime.file_signature import Signature, signature
 from virtflow.runtime.kafka.clients import OAUTHBEARER, sasl_settings, tls_context
+from virtflow.runtime.named_files import Signature, signature
 from virtflow.runtime.settings import Kafka
 from virtflow.schemas.errors import SettingError
 

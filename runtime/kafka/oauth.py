@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from virtflow.runtime.file_signature import Signature, signature
 from virtflow.runtime.kafka.clients import client_secret, token_text
+from virtflow.runtime.named_files import Signature, signature
 from virtflow.runtime.secrets import HIDDEN, plain_url
 from virtflow.runtime.settings import Kafka
 from virtflow.schemas.errors import EnvironmentProblemError, SettingError

@@ -13,16 +13,14 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from virtflow.runtime.named_files import text_of, tls_of
 from virtflow.runtime.secrets import holds_user, plain_url
 from virtflow.runtime.settings import Registry
 from virtflow.schemas.errors import RegistryUnavailableError, SettingError
 
 if TYPE_CHECKING:
-    import ssl
-
     from virtflow.schemas.avro.schema import Schema
 
 ANSWER_BYTES: Final = 4 << 20
@@ -44,7 +42,7 @@ class RegistryClient:
         self.name: Final = f"the schema registry {plain_url(self.url)}"
         self._timeout = registry.timeout_seconds
         self._headers = {"Accept": MEDIA_TYPE, "Content-Type": MEDIA_TYPE} | _authorization(registry)
-        self._tls = _tls(registry) if scheme == "https" else None
+        self._tls = tls_of(registry.tls_ca_file, "registry.tls_ca_file") if scheme == "https" else None
 
     def register(self, subject: str, schema: Schema) -> int:
         """The id of a schema under a subject, registered where it is not yet; raises ``RegistryUnavailableError`` without an answer."""
@@ -123,27 +121,8 @@ def _scheme(url: str) -> str:
 def _authorization(registry: Registry) -> dict[str, str]:
     if not registry.username:
         return {}
-    password = _read(registry.password_file, "registry.password_file").rstrip("\n") if registry.password_file else ""
+    password = text_of(registry.password_file, "registry.password_file").rstrip("\n") if registry.password_file else ""
     return {"Authorization": "Basic " + base64.b64encode(f"{registry.username}:{password}".encode()).decode()}
-
-
-def _tls(registry: Registry) -> ssl.SSLContext:
-    import ssl
-
-    if registry.tls_ca_file:
-        _read(registry.tls_ca_file, "registry.tls_ca_file")
-    try:
-        return ssl.create_default_context(cafile=registry.tls_ca_file or None)
-    except ssl.SSLError as error:
-        raise _unusable("registry.tls_ca_file", registry.tls_ca_file, str(error), "name a file of certificates (PEM)") from error
-
-
-def _read(path: str, key: str) -> str:
-    try:
-        return Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise _unusable(key, path, why, "name a file this user can read") from error
 
 
 def _unusable(key: str, value: str, why: str, fix: str) -> SettingError:
