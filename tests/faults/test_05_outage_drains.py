@@ -15,9 +15,8 @@ from tests.support.outage import (
     assert_events,
     assert_rounds,
     assert_sampled,
-    await_processed,
-    drains,
     events_of,
+    recovers,
     rounds_of,
 )
 from tests.support.processors import Bus, Processors, eventually
@@ -45,12 +44,7 @@ def test_nothing_of_an_outage_is_lost_that_should_be_kept(tmp_path: Path, criter
             time.sleep(max(0.0, stopped + seconds - time.monotonic()))
             ended = time.time()
             broker.start()
-            drains(bus, producer, ROW)
-            eventually("a round after it", lambda: rounds_of(bus, producer)[-1].collected > ended, SECONDS)
-            criteria.settled(row=ROW)
-            assert producer.stop() == 0
-            await_processed(bus, [producer], ROW)
-            assert processors.terminate() == 0
+            recovers(bus, producer, processors, criteria, row=ROW, ended=ended)
         assert_events(bus, producer, ROW)
         assert_rounds(bus, producer, ROW, KEPT)
         assert_sampled(bus, producer, ROW)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,13 +18,13 @@ from tests.support.outage import (
     assert_events,
     assert_rounds,
     assert_sampled,
-    await_processed,
-    drains,
     events_of,
+    recovers,
     rounds_of,
 )
 from tests.support.processors import Bus, Processors, eventually
 from tests.support.simulated_producer import SimulatedProducer
+from tests.support.small_disk import small_disk
 
 ROW = 6
 FULL_SECONDS = length(5.0, 120.0)
@@ -37,13 +36,8 @@ SILENT = 'virtflow_processors_broker_answer_age_seconds{topic="vm.snapshots"}'
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system of the broker's own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", folder], check=True)
-    try:
+    with small_disk(tmp_path / "disk", 48) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def fill(ballast: Path) -> None:
@@ -76,12 +70,7 @@ def test_a_full_disk_is_an_outage_like_any_other(disk: Path, tmp_path: Path, cri
             ended = time.time()
             ballast.unlink()
             broker.start()
-            drains(bus, producer, ROW)
-            eventually("a round after it", lambda: rounds_of(bus, producer)[-1].collected > ended, SECONDS)
-            criteria.settled(row=ROW)
-            assert producer.stop() == 0
-            await_processed(bus, [producer], ROW)
-            assert processors.terminate() == 0
+            recovers(bus, producer, processors, criteria, row=ROW, ended=ended)
         assert_events(bus, producer, ROW)
         assert_rounds(bus, producer, ROW, KEPT, unheard=1)
         assert_sampled(bus, producer, ROW)

@@ -15,6 +15,7 @@ from tests.support.broker import Broker
 from tests.support.command import virtflow
 from tests.support.figures import figure
 from tests.support.history import Writer, fleet_samples, key_of, produce, stored_keys, wait_for_samples, writing
+from tests.support.small_disk import small_disk
 
 NOW = float(int(time.time()) // 10 * 10)
 MIB = 1 << 20
@@ -29,13 +30,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system of the test's own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], check=True)
-    try:
+    with small_disk(tmp_path / "disk", 24) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def remount(disk: Path, options: str) -> None:

@@ -7,10 +7,11 @@ oldest dropped and counted exactly, in order. All that is on the topic is proces
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
+from tests.support.criteria import Criteria
 from tests.support.figures import figure
-from tests.support.processors import CODEC, Bus, eventually
+from tests.support.processors import CODEC, Bus, Processors, eventually
 from tests.support.simulated_producer import Happened, SimulatedProducer
 from virtflow.schemas.records import NodeSnapshot, NodeStatus, VmEvent, VmMetrics
 from virtflow.schemas.topics import EVENTS, METRICS, NODES, SNAPSHOTS
@@ -59,6 +60,18 @@ def drains(bus: Bus, producer: SimulatedProducer, row: int) -> None:
     eventually("fewer events wait", lambda: left() <= waiting / 2, SECONDS)
     figure(row, "events that waited", waiting)
     figure(row, "events that happened until those were sent", fresh)
+
+
+def recovers(  # noqa: PLR0913, who takes part
+    bus: Bus, producer: SimulatedProducer, processors: Processors, criteria: Criteria, *, row: int, ended: float
+) -> None:
+    """What waited is sent, rounds of after the outage's end (Unix seconds) come, all is processed, and both services end when they are told to."""
+    drains(bus, producer, row)
+    eventually("a round after it", lambda: rounds_of(bus, producer)[-1].collected > ended, SECONDS)
+    criteria.settled(row=row)
+    assert producer.stop() == 0
+    await_processed(bus, [producer], row)
+    assert processors.terminate() == 0
 
 
 def assert_events(bus: Bus, producer: SimulatedProducer, row: int) -> None:
@@ -139,8 +152,3 @@ def assert_ordered(samples: Sequence[VmMetrics]) -> None:
         seen.add(identity)
         assert sample.sequence > newest.get(identity[:2], -1), identity
         newest[identity[:2]] = sample.sequence
-
-
-def telling(value: Callable[[], float], seconds: float) -> Callable[[], bool]:
-    """Whether a service's metric of the silent broker has grown beyond so many seconds."""
-    return lambda: value() > seconds

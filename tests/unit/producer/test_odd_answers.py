@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.support.memory_libvirt import BOOKWORM, TRIXIE
 from tests.support.simulated_host import SimulatedHost
-from tests.support.simulated_rounds import each_made, whole
+from tests.support.simulated_rounds import whole
 
 Make = Callable[..., SimulatedHost]
 VMS = 8
 ERRORS = (ValueError("x"), SystemError("x"), TypeError("x"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), OverflowError("x"))
-
-
-@pytest.fixture(params=[BOOKWORM, TRIXIE], ids=["9.0", "11.3"])
-def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    """What makes hosts with an in-memory libvirt of each release."""
-    yield from each_made(SimulatedHost, monkeypatch, request.param)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)

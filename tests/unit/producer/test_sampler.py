@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import libvirt
 import pytest
 
-from tests.support.memory_libvirt import BOOKWORM, TRIXIE, Daemon, Migration, Vm
+from tests.support.memory_libvirt import Daemon, Migration, Vm
 from tests.support.memory_libvirt.errors import error
 from tests.support.simulated_host import SimulatedHost
-from tests.support.simulated_rounds import each_made, flagged, whole
+from tests.support.simulated_rounds import flagged, whole
 from virtflow.producer.hung_calls.budget import Kind
 from virtflow.producer.source import Round
 
@@ -18,12 +18,6 @@ FRESH = "00000000-0000-4000-8000-0000000000ff"
 TWO_ROUNDS = 2
 LIMIT = 3
 Make = Callable[..., SimulatedHost]
-
-
-@pytest.fixture(params=[BOOKWORM, TRIXIE], ids=["9.0", "11.3"])
-def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    """Makes the test's host."""
-    yield from each_made(SimulatedHost, monkeypatch, request.param)
 
 
 def listed(found: Round) -> set[str]:

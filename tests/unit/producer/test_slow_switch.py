@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import libvirt
 import pytest
 
-from tests.support.memory_libvirt import BOOKWORM, TRIXIE, Vm
+from tests.support.memory_libvirt import Vm
 from tests.support.memory_libvirt.connection import MemoryConnection
 from tests.support.simulated_host import SimulatedHost
-from tests.support.simulated_rounds import each_made, whole
+from tests.support.simulated_rounds import whole
 
 Make = Callable[..., SimulatedHost]
 VMS = 8
@@ -22,12 +22,6 @@ DARK_ROUNDS = 6
 """In which nobody is listed at most: while the first list waits for two NICs, at the shortest interval."""
 ROUNDS = 24
 UUID = "00000000-0000-4000-8000-0000000000ff"
-
-
-@pytest.fixture(params=[BOOKWORM, TRIXIE], ids=["9.0", "11.3"])
-def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    """What makes hosts with an in-memory libvirt of each release."""
-    yield from each_made(SimulatedHost, monkeypatch, request.param)
 
 
 @pytest.fixture
