@@ -141,7 +141,11 @@ class Sampling:
     def begin(self, collected: float, now: float, saved: Mapping[str, float] | None = None) -> list[Action]:
         """A round begins, at ``collected`` (Unix seconds) and ``now`` (monotonic); ``saved``: see ``JobDiscovery.next_round``."""
         self._saved = saved
+        before = self._progress.calls.get(LIST)
         self._progress = _Progress(now, collected, now + self._window, now + self._window * MONITOR_SHARE)
+        # Where every list takes longer than a round, no round would ever have one: one that is under way becomes this round's.
+        if before is not None and not before.ended and before.worker is self._safe.worker:
+            self._progress.calls[LIST] = before
         self._tick_connections(now)
         self._monitor.begin(now, self._progress.monitor_until)
         self._advance(now)
@@ -364,7 +368,7 @@ class Sampling:
         self._groups = self._monitor.groups = stats_groups(self._version, vhost_user=may_wait)
 
     def _take_safe(self, call: Call, now: float) -> None:
-        """A call of the safe tier has returned; one of an earlier round has nothing to say any more."""
+        """A call of the safe tier has returned; one of an earlier round has nothing to say any more, unless this one waits for its list."""
         progress = self._progress
         if call.error is not None:
             self._drop(self._safe, call.worker, now, str(call.error))

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+
 import pytest
 
-from virtflow.producer.service import Beside, SnapshotBuilder, skipped
+from virtflow.producer.records.node_health import Outgoing
+from virtflow.producer.records.vm_snapshot import Reading
+from virtflow.producer.service import Beside, SnapshotBuilder, rounds, skipped
 from virtflow.producer.source import Round
+from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Producer, Settings
+from virtflow.schemas.records import NodeSnapshot, VmSnapshot
 
 
 @pytest.mark.parametrize(
@@ -34,3 +41,52 @@ def test_the_setting_then_the_recording_then_the_host_name_the_node(
     monkeypatch.setattr("socket.gethostname", lambda: "host")
     builder = SnapshotBuilder(Settings(producer=Producer(node=setting)))
     assert builder.node_snapshot(Round(1_795_476_243.0, up=True, node=recorded), Beside()).node == name
+
+
+class Played:
+    """A ``Source`` and the sink of its rounds: libvirt is away in the first one, and the last one is followed by the end."""
+
+    def __init__(self, stop: Stop, count: int) -> None:
+        """So many rounds."""
+        readings = tuple(Reading(f"00000000-0000-4000-8000-{number:012}", f"vm-{number}", {"state.state": 1}, 0.0) for number in range(3))
+        self._rounds = iter([Round(1.0, up=False), *(Round(float(second), up=True, readings=readings) for second in range(2, count + 1))])
+        self._stop, self._left = stop, count
+        self.snapshots: list[NodeSnapshot] = []
+
+    def round(self) -> Round:
+        """The next one."""
+        return next(self._rounds)
+
+    def offer(self, snapshot: NodeSnapshot) -> None:
+        """Keep it."""
+        self.snapshots.append(snapshot)
+        if len(self.snapshots) == self._left:
+            self._stop.set()
+
+    def outgoing(self) -> Outgoing:
+        """Nothing waits."""
+        return Outgoing()
+
+    def wait(self, until: float) -> None:
+        """Nothing happens between rounds."""
+        time.sleep(max(0.0, until - time.monotonic()))
+
+    def learn(self, vms: Sequence[VmSnapshot]) -> None:
+        """Nothing is learnt."""
+
+    def interrupt(self) -> None:
+        """It never waits."""
+
+    def close(self, seconds: float) -> bool:  # noqa: ARG002, the protocol's
+        """Nothing is open."""
+        return True
+
+
+def test_a_producer_says_once_that_it_samples_and_how_many_vms(caplog: pytest.LogCaptureFixture) -> None:
+    """Not before libvirt has answered, and not in each round."""
+    stop = Stop()
+    played = Played(stop, 4)
+    with caplog.at_level("INFO"):
+        rounds(Settings(producer=Producer(node="host-1", interval_seconds=0.5)), played, stop, played)
+    assert [seen.health.up for seen in played.snapshots] == [False, True, True, True]
+    assert [one.getMessage() for one in caplog.records if "samples" in one.getMessage()] == ["samples 3 VMs of host-1 every 0.5 s"]
