@@ -79,7 +79,7 @@ def findings(examined: Any, settings: Settings) -> Iterator[Finding]:  # noqa: A
     if examined.problem:
         yield bad("libvirt", examined.uri, examined.problem, _fix(examined.problem))
         return
-    yield _answering(examined)
+    yield _late(examined, settings) or _answering(examined)
     yield from _events(examined)
     yield from _hung_calls(examined, settings)
     yield from _stuck(examined)
@@ -108,8 +108,20 @@ def _fix(problem: str) -> str:
     return "start libvirtd (`systemctl start libvirtd`), or name another hypervisor with --connect"
 
 
+def _listed(examined: Any) -> str:  # noqa: ANN401
+    return f"libvirt {examined.libvirt_version}, {len(examined.vms)} VMs, listed in {examined.seconds:.2f} s"
+
+
+def _late(examined: Any, settings: Settings) -> Finding | None:  # noqa: ANN401
+    interval, share = settings.producer.interval_seconds, settings.producer.deadline_ratio
+    if examined.seconds <= interval * share:
+        return None
+    told = f"{_listed(examined)}: not within a round ({share:g} of {interval:g} s)"
+    return bad("libvirt", examined.uri, told, "choose a longer producer.interval_seconds: not every round has VMs")
+
+
 def _answering(examined: Any) -> Finding:  # noqa: ANN401
-    told = f"libvirt {examined.libvirt_version}, {len(examined.vms)} VMs, listed in {examined.seconds:.2f} s"
+    told = _listed(examined)
     if examined.seconds <= SLOW_SECONDS:
         return good("libvirt", examined.uri, told)
     return bad("libvirt", examined.uri, told, "libvirtd is busy: look for clients that ask too often (`virt-admin client-list libvirtd`)")

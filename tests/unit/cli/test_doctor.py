@@ -48,6 +48,7 @@ def test_a_libvirt_that_does_not_answer_is_all_there_is_to_say(problem: str, fix
     ("examined", "thing", "words"),
     [
         (replace(HEALTHY, seconds=3.0), "libvirt", "libvirtd is busy"),
+        (replace(HEALTHY, seconds=8.1), "libvirt", "choose a longer producer.interval_seconds"),
         (replace(HEALTHY, event_kinds=0), "events", "no kind of event"),
         (
             with_vm(occupied_seconds=90.0),
