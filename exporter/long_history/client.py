@@ -18,6 +18,7 @@ from virtflow.exporter.long_history.periods import Period
 from virtflow.runtime.named_files import text_of, tls_of
 from virtflow.runtime.secrets import holds_user, plain_url
 from virtflow.runtime.settings import Exporter
+from virtflow.runtime.web.answers import TooLongError, body_of
 from virtflow.schemas.errors import InputError, SettingError
 from virtflow.schemas.text import printable
 
@@ -105,7 +106,11 @@ class HistoryServer:
         headers = {self._tenant_header: project} if self._tenant_header else {}
         # Redirects would carry the secrets to another server.
         async with self._client().post(f"{self.url}/api/v1/query_range", data=given, headers=headers, allow_redirects=False) as reply:
-            status, body = reply.status, await self._body(reply)
+            status = reply.status
+            try:
+                body = await body_of(reply, ANSWER_BYTES)
+            except TooLongError:
+                raise HistoryError(f"{self.name} answers with more than {ANSWER_BYTES >> 20} MiB", BAD_GATEWAY) from None
         if status in {401, 403}:
             raise HistoryError(f"{self.name} refuses: {status} {_why(body)}", BAD_GATEWAY)
         try:
@@ -116,14 +121,6 @@ class HistoryServer:
         if status != OK or found.status != "success" or problem:
             raise HistoryError(f"{self.name} answers {status}: {problem or 'no result'}", BAD_GATEWAY)
         return found
-
-    async def _body(self, reply: aiohttp.ClientResponse) -> bytes:
-        found = bytearray()
-        async for piece in reply.content.iter_any():
-            found += piece
-            if len(found) > ANSWER_BYTES:
-                raise HistoryError(f"{self.name} answers with more than {ANSWER_BYTES >> 20} MiB", BAD_GATEWAY)
-        return bytes(found)
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -16,14 +16,14 @@ from virtflow.schemas.errors import EnvironmentProblemError
 VECTOR = '{"status": "success", "data": {"resultType": "vector", "result": [{"metric": {"uuid": "u"}, "value": [1.5, "NaN"]}]}}'
 
 
-def asked(body: str, status: int = 200, token: str = "") -> tuple[list[Series], dict[str, str]]:
+def asked(body: str, status: int = 200, token: str = "", elsewhere: str = "") -> tuple[list[Series], dict[str, str]]:
     """What a query finds, and what the server was sent."""
     seen: dict[str, str] = {}
 
     async def handle(request: web.Request) -> web.Response:
         seen.update({"path": request.path, "authorization": request.headers.get("Authorization", "")})
         seen.update({name: str(value) for name, value in (await request.post()).items()})
-        return web.Response(text=body, status=status)
+        return web.Response(text=body, status=status, headers={"Location": elsewhere} if elsewhere else {})
 
     async def ask() -> list[Series]:
         app = web.Application()
@@ -56,6 +56,20 @@ def test_a_query_and_its_answer(tmp_path: Path) -> None:
 def test_other_answers_are_refused(body: str, status: int, words: str) -> None:
     with pytest.raises(PrometheusError, match=words):
         asked(body, status)
+
+
+def test_no_redirect_is_followed(tmp_path: Path) -> None:
+    """It would carry the token to another server."""
+    (tmp_path / "token").write_text("secret\n")
+    with pytest.raises(PrometheusError, match="answers 307"):
+        asked("{}", 307, str(tmp_path / "token"), "http://127.0.0.1:1/elsewhere")
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("virtflow.adapter.prometheus.client.ANSWER_BYTES", 1 << 20)
+    assert asked(VECTOR.ljust(1 << 20))[0][0].metric == {"uuid": "u"}
+    with pytest.raises(PrometheusError, match="answers with more than 1 MiB"):
+        asked(VECTOR.ljust((1 << 20) + 1))
 
 
 def test_a_server_that_is_away_and_files_that_are_missing(tmp_path: Path) -> None:
