@@ -192,4 +192,5 @@ def test_through_a_node_alone(node: Node, guests: list[Guest], tmp_path: Path, c
     assert {frozenset(seen.uuids()) for run in runs for seen in run} == {frozenset(complete)}
     rounds = sum(rounds_of(run, "vm_sample_age_seconds", healthy[0]) + fell_out(run, node) for run in runs)
     rounds_answered = {guest.name: sum(rounds_of(run, "vm_monitor_age_seconds", guest) for run in runs) for guest in healthy}
-    assert missed_too_often(rounds, rounds_answered) == {}, f"of {rounds} rounds"
+    missed = missed_too_often(rounds, rounds_answered)
+    assert missed == {}, f"{missed} of {rounds} rounds"

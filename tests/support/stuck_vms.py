@@ -72,7 +72,8 @@ def assert_healthy_served(runs: Iterable[Sequence[NodeSnapshot]], healthy: Itera
     runs = list(runs)
     answered = Counter(uuid for snapshots in runs for seen in snapshots for uuid in with_monitor(seen))
     rounds = sum(map(due, runs))
-    assert missed_too_often(rounds, {guest.name: answered[guest.uuid] for guest in healthy}) == {}, f"of {rounds} rounds"
+    missed = missed_too_often(rounds, {guest.name: answered[guest.uuid] for guest in healthy})
+    assert missed == {}, f"{missed} of {rounds} rounds"
 
 
 def assert_safe_groups_on_time(arrivals: Sequence[Arrival], guests: Iterable[Guest]) -> None:
