@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
@@ -15,7 +15,7 @@ from virtflow.exporter.views.fleet_view import FleetView, Seen
 from virtflow.exporter.views.migrations import MIGRATION_COLUMNS, migration_row
 from virtflow.exporter.views.nodes import NODE_COLUMNS, Load, loads, node_detail, node_row
 from virtflow.exporter.views.overview import node_counts, projects, states, sums, tops
-from virtflow.exporter.views.rows import FleetOverview, MigrationRow, NodeDetail, NodeRow, VmDetail, VmRow
+from virtflow.exporter.views.rows import FleetOverview, MigrationRow, NodeDetail, NodeRow, ProjectCount, VmDetail, VmRow
 from virtflow.exporter.views.values import Column
 from virtflow.exporter.views.vms import COLUMNS, Moment, flags_of, project_of, state_of, vm_row
 from virtflow.schemas.records import VmMigration
@@ -70,6 +70,8 @@ class Answers:
         self.run: Final = run
         self.version: Final = version
         self.missing: Final = missing
+        self._revision = -1
+        self._by_revision: dict[str, Any] = {}
 
     def moment(self, wall: float) -> Moment:
         """Now, for rows."""
@@ -77,9 +79,7 @@ class Answers:
 
     def fleet(self, wall: float) -> FleetOverview:
         """The whole fleet in numbers."""
-        vms, moment = self.view.vms(), self.moment(wall)
-        stuck = sum(seen.record.responsive == 0 for seen in vms)
-        migrating = sum(seen.record.uuid in moment.migrating for seen in vms)
+        vms, migrating = self.view.vms(), self.view.migrating()
         newest = self.view.fleet.changes.newest
         return FleetOverview(
             version=self.version,
@@ -87,23 +87,41 @@ class Answers:
             time=round(wall, 3),
             missing=self.missing(),
             vms=len(vms),
-            states=states(vms),
-            stuck=stuck,
-            migrating=migrating,
-            conflicts=sum(seen.conflict for seen in vms),
+            states=self._kept("states", lambda: states(vms)),
+            stuck=self._kept("stuck", lambda: sum(seen.responsive == 0 for seen in vms)),
+            migrating=sum(self.view.vm(uuid) is not None for uuid in migrating),
+            conflicts=self._kept("conflicts", lambda: sum(seen.conflict for seen in vms)),
             nodes=node_counts(self.view.fleet.nodes()),
-            vcpus=sum(max(seen.record.vcpus_current, 0) for seen in vms),
-            projects=projects(vms),
-            top=tops(vms),
+            vcpus=self._kept("vcpus", lambda: sum(seen.vcpus for seen in vms if seen.vcpus > 0)),
+            projects=self.projects(),
+            top=self._kept("top", lambda: tops(vms)),
             last_event=f"{self.run}-{newest}" if newest else "",
-            **sums(vms),
+            **self._kept("sums", lambda: sums(vms)),
         )
+
+    def projects(self) -> list[ProjectCount]:
+        """The projects with the most VMs."""
+        return self._kept("projects", lambda: projects(self.view.vms()))
+
+    def _loads(self) -> dict[str, Load]:
+        """What the VMs of each node use together."""
+        return self._kept("loads", lambda: loads(self.view.vms()))
+
+    def _kept(self, name: str, make: Callable[[], T]) -> T:
+        """What ``make`` returns of all VMs; made once for each revision of the view, since several pages ask for the same."""
+        if self._revision != self.view.revision:
+            self._revision = self.view.revision
+            self._by_revision.clear()
+        if name not in self._by_revision:
+            self._by_revision[name] = make()
+        found: T = self._by_revision[name]
+        return found
 
     def vms(self, values: Values, wall: float) -> VmPage:
         """A page of VMs."""
         moment, every = self.moment(wall), self.view.vms()
         chosen = list(filter(_choice(values, moment.migrating), every))
-        found = page(chosen, _order(values, COLUMNS, lambda seen: seen.record.uuid), _limit(values), str(values["after"]))
+        found = page(chosen, _order(values, COLUMNS, lambda seen: seen.uuid), _limit(values), str(values["after"]))
         rows = [vm_row(seen, moment, str(values["history"])) for seen in found.rows]
         return VmPage(items=rows, total=len(every), matched=len(chosen), next=found.after)
 
@@ -114,7 +132,7 @@ class Answers:
 
     def nodes(self, values: Values, wall: float) -> NodePage:
         """A page of nodes."""
-        by_node, text = loads(self.view.vms()), str(values["filter"]).casefold()
+        by_node, text = self._loads(), str(values["filter"]).casefold()
         every = [node_row(node, by_node.get(node.status.node) or Load(), wall) for node in self.view.fleet.nodes()]
         chosen = [row for row in every if text in row.node.casefold() and _node_state(row, str(values["state"]))]
         found = page(chosen, _order(values, NODE_COLUMNS, lambda row: row.node), _limit(values), str(values["after"]))
@@ -123,7 +141,7 @@ class Answers:
     def node(self, name: str, wall: float) -> NodeDetail | None:
         """One node; None where there is none of that name."""
         node = self.view.fleet.node(name)
-        return node_detail(node, loads(self.view.vms()).get(name) or Load(), wall) if node is not None else None
+        return node_detail(node, self._loads().get(name) or Load(), wall) if node is not None else None
 
     def migrations(self, values: Values, wall: float) -> MigrationPage:
         """A page of migrations."""
@@ -166,7 +184,7 @@ def _choice(values: Values, migrating: frozenset[str]) -> Callable[[Seen], bool]
     node, state, flag, project = (values[name] for name in ("node", "state", "flag", "project"))
     text = str(values["filter"]).casefold()
     if node:
-        tests.append(lambda seen: seen.record.node == node)
+        tests.append(lambda seen: seen.node == node)
     if state:
         tests.append(lambda seen: state_of(seen) == state)
     if flag:
@@ -182,10 +200,10 @@ def _choice(values: Values, migrating: frozenset[str]) -> Callable[[Seen], bool]
 
 def _words(seen: Seen) -> tuple[str, ...]:
     """What a text is looked for in."""
-    record, inventory = seen.record, seen.inventory
+    inventory = seen.inventory
     if inventory is None:
-        return record.name, record.uuid, record.node
-    return record.name, record.uuid, record.node, inventory.title, project_of(seen), inventory.flavor
+        return seen.name, seen.uuid, seen.node
+    return seen.name, seen.uuid, seen.node, inventory.title, project_of(seen), inventory.flavor
 
 
 def _order(values: Values, columns: Iterable[Column[T]], key: Callable[[T], str]) -> Order[T]:

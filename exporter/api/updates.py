@@ -49,11 +49,10 @@ class Updates:
         if minute != self._minute:
             self._minute = minute
             async with self._turn:
-                await self._update(keep=False)
                 await _step_by_step(self._view.recording(self._now()))
 
-    async def _update(self, *, keep: bool = True) -> None:
-        await _step_by_step(self._view.updating(self._now(), keep=keep))
+    async def _update(self) -> None:
+        await _step_by_step(self._view.updating(self._now()))
         self._updated = self._now()
 
 

@@ -168,6 +168,17 @@ def _key_columns(key: Any, *, named: bool) -> list[tuple[str, int]]:  # noqa: AN
     return [(_KEY_LENGTH, _size(key)), *zip(_KEYS, words, strict=True)]
 
 
+def number_of(keys: Sequence[int]) -> object:
+    """The number in a device's key columns."""
+    return keys[0]
+
+
+def name_of(keys: Sequence[int]) -> object:
+    """The name in a device's key columns, in the order of ``_key_columns``."""
+    length, *words = keys
+    return b"".join(word.to_bytes(_WORD_BYTES, "little") for word in words)[:length].decode()
+
+
 def _size(name: str) -> int:
     return len(name.encode())
 

@@ -100,7 +100,7 @@ class Site:
                 answer = {"vms": tell.vms, "nodes": tell.nodes, "migrations": tell.migrations, "events": tell.events}[name](values, wall)
             except ParameterError as error:
                 return self._page(request, "Bad request", page.path, problem("Bad request", str(error)), 400)
-            projects = [one.project for one in tell.fleet(wall).projects] if name == "vms" else []
+            projects = [one.project for one in tell.projects()] if name == "vms" else []
             nodes = [node.status.node for node in tell.view.fleet.nodes()[:NAMES]] if name != "nodes" else []
             asked = Asked(query, str(values.get("sort", "")), projects, nodes)
             return self._page(request, page.title, page.path, listing(name, plain(answer), asked))

@@ -110,6 +110,29 @@ def growth(kind: Kind, before: Counters | None, after: Counters | None) -> Growt
     return {name: tuple(each[place * width : (place + 1) * width]) for place, name in enumerate(after.names)}
 
 
+def summed_growth(kind: Kind, columns: Sequence[int], before: Counters | None, after: Counters | None) -> list[float]:
+    """The growth per second of some counters side by side, summed over the devices where it is known; NaN where it is known of none.
+
+    The same as ``total`` of these columns of ``growth``, at a fraction of its price where the devices are the same.
+    """
+    if before is None or after is None or not after.at > before.at:
+        return [nan] * len(columns)
+    if before.names is not after.names:
+        rates = growth(kind, before, after)
+        return [total(rates, column) for column in columns]
+    seconds, width, old, new = after.at - before.at, len(kind.fields), before.values, after.values
+    if len(new) == width:
+        side_by_side = slice(columns[0], columns[-1] + 1)
+        return [
+            (now - was) / seconds if was >= 0 and now >= was else nan for was, now in zip(old[side_by_side], new[side_by_side], strict=True)
+        ]
+    found = []
+    for column in columns:
+        grown = [now - was for was, now in zip(old[column::width], new[column::width], strict=True) if was >= 0 and now >= was]
+        found.append(sum(grown) / seconds if grown else nan)
+    return found
+
+
 def started_again(before: Counters | None, after: Counters | None) -> bool:
     """Whether the VM's own CPU time became smaller: its process is another one, and no counter of before says anything."""
     return before is not None and after is not None and after.values[0] < before.values[0]

@@ -10,7 +10,6 @@ from typing import Any, Final
 from virtflow.exporter.fleet import Node
 from virtflow.exporter.views.fleet_view import Seen
 from virtflow.exporter.views.rows import NodeDetail, NodeFinding, NodeRow
-from virtflow.exporter.views.totals import memory_of
 from virtflow.exporter.views.values import Column, age, known
 from virtflow.schemas.states import RUNNING
 
@@ -28,11 +27,11 @@ class Load:
 
     def add(self, seen: Seen) -> None:
         """Counts one VM."""
-        record, cores, memory = seen.record, seen.totals.cpu_cores, memory_of(seen.record).used
+        cores, memory = seen.totals.cpu_cores, seen.memory.used
         self.vms += 1
-        self.running += record.state == RUNNING
-        self.stuck += record.responsive == 0
-        self.vcpus += max(record.vcpus_current, 0)
+        self.running += seen.state == RUNNING
+        self.stuck += seen.responsive == 0
+        self.vcpus += max(seen.vcpus, 0)
         if not isnan(cores):
             self.cpu_cores = (self.cpu_cores or 0.0) + cores
         if memory >= 0:
@@ -55,7 +54,7 @@ def loads(vms: Iterable[Seen]) -> dict[str, Load]:
     """What the VMs of each node use together."""
     found: defaultdict[str, Load] = defaultdict(Load)
     for seen in vms:
-        found[seen.record.node].add(seen)
+        found[seen.node].add(seen)
     return found
 
 

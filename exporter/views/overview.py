@@ -5,16 +5,13 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from math import isnan
 from typing import Final
 
 from virtflow.exporter.fleet import Node
 from virtflow.exporter.views.fleet_view import Seen
 from virtflow.exporter.views.nodes import is_up
 from virtflow.exporter.views.rows import NodeCounts, ProjectCount, Top
-from virtflow.exporter.views.totals import memory_of
-from virtflow.exporter.views.values import known
-from virtflow.exporter.views.vms import BY_NAME, project_of, state_of
+from virtflow.exporter.views.vms import BY_NAME, project_of, word_of
 
 TOPS: Final = ("cpu", "steal", "memory", "disk", "network")
 """What the largest consumers are listed of: columns of VMs."""
@@ -35,15 +32,25 @@ def tops(vms: Sequence[Seen]) -> dict[str, list[Top]]:
 
 
 def _top(vms: Sequence[Seen], name: str) -> list[Top]:
-    value = BY_NAME[name].value
-    found = [(number, seen.record.uuid, seen) for seen in vms if isinstance(number := value(seen), int | float) and number > 0]
+    values = list(map(BY_NAME[name].value, vms))
+    numbers = [value for value in values if isinstance(value, int | float) and value > 0]
+    # The fifth largest first: comparing numbers is cheap, and few VMs are left to be told apart by their UUIDs.
+    least = min(heapq.nlargest(TOP_VMS, numbers), default=0.0)
+    found = [
+        (value, seen.uuid, seen)
+        for value, seen in zip(values, vms, strict=True)
+        if isinstance(value, int | float) and value > 0 and value >= least
+    ]
     largest = heapq.nlargest(TOP_VMS, found, key=lambda one: one[:2])
-    return [Top(uuid=uuid, name=seen.record.name, node=seen.record.node, value=number) for number, uuid, seen in largest]
+    return [Top(uuid=uuid, name=seen.name, node=seen.node, value=number) for number, uuid, seen in largest]
 
 
 def states(vms: Iterable[Seen]) -> dict[str, int]:
     """VMs by state, the most frequent one first."""
-    return dict(Counter(map(state_of, vms)).most_common())
+    found: Counter[str] = Counter()
+    for state, count in Counter([seen.state for seen in vms]).items():
+        found[word_of(state)] += count
+    return dict(found.most_common())
 
 
 def projects(vms: Iterable[Seen]) -> list[ProjectCount]:
@@ -54,19 +61,19 @@ def projects(vms: Iterable[Seen]) -> list[ProjectCount]:
 
 def sums(vms: Sequence[Seen]) -> dict[str, float | None]:
     """What all VMs use together; None where it is known of none."""
-    memories = [memory_of(seen.record) for seen in vms]
+    memories = [seen.memory for seen in vms]
     every = [seen.totals for seen in vms]
     return {
-        "cpu_cores": _sum(one.cpu_cores for one in every),
-        "memory_used_bytes": _sum(float(one.used) for one in memories),
-        "memory_bytes": _sum(float(one.of) for one in memories),
-        "disk_read_bytes_per_second": _sum(one.read_bytes for one in every),
-        "disk_write_bytes_per_second": _sum(one.write_bytes for one in every),
-        "network_receive_bytes_per_second": _sum(one.receive_bytes for one in every),
-        "network_transmit_bytes_per_second": _sum(one.transmit_bytes for one in every),
+        "cpu_cores": _sum([one.cpu_cores for one in every]),
+        "memory_used_bytes": _sum([one.used for one in memories]),
+        "memory_bytes": _sum([one.of for one in memories]),
+        "disk_read_bytes_per_second": _sum([one.read_bytes for one in every]),
+        "disk_write_bytes_per_second": _sum([one.write_bytes for one in every]),
+        "network_receive_bytes_per_second": _sum([one.receive_bytes for one in every]),
+        "network_transmit_bytes_per_second": _sum([one.transmit_bytes for one in every]),
     }
 
 
 def _sum(values: Iterable[float]) -> float | None:
-    present = [value for value in values if not isnan(value) and known(value) is not None]
-    return sum(present) if present else None
+    present = [value for value in values if value >= 0]  # neither NaN nor -1
+    return float(sum(present)) if present else None

@@ -37,6 +37,12 @@ class Ring:
         self.values[at : at + width] = array("f", point)
         self.newest = minute
 
+    def put_again(self, minute: int) -> None:
+        """Sets the point of a minute to the newest one: no newer sample came; nothing where there is none."""
+        if 0 <= self.newest < minute:
+            at = self.newest % POINTS * len(COLUMNS)
+            self.put(minute, self.values[at : at + len(COLUMNS)])
+
     def column(self, name: str, minute: int) -> list[float | None]:
         """``POINTS`` values up to ``minute``, the oldest first; None where unknown."""
         place, width = COLUMNS.index(name), len(COLUMNS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isnan, nan
 from typing import Final
 
@@ -19,6 +20,7 @@ from virtflow.exporter.views.counters import (
     counters,
     growth,
     started_again,
+    summed_growth,
     total,
 )
 from virtflow.schemas.records import VmMetrics
@@ -54,12 +56,19 @@ class Totals(Struct, frozen=True, gc=False):
 
 
 UNKNOWN: Final = Totals()
+SUMMED: Final[tuple[tuple[Kind, Sequence[int]], ...]] = ((CPU, (0,)), (VCPUS, (1,)), (BLOCKS, range(8)), (NETWORKS, range(6)))
+"""The columns of each kind that ``Totals`` is made of."""
 
 
 def held_of(record: VmMetrics, before: Held) -> Held:
     """The newest counters of each kind once ``record`` has been taken."""
-    found = {kind: counters(kind, record, before.get(kind)) or before.get(kind) for kind in KINDS}
-    return {kind: one for kind, one in found.items() if one is not None}
+    found = {}
+    for kind in KINDS:
+        was = before.get(kind)
+        one = counters(kind, record, was) or was
+        if one is not None:
+            found[kind] = one
+    return found
 
 
 def rates_between(before: Held, after: Held) -> dict[Kind, Growth]:
@@ -71,25 +80,38 @@ def rates_between(before: Held, after: Held) -> dict[Kind, Growth]:
 
 def totals_of(rates: dict[Kind, Growth], window_seconds: float = nan) -> Totals:
     """The sums over the devices."""
-    blocks, networks = rates[BLOCKS], rates[NETWORKS]
-    reads, writes, flushes = (total(blocks, column) for column in (2, 3, 4))
+    return _totals(window_seconds, *([total(rates[kind], column) for column in columns] for kind, columns in SUMMED))
+
+
+def totals_between(before: Held, after: Held, window_seconds: float = nan) -> Totals:
+    """``totals_of`` the rates between two samples, without those of each device."""
+    if started_again(before.get(CPU), after.get(CPU)):
+        return Totals(window_seconds=window_seconds)
+    return _totals(window_seconds, *(summed_growth(kind, columns, before.get(kind), after.get(kind)) for kind, columns in SUMMED))
+
+
+def _totals(
+    window_seconds: float, cpu: Sequence[float], vcpus: Sequence[float], blocks: Sequence[float], networks: Sequence[float]
+) -> Totals:
+    read, written, reads, writes, flushes, reading, writing, flushing = blocks
+    received, sent, packets_in, packets_out, dropped_in, dropped_out = networks
     return Totals(
-        cpu_cores=total(rates[CPU], 0),
-        steal_cores=total(rates[VCPUS], 1),
-        read_bytes=total(blocks, 0),
-        write_bytes=total(blocks, 1),
-        read_requests=reads,
-        write_requests=writes,
-        flush_requests=flushes,
-        read_latency=latency(total(blocks, 5), reads),
-        write_latency=latency(total(blocks, 6), writes),
-        flush_latency=latency(total(blocks, 7), flushes),
-        receive_bytes=total(networks, 0),
-        transmit_bytes=total(networks, 1),
-        receive_packets=total(networks, 2),
-        transmit_packets=total(networks, 3),
-        dropped_packets=plus(total(networks, 4), total(networks, 5)),
-        window_seconds=window_seconds,
+        cpu[0],
+        vcpus[0],
+        read,
+        written,
+        reads,
+        writes,
+        flushes,
+        latency(reading, reads),
+        latency(writing, writes),
+        latency(flushing, flushes),
+        received,
+        sent,
+        packets_in,
+        packets_out,
+        plus(dropped_in, dropped_out),
+        window_seconds,
     )
 
 
@@ -105,6 +127,17 @@ def plus(one: float, other: float) -> float:
     return one if isnan(other) else one + other
 
 
+MEMORY_FIELDS: Final = (
+    "guest_memory_total_bytes",
+    "guest_memory_usable_bytes",
+    "guest_memory_free_bytes",
+    "guest_memory_updated_timestamp_seconds",
+    "memory_rss_bytes",
+    "memory_balloon_current_bytes",
+)
+"""What the rule for memory looks at, in the order of ``memory_in_use``."""
+
+
 class Memory(Struct, frozen=True, gc=False):
     """Bytes used, of how many, and who says so: ``guest``, ``host`` or "" for nobody. -1 where unknown."""
 
@@ -114,17 +147,20 @@ class Memory(Struct, frozen=True, gc=False):
 
 
 def memory_of(record: VmMetrics) -> Memory:
+    """The memory that a sample says its VM uses: ``memory_in_use``."""
+    return memory_in_use(record.collected, *(getattr(record, field) for field in MEMORY_FIELDS))
+
+
+def memory_in_use(collected: float, whole: int, usable: int, free: int, told: float, resident: int, balloon: int) -> Memory:  # noqa: PLR0913, PLR0917, MEMORY_FIELDS
     """The memory a VM uses: the rule of docs/memory.md, "What the fleet page shows".
 
     The guest's own figure where its balloon driver reports one that is not frozen: total less usable, or less free where there is no
     usable. Else what the VM's process has resident on the host, of what the balloon leaves to the VM.
     """
-    told, at = record.guest_memory_updated_timestamp_seconds, record.collected
-    frozen = told >= 0 and at - told > BALLOON_SECONDS
-    whole = record.guest_memory_total_bytes
-    left = record.guest_memory_usable_bytes if record.guest_memory_usable_bytes >= 0 else record.guest_memory_free_bytes
+    frozen = told >= 0 and collected - told > BALLOON_SECONDS
+    left = usable if usable >= 0 else free
     if whole > 0 and 0 <= left <= whole and not frozen:
         return Memory(whole - left, whole, "guest")
-    if record.memory_rss_bytes >= 0:
-        return Memory(record.memory_rss_bytes, record.memory_balloon_current_bytes, "host")
+    if resident >= 0:
+        return Memory(resident, balloon, "host")
     return Memory()

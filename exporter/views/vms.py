@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from virtflow.exporter.views.fleet_view import Seen
 from virtflow.exporter.views.ring import POINT_SECONDS
 from virtflow.exporter.views.rows import VmRow
-from virtflow.exporter.views.totals import memory_of, plus
+from virtflow.exporter.views.totals import plus
 from virtflow.exporter.views.values import Column, age, known, ratio
 from virtflow.schemas.states import reason_word, state_word
 
@@ -24,7 +24,12 @@ class Moment(NamedTuple):
 
 def state_of(seen: Seen) -> str:
     """Libvirt's word for the VM's state, "unknown" where the sample has none."""
-    return state_word(seen.record.state) if seen.record.state >= 0 else "unknown"
+    return word_of(seen.state)
+
+
+def word_of(state: int) -> str:
+    """Libvirt's word for a state, "unknown" where there is none."""
+    return state_word(state) if state >= 0 else "unknown"
 
 
 def project_of(seen: Seen) -> str:
@@ -35,30 +40,28 @@ def project_of(seen: Seen) -> str:
 
 def flags_of(seen: Seen, migrating: frozenset[str]) -> list[str]:
     """What is special about a VM, in the order of ``FLAGS``."""
-    record = seen.record
-    holds = (record.responsive == 0, record.uuid in migrating, seen.vm.conflict, record.monitor_probed == 0)
+    holds = (seen.responsive == 0, seen.uuid in migrating, seen.conflict, seen.probed == 0)
     return [flag for flag, one in zip(FLAGS, holds, strict=True) if one]
 
 
 def _memory_ratio(seen: Seen) -> float | None:
-    memory = memory_of(seen.record)
-    return ratio(memory.used, memory.of)
+    return ratio(seen.memory.used, seen.memory.of)
 
 
 def _per_vcpu(value: float, seen: Seen) -> float | None:
-    return ratio(value, seen.record.vcpus_current)
+    return ratio(value, seen.vcpus)
 
 
 COLUMNS: Final[tuple[Column[Seen], ...]] = (
-    Column("name", "name", lambda seen: seen.record.name),
-    Column("node", "node", lambda seen: seen.record.node),
+    Column("name", "name", lambda seen: seen.name),
+    Column("node", "node", lambda seen: seen.node),
     Column("project", "project", project_of),
     Column("state", "state", state_of),
-    Column("vcpus", "virtual CPUs", lambda seen: known(seen.record.vcpus_current)),
+    Column("vcpus", "virtual CPUs", lambda seen: known(seen.vcpus)),
     Column("cpu", "cores in use", lambda seen: seen.totals.cpu_cores),
     Column("cpu_ratio", "cores in use by virtual CPUs", lambda seen: _per_vcpu(seen.totals.cpu_cores, seen)),
     Column("steal", "steal by virtual CPUs", lambda seen: _per_vcpu(seen.totals.steal_cores, seen)),
-    Column("memory", "memory in use", lambda seen: known(memory_of(seen.record).used)),
+    Column("memory", "memory in use", lambda seen: known(seen.memory.used)),
     Column("memory_ratio", "memory in use by how much there is", _memory_ratio),
     Column("disk", "bytes read and written per second", lambda seen: plus(seen.totals.read_bytes, seen.totals.write_bytes)),
     Column("read", "bytes read per second", lambda seen: seen.totals.read_bytes),
@@ -69,7 +72,7 @@ COLUMNS: Final[tuple[Column[Seen], ...]] = (
     Column("network", "bytes received and sent per second", lambda seen: plus(seen.totals.receive_bytes, seen.totals.transmit_bytes)),
     Column("receive", "bytes received per second", lambda seen: seen.totals.receive_bytes),
     Column("transmit", "bytes sent per second", lambda seen: seen.totals.transmit_bytes),
-    Column("age", "age of the sample", lambda seen: -seen.record.collected),
+    Column("age", "age of the sample", lambda seen: -seen.stamp[1]),
 )
 BY_NAME: Final = {column.name: column for column in COLUMNS}
 
@@ -86,7 +89,7 @@ def hour_of(seen: Seen, moment: Moment, column: str) -> list[float | None]:
 
 def vm_fields(seen: Seen, moment: Moment) -> dict[str, Any]:
     """The fields of a row, without history."""
-    record, inventory, totals, memory = seen.record, seen.inventory, seen.totals, memory_of(seen.record)
+    record, inventory, totals, memory = seen.record, seen.inventory, seen.totals, seen.memory
     return {
         "uuid": record.uuid,
         "name": record.name,
