@@ -29,7 +29,7 @@ PARTS: Final[dict[str, str]] = {
     "pairs": "two of each process with twice the load",
     "growth": "cost by the number of VMs and of partitions",
     "scrape": "a million series: memory, scrapes plain, gzipped, at once and under load",
-    "api": "the fleet page and its API: answers of 10,000 VMs, first paint, open pages, and their cost where nobody looks",
+    "api": "the fleet page, its API and virtflow top: answers of 10,000 VMs, first paint, keys, open pages, and their cost where nobody looks",
     "stuck": "collectors side by side while VMs of a real libvirtd hang",
     "events": "from an event at a real libvirtd to /metrics, by live migrations",
     "images": "the container images' sizes, and the producer running from its own",

@@ -75,9 +75,9 @@ class Samples:
             yield key, self._codec.encode(msgspec.structs.replace(vm, sequence=self._sequence, collected=time.time()))
 
     @contextmanager
-    def arriving(self, per_second: float) -> Iterator[None]:
-        """So many samples arrive every second meanwhile; they are made before, so that making them takes nobody's CPU."""
-        ready = list(self._messages())
+    def arriving(self, per_second: float, rounds: int = 1) -> Iterator[None]:
+        """So many samples arrive every second meanwhile, at most ``rounds`` of every VM; they are made before, so that making them takes nobody's CPU."""
+        ready = [message for _ in range(rounds) for message in self._messages()]
         over = threading.Event()
         thread = threading.Thread(target=self._pace, args=(ready, per_second, over.is_set))
         thread.start()
@@ -117,11 +117,11 @@ def at_once(part: Part, count: int) -> list[float]:
 
 
 @contextmanager
-def started(centre: Centre, **more: object) -> Iterator[tuple[Part, float]]:
+def started(centre: Centre, name: str = "", **more: object) -> Iterator[tuple[Part, float]]:
     """An exporter that has read back, and how many seconds that took from its start; ``more`` are settings by their variables."""
     began = time.monotonic()
     settings = {"EXPORTER_READ_BACK_SECONDS": 3600, "EXPORTER_REQUEST_TIMEOUT_SECONDS": 60, **more}
-    with centre.service("exporter", settings=settings) as part:
+    with centre.service("exporter", name, settings) as part:
         ready = part.url.removesuffix("/metrics") + "/readyz"
         while not _answers(ready):
             if time.monotonic() - began > READY_SECONDS:

@@ -71,6 +71,16 @@ class Terminal:
             assert self._read(), f"it has ended: {what}\n{self.text()}"
         return text
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def drain(self) -> None:
+        """Reads what there is, without waiting for more."""
+        while select.select([self._mine], [], [], 0)[0] and self._read():
+            pass
+
     def text(self) -> str:
         """The screen as lines."""
         return "\n".join(line.rstrip() for line in self.screen.display)
