@@ -8,6 +8,7 @@ from typing import Any
 
 from virtflow.exporter.api.answers import Answers
 from virtflow.exporter.api.history import HistoryApi
+from virtflow.exporter.api.replies import no_such_path
 from virtflow.exporter.api.routes import Api, targets_of
 from virtflow.exporter.api.stream import Streams
 from virtflow.exporter.api.targets import checked_targets
@@ -59,7 +60,7 @@ class Frontend:
         found = self._api.routes(self._targets)
         for pages in self._pages:
             found |= pages.routes()
-        return found
+        return found | {"/api/{path:.*}": no_such_path}
 
     async def running(self) -> None:
         """Looks for what fell silent, and keeps the last hour; runs until it is cancelled."""

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from isal import isal_zlib
 
-from virtflow.exporter.api.endpoints import ErrorAnswer, ErrorBody
+from virtflow.exporter.api.endpoints import PREFIX, ErrorAnswer, ErrorBody
 from virtflow.exporter.api.parameters import ParameterError
 from virtflow.exporter.scrape_cache import GZIP_LEVEL, GZIP_WINDOW, accepts_gzip
 
@@ -42,6 +42,11 @@ def error_reply(request: web.Request, error: Exception | str, status: int) -> we
     if isinstance(error, ParameterError):
         body = ErrorBody(message=str(error), parameter=error.parameter, value=error.value, allowed=error.allowed)
     return json_reply(request, ErrorAnswer(error=body), status=status)
+
+
+async def no_such_path(request: web.Request) -> web.StreamResponse:
+    """404 for a path of the API that there is none of, with an error like all others; it says where all paths are."""
+    return error_reply(request, f"there is no {request.path[:80]!r}; {PREFIX}/openapi.json names all paths", 404)
 
 
 def entity_tag(request: web.Request, run: str, *state: object) -> str:

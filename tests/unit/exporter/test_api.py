@@ -102,6 +102,13 @@ def test_what_is_not_there_is_404(url: str, path: str) -> None:
     assert "there is no" in json.loads(body)["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/api/v1/", "/api/v1/vms/", "/api/v1/vm", "/api/v2/fleet", "/api/v1/vms/a/history/b"])
+def test_a_path_of_no_endpoint_is_an_error_like_all_others(url: str, path: str) -> None:
+    status, headers, body = get(f"{url}{path}")
+    assert (status, headers["Content-Type"]) == (404, "application/json")
+    assert json.loads(body)["error"]["message"] == f"there is no '{path}'; /api/v1/openapi.json names all paths"
+
+
 def test_the_page_can_be_left_out() -> None:
     """Then / is the page of links, and there is no API."""
     exporter = exporter_of(fleet_page=False)
