@@ -17,6 +17,8 @@ from tests.support.vm_samples import status, uuid
 from virtflow.schemas.records import NodeHealth
 
 VMS = 120
+SIZES = ((80, 24), (200, 50))
+"""Columns and lines of the smallest terminal that everything fits, and of a wide one."""
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +36,9 @@ def url() -> Iterator[str]:
         yield address
 
 
-def test_from_the_fleet_to_a_device_and_back(url: str) -> None:
-    with Terminal("top", "--url", url) as terminal:
+@pytest.mark.parametrize(("columns", "lines"), SIZES)
+def test_from_the_fleet_to_a_device_and_back(url: str, columns: int, lines: int) -> None:
+    with Terminal("top", "--url", url, columns=columns, lines=lines) as terminal:
         screen = terminal.wait_for(lambda text: "node-3" in text, "nodes")
         assert "120 VMs  1 stuck  1 migrating" in screen
         assert re.search(r"^ D node-9 +no libvirt", screen, re.MULTILINE)
@@ -80,6 +83,28 @@ def test_it_fits_a_window_that_changes(url: str) -> None:
         terminal.wait_for(lambda text: "STEAL" in text and "PROJECT" in text, "more columns")
         terminal.resize(40, 10)
         terminal.wait_for(lambda text: "CORES" in text and "STEAL" not in text, "fewer columns")
+
+
+@pytest.mark.parametrize(("columns", "lines"), SIZES)
+def test_a_migration_is_followed_to_its_end(columns: int, lines: int) -> None:
+    """From the list of migrations, and from there to the VM, whose page says where it is now."""
+    exporter = exporter_of()
+    records = lasting([status("node-1"), status("node-2"), busy(4, 0), migration(4, progress_ratio=0.25)])
+    with served(exporter) as url:
+        exporter.take(records)
+        with Terminal("top", "--url", url, "--refresh", "0.5", columns=columns, lines=lines) as top:
+            top.wait_for(lambda text: "node-1" in text)
+            top.press("m")
+            top.wait_for(lambda text: re.search(r"vm-00004 +running +25%", text) is not None, "it runs")
+            exporter.take([migration(4, progress_ratio=0.75, revision=2)])
+            top.wait_for(lambda text: re.search(r"vm-00004 +running +75%", text) is not None, "it goes on")
+            exporter.take(lasting([migration(4, "completed", progress_ratio=1.0, revision=3), busy(4, 1, node="node-2", boot_id="2")]))
+            top.wait_for(lambda text: re.search(r"vm-00004 +completed +100%", text) is not None, "it has ended")
+            top.press("\r")
+            text = top.wait_for(lambda text: "vm-00004" in text and "node-2" in text and "DEVICE" in text, "its VM, at its new place")
+            assert all(len(line) <= columns for line in text.splitlines())
+            top.press("q")
+            assert top.end() == 0
 
 
 def test_without_colours_nothing_is_coloured(url: str) -> None:
