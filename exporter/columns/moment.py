@@ -20,6 +20,20 @@ from virtflow.schemas.avro.cursors import Numbers
 
 Grown = dict[str, Numbers]
 """Growth per second by field, a value for each VM."""
+SHOWN: Final = frozenset(
+    {
+        "delay_seconds_total",
+        "read_bytes_total",
+        "write_bytes_total",
+        "read_requests_total",
+        "write_requests_total",
+        "read_seconds_total",
+        "write_seconds_total",
+        "receive_bytes_total",
+        "transmit_bytes_total",
+    }
+)
+"""The counters of devices that a point is made of; rates begin with the others, too."""
 Counted = tuple[float, tuple[object, ...], "array[float]"]
 """When counters were collected, their devices' names, and the values of the first device, then of the second."""
 
@@ -124,7 +138,7 @@ class Moment:
         return rows
 
     def grown(self, before: Moment, rows: Numbers) -> Grown:
-        """Growth per second since ``before`` of the VM's own counters, and of its devices' together where it is known of any.
+        """Growth per second since ``before`` of the VM's own counters, and of its devices' together that a point shows, where it is known of any.
 
         All of a VM is NaN where its first counter became smaller: its process is another one.
         """
@@ -138,9 +152,10 @@ class Moment:
         for name, devices in self._devices.items():
             then = before._devices[name]
             seconds = (monitored if name in self._wanted.monitored else collected)[devices.owners]
-            each = _growth(devices.values, then.values, devices.rows_before(then, rows), seconds)
-            for field, column in zip(devices.fields, each.T, strict=True):
-                found[field] = _summed(column, devices.owners, len(rows))
+            at = [place for place, field in enumerate(devices.fields) if field in SHOWN]
+            each = _growth(devices.values[:, at], then.values[:, at], devices.rows_before(then, rows), seconds)
+            for place, column in zip(at, each.T, strict=True):
+                found[devices.fields[place]] = _summed(column, devices.owners, len(rows))
         for column in found.values():
             column[again] = np.nan
         return found
@@ -149,8 +164,8 @@ class Moment:
         """Of which VMs there is a newer sample than in ``before``."""
         return np.asarray(self.collected != before.collected[rows]) if len(before.collected) else np.ones(len(rows), bool)
 
-    def points(self, before: Moment, rows: Numbers, memory: Sequence[float]) -> list[list[float]]:
-        """A point of the hour of each VM, in the order of ``views.ring.COLUMNS``; ``memory`` in use is as of now."""
+    def points(self, before: Moment, rows: Numbers, memory: Sequence[float]) -> list[bytes]:
+        """A point of the hour of each VM, as floats of 4 bytes in the order of ``views.ring.COLUMNS``; ``memory`` in use is as of now."""
         grown = self.grown(before, rows)
         reads, writes = grown["read_requests_total"], grown["write_requests_total"]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -161,8 +176,8 @@ class Moment:
             latency = np.where(requests > 0, spent / requests, np.nan)
         rates = [grown[field] for field in ("read_bytes_total", "write_bytes_total", "receive_bytes_total", "transmit_bytes_total")]
         columns = (grown["cpu_seconds_total"], grown["delay_seconds_total"], np.array(memory, np.float64), *rates, latency)
-        found: list[list[float]] = np.column_stack(columns).tolist()
-        return found
+        packed, size = np.column_stack(columns).astype(np.float32).tobytes(), len(columns) * np.dtype(np.float32).itemsize
+        return [packed[at : at + size] for at in range(0, len(packed), size)]
 
     def collected_of(self, sample: NodeSample) -> float:
         """When the node's sample was collected; NaN where it was not there."""

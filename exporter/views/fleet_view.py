@@ -211,8 +211,8 @@ class FleetView:
         self._moment = moment
         self._note_changes(changed=changed)
 
-    def _points(self, vms: Sequence[Vm]) -> tuple[dict[str, Sequence[float]], Moment | None]:
-        """The points of the VMs in columns that were there a minute ago; () where no newer sample came. And the moment that they are of."""
+    def _points(self, vms: Sequence[Vm]) -> tuple[dict[str, bytes], Moment | None]:
+        """The points of the VMs in columns that were there a minute ago; empty where no newer sample came. And the moment that they are of."""
         table = self.fleet.table
         if table is None:
             return {}, None
@@ -234,7 +234,7 @@ class FleetView:
         rows = moment.rows_in(before)
         fresh = moment.fresh(before, rows).tolist()
         each = zip(inside, rows.tolist(), fresh, moment.points(before, rows, self._memories(moment)), strict=True)
-        return {vm.uuid: point if new else () for vm, row, new, point in each if row >= 0}, moment
+        return {vm.uuid: point if new else b"" for vm, row, new, point in each if row >= 0}, moment
 
     @staticmethod
     def _memories(moment: Moment) -> list[float]:

@@ -27,8 +27,8 @@ class Ring:
         self.newest = -1
         self.values = array("f", _EMPTY)
 
-    def put(self, minute: int, point: Sequence[float]) -> None:
-        """Sets the point of a minute that is not before the newest one; what lies between becomes unknown."""
+    def put(self, minute: int, point: Sequence[float] | bytes) -> None:
+        """Sets the point of a minute that is not before the newest one, as numbers or packed; what lies between becomes unknown."""
         width = len(COLUMNS)
         for between in range(max(self.newest + 1, minute - POINTS + 1), minute):
             at = between % POINTS * width
