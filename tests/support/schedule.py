@@ -1,13 +1,14 @@
 """Which worker process runs which test files, and in what order.
 
 A file's tests share fixtures that are expensive to make (hypervisors, a broker), so one worker runs them all. The longest files start
-first, so that no worker ends long after the others. Files whose guests compute run on one worker, one after another: they would slow
-each other down, while the other workers mostly wait.
+first, so that no worker ends long after the others. Files whose guests compute run on one worker, one after another, and so do those of
+the layer integration, whose programs take half a CPU: each kind would slow itself down, while the other workers mostly wait.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Collection, Iterable
+from typing import Final, Generic, Literal, TypeVar
 
 import pytest
 from xdist.remote import Producer
@@ -94,23 +95,52 @@ COMPUTING: Final = frozenset(
 """Files whose guests compute all the time, or whose host has a hundred of them."""
 
 
+SERVING: Final = "tests/integration/"
+"""The folder whose files start brokers, services and databases, one program after another."""
+
+Kind = Literal["computing", "serving", "waiting"]
+Worker = TypeVar("Worker")
+FIRST: Final[tuple[tuple[Kind, ...], ...]] = (("computing", "waiting", "serving"), ("serving", "waiting", "computing"))
+"""Which kinds the first worker and the second one prefer, in order."""
+OTHERS: Final[tuple[Kind, ...]] = ("waiting", "serving", "computing")
+
+
+def kind_of(file: str) -> Kind:
+    """What its tests mostly do."""
+    if file in COMPUTING:
+        return "computing"
+    return "serving" if file.startswith(SERVING) else "waiting"
+
+
+class Roles(Generic[Worker]):
+    """Which file each worker takes next: the longest of the kind that it prefers."""
+
+    def __init__(self) -> None:
+        """No worker has asked yet."""
+        self._holders: list[Worker | None] = [None] * len(FIRST)
+
+    def next_file(self, worker: Worker, alive: Collection[Worker], files: Iterable[str]) -> str:
+        """The file for a worker out of ``files``, of which there is one at least; a role whose worker is not ``alive`` goes to this one."""
+        preferred = self._preferred(worker, alive)
+        return min(files, key=lambda file: (preferred.index(kind_of(file)), -SECONDS.get(file, 0)))
+
+    def _preferred(self, worker: Worker, alive: Collection[Worker]) -> tuple[Kind, ...]:
+        if worker not in self._holders:
+            vacant = [number for number, holder in enumerate(self._holders) if holder not in alive]
+            if not vacant:
+                return OTHERS
+            self._holders[vacant[0]] = worker
+        return FIRST[self._holders.index(worker)]
+
+
 class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
-    """Gives each worker whole files, the longest first, and those that compute to one worker alone."""
+    """Gives each worker whole files, the longest first, by the workers' roles."""
 
     def __init__(self, config: pytest.Config, log: Producer | None) -> None:
         """As xdist makes it."""
         super().__init__(config, log)
-        self._computes: WorkerController | None = None
+        self._roles: Roles[WorkerController] = Roles()
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        self.workqueue.move_to_end(self._next_file(node), last=False)
+        self.workqueue.move_to_end(self._roles.next_file(node, self.nodes, self.workqueue), last=False)
         super()._assign_work_unit(node)
-
-    def _next_file(self, node: WorkerController) -> str:
-        if self._computes not in self.nodes:  # the first time, and after the worker's death
-            self._computes = node
-        files: list[str] = list(self.workqueue)
-        computing = [file for file in files if file in COMPUTING]
-        waiting = [file for file in files if file not in COMPUTING]
-        candidates = (computing or waiting) if node is self._computes else (waiting or computing)
-        return max(candidates, key=lambda file: SECONDS.get(file, 0))
