@@ -36,18 +36,21 @@ def imported_rooms(path: Path) -> frozenset[str]:
 
 
 def _imported_rooms(path: Path) -> Iterator[str]:
+    by_text = room_of(path).startswith("cli")
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             names = [node.module or ""] if node.module else []
         elif isinstance(node, ast.Import):
             names = [name.name for name in node.names]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and room_of(path).startswith("cli"):
+        elif by_text and isinstance(node, ast.Constant) and isinstance(node.value, str):
             names = [node.value.partition(":")[0]]
         else:
             continue
         for name in names:
+            if not re.fullmatch(r"virtflow(\.\w+)+", name):
+                continue
             place = ROOT / name.removeprefix("virtflow.").replace(".", "/")
-            if re.fullmatch(r"virtflow(\.\w+)+", name) and (place.is_dir() or place.with_suffix(".py").is_file()):
+            if place.is_dir() or place.with_suffix(".py").is_file():
                 yield (place if place.is_dir() else place.parent).relative_to(ROOT).as_posix()
 
 

@@ -52,7 +52,7 @@ HARDENING = {
 
 def rules(file: Path) -> list[dict[str, Any]]:
     """Every rule of a rule file."""
-    return [rule for group in yaml.safe_load(file.read_text()).get("groups", []) for rule in group["rules"]]
+    return [rule for group in yaml.load(file.read_text(), yaml.CSafeLoader).get("groups", []) for rule in group["rules"]]
 
 
 ALL_RULES = [rule for file in RULE_FILES for rule in rules(file)]

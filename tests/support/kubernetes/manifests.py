@@ -22,7 +22,7 @@ Object = dict[str, Any]
 
 def objects(text: str) -> list[Object]:
     """The objects of a manifest, without empty documents."""
-    return [one for one in yaml.safe_load_all(text) if one]
+    return [one for one in yaml.load_all(text, yaml.CSafeLoader) if one]
 
 
 def named(found: Iterable[Object], kind: str, name: str) -> Object:
