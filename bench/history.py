@@ -33,6 +33,7 @@ from virtflow.history.maintenance.rollup import hours_of
 from virtflow.history.query.range import Range, series
 from virtflow.history.query.report import Report, report
 from virtflow.history.storage.delta import Store
+from virtflow.history.storage.parquet import filled
 from virtflow.history.storage.table_schemas import COLUMNS, DAILY, HOURLY, INVENTORY_ROWS, SAMPLES, SECONDS, TIME, columns_of
 from virtflow.history.writer.dedup import Changes
 from virtflow.history.writer.rows.arrow import decimals
@@ -117,7 +118,8 @@ def bytes_per_value(folder: Path, vms: int = 40) -> dict[str, Any]:
     start = time.time() // DAY * DAY - 2 * DAY
     kept = Kept(opened)
     for vm in range(vms):
-        kept.commit([opened.write_file(time.strftime("%Y-%m-%d", time.gmtime(start)), [noisy_rows(vm, start, DAY // 10 - 1, 10.0)])], [])
+        rows = noisy_rows(vm, start, DAY // 10 - 1, 10.0)
+        kept.commit([opened.write_file(time.strftime("%Y-%m-%d", time.gmtime(start)), [rows], names=filled(rows))], [])
     files = tuple(opened.files())
     began = time.process_time()
     compact_day(kept, Step("compact", SAMPLES, files[0].day, files))

@@ -7,21 +7,22 @@ taken out stays on disk for readers that began before, until it is vacuumed.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from virtflow.history.maintenance.kept import Kept, Tell, at_version, buckets, is_compact
+from virtflow.history.maintenance.kept import Kept, Tell, at_version, is_compact, uuid_ranges
 from virtflow.history.maintenance.rollup import HOUR_SECONDS
 from virtflow.history.maintenance.rollup_job import ROLLED
-from virtflow.history.maintenance.rows import distinct, series_of
+from virtflow.history.maintenance.rows import distinct, order_of, series_of
 from virtflow.history.storage.delta import File, Opened, StorageError, Store, translated
 from virtflow.history.storage.parquet import BY_KIND
+from virtflow.history.storage.portions import Portion, Portions, in_order, with_uuid
 from virtflow.history.storage.table_schemas import (
     COUNTERS,
     DAILY,
@@ -184,19 +185,34 @@ def compact_day(kept: Kept, step: Step) -> None:
     Each kind has files of its own, with its own columns: a reader of one VM's disks opens nothing else, and finds in the log which files
     can have them.
     """
-    opened, added = kept.opened, []
     rows = sum(file.rows for file in step.files)
-    for kind in list(KINDS.values()) if _by_kind(step.table) else [""]:
-        names = kind_columns(step.table, kind)
-        portions = buckets(rows)
-        per_file = max(1, len(portions) * FILE_ROWS // max(1, rows))
-        for start in range(0, len(portions), per_file):
-            parts = (_tidy(_read(opened, step, (kind, bucket, names)), step.table) for bucket in portions[start : start + per_file])
-            filled = iter([part for part in parts if part.num_rows] if len(portions) == 1 else parts)
-            first = next(filled, None)
-            if first is not None:
-                added.append(opened.write_file(step.day, chain([first], filled), compact=True, names=names))
+    ranges, added = uuid_ranges(rows), []
+    per_file = max(1, len(ranges) * FILE_ROWS // max(1, rows))
+    for names, read in _kinds(kept.opened, step):
+        for start in range(0, len(ranges), per_file):
+            parts = chain.from_iterable(read(*edges) for edges in ranges[start : start + per_file])
+            if (first := next(parts, None)) is not None:
+                added.append(kept.opened.write_file(step.day, chain([first], parts), compact=True, names=names))
     kept.commit(added, step.files, changes=False)
+
+
+def _kinds(opened: Opened, step: Step) -> Iterator[tuple[list[str], Callable[[str, str], Iterator[pa.Table]]]]:
+    """Of each kind of rows the columns, and what reads those of a range of UUIDs in order; where a table has no kinds, of all rows."""
+    if not _by_kind(step.table):
+        yield step.table.schema.names, lambda low, high: _tidy(opened.only(step.files).to_table(filter=with_uuid(low, high)), step.table)
+        return
+    portions = Portions(opened, step.files)
+    for kind in KINDS.values():
+        names = [name for name in kind_columns(step.table, kind) if name in portions.columns or name not in _KIND_OF]
+        yield names, partial(_distinct_rows, portions, kind, names)
+
+
+def _distinct_rows(portions: Portions, kind: str, names: list[str], low: str, high: str) -> Iterator[pa.Table]:
+    """Rows of a kind in the order of VM, device and time, repeats left out."""
+    rows = portions.read(Portion(kind, low, high), names)
+    series, moment = series_of(rows), rows.column("time").cast(pa.int64()).to_numpy()
+    order = order_of(series, moment)
+    yield from in_order(rows, order[distinct(rows, order, series[order], moment[order])])
 
 
 def dispensable(opened: Opened, files: tuple[File, ...], described: dict[str, Any]) -> pa.Table:
@@ -209,7 +225,7 @@ def forget(kept: Kept, step: Step, described: dict[str, Any]) -> None:
     """Leaves of a day of the inventory that is too old only the rows that still hold."""
     rows = kept.opened.only(list(step.files)).to_table()
     held = rows.filter(pa.array([described.get(uuid) == time for uuid, time in _keys(rows)], pa.bool_()))
-    added = [kept.opened.write_file(step.day, [_tidy(held, step.table)], compact=True)] if held.num_rows else []
+    added = [kept.opened.write_file(step.day, _tidy(held, step.table), compact=True)] if held.num_rows else []
     kept.commit(added, step.files)
 
 
@@ -222,19 +238,10 @@ def kind_columns(table: Table, kind: str) -> list[str]:
     return [name for name in table.schema.names if not kind or _KIND_OF.get(name, kind) == kind]
 
 
-def _read(opened: Opened, step: Step, portion: tuple[str, Any, list[str]]) -> pa.Table:
-    kind, bucket, names = portion
-    wanted = bucket & (pc.field("kind") == kind) if kind else bucket
-    return opened.only(list(step.files)).to_table(columns=names, filter=wanted)
-
-
-def _tidy(rows: pa.Table, table: Table) -> pa.Table:
-    """Rows in the table's order, repeats left out."""
-    if not _by_kind(table):
-        return rows.sort_by([(name, "ascending") for name in table.order])
-    series, moment = series_of(rows), rows.column("time").cast(pa.int64()).to_numpy()
-    order = np.lexsort((moment, series))
-    return rows.take(pa.array(order[distinct(rows, order, series[order], moment[order])]))
+def _tidy(rows: pa.Table, table: Table) -> Iterator[pa.Table]:
+    """Rows in the table's order, where there are any."""
+    if rows.num_rows:
+        yield rows.sort_by([(name, "ascending") for name in table.order])
 
 
 def _by_kind(table: Table) -> bool:

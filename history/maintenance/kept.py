@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from virtflow.history.maintenance.rollup import HOUR_SECONDS
 from virtflow.history.storage.delta import FencedError, File, Opened, Store
+from virtflow.history.storage.portions import with_uuid
 from virtflow.history.storage.table_schemas import TIME
 
 UPKEEP: Final = "virtflow/upkeep"
@@ -82,14 +83,15 @@ def between(name: str, start: float, end: float) -> Any:  # noqa: ANN401, an Arr
 
 
 def buckets(rows: int) -> list[Any]:
-    """Conditions on ``uuid`` that cut so many rows into portions of about ``BUCKET_ROWS``: UUIDs are spread evenly."""
+    """Conditions on ``uuid`` that cut so many rows into portions of about ``BUCKET_ROWS``."""
+    return [with_uuid(low, high) for low, high in uuid_ranges(rows)]
+
+
+def uuid_ranges(rows: int) -> list[tuple[str, str]]:
+    """Ranges of ``uuid``, from and up to ("" for no end), that cut so many rows into portions of about ``BUCKET_ROWS``: UUIDs are spread evenly."""
     count = min(256, max(1, -(-rows // BUCKET_ROWS)))
-    edges = [f"{256 * n // count:02x}" for n in range(count)]
-    uuid = pc.field("uuid")
-    conditions = []
-    for low, high in zip(edges, [*edges[1:], ""], strict=True):
-        conditions.append((uuid >= low) & (uuid < high) if high else uuid >= low)
-    return [uuid >= ""] if count == 1 else conditions
+    edges = [f"{256 * n // count:02x}" if n else "" for n in range(count)]
+    return list(zip(edges, [*edges[1:], ""], strict=True))
 
 
 def day_of(hour: int) -> str:

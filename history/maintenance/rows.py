@@ -200,6 +200,17 @@ def series_of(table: pa.Table) -> Numbers:
     return np.asarray(codes_of(table.column("uuid"))[0] * (int(device.max(initial=0)) + 1) + device)
 
 
+def order_of(series: Numbers, time: Numbers) -> Numbers:
+    """The order of series and time, whole numbers both; equal rows stay as they are."""
+    if not len(time):
+        return np.zeros(0, np.int64)
+    first, span = int(time.min()), int(time.max()) - int(time.min()) + 1
+    if (int(series.max()) + 1) * span > np.iinfo(np.int64).max:
+        return np.lexsort((time, series))
+    # Of one key the runs that are sorted already are found and merged, a third of the time of two sorts.
+    return np.argsort(series * span + (time - first), kind="stable")
+
+
 def distinct(table: pa.Table, order: Numbers, series: Numbers, time: Numbers) -> Numbers:
     """Which rows in ``order`` are not the one before once more: the same moment, node, producer run and sequence."""
     again = np.zeros(len(order), bool)

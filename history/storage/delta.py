@@ -29,7 +29,16 @@ from pyarrow import fs
 
 from virtflow.history.storage.durable import sync_commits, sync_file
 from virtflow.history.storage.options import SCHEMES, address, storage_options
-from virtflow.history.storage.parquet import ROLLED_GROUP_ROWS, ROW_GROUP_ROWS, Statistics, filled, packing, row_groups, with_statistics
+from virtflow.history.storage.parquet import (
+    ROLLED_GROUP_ROWS,
+    ROW_GROUP_ROWS,
+    Statistics,
+    filled,
+    packing,
+    row_groups,
+    with_own_words,
+    with_statistics,
+)
 from virtflow.history.storage.scope import COLUMNS as OWNER_COLUMNS
 from virtflow.history.storage.scope import Owned, condition, owned_by
 from virtflow.history.storage.skipping import dataset_of, may_hold
@@ -287,8 +296,8 @@ class Opened:
             with self._files.open_output_stream(path) as out, pq.ParquetWriter(out, schema, **packing(schema, compact=compact)) as writer:
                 for part in chain([first], coming):
                     seen.add(part)
-                    for group in row_groups(part):
-                        writer.write_table(group.select(kept), row_group_size=group_rows)
+                    for group in row_groups(part, group_rows):
+                        writer.write_table(with_own_words(group.select(kept)), row_group_size=group_rows)
             size = self._files.get_file_info(path).size
             if self._store.durable:
                 sync_file(self._store.table_uri(self.table), path)

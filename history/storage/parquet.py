@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -53,14 +54,33 @@ def _is_word(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_dictionary(kind))
 
 
-def row_groups(rows: pa.Table) -> Iterator[pa.Table]:
-    """The rows cut where their kind changes, so that a reader of one kind reads no other's pages."""
-    if not any(names.issubset(rows.schema.names) for names in BY_KIND) or not rows.num_rows:
-        yield rows
-        return
-    ends = pc.run_end_encode(rows.column("kind").cast(pa.string()).combine_chunks()).run_ends.to_pylist()
+def row_groups(rows: pa.Table, most: int) -> Iterator[pa.Table]:
+    """The rows cut where their kind changes, so that a reader of one kind reads no other's pages, into at most ``most`` each; at least one."""
+    ends = [rows.num_rows]
+    if any(names.issubset(rows.schema.names) for names in BY_KIND) and rows.num_rows:
+        kinds = rows.column("kind").combine_chunks()
+        ends = pc.run_end_encode(kinds.indices if pa.types.is_dictionary(kinds.type) else kinds).run_ends.to_pylist()
     for start, end in zip([0, *ends], ends, strict=False):
-        yield rows.slice(start, end - start)
+        for at in range(start, max(end, start + 1), most):
+            yield rows.slice(at, min(most, end - at))
+
+
+def with_own_words(rows: pa.Table) -> pa.Table:
+    """The rows of a row group, which holds its dictionaries whole: with no word in a dictionary that none of them has."""
+    for place, column in enumerate(rows.columns):
+        if pa.types.is_dictionary(column.type):
+            rows = rows.set_column(place, rows.schema.field(place), own_words(column.combine_chunks()))
+    return rows
+
+
+def own_words(words: pa.DictionaryArray) -> pa.DictionaryArray:
+    """The same words with a dictionary of those alone that occur."""
+    used = np.bincount(words.indices.drop_null().to_numpy(), minlength=len(words.dictionary)) > 0
+    if used.all():
+        return words
+    places = (np.cumsum(used, dtype=np.int32) - 1)[pc.fill_null(words.indices, 0).to_numpy()]
+    absent = words.is_null().to_numpy(zero_copy_only=False) if words.null_count else None
+    return pa.DictionaryArray.from_arrays(pa.array(places, pa.int32(), mask=absent), words.dictionary.filter(pa.array(used)))
 
 
 class Statistics:

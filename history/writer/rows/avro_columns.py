@@ -57,14 +57,6 @@ def dictionary(words: Sequence[str], codes: Numbers) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(words, pa.string()))
 
 
-def used(words: pa.DictionaryArray) -> pa.DictionaryArray:
-    """The same words with a dictionary of those alone that occur: what is written holds no word of a record that was left out."""
-    codes, places = np.unique(words.indices.to_numpy(), return_inverse=True)
-    if len(codes) == len(words.dictionary):
-        return words
-    return pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), words.dictionary.take(pa.array(codes)))
-
-
 def together(columns: Sequence[pa.DictionaryArray]) -> tuple[list[tuple[str, ...]], Numbers]:
     """The different combinations of words that records have, and each record's place among them."""
     joined, different = np.zeros(len(columns[0]), np.int64), 1

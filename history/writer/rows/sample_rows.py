@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Struct
 
+from virtflow.history.storage.parquet import own_words
 from virtflow.history.storage.table_schemas import KINDS, SAMPLES, Column, columns_of, device_of
 from virtflow.history.writer.rows.arrow import array_of, days, times
-from virtflow.history.writer.rows.avro_columns import ABSENT, Columns, dictionary, together, used
+from virtflow.history.writer.rows.avro_columns import ABSENT, Columns, dictionary, together
 from virtflow.schemas.avro.cursors import Numbers, Wanted
 from virtflow.schemas.catalogue.guest_agent import FILESYSTEM_LABELS
 from virtflow.schemas.catalogue.types import Guest
@@ -101,7 +102,7 @@ _Devices = tuple[str, Numbers, pa.DictionaryArray, Mapping[str, Numbers]]
 def _devices(samples: Columns) -> Iterator[_Devices]:
     for kind, _, attribute, key in _DEVICES:
         owners, devices = samples.lists[attribute]
-        yield kind, owners, _named(devices.numbers[key]) if key in devices.numbers else used(devices.words[key]), devices.numbers
+        yield kind, owners, _named(devices.numbers[key]) if key in devices.numbers else own_words(devices.words[key]), devices.numbers
 
 
 def _guests(samples: Columns) -> tuple[Numbers, Columns]:
@@ -138,7 +139,7 @@ def _labelled(labels: Sequence[pa.DictionaryArray]) -> pa.DictionaryArray:
 def _keys(samples: Columns) -> dict[str, pa.Array]:
     """What every row of a sample carries, device or not."""
     numbers = samples.numbers
-    words: dict[str, pa.Array] = {name: used(samples.words[name]) for name in ("uuid", "name", "node", "boot_id")}
+    words: dict[str, pa.Array] = {name: own_words(samples.words[name]) for name in ("uuid", "name", "node", "boot_id")}
     return words | {
         "day": days(numbers["collected"]),
         "time": times(numbers["collected"]),
