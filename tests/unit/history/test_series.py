@@ -1,11 +1,15 @@
-"""Ranges of a VM that two nodes report: only the node where it runs is asked."""
+"""Ranges of every sample: of a VM that two nodes report only the node where it runs is asked, and no column is read that is not needed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from virtflow.history.query.range import Range, series
-from virtflow.history.storage.delta import Store
+from virtflow.history.storage.delta import Opened, Store
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.history.writer.dedup import Sequences
 from virtflow.history.writer.table_writer import TableWriter
@@ -23,12 +27,20 @@ def sample(at: float, node: str, state: tuple[int, int], cpu: float) -> VmMetric
     return VmMetrics(**known, state=state[0], state_reason=state[1], cpu_seconds_total=cpu)  # type: ignore[arg-type]
 
 
-def test_where_a_vm_only_arrives_it_is_not_asked(tmp_path: Path) -> None:
-    """It arrives on one node while it runs on another since before anybody looked: what it had used by then is nobody's growth."""
-    settings = History(path=str(tmp_path), raw_days=36_500)
+def stored(path: Path, samples: Iterable[VmMetrics]) -> tuple[Store, History]:
+    """A history of samples, and its settings."""
+    settings = History(path=str(path), raw_days=36_500)
     store = Store(settings)
     writer = TableWriter(store.make(SAMPLES), Sequences())
     writer.begin(["p"])
+    for offset, each in enumerate(samples):
+        writer.take("p", offset, each)
+    writer.commit()
+    return store, settings
+
+
+def test_where_a_vm_only_arrives_it_is_not_asked(tmp_path: Path) -> None:
+    """It arrives on one node while it runs on another since before anybody looked: what it had used by then is nobody's growth."""
     samples = [
         each
         for at in (0.0, 10.0, 20.0, 30.0)
@@ -37,10 +49,31 @@ def test_where_a_vm_only_arrives_it_is_not_asked(tmp_path: Path) -> None:
             sample(at + 1, "here", (RUNNING, 1), 58.0 + at / 10),
         )
     ]
-    for offset, each in enumerate(samples):
-        writer.take("p", offset, each)
-    writer.commit()
+    store, settings = stored(tmp_path, samples)
     every = series(store, settings, Range("vm_cpu_seconds_total", (VM,), START, START + 60, 0)).points
     assert every.column("value").to_pylist() == [58.0, 59.0, 60.0, 61.0]
     stepped = series(store, settings, Range("vm_cpu_seconds_total", (VM,), START, START + 60, 20)).points
     assert sum(stepped.column("increase").to_pylist()) == 3.0
+
+
+class Recorded:
+    """Rows, and which columns of them were read."""
+
+    def __init__(self, rows: Any, read: list[set[str]]) -> None:  # noqa: ANN401, pyarrow is untyped
+        """``read`` is added to."""
+        self._rows, self._read = rows, read
+
+    def to_table(self, columns: list[str], **rest: Any) -> Any:  # noqa: ANN401, pyarrow is untyped
+        """The rows' columns."""
+        self._read.append(set(columns))
+        return self._rows.to_table(columns=columns, **rest)
+
+
+def test_of_one_node_s_samples_no_more_is_read_than_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, settings = stored(tmp_path, [sample(at, "here", (RUNNING, 1), 58.0 + at / 10) for at in (0.0, 10.0)])
+    read: list[set[str]] = []
+    within = Opened.within
+    monkeypatch.setattr(Opened, "within", lambda self, *asked: Recorded(within(self, *asked), read))
+    every = series(store, settings, Range("vm_cpu_seconds_total", (VM,), START, START + 60, 0)).points
+    assert every.column("value").to_pylist() == [58.0, 59.0]
+    assert read == [{"time", "uuid", "name", "device", "node", "vm_cpu_seconds_total"}]
