@@ -133,19 +133,28 @@ def _of_settings(parts: Sequence[str], surveyed: Survey) -> Iterator[Finding]:
     files = list(settings_check.files(settings, surveyed.files, services))
     yield from files
     yield from web_check.findings(settings, services)
-    yield from _outside(services, settings, files_good=all(finding.ok for finding in files))
+    files_good = all(finding.ok for finding in files)
+    yield from _here(services, settings, files_good=files_good)
+    yield from _outside(services, settings, files_good=files_good)
 
 
-def _outside(services: frozenset[str], settings: Settings, *, files_good: bool) -> Iterator[Finding]:
-    alone = services == {"node"}
+def _here(services: frozenset[str], settings: Settings, *, files_good: bool) -> Iterator[Finding]:
+    """What a service needs of this machine."""
     for extra in ("producer", "processors", "exporter", "adapter", "history"):
         if any(extra in _extras(service) for service in services):
             yield from probes.packages(extra)
+    if files_good:
+        yield from probes.starts(settings, services)
     if "producer" in services:
         yield settings_check.folder(Path(settings.producer.journal_folder).absolute(), "producer.journal_folder")
     for listen, key in web_check.listening(settings, services):
         if key != "history.serve_listen":  # a command of its own, which need not run here
             yield from probes.port(listen, key)
+
+
+def _outside(services: frozenset[str], settings: Settings, *, files_good: bool) -> Iterator[Finding]:
+    """What answers a service, or does not."""
+    alone = services == {"node"}
     if services & {"producer", "node"}:
         yield from probes.libvirt(settings)
     if "history" in services and files_good:

@@ -91,11 +91,32 @@ def packages(extra: str) -> Iterator[Finding]:
         yield good("packages", f"virtflow[{extra}]", "installed")
 
 
+def starts(settings: Settings, services: frozenset[str]) -> Iterator[Finding]:
+    """What a service refuses to start with although each setting reads well: it is built here as the service builds it, and connects to nothing."""
+    for extra, module, name, parts in (
+        ("exporter", "virtflow.exporter.service", "Exporter", {"exporter", "node"}),
+        ("history", "virtflow.history.remote_read.tenants", "Tenants", {"history"}),
+        ("adapter", "virtflow.adapter.tls", "Certificates", {"adapter"}),
+    ):
+        if not services & parts or missing_packages(extra):
+            continue
+        try:
+            getattr(part(module, extra), name)(settings if extra == "exporter" else getattr(settings, extra))
+        except SettingError as error:
+            yield of_setting(error)
+        except EnvironmentProblemError as error:
+            yield of_problem(error)
+
+
 def storage(settings: Settings) -> Iterator[Finding]:
     """Checks the history's storage: reachable, writable, safe for two writers, with free space, and with tables that this version can read."""
-    if any(find_spec(name) is None for name in PACKAGES["history"]):
+    if missing_packages("history"):
         return
-    store = part("virtflow.history.storage.delta", "history").Store(settings.history)
+    try:
+        store = part("virtflow.history.storage.delta", "history").Store(settings.history)
+    except SettingError as error:
+        yield of_setting(error)
+        return
     for judged in part("virtflow.history.storage.probe", "history").judge(store):
         yield Finding(ok=judged.ok, thing="history storage", value=str(store), detail=judged.what, fix=judged.fix)
 
@@ -111,8 +132,9 @@ def libvirt(settings: Settings) -> Iterator[Finding]:
         yield from daemons.findings(settings, _read)
         return
     config, box = settings.libvirt, part("virtflow.producer.hypervisor.mailbox", "producer").Inbox()
+    shown = plain_url(config.uri)
     if problem := uri_problem(config.uri):
-        yield bad("libvirt", config.uri, problem, _libvirt_fix(problem))
+        yield bad("libvirt", shown, problem, _libvirt_fix(problem))
         return
     logging.getLogger("virtflow.producer").setLevel(logging.CRITICAL)
     worker = connection.Worker(1, "check", connection.Opener(config), box)
@@ -122,12 +144,12 @@ def libvirt(settings: Settings) -> Iterator[Finding]:
         worker.submit(1, _read)
         answer = _take(box, deadline)
         worker.retire()
-        yield _read_finding(config.uri, answer)
+        yield _read_finding(shown, answer)
     elif opened is None:
         fix = "is libvirtd stopped or overloaded? `systemctl status libvirtd`; libvirt.connect_timeout_seconds is the limit"
-        yield bad("libvirt", config.uri, f"no answer within {config.connect_timeout_seconds:g} s", fix)
+        yield bad("libvirt", shown, f"no answer within {config.connect_timeout_seconds:g} s", fix)
     else:
-        yield bad("libvirt", config.uri, _words(opened.error), _libvirt_fix(opened.error))
+        yield bad("libvirt", shown, _words(opened.error), _libvirt_fix(opened.error))
 
 
 def _take(box: Any, deadline: float) -> Any:  # noqa: ANN401, the producer's inbox

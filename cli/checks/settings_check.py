@@ -174,8 +174,10 @@ def _object_store(history: History) -> Iterator[Finding]:
         why = f"{', '.join(found)}: a secret that everyone who can read the settings sees"
         yield bad("setting", "history.storage", why, "use history.s3_secret_key_file, or the service's environment")
     for key in ("path", "s3_endpoint"):
-        if holds_user(url := getattr(history, key)):
-            yield bad("setting", f"history.{key} = {plain_url(url)!r}", "names a user", "use the files of keys: history.s3_access_key_file")
+        url = getattr(history, key)
+        if plain_url(url) != url:
+            why = "names a user" if holds_user(url) else "has a query"
+            yield bad("setting", f"history.{key} = {plain_url(url)!r}", why, "use the files of keys: history.s3_access_key_file")
     if bool(history.s3_access_key_file) != bool(history.s3_secret_key_file):
         have, lack = ("access", "secret") if history.s3_access_key_file else ("secret", "access")
         yield bad("setting", f"history.s3_{have}_key_file", f"is set, but history.s3_{lack}_key_file is not", "set both or none")
@@ -239,7 +241,7 @@ def file_finding(thing: str, path: Path, *, secret: bool) -> Finding:
         return bad("file", str(path), f"other users can use this secret: {shown}", f"chmod o= {path}")
     if mode & stat.S_IWOTH:
         return bad("file", str(path), f"other users can change it: {shown}", f"chmod o-w {path}")
-    if not text.strip():
+    if not text.strip() and thing != "settings":  # settings that say nothing are all defaults
         return bad("file", str(path), f"empty ({thing})", "write what it must hold, or unset the setting")
     return good("file", str(path), shown)
 

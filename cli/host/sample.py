@@ -13,6 +13,7 @@ from virtflow.cli.checks.probes import libvirt as probe_libvirt
 from virtflow.cli.parts import part
 from virtflow.processors.inventory import inventories_of
 from virtflow.processors.normalise import normalise_snapshot
+from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
 from virtflow.schemas.order import INTERVALS_ALIVE
@@ -80,7 +81,7 @@ def sample_libvirt(settings: Settings, record: Path | None) -> Sample:
         ended = source.close(CLOSE_SECONDS)
     found: Round = source.newest
     if not found.up:
-        uri = ", ".join(settings.libvirt.discover) or settings.libvirt.uri
+        uri = ", ".join(settings.libvirt.discover) or plain_url(settings.libvirt.uri)
         raise EnvironmentProblemError(thing="libvirt", value=uri, why="does not answer", fix="`virtflow check --for producer` says more")
     if record is not None:
         _append(found, snapshot.node, record)

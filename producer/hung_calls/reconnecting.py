@@ -14,6 +14,7 @@ from typing import Any, Final
 from virtflow.producer.hung_calls.budget import CallBudget, Kind, Lease
 from virtflow.producer.hypervisor.messages import Action, Open, Query, Retire, Returned, Submit
 from virtflow.runtime import settings
+from virtflow.runtime.secrets import plain_url
 
 OPENINGS: Final = 3
 """Overdue openings that may hang at a time; each holds a thread and a socket."""
@@ -183,14 +184,14 @@ class ReconnectingConnection:
         if self._ended(number) is None:
             return
         self.error = error
-        _LOGGER.warning("connecting to %s: %s", self.config.uri, error)
+        _LOGGER.warning("connecting to %s: %s", plain_url(self.config.uri), error)
         self._wait(now)
 
     def drop(self, worker: WorkerHandle, now: float, why: str) -> None:
         """Give up a connection that is lost; a new one is opened after a pause."""
         worker.retire()
         if worker is self.worker:
-            _LOGGER.warning("connection %s to %s is lost: %s", self.name, self.config.uri, why)
+            _LOGGER.warning("connection %s to %s is lost: %s", self.name, plain_url(self.config.uri), why)
             self.worker, self.error = None, why
             self._wait(now)
 
@@ -233,7 +234,7 @@ class ReconnectingConnection:
                 opening.lease.abandon()
                 if self.worker is None:
                     self.error = f"no answer within {self.config.connect_timeout_seconds:g} s"
-                    _LOGGER.warning("connecting to %s: %s", self.config.uri, self.error)
+                    _LOGGER.warning("connecting to %s: %s", plain_url(self.config.uri), self.error)
 
     def _ended(self, number: int) -> _Opening | None:
         """The opening by that worker, which is over."""

@@ -22,6 +22,7 @@ from virtflow.producer.records.domain_xml import IndescribableError, inventory
 from virtflow.producer.records.guest_devices import look_of
 from virtflow.producer.records.node_health import version_words
 from virtflow.producer.types import STOPPED, HealthCheck, Listed
+from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.text import printable
 
@@ -95,7 +96,7 @@ class _Looked:
 def examine(settings: Settings, processes: Processes | None = None, opener: Opener | None = None) -> Examined:
     """Look at the host; takes about three times ``connect_timeout_seconds`` at most."""
     opener = opener or Opener(settings.libvirt)
-    found, limit = Examined(settings.libvirt.uri), settings.libvirt.connect_timeout_seconds
+    found, limit = Examined(plain_url(settings.libvirt.uri)), settings.libvirt.connect_timeout_seconds
     inbox = Inbox()
     worker = Worker(EXAMINE, "examine", opener, inbox)
     opened = _awaited(inbox, limit)

@@ -124,6 +124,52 @@ def test_the_history_server_of_the_fleet_page(here: set[str], folder: Path, word
     assert [one.detail for one in findings((service,), folder, {}) if not one.ok or one.warning] == wrong
 
 
+HISTORY = {
+    "deltalake",
+    "pyarrow",
+    "duckdb",
+    "numpy",
+    "aiohttp",
+    "bcrypt",
+    "confluent_kafka",
+    "fastavro",
+    "isal",
+    "prometheus_client",
+    "yaml",
+}
+
+
+@pytest.mark.parametrize(
+    ("service", "words", "wrong"),
+    [
+        ("exporter", 'shard = "3/2"', "is no shard"),
+        ("exporter", 'targets = ["no address"]', "is no address"),
+        ("exporter", 'shard = "1/2"\ntargets = ["a:1", "b:1", "c:1"]', "are 3 addresses for 2 shards"),
+        ("exporter", 'history_url = "ftp://h"', "is no http or https URL"),
+        ("node", 'history_url = "http://h/?x=1"', "is no http or https URL"),
+        ("history", 'tenant_tokens_file = "{file}"', "line 1 is not a token of its own and a project"),
+        ("history", 'path = "s3://bucket/x"', "no key for s3://bucket/x"),
+    ],
+)
+def test_what_a_service_would_refuse_is_found(here: set[str], folder: Path, service: str, words: str, wrong: str) -> None:
+    """Settings that read well each, and that the service ends with: the rest is looked at nevertheless."""
+    here |= PRODUCER | EXPORTER | HISTORY
+    (folder / "tokens").write_text("garbage\n")
+    (folder / "tokens").chmod(0o600)
+    section = "exporter" if service == "node" else service
+    path = "" if "path" in words or service != "history" else f'path = "{folder}/tables"\n'
+    (folder / f"{service}.toml").write_text(f"[{section}]\n{path}{words.format(file=folder / 'tokens')}\n")
+    found = list(findings((service,), folder, {}))
+    assert [one.detail.removesuffix(" (settings)") for one in found if not one.ok] == [wrong]
+    assert service == "node" or of(found, "broker")
+
+
+def test_settings_that_say_nothing_are_all_defaults(here: set[str], folder: Path) -> None:
+    here |= PRODUCER
+    (folder / "producer.toml").touch()
+    assert all(one.ok for one in findings(("producer",), folder, {}))
+
+
 def test_a_misspelt_file_is_a_warning(here: set[str], folder: Path) -> None:
     """Its settings would have no effect, without a word."""
     here |= PRODUCER

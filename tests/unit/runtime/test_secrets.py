@@ -56,12 +56,23 @@ FILES = {
     "no URL": f'[registry]\nurl = "ftp://user:{SECRET}@[registry"\n',
     "storage's endpoint": f'[history]\npath = "s3://bucket/x"\ns3_endpoint = "http://user:{SECRET}@storage"\n',
     "storage's address": f'[history]\npath = "s3://key:{SECRET}@bucket/x"\n',
+    "storage's query": f'[history]\npath = "s3://bucket/x?token={SECRET}"\ns3_instance_credentials = true\n',
+    "storage's query, without keys": f'[history]\npath = "s3://bucket/x?token={SECRET}"\n',
+    "storage's endpoint's query": f'[history]\npath = "s3://bucket/x"\ns3_endpoint = "http://storage/?{SECRET}"\ns3_instance_credentials = true\n',
     "no address": f'[history]\npath = "gs://key:{SECRET}@bucket/x"\n',
     "cloud key": f"[history]\nstorage = {{AWS_SECRET_ACCESS_KEY = '{SECRET}', azure_storage_sas_key = '{SECRET}'}}\n",
     "cloud key id": f"[history]\nstorage = {{AWS_ACCESS_KEY_ID = '{SECRET}', google_service_account_key = '{SECRET}'}}\n",
     "proxy": f"[history]\nstorage = {{proxy_url = 'http://user:{SECRET}@proxy'}}\n",
-    "libvirt": f'[libvirt]\nuri = "qemu+tcp://user:{SECRET}@host/system"\n',
+    "libvirt": f'[libvirt]\nuri = "qemu+tcp://user:{SECRET}@host.invalid/system"\n',
 }
+COMMANDS = (
+    ("config", "show"),
+    ("config", "show", "--json"),
+    ("check", "--for", "history"),
+    ("history", "verify"),
+)
+OF_LIBVIRT = (("check", "--for", "node"), ("doctor",), ("snapshot",))
+"""They ask it, and wait."""
 
 
 @pytest.mark.parametrize("place", FILES)
@@ -70,7 +81,7 @@ def test_no_command_shows_a_secret(place: str, tmp_path: Path, monkeypatch: pyte
     file = tmp_path / "virtflow.toml"
     file.write_text(FILES[place])
     file.chmod(0o600)
-    for words in (("config", "show"), ("config", "show", "--json"), ("check", "--for", "history"), ("history", "verify")):
+    for words in (*COMMANDS, *(OF_LIBVIRT if place == "libvirt" else ())):
         monkeypatch.setattr(sys, "argv", ["virtflow", *words, "--config", str(file)])
         main.run()
         said = capsys.readouterr()
