@@ -15,7 +15,7 @@ from typing import Any, Final, get_type_hints
 import msgspec
 from msgspec import inspect
 
-from virtflow.runtime.config_files import chosen_files, credentials
+from virtflow.runtime.config_files import chosen_files, config_folder, credentials
 from virtflow.runtime.secrets import HIDDEN, harmless
 from virtflow.runtime.sections.rows import ADDRESS_PATTERN
 from virtflow.runtime.settings import Settings
@@ -133,7 +133,8 @@ def survey(file: Path | None, environ: Mapping[str, str], switches: Mapping[str,
     errors: list[SettingError] = []
     files = chosen_files(file, environ, part)
     given: dict[str, _Given] = {}
-    for one in _origins(files, environ, known, part):
+    secrets = [_Given(f"credential {path}", setting, str(path), text=False) for setting, path in credentials(environ, part)]
+    for one in _origins(files, environ, known, secrets, alone=config_folder(file, environ) is None):
         if isinstance(one, SettingError):
             errors.append(one)
         else:
@@ -157,12 +158,19 @@ def survey(file: Path | None, environ: Mapping[str, str], switches: Mapping[str,
     return Survey(msgspec.convert(sections, Settings), origins, tuple(errors), files)
 
 
-def _origins(files: Iterable[Path], environ: Mapping[str, str], known: Mapping[str, Row], part: str) -> Iterator[_Given | SettingError]:
-    """All origins but the switches; of a setting that is given twice the later one counts."""
+def _origins(
+    files: Iterable[Path], environ: Mapping[str, str], known: Mapping[str, Row], secrets: Iterable[_Given], *, alone: bool
+) -> Iterator[_Given | SettingError]:
+    """All origins but the switches; of a setting that is given twice the later one counts.
+
+    A file that is read ``alone`` may be of another user than the part's, as an administrator's is: the secret that it names is that user's.
+    """
+    if alone:
+        yield from secrets
     for file in files:
         yield from _from_file(file, known)
-    for setting, path in credentials(environ, part):
-        yield _Given(f"credential {path}", setting, str(path), text=False)
+    if not alone:
+        yield from secrets
     yield from _from_environment(environ, known)
 
 

@@ -136,7 +136,7 @@ def _setting(row: Row) -> tuple[str, ...]:
     return f"`{row.key}`", f"`{toml_value(row.default)}`", f"`{row.variable}`", f"`{row.switch}`" if row.switch else "", meaning
 
 
-SETTINGS_TEXT: Final = f"""Files in TOML, credentials, environment variables and switches; later ones win.
+SETTINGS_TEXT: Final = f"""Files in TOML, credentials, environment variables and switches; later ones win. A secret that a single file names (`--config FILE`) wins over a credential.
 
 **Files.** A host has one folder, `{DEFAULT_FOLDER}`. `virtflow.toml` is what its parts share, `PART.toml` what one part has of its own (`producer.toml`, `exporter.toml`, also `tap.toml` and `topics.toml`
 for those commands), and `PART@NAME.toml` what one of several instances has, where `{INSTANCE_VARIABLE}` is its name. None of them has to exist. `--config` or `{CONFIG_VARIABLE}` names another

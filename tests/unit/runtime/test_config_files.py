@@ -115,6 +115,22 @@ def test_outside_of_a_service_a_secret_is_read_where_the_unit_has_it_from(
     assert load(folder, {"CREDENTIALS_DIRECTORY": str(folder)}, part="producer").kafka.sasl_password_file == ""
 
 
+def test_a_file_that_is_read_alone_names_the_secret_of_its_own_user(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An administrator's, in place of the part's; where it names none, the part's secret is taken."""
+    store = tmp_path / "store"
+    store.mkdir()
+    monkeypatch.setattr(config_files, "CREDENTIAL_STORE", store)
+    (store / credential_name("topics", PASSWORD)).write_text("secret")
+    admin = folder / "admin.toml"
+    admin.write_text('[kafka]\nsasl_username = "admin"\nsasl_password_file = "/root/admin.password"\n')
+    surveyed = survey(admin, {}, part="topics")
+    assert surveyed.settings.kafka.sasl_password_file == "/root/admin.password"  # noqa: S105, a file's name
+    assert surveyed.origins[PASSWORD] == f"file {admin}"
+    assert load(None, {"VIRTFLOW_CONFIG": str(admin)}, part="topics").kafka == surveyed.settings.kafka
+    admin.write_text('[kafka]\nsasl_username = "virtflow-topics"\n')
+    assert load(admin, {}, part="topics").kafka.sasl_password_file == f"{store}/virtflow-topics.{PASSWORD}"
+
+
 def test_credentials_are_settings_that_name_files() -> None:
     assert {row.path for row in rows()} >= CREDENTIALS
     assert all(setting.endswith("_file") for setting in CREDENTIALS)
