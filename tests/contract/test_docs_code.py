@@ -40,8 +40,22 @@ RUN_ELSEWHERE: Final = {
     "flink": "tests/integration/test_stream_engines.py",
     "properties apicurio": "tests/integration/test_stream_engines.py",
     "properties oauthbearer": "tests/support/token_server.py",
+    "sh acls": "tests/integration/test_secure_page.py",
+    "sh topics": "tests/integration/test_secure_page.py",
+    "toml password producer": "tests/integration/test_secure_page.py",
+    "toml password shared": "tests/integration/test_secure_page.py",
+    "toml token producer": "tests/integration/test_secure_page.py",
+    "toml token shared": "tests/integration/test_secure_page.py",
+    "toml web-rights": "tests/integration/test_secure_page.py",
+    "yaml scrape certificate": "tests/integration/test_web_prometheus.py",
+    "yaml scrape password": "tests/integration/test_web_prometheus.py",
+    "yaml scrape token": "tests/integration/test_web_prometheus.py",
+    "yaml web-config": "tests/integration/test_web_prometheus.py",
+    "yaml web-config mtls": "tests/integration/test_web_prometheus.py",
 }
 """Blocks that need a program of their own, by the words of their fences, and the test that runs each."""
+WHOLE_PAGES: Final = ("docs/secure.md",)
+"""Pages of which no block is only read."""
 
 BLOCKS: Final = all_blocks()
 
@@ -87,7 +101,16 @@ def _compared(block: Block) -> bool:
 
 def test_few_blocks_are_excused() -> None:
     """What nothing here can run is a short list; whoever makes it longer says so here, too."""
-    assert sorted(block.language for block in BLOCKS if block.excused) == ["clickhouse", "ksql", "properties"]
+    assert sorted(block.language for block in BLOCKS if block.excused) == ["clickhouse", "ksql", "properties", *["sh"] * 4]
+    assert all("docker" in block.text for block in BLOCKS if block.excused and block.language == "sh")
+
+
+@pytest.mark.parametrize("page", WHOLE_PAGES)
+def test_every_block_of_the_page_is_run(page: str) -> None:
+    """By a test that takes it from the page."""
+    found = [block for block in BLOCKS if block.page == page]
+    assert len(found) > 8
+    assert [str(block) for block in found if not block.excused and not run_elsewhere(block)] == []
 
 
 def check_shell(block: Block) -> None:
@@ -220,7 +243,7 @@ def run_elsewhere(block: Block) -> bool:
     words = " ".join([block.language, *block.tags])
     if words not in RUN_ELSEWHERE:
         return False
-    assert f'block("{words}")' in (ROOT / RUN_ELSEWHERE[words]).read_text(), f"{block}: {RUN_ELSEWHERE[words]} does not run it"
+    assert f'"{words}"' in (ROOT / RUN_ELSEWHERE[words]).read_text(), f"{block}: {RUN_ELSEWHERE[words]} does not run it"
     return True
 
 

@@ -23,7 +23,7 @@ from tests.support.started import Started
 
 ISSUER: Final = "https://id.example"
 AUDIENCE: Final = "kafka"
-SCOPE: Final = "metrics"
+SCOPE: Final = "kafka"
 """The one scope that may be asked for."""
 
 
