@@ -41,6 +41,7 @@ RUN_ELSEWHERE: Final = {
     "properties apicurio": "tests/integration/test_stream_engines.py",
     "properties oauthbearer": "tests/support/token_server.py",
     "sh acls": "tests/integration/test_secure_page.py",
+    "sh secret": "tests/integration/test_install_fleet.py",
     "sh topics": "tests/integration/test_secure_page.py",
     "toml password producer": "tests/integration/test_secure_page.py",
     "toml password shared": "tests/integration/test_secure_page.py",

@@ -24,7 +24,16 @@ CONTROL_PLANE: Final = frozenset(
 """They need a Kubernetes control plane, which is built from its Go modules: twelve minutes of a CPU. The unit tests use a double of it."""
 HELM: Final = frozenset({"test_helm_chart.py"})
 """They need Helm, which is built from its Go module: five minutes of a CPU. Contract tests read what it has rendered."""
-INSTALLED: Final = frozenset({"test_ansible.py", "test_compose_image.py", "test_debian_packages.py", "test_sbom.py", "test_systemd.py"})
+INSTALLED: Final = frozenset(
+    {
+        "test_ansible.py",
+        "test_compose_image.py",
+        "test_debian_packages.py",
+        "test_install_fleet.py",
+        "test_sbom.py",
+        "test_systemd.py",
+    }
+)
 """They need images and packages, which are built in root file systems of Debian's releases, or a tool that only a release needs: minutes each."""
 
 WHOLE: Final = frozenset({"test_secured_pipeline.py"})

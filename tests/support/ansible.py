@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,15 @@ class Control:
 
     def play(self, playbook: Path, *words: str) -> tuple[Mapping[str, Recap], str]:
         """Runs a playbook: what it has done by host, and all that it said."""
-        told = self.run("ansible-playbook", "--inventory", "inventory.yml", "--diff", *words, playbook)
+        return self._recaps(self.run("ansible-playbook", "--inventory", "inventory.yml", "--diff", *words, playbook))
+
+    def typed(self, line: str) -> tuple[Mapping[str, Recap], str]:
+        """Runs a page's command line, whose paths are those of the checkout."""
+        program, *words = shlex.split(line, comments=True)
+        assert program == "ansible-playbook"
+        return self._recaps(self.run(program, *(ROOT / word if word.startswith("deploy/") else word for word in words)))
+
+    @staticmethod
+    def _recaps(told: str) -> tuple[Mapping[str, Recap], str]:
         lines = re.findall(r"^(\S+) +: .*changed=(\d+) +unreachable=\d+ +failed=(\d+)", told, re.MULTILINE)
         return {host: Recap(int(changed), int(failed)) for host, changed, failed in lines}, told

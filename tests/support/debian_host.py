@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from scripts.debian_packages import PACKAGES, ROOT, bare_root, build, copy_root
+from scripts.debian_packages import PACKAGES, ROOT, bare_root, copy_root
 from scripts.debian_root import PRIVATE, with_apt
 from scripts.embedded_kafka import data_folder, one_at_a_time
 from scripts.supervise import await_true
+from tests.support.doc_blocks import block
 from tests.support.started import Started
 
 STEP_SECONDS: Final = 300.0
@@ -59,7 +60,7 @@ ENVIRONMENT: Final = {
 
 
 def built_packages(release: str) -> dict[str, Path]:
-    """Both packages of a release by their names, built once for what of the last commit goes into them."""
+    """Both packages of a release by their names, built as docs/install-fleet.md says, once for what of the last commit goes into them."""
     tree = subprocess.run(["git", "-C", ROOT, "ls-tree", "HEAD"], capture_output=True, text=True, check=True).stdout
     content = "".join(line for line in tree.splitlines() if line.split()[-1] not in NOT_PACKED)
     place = data_folder() / "packages" / release
@@ -69,7 +70,8 @@ def built_packages(release: str) -> dict[str, Path]:
         if not (built / "done").exists():
             for old in place.glob("*/"):
                 shutil.rmtree(old)
-            build(release, built)
+            page = block("sh packages").replace("bookworm", release).replace("dist", str(built))
+            subprocess.run(["bash", "-euo", "pipefail", "-c", page], cwd=ROOT, check=True)
             (built / "done").touch()
     return {name: next(built.glob(f"{name}_*.deb")) for name in PACKAGES}
 
@@ -94,10 +96,10 @@ def in_host(root: Path, command: str, **variables: str) -> list[str]:
 class DebianHost:
     """A release's minimal system, and what was installed in it."""
 
-    def __init__(self, release: str, root: Path) -> None:
-        """Copy the bare system into ``root``."""
-        self.root = copy_root(bare_root(release), root)
-        (self.root / KEPT).mkdir()
+    def __init__(self, release: str, root: Path, *, like: DebianHost | None = None) -> None:
+        """Copy the bare system into ``root``, or what ``like`` has become of it, which does not run."""
+        self.root = copy_root(bare_root(release) if like is None else like.root, root)
+        (self.root / KEPT).mkdir(exist_ok=True)
         self.write("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n")
 
     def fetch(self, *packages: Path) -> None:
@@ -159,7 +161,7 @@ class SystemdHost(Started):
         self.host = host
         self._outer: subprocess.Popen[bytes] | None = None
         self._log = host.root.with_name(f"{host.root.name}.console")
-        self._group = Path(_cgroup2()) / f"virtflow-test-{os.getpid()}"
+        self._group = Path(_cgroup2()) / f"virtflow-test-{os.getpid()}-{host.root.name}"
 
     def start(self) -> None:
         """Boot, and return once systemd says that it is up."""
@@ -180,6 +182,12 @@ class SystemdHost(Started):
         with self._log.open("wb") as log:
             self._outer = subprocess.Popen(["sh", "-c", script], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         assert await_true(lambda: self.state() in {"running", "degraded"}, BOOT_SECONDS), self._log.read_text()[-3000:]
+
+    @property
+    def pid(self) -> int:
+        """Its first process, as this machine sees it."""
+        (child,) = self._children()
+        return child
 
     def state(self) -> str:
         """What systemd says of the whole system; empty while it does not answer."""

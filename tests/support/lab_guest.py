@@ -20,6 +20,9 @@ UP = "GUEST-UP"
 
 DISK_BYTES = 64 << 20
 EMULATOR = "/usr/bin/qemu-system-x86_64"
+BRIDGED_NIC = "<interface type='bridge'><source bridge='guests'/><model type='virtio'/></interface>"
+USER_NIC = "<interface type='user'><model type='virtio'/></interface>"
+"""For a host without bridges and without /dev/net/tun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +92,13 @@ def guest_xml(spec: GuestSpec, image: Path, disks: Path, address: str) -> str:
 <memballoon model='virtio'>{period}</memballoon>{_channels(spec, disks)}{spec.devices}</devices></domain>"""
 
 
-def paused_xml(name: str, uuid: str, disk: Path) -> str:
+def paused_xml(name: str, uuid: str, disk: Path, nic: str = BRIDGED_NIC) -> str:
     """Libvirt's XML of a VM without an operating system, for scale."""
     return f"""<domain type='qemu'><name>{escape(name)}</name><uuid>{uuid}</uuid><memory unit='MiB'>16</memory><vcpu>2</vcpu>
 <os><type arch='x86_64' machine='pc'>hvm</type></os>
 <devices><emulator>{EMULATOR}</emulator><controller type='usb' model='none'/>
 <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file={quoteattr(str(disk))}/><target dev='vda' bus='virtio'/></disk>
-{_nics(1)}<memballoon model='virtio'/></devices></domain>"""
+{nic}<memballoon model='virtio'/></devices></domain>"""
 
 
 def _channels(spec: GuestSpec, disks: Path) -> str:
@@ -131,4 +134,4 @@ def _disks(spec: GuestSpec, disks: Path) -> str:
 
 
 def _nics(count: int) -> str:
-    return "<interface type='bridge'><source bridge='guests'/><model type='virtio'/></interface>" * count
+    return BRIDGED_NIC * count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +35,25 @@ class SecureBroker(Broker):
     Users have the same password for PLAIN and for SCRAM-SHA-512; each has no right before one is given.
     """
 
-    def __init__(self, folder: Path, users: Iterable[str] = ()) -> None:
-        """It shows a certificate of an authority of its own."""
-        super().__init__(folder)
+    def __init__(
+        self, folder: Path, users: Iterable[str] = (), *, host: str = "127.0.0.1", names: Sequence[str] = (HOST,), port: int = 0
+    ) -> None:
+        """It shows a certificate of an authority of its own, for ``names``; the first is what clients are told. ``port`` is that of users with passwords."""
+        super().__init__(folder, host=host)
         self.authority = Authority(folder / "tls")
-        self._server = self.authority.server("broker")
+        self._server = self.authority.issue("broker", *names, "127.0.0.1")
         self._shown: dict[int, Pair] = {}
         self.passwords = {user: secrets.token_hex(8) for user in (ADMIN, *users)}
-        self._secured_port, self._certified_port = free_ports(2)
-        self.secured = f"{HOST}:{self._secured_port}"
-        self.certified = f"{HOST}:{self._certified_port}"
+        secured, certified = free_ports(2)
+        self._name = names[0]
+        self.secured = f"{self._name}:{port or secured}"
+        self.certified = f"{self._name}:{certified}"
 
     def show(self, pair: Pair) -> str:
         """The address of a further port for users with passwords that shows another certificate, from the next start on."""
         (port,) = free_ports(1)
         self._shown[port] = pair
-        return f"{HOST}:{port}"
+        return f"{self._name}:{port}"
 
     def start(self) -> None:
         """Starts it and makes its users."""
@@ -110,7 +113,7 @@ class SecureBroker(Broker):
         users = " ".join(f'user_{user}="{password}"' for user, password in self.passwords.items())
         plain = "org.apache.kafka.common.security.plain.PlainLoginModule"
         scram = "org.apache.kafka.common.security.scram.ScramLoginModule"
-        own = {f"SHOWN{number}": f"{HOST}:{port}" for number, port in enumerate(self._shown)}
+        own = {f"SHOWN{number}": f"{self._name}:{port}" for number, port in enumerate(self._shown)}
         named = {"PLAINTEXT": self.address, "SECURED": self.secured, "CERTIFIED": self.certified, **own}
         listening = {name: f"{self.host}:{address.rpartition(':')[2]}" for name, address in named.items()}
         listening["CONTROLLER"] = f"{self.host}:{self._controller_port}"
