@@ -18,6 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,6 +53,8 @@ CATCH_UP_SECONDS: Final = 3_600
 """How long the writer may take to be level again."""
 MOST_SECONDS: Final = 240.0
 """How long it is away, at most."""
+TURNS: Final = 10
+"""In which the hosts of a live fleet have their rounds, spread over a second."""
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
@@ -239,9 +242,13 @@ def _live(each: Writer, broker: Broker, seconds: int, vms: int) -> dict[str, Any
         samples = list(
             fleet_samples(20, vms // 20, range(sequence, sequence + 1), interval=1.0, start=time.time() - sequence, steady=False)
         )
-        sent += produce(broker.address, "vm.metrics", samples)
+        # Hosts of a fleet have their rounds at all times of a second. All at one moment would make the lag that of the commits' phase.
+        for turn in range(TURNS):
+            now = time.time()
+            share = [msgspec.structs.replace(one, collected=now) for one in samples[turn::TURNS]]
+            sent += produce(broker.address, "vm.metrics", share)
+            time.sleep(max(0.0, (turn + 1) / TURNS - (time.monotonic() - began)))
         lags.append(_metric(each, 'virtflow_history_lag_seconds{table="samples"}'))
-        time.sleep(max(0.0, 1.0 - (time.monotonic() - began)))
     after, peak = _process(each.process.pid)
     return {
         "live_seconds": seconds,
