@@ -108,7 +108,7 @@ _USAGE: Final = """
         least(sum(covered) / any_value(lived), 1) AS coverage,
         sum(running) / 3600 AS running_hours, sum(paused) / 3600 AS paused_hours, sum(shut_off) / 3600 AS shut_off_hours,
         sum(cpu) / 3600 AS cpu_hours, sum(memory) / 3600 / 1073741824 AS memory_gib_hours,
-        sum(memory_off) / 3600 / 1073741824 AS shut_off_memory_gib_hours, least(sum(memory_known) / sum(covered), 1) AS memory_coverage,
+        sum(memory_off) / 3600 / 1073741824 AS shut_off_memory_gib_hours, least(coalesce(sum(memory_known), 0) / sum(covered), 1) AS memory_coverage,
         {bytes},
         max(cores) AS cpu_cores_peak, quantile_cont(cores, 0.95) AS cpu_cores_p95
     FROM together LEFT JOIN lived USING ({key}) GROUP BY {key} ORDER BY cpu_hours DESC NULLS LAST, {key}"""
@@ -188,7 +188,8 @@ def _rows(query: Query, store: Store, tier: Tier, asked: Report, tell: Tell) -> 
 
 def _words(by: str) -> dict[str, str]:
     """The words of the queries that depend on what a row is."""
-    whole = (f"least(sum({name}), {_MOST})::BIGINT AS {column}" for name, column in _BYTES.items())
+    # Not least(), which gives the limit where the sum is not known.
+    whole = (f"CASE WHEN sum({name}) > {_MOST} THEN {_MOST} ELSE sum({name}) END::BIGINT AS {column}" for name, column in _BYTES.items())
     return {
         "key": BY[by],
         # Around a change of its owner a VM has several rows of one period: that of the first span in it counts the VM.

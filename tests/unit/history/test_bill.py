@@ -245,3 +245,15 @@ def test_a_vm_counts_once_an_hour_whatever_its_owners(tmp_path: Path) -> None:
     writer.commit()
     counted = {by: {row[key]: row["vms"] for row in usage((store, settings), by, key).values()} for by, key in KEYS.items()}
     assert counted == {"project": {"p1": 2, "p2": 1}, "owner": {"u1": 2, "u2": 1}, "node": {"n": 2}, "vm": dict.fromkeys(vms, 1)}
+
+
+@pytest.mark.parametrize("by", KEYS)
+def test_what_is_not_known_is_no_number(tmp_path: Path, by: str) -> None:
+    """A VM that was shut off throughout has no devices and tells no memory: its bytes are not known, and least of all 2^63."""
+    settings = History(path=str(tmp_path), hourly_days=36_500)
+    store = Store(settings)
+    store_rolled(store, [record(vm_uuid(1), Seen((START + at) * SECOND, "n", "r", at + 1, 600.0, *OFF)) for at in range(0, H, STEP)])
+    (row,) = report(store, settings, Report("usage", MONTH, by)).to_pylist()
+    unknown = ("cpu_hours", "memory_gib_hours", "block_read_bytes", "block_write_bytes", "network_receive_bytes", "network_transmit_bytes")
+    assert {name: row[name] for name in unknown} == dict.fromkeys(unknown)
+    assert (row["shut_off_hours"], row["memory_coverage"]) == (1.0, 0.0)
