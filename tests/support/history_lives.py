@@ -42,6 +42,14 @@ _DEVICES: Final[dict[str, tuple[str, type[Any], str]]] = {
 }
 
 
+_NETWORK: Final = ("vm_network_receive_bytes_total", "vm_network_transmit_bytes_total")
+_BLOCK: Final = ("vm_block_read_bytes_total", "vm_block_write_bytes_total")
+FOREIGN: Final = 10**9
+"""The counters of another VM with the same UUID begin above this, those of the VM itself never reach it."""
+_CLEARLY_TWO: Final = 6
+"""Samples for which two nodes must report a running VM before nobody takes it for a migration."""
+
+
 def vm_uuid(number: int) -> str:
     """The UUID of the VM of that number."""
     return str(uuid.UUID(int=Random(number).getrandbits(128), version=4))  # noqa: S311, an identity, not a secret
@@ -119,11 +127,23 @@ class Kept:
             self.maintain()
 
 
+class _Process:
+    """A QEMU process: its counters, and what it has of the host."""
+
+    def __init__(self, dice: Random, base: int) -> None:
+        """Its counters are above ``base``."""
+        self.base = float(base)
+        self.counters: dict[tuple[str, str, str], float] = {}
+        self.memory = float(2**30 * dice.randrange(1, 64))
+        self.vcpus = float(dice.randrange(1, 17))
+
+
 class Life:
     """A VM's life made of a seed: samples with all that goes wrong, in whole microseconds, and the commits they come in.
 
-    ``start`` is the beginning of the first hour; the life lasts ``hours``. Counters grow, fall at a reboot, and go on in a new process at a
-    migration. Nodes' clocks are wrong by their own amounts.
+    ``start`` is the beginning of the first hour; the life lies within ``hours``, and most lives fill them. Counters grow, fall at a reboot, and
+    go on in a new process at a migration. Nodes' clocks are wrong by their own amounts. For some hours another VM may have the same UUID on
+    another node: its counters are above ``FOREIGN`` and the VM's own below.
     """
 
     def __init__(self, number: int, start: int, hours: int) -> None:
@@ -132,18 +152,21 @@ class Life:
         self._dice: Final = Random(f"life {number}")  # noqa: S311, a life, not a secret
         dice = self._dice
         self._interval = float(dice.choice((60, 120, 300, 300, 600)))
-        self._end = start + hours * 3_600 * SECOND
-        self._at = start + dice.randrange(3 * 3_600 * SECOND)
+        whole = hours * 3_600 * SECOND
+        self._at = start + dice.randrange(3 * 3_600 * SECOND if dice.random() < 0.8 else whole)
+        self._end = start + (whole if dice.random() < 0.7 else dice.randrange(whole))
         self._skew = {node: dice.randrange(-20 * SECOND, 20 * SECOND) for node in "abc"}
         self._sequence = dict.fromkeys("abc", 0)
         self._runs = {node: f"run-{node}" for node in "abc"}
         self._node, self._disks = dice.choice("abc"), {"vda", "vdb"}
-        self._counters: dict[tuple[str, str, str], float] = {}
-        self._memory = float(2**30 * dice.randrange(1, 64))
+        self._process, self._other = _Process(dice, 0), _Process(dice, FOREIGN)
         self._agent = dice.random() < 0.5
         self.samples: Final[list[Seen]] = []
         self._left_behind: set[str] = set()
-        self._double = dice.random() < 0.1
+        self._visited = {self._node}
+        self._double = dice.random() < 0.05
+        self.ambiguous = self._double
+        """Whether another VM with this UUID may be taken for the VM itself after a migration: then a counter from ``FOREIGN`` on may be growth."""
         while self._at < self._end:
             getattr(self, f"_{dice.choices(*_EVENTS)[0]}")(dice.randrange(1, 40))
 
@@ -168,7 +191,7 @@ class Life:
             for node in sorted(self._left_behind - {self._node}):
                 self._sample(node, (5, 4) if ord(node) % 2 else (5, 0), monitored=False, grow=False)
             if self._double:
-                self._sample("c" if self._node != "c" else "a", (1, 1), monitored=True, grow=True)
+                self._sample_other("c" if self._node != "c" else "a", (1, 1))
             self._at += round(self._interval * SECOND) + self._dice.randrange(-SECOND, SECOND)
 
     def _off(self, rounds: int) -> None:
@@ -181,6 +204,23 @@ class Life:
         self._gap(rounds * 3)
         self._reboot(1)
 
+    def _twice(self, rounds: int) -> None:
+        """Another VM with the UUID on another node, for so short a time that it looks like a migration, or for hours, perhaps with a break."""
+        dice = self._dice
+        self._run(1)
+        node = dice.choice([node for node in "abc" if node != self._node])
+        self._left_behind.discard(node)
+        self._other = _Process(dice, FOREIGN * dice.randrange(1, 4))
+        state = (1, 1) if dice.random() < 0.8 else (3, 1)
+        self.ambiguous |= rounds < _CLEARLY_TWO or node in self._visited
+        self._visited.add(node)
+        silent = range(_CLEARLY_TWO, _CLEARLY_TWO + dice.randrange(10)) if rounds > 3 * _CLEARLY_TWO and dice.random() < 0.3 else range(0)
+        for number in range(rounds):
+            if number not in silent:
+                self._sample_other(node, state)
+            self._run(1)
+        self._run(_CLEARLY_TWO)
+
     def _paused(self, rounds: int) -> None:
         self._run(rounds, self._dice.choice([(3, 1), (3, 12), (3, 2), (7, 0)]))
 
@@ -189,13 +229,13 @@ class Life:
 
     def _gap(self, rounds: int) -> None:
         """The hypervisor is silent; the VM goes on."""
-        for key in self._counters:
-            self._counters[key] += self._dice.randrange(0, 50_000)
+        for key in self._process.counters:
+            self._process.counters[key] += self._dice.randrange(0, 50_000)
         self._at += round(rounds * self._interval * SECOND)
 
     def _reboot(self, rounds: int) -> None:
-        for key in self._counters:
-            self._counters[key] = 0.0
+        for key in self._process.counters:
+            self._process.counters[key] = 0.0
         self._run(min(rounds, 3))
 
     def _restart(self, rounds: int) -> None:
@@ -211,9 +251,9 @@ class Life:
         else:
             self._disks.add("vdb")
             if self._dice.random() < 0.5:
-                for key in self._counters:
+                for key in self._process.counters:
                     if key[1] == "vdb":
-                        self._counters[key] = float(self._dice.randrange(1_000))
+                        self._process.counters[key] = float(self._dice.randrange(1_000))
         self._run(rounds)
 
     def _migrate(self, rounds: int) -> None:
@@ -227,13 +267,20 @@ class Life:
         if self._dice.random() < 0.3:
             self._gap(rounds)
         self._node = target
+        self._visited.add(target)
         self._left_behind.discard(target)
         if self._dice.random() < 0.5:
             self._left_behind.add(source)
-        for key in self._counters:
+        for key in self._process.counters:
             if key[2] not in METRICS.of_guest and self._dice.random() < 0.95:
-                self._counters[key] = float(self._dice.randrange(10_000))
+                self._process.counters[key] = float(self._dice.randrange(10_000))
         self._run(rounds)
+
+    def _sample_other(self, node: str, state: tuple[int, int]) -> None:
+        """A sample of the other VM with this UUID."""
+        mine, self._process = self._process, self._other
+        self._sample(node, state, monitored=True, grow=state[0] == 1)
+        self._process = mine
 
     def _sample(self, node: str, state: tuple[int, int], *, monitored: bool, grow: bool) -> None:
         dice = self._dice
@@ -241,18 +288,17 @@ class Life:
         of_vm = told["vm", ""]
         of_vm["vm_network_devices"] = 1
         if monitored:
-            of_vm["vm_memory_balloon_current_bytes"] = self._memory
+            of_vm["vm_memory_balloon_current_bytes"] = self._process.memory
+            of_vm["vm_vcpus_current"] = self._process.vcpus
             of_vm["vm_cpu_seconds_total"] = self._count("vm", "", "vm_cpu_seconds_total", grow) / 1_000
             if dice.random() < 0.9:
                 of_vm["vm_memory_rss_bytes"] = float(dice.randrange(1, 2**40))
                 of_vm["vm_guest_memory_major_faults_total"] = self._count("vm", "", "vm_guest_memory_major_faults_total", grow)
             told["vcpu", "0"] = {"vm_vcpu_seconds_total": self._count("vcpu", "0", "vm_vcpu_seconds_total", grow) / 1_000}
-        told["network", "v\u00e9th,0"] = {
-            "vm_network_receive_bytes_total": self._count("network", "v\u00e9th,0", "vm_network_receive_bytes_total", grow)
-        }
+        told["network", "v\u00e9th,0"] = {metric: self._count("network", "v\u00e9th,0", metric, grow) for metric in _NETWORK}
         for disk in sorted(self._disks):
-            written = {"vm_block_write_bytes_total": self._count("block", disk, "vm_block_write_bytes_total", grow)} if monitored else {}
-            told["block", disk] = written
+            told["block", disk] = {metric: self._count("block", disk, metric, grow) for metric in _BLOCK} if monitored else {}
+            told["block", disk] |= {"vm_block_capacity_bytes": 2.0**36, "vm_block_allocation_bytes": float(dice.randrange(2**36))}
         if self._agent and grow and dice.random() < 0.9:
             self._tell(told)
         self._sequence[node] += 1
@@ -273,13 +319,15 @@ class Life:
 
     def _count(self, kind: str, device: str, metric: str, grow: bool) -> float:  # noqa: FBT001, a counter's own
         key = (kind, device, metric)
-        self._counters[key] = self._counters.get(key, float(self._dice.randrange(10**6))) + (self._dice.randrange(60_000) if grow else 0)
-        return self._counters[key]
+        known = self._process.counters.get(key)
+        begun = self._process.base + self._dice.randrange(10**6) if known is None else known
+        self._process.counters[key] = begun + (self._dice.randrange(60_000) if grow else 0)
+        return self._process.counters[key]
 
 
 _EVENTS: Final = (
-    ("run", "off", "undefined", "paused", "silent_monitor", "gap", "reboot", "restart", "replug", "migrate"),
-    (30, 5, 2, 5, 8, 10, 5, 5, 8, 12),
+    ("run", "off", "undefined", "paused", "silent_monitor", "gap", "reboot", "restart", "replug", "migrate", "twice"),
+    (30, 5, 2, 5, 8, 10, 5, 5, 8, 12, 5),
 )
 
 

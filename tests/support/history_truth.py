@@ -223,6 +223,8 @@ def _day(rows: list[Row]) -> Row:
         "node": rows[-1]["node"],
         "nodes": max(len({row["node"] for row in rows}), *(row["nodes"] for row in rows)),
         "coverage": min(sum(row["covered_seconds"] for row in rows), 86_400) / 86_400,
+        "first_time": rows[0]["first_time"],
+        "last_time": rows[-1]["last_time"],
     }
     for name in {name for row in rows for name in row}:
         having = [row for row in rows if name in row]
