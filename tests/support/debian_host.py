@@ -98,7 +98,7 @@ class DebianHost:
 
     def __init__(self, release: str, root: Path, *, like: DebianHost | None = None) -> None:
         """Copy the bare system into ``root``, or what ``like`` has become of it, which does not run."""
-        self.root = copy_root(bare_root(release) if like is None else like.root, root)
+        self.root: Path = copy_root(bare_root(release) if like is None else like.root, root)
         (self.root / KEPT).mkdir(exist_ok=True)
         self.write("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n")
 
