@@ -151,8 +151,8 @@ def _keys(samples: Columns) -> tuple[list[Key], Numbers]:
     hours = np.floor(samples.numbers["collected"] / HOUR_SECONDS).astype(np.int64)
     if not len(hours):
         return [], codes
-    first = int(hours.min())
-    span = int(hours.max()) - first + 1
+    first = int(np.min(hours))
+    span = int(np.max(hours)) - first + 1
     joined, places = np.unique(codes * span + (hours - first), return_inverse=True)
     owners, after = np.divmod(joined, span)
     return [(*keys[owner], first + hour) for owner, hour in zip(owners.tolist(), after.tolist(), strict=True)], places
