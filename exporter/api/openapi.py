@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,9 @@ def document() -> dict[str, Any]:
     """The document as JSON builtins."""
     answers = [endpoint.answer for endpoint in ENDPOINTS]
     schemas, components = msgspec.json.schema_components([*answers, ErrorAnswer], ref_template=_REFERENCE)
+    for component in components.values():
+        if "description" in component:  # a class's docstring, which Python strips of its indentation from 3.13 on
+            component["description"] = cleandoc(component["description"])
     paths = {f"{PREFIX}{each.path}": {"get": _operation(each, schema)} for each, schema in zip(ENDPOINTS, schemas, strict=False)}
     return {
         "openapi": "3.1.0",
