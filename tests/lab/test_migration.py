@@ -200,7 +200,8 @@ def test_there_and_back_five_times(parts: Parts) -> None:
     assert watch.longest_gap("vm_state", uuid=uuid) <= 2 * INTERVAL_SECONDS + SLACK_SECONDS
     assert watch.longest_gap("vm_cpu_seconds_total", uuid=uuid) <= 2 * INTERVAL_SECONDS + SLACK_SECONDS
     assert {value for _, value in watch.values("vm_conflict", uuid=uuid)} == {0}
-    assert watch.drops("vm_cpu_seconds_total", uuid=uuid) <= 10
+    shown = [value for _, value in watch.values("vm_cpu_seconds_total", uuid=uuid)]
+    assert watch.drops("vm_cpu_seconds_total", uuid=uuid) <= 10, f"a value of the host before came again: {shown}"
     assert fastest(list(watch.values("vm_cpu_seconds_total", uuid=uuid))) <= VCPU_LIMIT
 
 
