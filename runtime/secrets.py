@@ -108,6 +108,13 @@ def plain_url(value: Any) -> Any:  # noqa: ANN401, any scalar
     return _USER.sub(f"{HIDDEN}@", without)
 
 
+def secret_in(url: str) -> str:
+    """Why a URL may hold a secret, so that it can't be shown as it is; "" where it holds none."""
+    if plain_url(url) == url:
+        return ""
+    return "names a user" if holds_user(url) else "has a query"
+
+
 def holds_user(url: str) -> bool:
     """Whether an address names a user; one that is none does not."""
     try:

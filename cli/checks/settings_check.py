@@ -13,7 +13,7 @@ from virtflow.cli.checks.findings import Finding, bad, good, warn
 from virtflow.cli.parts import part
 from virtflow.runtime.config_files import SECTIONS
 from virtflow.runtime.kafka.clients import OAUTHBEARER
-from virtflow.runtime.secrets import CREDENTIALS, holds_user, plain_url, secret_names
+from virtflow.runtime.secrets import CREDENTIALS, holds_user, plain_url, secret_in, secret_names
 from virtflow.runtime.settings import Exporter, History, Kafka, Registry, Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS, METRICS
 from virtflow.schemas.catalogue.types import Group, Own
@@ -174,9 +174,7 @@ def _object_store(history: History) -> Iterator[Finding]:
         why = f"{', '.join(found)}: a secret that everyone who can read the settings sees"
         yield bad("setting", "history.storage", why, "use history.s3_secret_key_file, or the service's environment")
     for key in ("path", "s3_endpoint"):
-        url = getattr(history, key)
-        if plain_url(url) != url:
-            why = "names a user" if holds_user(url) else "has a query"
+        if why := secret_in(url := getattr(history, key)):
             yield bad("setting", f"history.{key} = {plain_url(url)!r}", why, "use the files of keys: history.s3_access_key_file")
     if bool(history.s3_access_key_file) != bool(history.s3_secret_key_file):
         have, lack = ("access", "secret") if history.s3_access_key_file else ("secret", "access")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from virtflow.runtime.named_files import text_of
-from virtflow.runtime.secrets import holds_user, plain_url
+from virtflow.runtime.secrets import plain_url, secret_in
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import SettingError
 
@@ -61,9 +61,8 @@ def _refuse_without_keys(settings: History) -> None:
 
 def _refuse_secrets(key: str, url: str) -> None:
     """An address is shown in every message about the storage."""
-    if plain_url(url) != url:
+    if why := secret_in(url):
         fix = "use the files of keys: history.s3_access_key_file and history.s3_secret_key_file"
-        why = "names a user" if holds_user(url) else "has a query"
         raise SettingError(origin="settings", key=key, value=plain_url(url), why=why, fix=fix)
 
 
