@@ -10,7 +10,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from statistics import median
 from typing import Any, Final
 
@@ -82,7 +82,7 @@ def unused(centre: Centre, samples: Samples) -> dict[str, dict[str, list[float]]
             way: stack.enter_context(started(centre, name=f"exporter-{way}", EXPORTER_FLEET_PAGE=str(way == "with").lower()))[0]
             for way in found
         }
-        with samples.arriving(PER_SECOND, rounds=round(SETTLING_SECONDS * PER_SECOND / (NODES * VMS)) + 1):
+        with arriving(samples, SETTLING_SECONDS):
             time.sleep(SETTLING_SECONDS)
         for _ in range(ROUNDS):
             for way, cores in while_arriving(parts, samples).items():
@@ -93,9 +93,14 @@ def unused(centre: Centre, samples: Samples) -> dict[str, dict[str, list[float]]
     return found
 
 
+def arriving(samples: Samples, seconds: float) -> AbstractContextManager[None]:
+    """``PER_SECOND`` samples arrive every second meanwhile, for longer than so many seconds."""
+    return samples.arriving(PER_SECOND, rounds=round(seconds * PER_SECOND / (NODES * VMS)) + 1)
+
+
 def while_arriving(parts: Mapping[str, Part], samples: Samples) -> dict[str, float]:
     """CPU seconds of processes by the second over a minute, while samples arrive."""
-    with samples.arriving(PER_SECOND, rounds=round(MINUTE_SECONDS * PER_SECOND / (NODES * VMS)) + 1):
+    with arriving(samples, MINUTE_SECONDS):
         time.sleep(1.0)
         began, before = time.monotonic(), {name: part.cpu_seconds() for name, part in parts.items()}
         time.sleep(MINUTE_SECONDS)
@@ -108,7 +113,7 @@ def opened(centre: Centre, samples: Samples) -> dict[str, Any]:
     with started(centre) as (part, _), chromium() as browser:
         base = part.url.removesuffix("/metrics")
         vm = f"/vms/{_some_vm(base)}"
-        with samples.arriving(PER_SECOND, rounds=round(SETTLING_SECONDS * PER_SECOND / (NODES * VMS)) + 1):
+        with arriving(samples, SETTLING_SECONDS):
             time.sleep(SETTLING_SECONDS)
         paints = {("/vms/UUID" if page == vm else page): [painted(browser, base, page) for _ in range(PAINTS)] for page in (*PAGES, vm)}
         closed, live = [], []
@@ -138,10 +143,6 @@ def section(found: dict[str, Any]) -> list[str]:
     spent, goals, unasked, pages = found["answers"], found["goals"], found["unused"], found["open"]
     slowest = max((name for name in spent if name.startswith("/vms?sort")), key=lambda name: float(spent[name]))
     others = [name for name in spent if not name.startswith("/vms?sort")]
-    share = {
-        name: [one / other - 1 for one, other in zip(unasked["with"][name], unasked["without"][name], strict=True)]
-        for name in unasked["with"]
-    }
     more = median(pages["live"]) - median(pages["closed"])
     return [
         "## The fleet page and its API",
@@ -173,16 +174,15 @@ def section(found: dict[str, Any]) -> list[str]:
         table(
             ("", "with", "without", "more"),
             [
-                _row("CPU of a sample, µs", unasked, "ingest", 1.0, share),
-                _row("CPU of a scrape, ms", unasked, "scrape", 1e3, share),
-                _row("memory, MiB", unasked, "memory", 2**-20, share),
+                _row("CPU of a sample, µs", unasked, "ingest", 1.0),
+                _row("CPU of a scrape, ms", unasked, "scrape", 1e3),
+                _row("memory, MiB", unasked, "memory", 2**-20),
             ],
         ),
     ]
 
 
-def _row(
-    title: str, unasked: dict[str, dict[str, list[float]]], name: str, factor: float, share: dict[str, list[float]]
-) -> tuple[str, ...]:
+def _row(title: str, unasked: dict[str, dict[str, list[float]]], name: str, factor: float) -> tuple[str, ...]:
     known, left_out = ([factor * one for one in unasked[way][name]] for way in ("with", "without"))
-    return title, figure(known, 1), figure(left_out, 1), f"{median(share[name]):+.1%}"
+    more = median(one / other - 1 for one, other in zip(known, left_out, strict=True))
+    return title, figure(known, 1), figure(left_out, 1), f"{more:+.1%}"

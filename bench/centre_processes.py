@@ -42,6 +42,11 @@ class Load:
         return self.nodes * self.vms / self.interval_seconds
 
 
+def cpu_seconds_of(pid: int) -> float:
+    """CPU time of a process's threads so far, to the nanosecond: it has a clock of its own (source: clock_getcpuclockid(3), and Linux' posix-cpu-timers.c)."""
+    return time.clock_gettime((~pid << 3) | _OF_THE_SCHEDULER)
+
+
 class Part:
     """One process and what it has used. ``url`` is its own /metrics, "" where it has none."""
 
@@ -52,8 +57,8 @@ class Part:
         self.url = url
 
     def cpu_seconds(self) -> float:
-        """CPU time of its threads so far, to the nanosecond: a process has a clock of its own (source: clock_getcpuclockid(3), and Linux' posix-cpu-timers.c)."""
-        return time.clock_gettime((~self.pid << 3) | _OF_THE_SCHEDULER)
+        """CPU time of its threads so far, to the nanosecond."""
+        return cpu_seconds_of(self.pid)
 
     def resident_bytes(self) -> int:
         """Its memory."""

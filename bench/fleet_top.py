@@ -12,13 +12,13 @@ from collections.abc import Callable
 from statistics import median
 from typing import Final
 
+from bench.centre_processes import cpu_seconds_of
 from bench.fleet_api import VMS
 from tests.support.fleet_samples import busy, fleet_records, lasting
 from tests.support.served_exporter import exporter_of, get, served
 from tests.support.terminal import Terminal
 
 REPEATS: Final = 7
-OF_THE_SCHEDULER: Final = 2
 KEYS: Final[tuple[tuple[str, str, str], ...]] = (
     ("one row down", "j", "k"),
     ("one screen down", "\x1b[6~", "\x1b[5~"),
@@ -46,10 +46,10 @@ def keys() -> dict[str, float]:
 
 def _pressed(terminal: Terminal, key: str, back: str) -> float:
     """Presses a key, and then the one that undoes it, of which the price is not counted."""
-    before, began = terminal.text(), _cpu(terminal)
+    before, began = terminal.text(), cpu_seconds_of(terminal.pid)
     terminal.press(key)
     _settled(terminal, lambda text: text != before)
-    spent = _cpu(terminal) - began
+    spent = cpu_seconds_of(terminal.pid) - began
     shown = terminal.text()
     terminal.press(back)
     _settled(terminal, lambda text: text != shown)
@@ -60,14 +60,10 @@ def _settled(terminal: Terminal, good: Callable[[str], bool]) -> None:
     """Waits until the screen is good, and the program uses no more CPU: its answer has come."""
     terminal.wait_for(good)
     before = -1.0
-    while (now := _cpu(terminal)) != before:
+    while (now := cpu_seconds_of(terminal.pid)) != before:
         before = now
         time.sleep(0.2)
         terminal.drain()
-
-
-def _cpu(terminal: Terminal) -> float:
-    return time.clock_gettime((~terminal.pid << 3) | OF_THE_SCHEDULER)
 
 
 def main() -> None:
