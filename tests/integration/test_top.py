@@ -11,6 +11,7 @@ import pytest
 from tests.support.broker import free_ports
 from tests.support.command import one_line_error, virtflow
 from tests.support.fleet_samples import busy, fleet_records, lasting, migration
+from tests.support.processors import eventually
 from tests.support.served_exporter import exporter_of, get, served
 from tests.support.terminal import Terminal
 from tests.support.vm_samples import status, uuid
@@ -30,11 +31,10 @@ def url() -> Iterator[str]:
             records = [busy(number, round_) for number in range(VMS)]
             exporter.take(lasting([*fleet_records(VMS, rounds=0), *(status(f"node-{n}", round_) for n in (1, 2, 3)), *records]))
             get(f"{address}/api/v1/fleet")
-            while len(json.loads(get(f"{address}/api/v1/vms?limit=200")[2])["items"]) < VMS:
-                pass
+            eventually("all VMs", lambda: len(json.loads(get(f"{address}/api/v1/vms?limit=200")[2])["items"]) == VMS)
         exporter.take(lasting([busy(3, 2, responsive=0), migration(4), status("node-9", health=NodeHealth(up=0, hung_calls=1))]))
-        while json.loads(get(f"{address}/api/v1/fleet")[2])["stuck"] == 0:  # answers may be half a second old
-            pass
+        # Answers may be half a second old.
+        eventually("the stuck VM", lambda: json.loads(get(f"{address}/api/v1/fleet")[2])["stuck"] == 1)
         yield address
 
 

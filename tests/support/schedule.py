@@ -2,7 +2,7 @@
 
 A file's tests share fixtures that are expensive to make (hypervisors, a broker), so one worker runs them all. The longest files start
 first, so that no worker ends long after the others. Files whose guests compute run on one worker, one after another, and so do those of
-the layer integration, whose programs take half a CPU: each kind would slow itself down, while the other workers mostly wait.
+the layer integration where it runs beside others: each kind would slow itself down, while the other workers mostly wait.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Self, cast
 from uuid import UUID
 
@@ -17,6 +17,7 @@ import libvirt
 import pytest
 
 from tests.support.memory_libvirt import Binding, Daemon, Release, Vm
+from tests.support.memory_libvirt.connection import MemoryConnection
 from tests.support.memory_libvirt.standins import install
 from tests.support.simulated_rounds import INTERVAL_SECONDS, SimulatedRounds
 from tests.support.virtual_time.standins import Queue
@@ -30,6 +31,18 @@ from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.settings import Libvirt, Producer, Settings
 
 URI = "qemu:///system"
+
+
+def statistics_wait(monkeypatch: pytest.MonkeyPatch, seconds: Callable[[Vm, int], float]) -> None:
+    """Bulk statistics wait for so many seconds at a VM, by the groups that they are asked for."""
+    asked = MemoryConnection._of
+
+    def of(self: MemoryConnection, request: Any, vm: Vm, groups: int, limit: float) -> Any:  # noqa: ANN401, the double's own
+        if pause := seconds(vm, groups):
+            self.daemon.wait(request, lambda: False, self.daemon.clock.now + pause)
+        return asked(self, request, vm, groups, limit)
+
+    monkeypatch.setattr(MemoryConnection, "_of", of)
 
 
 class MemoryProcesses:

@@ -62,18 +62,17 @@ def due(snapshots: Sequence[NodeSnapshot]) -> int:
     return last.sequence - first.sequence + 1 + last.health.rounds_skipped_total - first.health.rounds_skipped_total
 
 
-def missed_too_often(rounds: int, answered: dict[str, int]) -> dict[str, int]:
-    """Of VMs by the rounds that had their monitor's values: in how many of ``rounds`` those lacked them that lacked too many."""
-    return {name: rounds - count for name, count in answered.items() if rounds - count > max(MISSED_ROUNDS, MISSED * rounds)}
+def assert_seldom_missed(rounds: int, answered: dict[str, int]) -> None:
+    """Of ``rounds``, hardly any lacks the monitor's values of a VM; ``answered`` is how many have them, by the VM's name."""
+    missed = {name: rounds - count for name, count in answered.items() if rounds - count > max(MISSED_ROUNDS, MISSED * rounds)}
+    assert missed == {}, f"{missed} of {rounds} rounds"
 
 
 def assert_healthy_served(runs: Iterable[Sequence[NodeSnapshot]], healthy: Iterable[Guest]) -> None:
     """Of all rounds that were due in these runs of a producer, hardly any lacks what a healthy VM's monitor says."""
     runs = list(runs)
     answered = Counter(uuid for snapshots in runs for seen in snapshots for uuid in with_monitor(seen))
-    rounds = sum(map(due, runs))
-    missed = missed_too_often(rounds, {guest.name: answered[guest.uuid] for guest in healthy})
-    assert missed == {}, f"{missed} of {rounds} rounds"
+    assert_seldom_missed(sum(map(due, runs)), {guest.name: answered[guest.uuid] for guest in healthy})
 
 
 def assert_safe_groups_on_time(arrivals: Sequence[Arrival], guests: Iterable[Guest]) -> None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from tests.support.memory_libvirt import Vm
-from tests.support.memory_libvirt.connection import MemoryConnection
-from tests.support.simulated_host import SimulatedHost
+from tests.support.simulated_host import SimulatedHost, statistics_wait
 
 Make = Callable[..., SimulatedHost]
 VMS = 8
@@ -22,13 +19,7 @@ MOST_DARK = 3
 
 @pytest.mark.parametrize("seconds", [1.9, 3.0, 5.0])
 def test_its_vms_are_listed_again_and_again(make: Make, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    asked = MemoryConnection._of
-
-    def of(self: MemoryConnection, request: Any, vm: Vm, groups: int, waits: float) -> Any:  # noqa: ANN401, the double's own
-        self.daemon.wait(request, lambda: False, self.daemon.clock.now + seconds / VMS)
-        return asked(self, request, vm, groups, waits)
-
-    monkeypatch.setattr(MemoryConnection, "_of", of)
+    statistics_wait(monkeypatch, lambda _vm, _groups: seconds / VMS)
     host = make(vms=VMS).start(interval=INTERVAL)
     found = host.rounds(ROUNDS)
     dark = [len(list(run)) for up, run in itertools.groupby(one.up for one in found) if not up]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import libvirt
 import pytest
 
 from tests.support.memory_libvirt import Vm
-from tests.support.memory_libvirt.connection import MemoryConnection
-from tests.support.simulated_host import SimulatedHost
+from tests.support.simulated_host import SimulatedHost, statistics_wait
 from tests.support.simulated_rounds import whole
 
 Make = Callable[..., SimulatedHost]
@@ -28,14 +26,11 @@ UUID = "00000000-0000-4000-8000-0000000000ff"
 def switch(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The switch that the daemon asks; ``slow`` says how it answers."""
     found = SimpleNamespace(slow=False)
-    asked = MemoryConnection._of
 
-    def of(self: MemoryConnection, request: Any, vm: Vm, groups: int, seconds: float) -> Any:  # noqa: ANN401, the double's own
-        if found.slow and groups & libvirt.VIR_DOMAIN_STATS_INTERFACE and "vhostuser" in vm.xml:
-            self.daemon.wait(request, lambda: False, self.daemon.clock.now + SWITCH_SECONDS)
-        return asked(self, request, vm, groups, seconds)
+    def seconds(vm: Vm, groups: int) -> float:
+        return SWITCH_SECONDS if found.slow and groups & libvirt.VIR_DOMAIN_STATS_INTERFACE and "vhostuser" in vm.xml else 0.0
 
-    monkeypatch.setattr(MemoryConnection, "_of", of)
+    statistics_wait(monkeypatch, seconds)
     return found
 
 
