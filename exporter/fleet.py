@@ -8,7 +8,7 @@ detects late and repeated records, ``schemas.ownership`` decides between two nod
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from math import isnan
 from typing import TYPE_CHECKING, Final
 
@@ -310,8 +310,10 @@ class Fleet:
         if len(live) > 1 or not isnan(vm.split_brain.since):
             reports = [_report(*each) for each in live]
             migration = self.migrations.newest(record.uuid)
-            current = current_reports(reports, vm.not_before, migration, self.migrations.handed_over_since(record.uuid))
+            exported = vm.row.node if vm.row is not None else ""
+            current = current_reports(reports, vm.not_before, migration, self.migrations.handed_over_since(record.uuid), exported)
             record = live[reports.index(authoritative(current, migration))][0]
+            _drop_others(vm, {report.node for report in current}, now)
             vm.split_brain = track_split_brain(vm.split_brain, current, now, migration)
             before, vm.conflict = vm.conflict, is_split_brain(vm.split_brain, current, now)
             if vm.conflict != before:
@@ -366,6 +368,14 @@ def _expire_samples(vm: Vm, now: float) -> bool:
             sample.record = None
             sample.expires = now + REMEMBER_SECONDS
     return bool(vm.samples)
+
+
+def _drop_others(vm: Vm, current: Container[str], now: float) -> None:
+    """Drops the samples of nodes that have no current one: they would be exported again when the current ones expire before them."""
+    for node, sample in vm.samples.items():
+        if node not in current and sample.record is not None:
+            sample.record = None
+            sample.expires = now + REMEMBER_SECONDS
 
 
 def _inventory_freshness(vm: Vm, record: VmInventory) -> Freshness:

@@ -120,13 +120,18 @@ def not_before(known: Mapping[str, float], migration: VmMigration) -> dict[str, 
 
 
 def current_reports(
-    reports: Sequence[Report], known: Mapping[str, float], migration: VmMigration | None = None, since: float = -math.inf
+    reports: Sequence[Report],
+    known: Mapping[str, float],
+    migration: VmMigration | None = None,
+    since: float = -math.inf,
+    exported: str = "",
 ) -> Sequence[Report]:
     """The reports that are current: samples of the VM's process, collected not before ``known``.
 
     ``since`` is when (on the observer's clock) the newest hand-over became known. A node that is neither end of it, and of which an
     observer that has just started has no entry in ``known``, had the VM on an earlier hop; its reports from before are over as well.
-    When no report is current, the one that was collected last before the end of its process is exported until a newer one comes.
+    When no report is current, that of the source stays until a newer one comes where it is ``exported``; else the one that was collected
+    last before the end of its process is exported.
     """
 
     def beyond(report: Report) -> float:
@@ -135,7 +140,10 @@ def current_reports(
         return math.inf if math.isnan(report.arrived) else report.arrived - since
 
     samples = [report for report in reports if not is_incoming(report, migration) and not has_left(report, migration)] or reports
-    return [report for report in samples if not beyond(report) < 0] or [max(samples, key=beyond)]
+    # As long as the destination has not told when it resumed the VM, the end of an earlier stay there is the newest that is known of it. What
+    # was collected shortly before that may be closer to it than the source's last report is to the end of its own stay.
+    stays = exported if migration is not None and exported == migration.source else None
+    return [report for report in samples if not beyond(report) < 0] or [max(samples, key=lambda one: (one.node == stays, beyond(one)))]
 
 
 def is_incoming(report: Report, migration: VmMigration | None) -> bool:

@@ -157,3 +157,59 @@ def test_a_reason_that_tells_of_an_end_is_enough(reason: int) -> None:
     take(vms, records({"result": "completed", "resumed_timestamp_seconds": WALL, "paused_timestamp_seconds": WALL})[0], 0.0)
     item = reports(SOURCE, [(states.SHUT_OFF, reason)], 10.0, 0.0)[0]
     assert take(vms, item, 0.0).state == "shut_off"
+
+
+STAY = 1_000.0
+"""What each stay of the VM adds to the CPU counter that these tests tell, so that the value says of which stay it is."""
+
+
+@st.composite
+def stays(draw: st.DrawFn) -> list[list[Item]]:
+    """A VM that goes there and back at once: for each hop all that is told of it, in an order of arrival that can be.
+
+    Its records, the hand-over perhaps before the moment when the destination resumed it, the last samples of the stay before, which may
+    come late, and as many of the new one as there was time for, which may be none. The destination's samples expire later than the source's.
+    """
+    turns, revisions = {SOURCE: itertools.count(), DESTINATION: itertools.count()}, itertools.count(1)
+    here, there, at = SOURCE, DESTINATION, WALL
+
+    def told(stay: int, node: str, begin: float, seconds: float) -> list[Item]:
+        ages = sorted(draw(st.sets(st.integers(1, 9), max_size=3)))
+        own: dict[str, Any] = {"node": node, "interval": INTERVAL if node == SOURCE else 3 * INTERVAL}
+        return [
+            sample(sequence=next(turns[node]), collected=begin + seconds * age / 10, cpu_seconds_total=STAY * stay + age, **own)
+            for age in ages
+        ]
+
+    hops: list[list[Item]] = [[sample(sequence=next(turns[here]), node=here, collected=at, cpu_seconds_total=0.0)]]
+    for hop in range(draw(st.integers(2, 4))):
+        seconds = draw(st.sampled_from([1.0, 3.0, 20.0]))
+        tail = told(hop, here, at, seconds)
+        at += seconds
+        ended: dict[str, Any] = {"result": "completed", "paused_timestamp_seconds": at, "ended_timestamp_seconds": at + 0.1}
+        steps: list[dict[str, Any]] = [{"result": "running"}, ended, {**ended, "resumed_timestamp_seconds": at + 0.05}]
+        known: list[Item] = [
+            VmMigration(uuid=uuid(1), id=str(hop), source=here, destination=there, revision=next(revisions), **step)
+            for step in draw(st.sampled_from([steps, steps[1:], steps[::2], steps[2:]]))
+        ]
+        hops.append(draw(interleaved([tail, known])))
+        here, there = there, here
+    hops.append(told(len(hops) - 1, here, at, 10.0))
+    return hops
+
+
+@given(data=st.data(), hops=stays())
+def test_there_and_back_at_once_shows_no_stay_again(data: st.DataObject, hops: list[list[Item]]) -> None:
+    """Whatever of a stay was shown, nothing of one before it is shown afterwards: a counter falls at most once for each hop."""
+    vms = fleet(names=SHOWN)
+    now, shown = 0.0, []
+    for hop in hops:
+        for item in hop:
+            seen = take(vms, item, now)
+            if seen.cpu is not None:
+                shown.append(seen.cpu // STAY)
+        now += data.draw(st.sampled_from([0.0, INTERVAL, 3 * INTERVAL]))
+        seen = scrape(vms, now)
+        if seen.cpu is not None:
+            shown.append(seen.cpu // STAY)
+    assert shown == sorted(shown)
