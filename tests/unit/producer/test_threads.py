@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import libvirt
+import libvirt_qemu
 import pytest
 
-from tests.support.torn import at_every_line
+from tests.support.torn import at_every_instruction, at_every_line
 from virtflow.producer.agent import scheduler, supervisor
 from virtflow.producer.agent.ipc import Answered, Command, Listed, Up
 from virtflow.producer.agent.poll_cycle import Down, Ticked
@@ -135,30 +137,63 @@ def test_the_process_table(tmp_path: Path) -> None:
     together(come_and_go, look, look)
 
 
-class Closing:
-    """A connection that counts how often it is closed."""
+class Daemon:
+    """It takes connections, and lets two of three be listened to; which of them are open, and which are registered."""
 
-    def __init__(self, closed: list[object]) -> None:
+    def __init__(self) -> None:
+        """Nobody has connected."""
+        self.refuses = True
+        self.open: set[Connection] = set()
+        self.registered: set[Connection] = set()
+        self._numbers = itertools.count()
+
+    def connect(self, uri: str) -> Connection:
+        assert uri == "qemu:///system"
+        connection = Connection(self)
+        self.open.add(connection)
+        return connection
+
+    def register(self, connection: Connection, *arguments: object) -> int:
+        assert len(arguments) == 5
+        number = next(self._numbers)
+        if self.refuses and number % 3 == 1:
+            raise libvirt.libvirtError("operation forbidden")
+        assert connection in self.open
+        self.registered.add(connection)
+        return number
+
+    def deregister(self, connection: Connection, callback: int) -> None:
+        assert callback >= 0
+        self.registered.remove(connection)
+
+
+class Connection:
+    """One of that daemon's."""
+
+    def __init__(self, daemon: Daemon) -> None:
         """Open."""
-        self._closed = closed
+        self._daemon = daemon
 
     def close(self) -> None:
-        self._closed.append(self)
+        self._daemon.open.remove(self)
 
 
-def test_the_listening_connection() -> None:
-    """Two workers may open at a time: each connection but the last is closed once."""
-    status, closed, opened = QemuStatus("test:///default", Inbox()), list[object](), list[object]()
-
-    def listen() -> None:
-        connection = Closing(closed)
-        opened.append(connection)
-        status._replace(connection)
-
-    with at_every_line(qemu_events):
-        together(listen, listen)
+def test_the_listening_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers may open at a time, and one may be refused: at most one connection listens at the end, and all others are closed once."""
+    daemon, status = Daemon(), QemuStatus("qemu:///system", Inbox())
+    monkeypatch.setattr(libvirt, "open", daemon.connect)
+    monkeypatch.setattr(libvirt_qemu, "qemuMonitorEventRegister", daemon.register)
+    monkeypatch.setattr(libvirt_qemu, "qemuMonitorEventDeregister", daemon.deregister)
+    with at_every_instruction(qemu_events):
+        together(status.listen, status.listen, turns=TORN_TURNS)
+    assert daemon.open == daemon.registered
+    assert len(daemon.open) <= 1
+    daemon.refuses = False
+    status.listen()
+    status.listen()
+    assert len(daemon.registered) == 1
     status.close()
-    assert sorted(map(id, closed)) == sorted(map(id, opened))
+    assert not daemon.open | daemon.registered
 
 
 class Client:
