@@ -58,7 +58,7 @@ class Host:
             "SHIFT_FILE": str(self._folder / "shift"),
             "PYTHONPATH": str(self._folder),
         }
-        inside = ["nsenter", "-t", str(self.namespaces.first_pid), "-m", "-u", "--"]
+        inside = ["nsenter", "-t", str(self.namespaces.first_pid), "-m", "-u", "-r", "--"]
         self.producer = Process([*inside, str(PROGRAM), "producer"], self.log, environment(self._bus.environment() | more))
 
     def rename(self, name: str) -> None:
