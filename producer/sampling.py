@@ -27,7 +27,7 @@ from virtflow.producer.hung_calls.job_poller import POLL, Jobs
 from virtflow.producer.hung_calls.reconnecting import Call, Outbox, ReconnectingConnection, WorkerHandle
 from virtflow.producer.hung_calls.version_finder import VersionFinder
 from virtflow.producer.hung_calls.xml_reader import XML, XmlReader
-from virtflow.producer.hypervisor.call_safety import StatsGroups, fill_may_wait, stats_groups
+from virtflow.producer.hypervisor.call_safety import StatsGroups, fill_may_wait, judged_version, stats_groups
 from virtflow.producer.hypervisor.messages import (
     Action,
     Announce,
@@ -108,6 +108,7 @@ class Sampling:
         self._interval = interval
         self._window = interval * settings.producer.deadline_ratio
         self._every = settings.producer.inventory_seconds
+        self._uri = settings.libvirt.uri
         self._follows = follows
         self._outbox = Outbox()
         self._connections: dict[str, ReconnectingConnection] = {}
@@ -338,7 +339,7 @@ class Sampling:
 
     def _opened(self, libvirt_version: int, now: float) -> None:
         """The safe connection is a new one."""
-        self._version = self._xml.version = libvirt_version
+        self._version = self._xml.version = judged_version(self._uri, libvirt_version)
         self._set_groups()
         self._inventories.all_changed()
         self._monitor.reconnected(now)

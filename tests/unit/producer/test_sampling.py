@@ -31,7 +31,7 @@ from virtflow.producer.hypervisor.messages import (
 from virtflow.producer.sampling import Sampling
 from virtflow.producer.source import Round
 from virtflow.producer.types import Answer, HealthCheck, HypervisorEvent, Listed, Vm
-from virtflow.runtime.settings import Producer, Settings
+from virtflow.runtime.settings import Libvirt, Producer, Settings
 
 A, B = "01c4627c-7455-4be4-b014-9523f6d7e739", "00000000-0000-4000-8000-000000000001"
 BOOKWORM, TRIXIE = 9_000_000, 11_003_000
@@ -45,9 +45,9 @@ FULL: dict[str, object] = {**LISTED, "cpu.time": 5, "balloon.rss": 1}
 class Stage:
     """A sampling whose workers do what the test says. Connections open at once, unless ``closed`` names them."""
 
-    def __init__(self, version: int = BOOKWORM, *, closed: Iterable[str] = (), follows: bool = False) -> None:
+    def __init__(self, version: int = BOOKWORM, *, closed: Iterable[str] = (), follows: bool = False, uri: str = "qemu:///system") -> None:
         """The first tick has passed."""
-        settings = Settings(producer=Producer(interval_seconds=INTERVAL))
+        settings = Settings(libvirt=Libvirt(uri=uri), producer=Producer(interval_seconds=INTERVAL))
         self.budget = CallBudget(3)
         self.sampling = Sampling(settings, self.budget, random.Random(1), lambda _: {}, follows=follows)  # noqa: S311, jitter
         self.version, self.closed = version, set(closed)
@@ -242,6 +242,17 @@ def test_xml_of_a_vm_that_may_be_stuck_is_not_read() -> None:
         assert stage.calls("xml") == 0
     stage.now += INTERVAL
     stage.run(HealthCheck({A: 0.0, B: 0.0}), {A: FULL, B: FULL})
+    assert stage.calls("xml") == 1
+
+
+@pytest.mark.parametrize("version", [BOOKWORM, TRIXIE])
+def test_xml_of_vms_without_a_qemu_is_read(version: int) -> None:
+    """Libvirt's own test driver answers for its VMs, and what only a QEMU can say is missing for ever."""
+    stage = Stage(version, uri="test:///default")
+    stage.begin()
+    stage.answer("list", listed())
+    stage.answer("health", HealthCheck({A: 0.0, B: 0.0}))
+    stage.answer("monitor", listed())
     assert stage.calls("xml") == 1
 
 
