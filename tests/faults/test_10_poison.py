@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource  # type: ignore[attr-defined]
+from msgspec.structs import replace
 
 from tests.support.broker import Broker
 from tests.support.figures import figure
-from tests.support.processors import CODEC, Bus, Processors, eventually, snapshot
+from tests.support.migration_events import Host, whole
+from tests.support.processors import CODEC, Bus, Processors, eventually, snapshot, vm_uuid
 from tests.support.schema_registry import SchemaRegistry
 from virtflow.schemas.avro.codec import CONFLUENT_HEADER, Codec
 from virtflow.schemas.avro.schema import Schema, schema_of
 from virtflow.schemas.errors import UndecodableError
-from virtflow.schemas.records import NodeSnapshot, NodeStatus, VmMetrics
-from virtflow.schemas.topics import DEAD_LETTERS, METRICS, NODES, SNAPSHOTS
+from virtflow.schemas.records import NodeSnapshot, NodeStatus, VmEvent, VmMetrics, VmMigration
+from virtflow.schemas.topics import DEAD_LETTERS, EVENTS, METRICS, MIGRATIONS, NODES, SNAPSHOTS, Topic
 
 SINGLE_OBJECT_MAGIC = b"\xc3\x01"
 
+Pairs = list[tuple[str, bytes]]
+"""Keys and values."""
+
 GOOD = CODEC.encode(snapshot("good", 1))
+GOOD_EVENT = CODEC.encode(whole(Host("node-1"), Host("node-2"))[0])
 NEWER_ID = 77
 
 
-def flipped() -> bytes:
+def flipped(good: bytes, record: type[NodeSnapshot | VmEvent]) -> bytes:
     """A message with one bit flipped so that Avro notices nothing and only the ranges do."""
-    for bit in range(10 * 8, len(GOOD) * 8):
-        damaged = bytearray(GOOD)
+    for bit in range(10 * 8, len(good) * 8):
+        damaged = bytearray(good)
         damaged[bit // 8] ^= 1 << (bit % 8)
         try:
-            CODEC.decode(bytes(damaged), NodeSnapshot)
+            CODEC.decode(bytes(damaged), record)
         except UndecodableError as error:
             if error.reason.value == "out_of_range":
                 return bytes(damaged)
@@ -52,18 +59,27 @@ def newer_message(sequence: int) -> bytes:
     return CONFLUENT_HEADER.pack(0, NEWER_ID) + body + b"\x0arainy"
 
 
-POISON: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "empty"),
-    "random": (b"\x42" + bytes(range(200)), "unknown_magic"),
-    "wrong magic": (b"\xc3\x02" + GOOD[2:], "unknown_magic"),
-    "unknown fingerprint": (SINGLE_OBJECT_MAGIC + b"\x01" * 8 + GOOD[10:], "unknown_schema"),
-    "unknown id": (CONFLUENT_HEADER.pack(0, 4_000_000) + GOOD[10:], "unknown_schema"),
-    "another record": (CODEC.encode(NodeStatus(node="good", boot_id="b", sequence=1)), "wrong_record"),
-    "truncated": (GOOD[:-1], "truncated"),
-    "trailing bytes": (GOOD + b"\x00\x01", "trailing_bytes"),
-    "bit flip": (flipped(), "out_of_range"),
-    "10 MB": (SINGLE_OBJECT_MAGIC + b"\x00" * 10_000_000, "too_large"),
-}
+def poison(good: bytes, record: type[NodeSnapshot | VmEvent]) -> dict[str, tuple[bytes, str]]:
+    """Every kind of poison in a topic of that record, of which ``good`` is a message, and the reason that the dead letters tell."""
+    return {
+        "empty": (b"", "empty"),
+        "random": (b"\x42" + bytes(range(200)), "unknown_magic"),
+        "wrong magic": (b"\xc3\x02" + good[2:], "unknown_magic"),
+        "unknown fingerprint": (SINGLE_OBJECT_MAGIC + b"\x01" * 8 + good[10:], "unknown_schema"),
+        "unknown id": (CONFLUENT_HEADER.pack(0, 4_000_000) + good[10:], "unknown_schema"),
+        "another record": (CODEC.encode(NodeStatus(node="good", boot_id="b", sequence=1)), "wrong_record"),
+        "truncated": (good[:-1], "truncated"),
+        "trailing bytes": (good + b"\x00\x01", "trailing_bytes"),
+        "bit flip": (flipped(good, record), "out_of_range"),
+        "10 MB": (SINGLE_OBJECT_MAGIC + b"\x00" * 10_000_000, "too_large"),
+    }
+
+
+POISON = poison(GOOD, NodeSnapshot)
+RARE = 1_000
+"""Good messages for each of poison, where that is rare."""
+SECONDS = 180.0
+"""For as many messages as that makes."""
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +90,13 @@ def large_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 @pytest.fixture
 def bus(large_broker: Broker) -> Bus:
-    """Topics of which the snapshots' takes messages of 10 MB, as a badly configured one would."""
+    """Topics of which those that the processors take from allow messages of 10 MB, as badly configured ones would."""
     bus = Bus(large_broker)
     bus.create_topics()
     entry = ConfigEntry("max.message.bytes", "20000000", incremental_operation=AlterConfigOpType.SET)
-    topic = ConfigResource(ConfigResource.Type.TOPIC, bus.prefix + SNAPSHOTS.name, incremental_configs=[entry])
+    topics = [ConfigResource(ConfigResource.Type.TOPIC, bus.prefix + one.name, incremental_configs=[entry]) for one in (SNAPSHOTS, EVENTS)]
     admin = AdminClient({"bootstrap.servers": large_broker.address})
-    for future in admin.incremental_alter_configs([topic]).values():
+    for future in admin.incremental_alter_configs(topics).values():
         future.result()
     return bus
 
@@ -90,36 +106,69 @@ def headers_of(letter: Message) -> dict[str, str]:
     return {name: value.decode() for name, value in pairs}
 
 
-def poisoned(good: int) -> list[tuple[str, bytes]]:
-    """Every kind of poison once, spread evenly among ``good`` good rounds of one node."""
-    messages = [("good", CODEC.encode(snapshot("good", sequence))) for sequence in range(good)]
-    for number, kind in enumerate(POISON):
-        messages.insert((number + 1) * good // (len(POISON) + 1), (kind, POISON[kind][0]))
+def among(good: Pairs, kinds: dict[str, tuple[bytes, str]]) -> Pairs:
+    """Every kind of poison once, spread evenly among the good messages."""
+    messages = list(good)
+    for number, (kind, (value, _)) in enumerate(kinds.items()):
+        messages.insert((number + 1) * len(good) // (len(kinds) + 1), (kind, value))
     return messages
 
 
-def test_each_poison_is_set_aside_with_its_place_and_reason_and_the_rest_goes_on(bus: Bus, tmp_path: Path) -> None:
-    with Processors(bus, tmp_path) as processors:
-        bus.produce(poisoned(1000))
-        bus.wait_until_committed()
-        counted = {
-            reason: processors.value(f'virtflow_processors_dead_letters_total{{reason="{reason}"}}') for _, reason in POISON.values()
-        }
-        assert processors.terminate() == 0
-    originals = {(m.partition(), m.offset()): m for m in bus.read(SNAPSHOTS)}
-    letters = {(letter.key() or b"").decode(): letter for letter in bus.read(DEAD_LETTERS)}
-    assert set(letters) == set(POISON)
-    for kind, (value, reason) in POISON.items():
+def assert_set_aside(bus: Bus, topic: Topic, kinds: dict[str, tuple[bytes, str]]) -> None:
+    """Each is in the dead letters with its place, reason and value; nothing else is."""
+    originals = {(m.partition(), m.offset()): m for m in bus.read(topic)}
+    read = bus.read(DEAD_LETTERS)
+    letters = {(letter.key() or b"").decode(): letter for letter in read}
+    assert set(letters) == set(kinds)
+    assert len(read) == len(kinds)
+    for kind, (value, reason) in kinds.items():
         headers = headers_of(letters[kind])
-        assert (headers["topic"], headers["reason"], headers["size"]) == (bus.prefix + SNAPSHOTS.name, reason, str(len(value)))
+        assert (headers["topic"], headers["reason"], headers["size"]) == (bus.prefix + topic.name, reason, str(len(value)))
         assert originals[int(headers["partition"]), int(headers["offset"])].key() == kind.encode()
         assert letters[kind].value() == value[:900_000]
         assert headers["detail"]
-    assert counted == {reason: sum(other == reason for _, other in POISON.values()) for _, reason in POISON.values()}
-    assert {m.sequence for m in bus.records(METRICS, VmMetrics)} == set(range(1000))
-    assert [s.sequence for s in bus.records(NODES, NodeStatus)] == list(range(1000))
-    figure(10, "kinds of poison, each in the dead letters with its place and reason", len(letters))
-    figure(10, "good rounds around them, all processed", 1000)
+
+
+def dead_letters_of(processors: Processors, kinds: dict[str, tuple[bytes, str]]) -> dict[str, float]:
+    """How many the processors have counted, by reason."""
+    return {reason: processors.value(f'virtflow_processors_dead_letters_total{{reason="{reason}"}}') for _, reason in kinds.values()}
+
+
+def test_rare_poison_is_set_aside_with_its_place_and_reason_and_the_rest_goes_on(bus: Bus, tmp_path: Path) -> None:
+    """One message of a thousand, in a node's rounds: all other rounds are processed, in their order."""
+    rounds = len(POISON) * RARE
+    with Processors(bus, tmp_path) as processors:
+        bus.produce(among([("good", CODEC.encode(snapshot("good", sequence, 1))) for sequence in range(rounds)], POISON))
+        bus.wait_until_committed(SECONDS)
+        counted = dead_letters_of(processors, POISON)
+        assert processors.terminate() == 0
+    assert_set_aside(bus, SNAPSHOTS, POISON)
+    assert counted == Counter(reason for _, reason in POISON.values())
+    assert [m.sequence for m in bus.records(METRICS, VmMetrics)] == list(range(rounds))
+    assert [s.sequence for s in bus.records(NODES, NodeStatus)] == list(range(rounds))
+    figure(10, "kinds of poison, each in the dead letters with its place and reason", len(POISON))
+    figure(10, "good rounds around them, all processed", rounds)
+
+
+def test_rare_poison_among_events_costs_no_migration(bus: Bus, tmp_path: Path) -> None:
+    """One message of a thousand: every VM's migration is followed to its end."""
+    kinds = poison(GOOD_EVENT, VmEvent)
+    per_vm = len(whole(Host("node-1"), Host("node-2")))
+    vms = [vm_uuid(number) for number in range(len(kinds) * RARE // per_vm)]
+    source, destination = Host("node-1"), Host("node-2")
+    events = [(uuid, replace(event, uuid=uuid)) for uuid in vms for event in whole(source, destination)]
+    with Processors(bus, tmp_path) as processors:
+        bus.produce(among([(uuid, CODEC.encode(event)) for uuid, event in events], kinds), EVENTS)
+        bus.wait_until_committed(SECONDS, EVENTS)
+        counted = dead_letters_of(processors, kinds)
+        assert processors.terminate() == 0
+    assert_set_aside(bus, EVENTS, kinds)
+    assert counted == Counter(reason for _, reason in kinds.values())
+    newest = {record.uuid: record for record in bus.records(MIGRATIONS, VmMigration)}
+    assert {(uuid, record.result, record.source, record.destination) for uuid, record in newest.items()} == {
+        (uuid, "completed", "node-1", "node-2") for uuid in vms
+    }
+    figure(10, "events with as rare poison among them, every migration followed to its end", len(events))
 
 
 def test_a_newer_compatible_schema_is_read_through_the_registry(bus: Bus, tmp_path: Path) -> None:

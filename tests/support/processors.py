@@ -137,21 +137,21 @@ class Bus:
         """All records that are in a topic now, per partition in order."""
         return [codec.decode(message.value(), record) for message in self.read(topic)]
 
-    def lag(self) -> int:
-        """How many messages of ``vm.snapshots`` the processors have not committed yet."""
+    def lag(self, topic: Topic = SNAPSHOTS) -> int:
+        """How many messages of a topic the processors have not committed yet."""
         config = {"bootstrap.servers": self.broker.address, "group.id": f"{self.prefix}processors", "log_level": 0}
         consumer = Consumer(config)
         try:
-            places = [TopicPartition(self.prefix + SNAPSHOTS.name, number) for number in range(self.partitions)]
+            places = [TopicPartition(self.prefix + topic.name, number) for number in range(self.partitions)]
             committed = {place.partition: max(0, place.offset) for place in _committed(consumer, places)}
             ends = {place.partition: consumer.get_watermark_offsets(place, timeout=20.0)[1] for place in places}
             return sum(ends[number] - committed[number] for number in ends)
         finally:
             consumer.close()
 
-    def wait_until_committed(self, seconds: float = 60.0) -> None:
-        """Waits until the processors have committed everything."""
-        eventually("a lag of 0", lambda: self.lag() == 0, seconds)
+    def wait_until_committed(self, seconds: float = 60.0, topic: Topic = SNAPSHOTS) -> None:
+        """Waits until the processors have committed everything of a topic."""
+        eventually("a lag of 0", lambda: self.lag(topic) == 0, seconds)
 
 
 def _bounds(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:

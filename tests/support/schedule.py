@@ -37,7 +37,7 @@ SECONDS: Final[dict[str, int]] = {
     "tests/lab/test_stuck_services.py": 80,
     "tests/lab/test_migration_disks.py": 75,
     "tests/lab/test_values.py": 75,
-    "tests/faults/test_10_poison.py": 70,
+    "tests/faults/test_10_poison.py": 110,
     "tests/faults/test_23_bad_network.py": 75,
     "tests/faults/test_07_broker_killed.py": 60,
     "tests/faults/test_05_outage_drains.py": 35,
