@@ -1,4 +1,4 @@
-"""Fault 24, the history's part: TERM ends ``history serve`` in time, whatever it is doing."""
+"""Fault 24, the history's part: TERM ends ``history serve`` in time, whatever it is doing, and an instance that does not come back is replaced."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.support.broker import Broker
 from tests.support.command import virtflow
 from tests.support.criteria import HEALTH_SECONDS, Criteria
 from tests.support.figures import figure
-from tests.support.history import Writer, writing
+from tests.support.history import Writer, fleet_samples, key_of, produce, wait_for_samples, writing
 from tests.support.history_serving import Server, serving
 from tests.support.history_years import DAY, HOUR, hours_of_vm, write_years
 from tests.support.processors import eventually
@@ -22,6 +23,7 @@ from tests.support.s3 import ObjectStore
 from virtflow.history.remote_read.protocol.wire import Asked, Hints, Match, Matcher, ReadRequest, write_request
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import SAMPLES
+from virtflow.schemas.topics import METRICS
 
 NOW = int(time.time()) // DAY * DAY
 STOP_SECONDS = 10.0
@@ -99,3 +101,47 @@ def test_storage_that_hangs_at_the_start_is_waited_for(tmp_path: Path, *, ends: 
                 return
             store.signal(signal.SIGCONT)
             eventually("readiness", lambda: server.page("/readyz") == 200)
+
+
+PARTITIONS = 4
+ROUNDS = 3
+SETTLED_SECONDS = 90.0
+REPLACED_SECONDS = 30.0
+"""A group gives up a member of its own name after 12 s. Where nobody says so, that is 45 s, in which its partitions idle."""
+
+
+def held(writer: Writer) -> float:
+    """How many partitions it has; 0 while it starts."""
+    return 0.0 if writer.ready().startswith("no answer") else writer.value("virtflow_history_partitions")
+
+
+def test_the_partitions_of_an_instance_that_leaves_for_good_are_taken_over(tmp_path: Path) -> None:
+    """Its name keeps them while it is restarted; when it does not come back, what is produced meanwhile is stored, once."""
+    with Broker(tmp_path / "broker") as broker:
+        assert virtflow("topics", "create", "--bootstrap-servers", broker.address, "--partitions", str(PARTITIONS)).returncode == 0
+        names = ("stays", "leaves")
+        for name in names:
+            (tmp_path / name).mkdir()
+        # The product's own time limits, not those of the other tests.
+        stays, leaves = (
+            Writer(broker.address, tmp_path / "history", tmp_path / name, {"VIRTFLOW_HISTORY_INSTANCE": name, "VIRTFLOW_KAFKA_CLIENT": ""})
+            for name in names
+        )
+        before, after = (list(fleet_samples(1, 40, rounds)) for rounds in (range(ROUNDS), range(ROUNDS, 2 * ROUNDS)))
+        with writing(stays):
+            stays.until(lambda: held(stays) > 0, SETTLED_SECONDS)
+            everything = held(stays)
+            with writing(leaves):
+                stays.until(lambda: 0 < held(stays) < everything == held(stays) + held(leaves), SETTLED_SECONDS)
+                produce(broker.address, METRICS.name, before)
+                wait_for_samples(tmp_path / "history", len(before), SETTLED_SECONDS, stays)
+                assert leaves.stop() == 0
+            left = time.monotonic()
+            produce(broker.address, METRICS.name, after)
+            stays.until(lambda: held(stays) == everything, SETTLED_SECONDS)
+            stored = wait_for_samples(tmp_path / "history", len(before) + len(after), SETTLED_SECONDS, stays)
+            took = time.monotonic() - left
+            assert stays.stop() == 0
+    assert stored == Counter(map(key_of, before + after))
+    assert took < REPLACED_SECONDS
+    figure(24, "until the partitions of an instance that left for good are written again", took, "s")

@@ -57,6 +57,7 @@ SECONDS: Final[dict[str, int]] = {
     "tests/lab/test_recovery.py": 60,
     "tests/faults/test_03_one_vm_stuck.py": 55,
     "tests/faults/test_05_events_survive.py": 55,
+    "tests/faults/test_24_history_stops.py": 70,
     "tests/faults/test_24_stop_and_kill.py": 55,
     "tests/faults/test_32_power_cut.py": 55,
     "tests/integration/test_history_spark.py": 55,
