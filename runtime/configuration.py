@@ -17,7 +17,7 @@ from msgspec import inspect
 
 from virtflow.runtime.config_files import chosen_files, config_folder, credentials
 from virtflow.runtime.secrets import HIDDEN, harmless
-from virtflow.runtime.sections.rows import ADDRESS_PATTERN
+from virtflow.runtime.sections.rows import ADDRESS_PATTERN, url_problem
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import SettingError
 
@@ -28,7 +28,7 @@ ADDRESS_FORM: Final = "an address and a port, as in 127.0.0.1:9177 or [::1]:9177
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting as declared: section and key, type and bounds, default, switch and help."""
+    """One setting as declared: section and key, type and bounds, default, switch and help; of a URL an example, and whether it may have a query."""
 
     section: str
     key: str
@@ -36,6 +36,8 @@ class Row:
     about: str
     switch: str
     default: Any
+    url: str = ""
+    query: bool = False
 
     @property
     def path(self) -> str:
@@ -61,6 +63,8 @@ class Row:
                 words = ADDRESS_FORM if pattern == ADDRESS_PATTERN else f"as in {pattern}"
             case inspect.StrType(min_length=int()):
                 words = "not empty"
+            case _ if self.url:
+                words = f"an http or https URL, as in {self.url}"
             case _:
                 words = ""
         return words
@@ -81,7 +85,10 @@ def _declared() -> Iterator[Row]:
                 meta = {**(kind.extra_json_schema or {}), **(kind.extra or {})}
                 kind = kind.type
             default = item.default_factory() if item.default is msgspec.NODEFAULT else item.default
-            yield Row(section.name, item.name, kind, meta.get("description", ""), meta.get("switch", ""), default)
+            names = section.name, item.name
+            yield Row(
+                *names, kind, meta.get("description", ""), meta.get("switch", ""), default, meta.get("url", ""), meta.get("query", False)
+            )
 
 
 def section_about(section: str) -> str:
@@ -239,6 +246,9 @@ def _converted(row: Row, given: _Given) -> object:
         allowed = f"give {row.bounds}. " if row.bounds else ""
         fix = f"{allowed}{row.about} Default: {row.default!r}"
         raise SettingError(origin=given.origin, key=row.path, value=harmless(row.path, given.value), why=why, fix=fix) from error
+    if row.url and converted.value and (why := url_problem(converted.value, query=row.query)):
+        fix = f"write it as {row.url}" + (", and the user by settings of its own" if "user" in why else "")
+        raise SettingError(origin=given.origin, key=row.path, value=harmless(row.path, given.value), why=why, fix=fix)
     return converted.value
 
 

@@ -112,15 +112,10 @@ def secret_in(url: str) -> str:
     """Why a URL may hold a secret, so that it can't be shown as it is; "" where it holds none."""
     if plain_url(url) == url:
         return ""
-    return "names a user" if holds_user(url) else "has a query"
-
-
-def holds_user(url: str) -> bool:
-    """Whether an address names a user; one that is none does not."""
     try:
-        return "@" in urllib.parse.urlsplit(url).netloc
+        return "names a user" if "@" in urllib.parse.urlsplit(url).netloc else "has a query"
     except ValueError:
-        return False
+        return "is no URL"
 
 
 def secret_names(values: Mapping[str, str]) -> list[str]:

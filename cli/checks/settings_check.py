@@ -13,12 +13,12 @@ from virtflow.cli.checks.findings import Finding, bad, good, warn
 from virtflow.cli.parts import part
 from virtflow.runtime.config_files import SECTIONS
 from virtflow.runtime.kafka.clients import OAUTHBEARER
-from virtflow.runtime.secrets import CREDENTIALS, holds_user, plain_url, secret_in, secret_names
+from virtflow.runtime.secrets import CREDENTIALS, plain_url, secret_in, secret_names
 from virtflow.runtime.settings import Exporter, History, Kafka, Registry, Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS, METRICS
 from virtflow.schemas.catalogue.types import Group, Own
 
-SECRETS = CREDENTIALS | {"kafka.oauth_token_file", "adapter.tls_key_file", "adapter.kubernetes_key_file"}
+SECRETS = CREDENTIALS | {"kafka.oauth_token_file", "adapter.tls_key_file", "adapter.kubernetes_key_file", "adapter.prometheus_token_file"}
 FILES = (
     *sorted(SECRETS),
     "kafka.oauth_ca_file",
@@ -30,6 +30,7 @@ FILES = (
     "adapter.kubernetes_ca_file",
     "adapter.kubernetes_token_file",
     "adapter.kubernetes_certificate_file",
+    "adapter.prometheus_ca_file",
 )
 _PASSWORD = ("sasl_username", "sasl_password_file")
 _ENDPOINT = ("oauth_token_url", "oauth_client_id", "oauth_client_secret_file")
@@ -113,9 +114,7 @@ def _sasl(kafka: Kafka, protocol: str) -> Iterator[Finding]:
         if key not in taken and getattr(kafka, key):
             fix = f"unset kafka.{key}" if taken else "set kafka.security_protocol to SASL_SSL or SASL_PLAINTEXT"
             yield bad("setting", way, f"kafka.{key} has no effect with it", fix)
-    if (url := kafka.oauth_token_url) and holds_user(url):
-        yield bad("setting", "kafka.oauth_token_url", "names a user", "use kafka.oauth_client_id and kafka.oauth_client_secret_file")
-    if _in_clear(url):
+    if _in_clear(url := kafka.oauth_token_url):
         yield warn(
             "setting", f"kafka.oauth_token_url = {plain_url(url)!r}", "the client's secret goes over the network in clear", "use https"
         )
@@ -123,10 +122,7 @@ def _sasl(kafka: Kafka, protocol: str) -> Iterator[Finding]:
 
 def _in_clear(url: str) -> bool:
     """Whether others can listen to what is sent to a URL."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
+    parts = urlsplit(url)
     return parts.scheme == "http" and (parts.hostname or "") not in LOOPBACK
 
 
@@ -158,7 +154,7 @@ def _history_server(exporter: Exporter) -> Iterator[Finding]:
     if bool(exporter.history_username) != bool(exporter.history_password_file):
         have, lack = ("username", "password_file") if exporter.history_username else ("password_file", "username")
         yield bad("setting", f"exporter.history_{have}", f"is set, but exporter.history_{lack} is not", "set both or none")
-    if exporter.history_tls_ca_file and not exporter.history_url.startswith("https"):
+    if exporter.history_tls_ca_file and not exporter.history_url.lower().startswith("https:"):
         yield bad(
             "setting", "exporter.history_tls_ca_file", "has no effect without https in exporter.history_url", "write the URL as https://"
         )
@@ -173,9 +169,8 @@ def _object_store(history: History) -> Iterator[Finding]:
     if found := secret_names(history.storage):
         why = f"{', '.join(found)}: a secret that everyone who can read the settings sees"
         yield bad("setting", "history.storage", why, "use history.s3_secret_key_file, or the service's environment")
-    for key in ("path", "s3_endpoint"):
-        if why := secret_in(url := getattr(history, key)):
-            yield bad("setting", f"history.{key} = {plain_url(url)!r}", why, "use the files of keys: history.s3_access_key_file")
+    if why := secret_in(history.path):
+        yield bad("setting", f"history.path = {plain_url(history.path)!r}", why, "use the files of keys: history.s3_access_key_file")
     if bool(history.s3_access_key_file) != bool(history.s3_secret_key_file):
         have, lack = ("access", "secret") if history.s3_access_key_file else ("secret", "access")
         yield bad("setting", f"history.s3_{have}_key_file", f"is set, but history.s3_{lack}_key_file is not", "set both or none")

@@ -7,11 +7,12 @@ import json
 import queue
 import threading
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from virtflow.runtime.secrets import plain_url
+from virtflow.runtime.sections.rows import url_problem
 from virtflow.schemas.errors import EnvironmentProblemError, InputError
 
 TIMEOUT_SECONDS: Final = 5.0
@@ -25,11 +26,11 @@ class Client:
     """One exporter."""
 
     def __init__(self, url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-        """``url`` with or without the scheme; raises ``EnvironmentProblemError`` for one that is none of HTTP."""
+        """``url`` with or without the scheme; raises ``EnvironmentProblemError`` for one that is none of HTTP, or that names a user."""
         self.url: Final = (url if "://" in url else f"http://{url}").rstrip("/")
         self._timeout = timeout_seconds
-        if urllib.parse.urlsplit(self.url).scheme not in {"http", "https"} or not urllib.parse.urlsplit(self.url).hostname:
-            raise _problem(url, "is no address of an exporter")
+        if why := url_problem(self.url):
+            raise _problem(str(plain_url(url)), why)
 
     def get(self, path: str) -> dict[str, Any]:
         """The answer to a path below ``PREFIX``; raises ``EnvironmentProblemError`` where there is none, ``InputError`` with the API's own words."""

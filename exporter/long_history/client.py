@@ -8,7 +8,6 @@ from __future__ import annotations
 from base64 import b64encode
 from math import isfinite
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -16,7 +15,7 @@ from msgspec import Struct, field
 
 from virtflow.exporter.long_history.periods import Period
 from virtflow.runtime.named_files import text_of, tls_of
-from virtflow.runtime.secrets import holds_user, plain_url
+from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.settings import Exporter
 from virtflow.runtime.web.answers import TooLongError, body_of
 from virtflow.schemas.errors import InputError, SettingError
@@ -70,8 +69,8 @@ class HistoryServer:
     """One server. Belongs to the event loop."""
 
     def __init__(self, settings: Exporter) -> None:
-        """Nothing is connected yet; raises ``SettingError`` for a URL or a file that can't be used."""
-        self.url: Final = _url(settings.history_url)
+        """Nothing is connected yet; raises ``SettingError`` for a file that can't be used, and for two ways to sign in."""
+        self.url: Final = settings.history_url.rstrip("/")
         self.name: Final = f"the history server {plain_url(self.url)}"
         self._seconds = min(settings.history_timeout_seconds, 0.6 * settings.request_timeout_seconds)
         self._headers = _authorization(settings)
@@ -157,20 +156,6 @@ def _why(body: bytes) -> str:
     return printable(body[:WHY_CHARACTERS].decode("utf-8", "replace").strip().partition("\n")[0], WHY_CHARACTERS)
 
 
-def _url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and not parts.query and not parts.fragment
-    except ValueError:
-        good = False
-    if not good or not url.isascii() or not url.isprintable() or " " in url:
-        raise _unusable("history_url", plain_url(url), "is no http or https URL", "write it as http://history:9180")
-    if holds_user(url):
-        fix = "set exporter.history_username and exporter.history_password_file"
-        raise _unusable("history_url", plain_url(url), "holds a user's name", fix)
-    return url.rstrip("/")
-
-
 def _authorization(settings: Exporter) -> dict[str, str]:
     token, user = settings.history_token_file, settings.history_username
     if token and user:
@@ -186,7 +171,9 @@ def _authorization(settings: Exporter) -> dict[str, str]:
 
 
 def _tls(settings: Exporter) -> ssl.SSLContext | None:
-    return tls_of(settings.history_tls_ca_file, "exporter.history_tls_ca_file") if settings.history_url.startswith("https") else None
+    return (
+        tls_of(settings.history_tls_ca_file, "exporter.history_tls_ca_file") if settings.history_url.lower().startswith("https:") else None
+    )
 
 
 def _secret(path: str, key: str) -> str:

@@ -27,13 +27,12 @@ def storage_options(settings: History) -> dict[str, str]:
     """What the object store is told, credentials included; empty for a folder."""
     if not settings.path.startswith(SCHEMES):
         return {}
-    _refuse_secrets("history.path", settings.path)
+    _refuse_secrets(settings.path)
     _refuse_without_keys(settings)
     options = {"AWS_REGION": settings.s3_region}
     if settings.s3_endpoint:
-        _refuse_secrets("history.s3_endpoint", settings.s3_endpoint)
         options["AWS_ENDPOINT_URL"] = settings.s3_endpoint
-        options["AWS_ALLOW_HTTP"] = str(settings.s3_endpoint.startswith("http://")).lower()
+        options["AWS_ALLOW_HTTP"] = str(settings.s3_endpoint.lower().startswith("http://")).lower()
         options["AWS_VIRTUAL_HOSTED_STYLE_REQUEST"] = "false"
     for key, path, name in (
         ("AWS_ACCESS_KEY_ID", settings.s3_access_key_file, "history.s3_access_key_file"),
@@ -59,17 +58,17 @@ def _refuse_without_keys(settings: History) -> None:
     )
 
 
-def _refuse_secrets(key: str, url: str) -> None:
-    """An address is shown in every message about the storage."""
+def _refuse_secrets(url: str) -> None:
+    """A path is shown in every message about the storage."""
     if why := secret_in(url):
         fix = "use the files of keys: history.s3_access_key_file and history.s3_secret_key_file"
-        raise SettingError(origin="settings", key=key, value=plain_url(url), why=why, fix=fix)
+        raise SettingError(origin="settings", key="history.path", value=plain_url(url), why=why, fix=fix)
 
 
 def address(path: str) -> str:
     """The tables' address in full; raises ``SettingError`` where ``path`` can't be one."""
     if path.startswith(SCHEMES):
-        _refuse_secrets("history.path", path)
+        _refuse_secrets(path)
         return path.rstrip("/")
     if "://" in path or not path:
         raise SettingError(

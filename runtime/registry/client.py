@@ -16,9 +16,9 @@ import urllib.request
 from typing import TYPE_CHECKING, Any, Final
 
 from virtflow.runtime.named_files import text_of, tls_of
-from virtflow.runtime.secrets import holds_user, plain_url
+from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.settings import Registry
-from virtflow.schemas.errors import RegistryUnavailableError, SettingError
+from virtflow.schemas.errors import RegistryUnavailableError
 
 if TYPE_CHECKING:
     from virtflow.schemas.avro.schema import Schema
@@ -36,13 +36,12 @@ class RegistryClient:
     """Asks one registry. Each call is a connection of its own: there are a few in a service's life."""
 
     def __init__(self, registry: Registry) -> None:
-        """Raises ``SettingError`` where the URL, or a file that the settings name, can't be used."""
-        scheme = _scheme(registry.url)
+        """Raises ``SettingError`` where a file that the settings name can't be used."""
         self.url: Final = registry.url.rstrip("/")
         self.name: Final = f"the schema registry {plain_url(self.url)}"
         self._timeout = registry.timeout_seconds
         self._headers = {"Accept": MEDIA_TYPE, "Content-Type": MEDIA_TYPE} | _authorization(registry)
-        self._tls = tls_of(registry.tls_ca_file, "registry.tls_ca_file") if scheme == "https" else None
+        self._tls = tls_of(registry.tls_ca_file, "registry.tls_ca_file") if registry.url.lower().startswith("https:") else None
 
     def register(self, subject: str, schema: Schema) -> int:
         """The id of a schema under a subject, registered where it is not yet; raises ``RegistryUnavailableError`` without an answer."""
@@ -76,7 +75,7 @@ class RegistryClient:
 
     def _answer(self, path: str, body: dict[str, Any] | None) -> Any:  # noqa: ANN401, whatever JSON holds
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, self._headers)  # noqa: S310, the scheme is checked at the start
+        request = urllib.request.Request(self.url + path, data, self._headers)  # noqa: S310, the scheme is checked as the settings are read
         try:
             with urllib.request.urlopen(request, timeout=self._timeout, context=self._tls) as reply:  # noqa: S310
                 return json.loads(self._read(reply))
@@ -102,28 +101,8 @@ class RegistryClient:
         return bytes(pieces)
 
 
-def _scheme(url: str) -> str:
-    """``http`` or ``https``; raises ``SettingError`` for a URL that can't be asked, or that would be shown with a user."""
-    scheme = url.partition("://")[0].lower()
-    try:
-        parts = urllib.parse.urlsplit(url)
-        whole = scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        whole = False
-    if not whole or not url.isascii() or not url.isprintable() or " " in url:
-        raise _unusable("registry.url", plain_url(url), "no http or https URL", "write it as http://registry:8081")
-    if holds_user(url):
-        why, fix = "holds a user's name", "set registry.username and registry.password_file"
-        raise _unusable("registry.url", plain_url(url), why, fix)
-    return scheme
-
-
 def _authorization(registry: Registry) -> dict[str, str]:
     if not registry.username:
         return {}
     password = text_of(registry.password_file, "registry.password_file").rstrip("\n") if registry.password_file else ""
     return {"Authorization": "Basic " + base64.b64encode(f"{registry.username}:{password}".encode()).decode()}
-
-
-def _unusable(key: str, value: str, why: str, fix: str) -> SettingError:
-    return SettingError(origin="settings", key=key, value=value, why=why, fix=fix)

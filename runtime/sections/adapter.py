@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from virtflow.runtime.sections.rows import ADDRESS_PATTERN, Seconds, address, row
+from virtflow.runtime.sections.rows import ADDRESS_PATTERN, Seconds, address, row, server_url
 
 
 class Adapter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,8 +40,9 @@ class Adapter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 0.9
     prometheus_url: Annotated[
         str,
-        row(
+        server_url(
             "URL of a Prometheus that scrapes the exporters: values come from it, and Kafka is not read. Kafka's topics are read when empty.",
+            "http://prometheus:9090",
             "--prometheus-url",
         ),
     ] = ""
@@ -60,7 +61,12 @@ class Adapter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     drain_seconds: Annotated[
         Seconds, row("How long requests are still answered after SIGTERM, until the cluster has noticed.", ge=0, le=60)
     ] = 3.0
-    kubernetes_url: Annotated[str, row("URL of the Kubernetes API server; that of the pod's own cluster when empty.", "--kubernetes")] = ""
+    kubernetes_url: Annotated[
+        str,
+        server_url(
+            "URL of the Kubernetes API server; that of the pod's own cluster when empty.", "https://kubernetes.default.svc", "--kubernetes"
+        ),
+    ] = ""
     kubernetes_ca_file: Annotated[str, row("CA certificates the API server is checked against; the system's when empty.")] = (
         "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
     )

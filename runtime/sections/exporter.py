@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
-from virtflow.runtime.sections.rows import Seconds, address, row
+from virtflow.runtime.sections.rows import Seconds, address, row, server_url
 
 
 class Exporter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,9 +84,10 @@ class Exporter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = field(default_factory=list)
     history_url: Annotated[
         str,
-        row(
+        server_url(
             "URL of `virtflow history serve`, or of another server of Prometheus' HTTP API, for charts of days to years on a VM's page; "
             "no such charts when empty.",
+            "http://history:9180",
             "--history-url",
         ),
     ] = ""
@@ -108,10 +109,16 @@ class Exporter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Seconds, row("How long the history server may take; never more than three fifths of request_timeout_seconds.", ge=0.1, le=300)
     ] = 9.0
     grafana_url: Annotated[
-        str, row("URL of the Grafana that has virtflow's dashboards, for links on the fleet page; no links when empty.")
+        str,
+        server_url(
+            "URL of the Grafana that has virtflow's dashboards, for links on the fleet page; no links when empty.", "https://grafana:3000"
+        ),
     ] = ""
     docs_url: Annotated[
-        str, row("Where virtflow's documentation is read, for links to runbooks on the fleet page; no links when empty.")
+        str,
+        server_url(
+            "Where virtflow's documentation is read, for links to runbooks on the fleet page; no links when empty.", "https://docs/virtflow"
+        ),
     ] = "https://github.com/virtflow/virtflow/blob/main/docs"
     connections: Annotated[int, row("HTTP connections that may be open at once.", ge=1, le=100000)] = 256
     request_timeout_seconds: Annotated[Seconds, row("How long a client may take to send a request or take the answer.", ge=0.1, le=600)] = (

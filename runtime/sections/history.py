@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from virtflow.runtime.sections.rows import Seconds, address, row
+from virtflow.runtime.sections.rows import Seconds, address, row, server_url
 
 
 class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The long history: tables on a folder or on S3-compatible storage."""
 
     path: Annotated[str, row("Folder or s3://BUCKET/PREFIX that holds the tables.", "--history")] = "/var/lib/virtflow/history"
-    s3_endpoint: Annotated[str, row("URL of an S3-compatible server; Amazon's own when empty.")] = ""
+    s3_endpoint: Annotated[str, server_url("URL of an S3-compatible server; Amazon's own when empty.", "https://s3:9000")] = ""
     s3_region: Annotated[str, row("Region of the bucket.")] = "us-east-1"
     s3_access_key_file: Annotated[str, row("File that holds the access key and nothing else; the environment's when empty.")] = ""
     s3_secret_key_file: Annotated[str, row("File that holds the secret key and nothing else; the environment's when empty.")] = ""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from virtflow.runtime.sections.rows import Seconds, row
+from virtflow.runtime.sections.rows import Seconds, row, server_url
 
 
 class Kafka(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -22,7 +22,14 @@ class Kafka(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ""
     sasl_username: Annotated[str, row("SASL user.")] = ""
     sasl_password_file: Annotated[str, row("File that holds the SASL password and nothing else.")] = ""
-    oauth_token_url: Annotated[str, row("OAUTHBEARER: token endpoint that gives tokens for the client's id and secret (OAuth 2.0).")] = ""
+    oauth_token_url: Annotated[
+        str,
+        server_url(
+            "OAUTHBEARER: token endpoint that gives tokens for the client's id and secret (OAuth 2.0).",
+            "https://id.example/token",
+            query=True,
+        ),
+    ] = ""
     oauth_client_id: Annotated[str, row("OAUTHBEARER: id of the client at the token endpoint.")] = ""
     oauth_client_secret_file: Annotated[str, row("OAUTHBEARER: file that holds the client's secret and nothing else.")] = ""
     oauth_scope: Annotated[str, row("OAUTHBEARER: scope to ask the token endpoint for; none when empty.")] = ""
@@ -64,7 +71,12 @@ class Topics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The schema registry, where there is one."""
 
-    url: Annotated[str, row("URL of a Confluent-compatible schema registry; without it messages carry the schema's fingerprint.")] = ""
+    url: Annotated[
+        str,
+        server_url(
+            "URL of a Confluent-compatible schema registry; without it messages carry the schema's fingerprint.", "http://registry:8081"
+        ),
+    ] = ""
     timeout_seconds: Annotated[Seconds, row("How long the registry may take to answer.", ge=0.1, le=60)] = 5.0
     subjects: Annotated[
         Literal["topic", "record"],

@@ -15,7 +15,7 @@ from virtflow.runtime.registry.schema_ids import SchemaIds
 from virtflow.runtime.settings import Registry, Settings, Topics
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.avro.schema import schema_of
-from virtflow.schemas.errors import Reason, RegistryUnavailableError, SettingError, UndecodableError
+from virtflow.schemas.errors import Reason, RegistryUnavailableError, UndecodableError
 from virtflow.schemas.records import RECORDS, NodeSnapshot
 
 CONFLUENT_MAGIC = 0
@@ -169,13 +169,6 @@ def test_ids_of_another_schema_are_not_taken_from_the_file(tmp_path: Path) -> No
     second = ids_of(registry.url, cache_file=str(file))
     second.connect()
     assert second.missing
-
-
-@pytest.mark.parametrize("url", ["registry:8081", "ftp://registry", "http://", "http://user:hunter2@registry:8081"])
-def test_what_is_no_url_is_named_at_start(url: str) -> None:
-    with pytest.raises(SettingError, match=r"registry\.url") as caught:
-        ids_of(url).connect()
-    assert "hunter2" not in str(caught.value)
 
 
 def test_user_and_password_are_sent(tmp_path: Path) -> None:

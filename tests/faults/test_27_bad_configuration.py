@@ -47,6 +47,10 @@ TABLE = {
     "IPv6 without brackets": Bad("[exporter]\nlisten = '::1:9177'\n", "'::1:9177'", "Expected `str`", "[::1]:9177"),
     "text for a list": Bad("[exporter]\ninclude = 'core'\n", "exporter.include = 'core'", "Expected `array`, got `str`", "Default: []"),
     "number in a list": Bad("[exporter]\ninclude = [1]\n", "exporter.include = [1]", "Expected `str`, got `int`", "Default: []"),
+    "registry without scheme": Bad("[registry]\nurl = 'registry:8081'\n", "registry:8081", "no http or https URL", "http://registry:8081"),
+    "Prometheus by another protocol": Bad(
+        "[adapter]\nprometheus_url = 'ftp://x'\n", "adapter.prometheus_url = 'ftp://x'", "is no http or https URL", "http://prometheus:9090"
+    ),
     "topic prefix": Bad("[topics]\nprefix = 'a b'\n", "topics.prefix = 'a b'", "Expected `str`", "give as in"),
     "empty group": Bad("[processors]\ngroup = ''\n", "processors.group = ''", "length >= 1", "give not empty"),
 }
@@ -76,7 +80,6 @@ CONTRADICTIONS = {
         'No such configuration property: "linger"',
         "section kafka",
     ),
-    "registry without scheme": Bad("[registry]\nurl = 'registry:8081'\n", "registry:8081", "no http or https URL", "http://registry:8081"),
     "address of another host": Bad(
         "[exporter]\nlisten = '192.0.2.1:9177'\n", "192.0.2.1:9177", "annot assign requested address", "--listen"
     ),
@@ -126,7 +129,7 @@ def test_a_file_that_cannot_work(name: str, tmp_path: Path) -> None:
     bad = CONTRADICTIONS[name]
     file = tmp_path / "virtflow.toml"
     file.write_text(bad.text)
-    service = "exporter" if "broker" in name or "registry" in name else "node"
+    service = "exporter" if "broker" in name else "node"
     done = virtflow("check", "--config", str(file), "--for", service, "--connect", NOWHERE, "--json")
     assert done.returncode == 1
     assert not done.stderr

@@ -161,7 +161,7 @@ def test_once_as_json(url: str) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "why"),
     [
-        (("--url", "ftp://x"), 1, "is no address of an exporter"),
+        (("--url", "ftp://x"), 1, "is no http or https URL"),
         (("--url", "http://127.0.0.1:1"), 1, "name an exporter"),
         (("--sort", "bogus"), 1, "sort='bogus' is not allowed; allowed: name, node"),
     ],

@@ -10,6 +10,8 @@ import pytest
 from virtflow.cli.checks import probes
 from virtflow.cli.checks.check import findings
 from virtflow.cli.checks.findings import Finding, good
+from virtflow.cli.checks.settings_check import FILES
+from virtflow.runtime.configuration import rows
 from virtflow.runtime.settings import Settings
 
 PRODUCER = {"confluent_kafka", "libvirt"}
@@ -145,8 +147,7 @@ HISTORY = {
         ("exporter", 'shard = "3/2"', "is no shard"),
         ("exporter", 'targets = ["no address"]', "is no address"),
         ("exporter", 'shard = "1/2"\ntargets = ["a:1", "b:1", "c:1"]', "are 3 addresses for 2 shards"),
-        ("exporter", 'history_url = "ftp://h"', "is no http or https URL"),
-        ("node", 'history_url = "http://h/?x=1"', "is no http or https URL"),
+        ("node", 'shard = "3/2"', "is no shard"),
         ("history", 'tenant_tokens_file = "{file}"', "line 1 is not a token of its own and a project"),
         ("history", 'path = "s3://bucket/x"', "no key for s3://bucket/x"),
     ],
@@ -162,6 +163,13 @@ def test_what_a_service_would_refuse_is_found(here: set[str], folder: Path, serv
     found = list(findings((service,), folder, {}))
     assert [one.detail.removesuffix(" (settings)") for one in found if not one.ok] == [wrong]
     assert service == "node" or of(found, "broker")
+
+
+def test_every_file_that_a_setting_names_is_looked_at() -> None:
+    """But those that virtflow itself writes, and the web's, which a check of its own reads."""
+    written = {"registry.cache_file", "exporter.keep_file"}
+    named = {row.path for row in rows() if row.key.endswith("_file") and row.section != "web"}
+    assert named - written == set(FILES)
 
 
 def test_settings_that_say_nothing_are_all_defaults(here: set[str], folder: Path) -> None:

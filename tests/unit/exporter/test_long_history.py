@@ -343,9 +343,6 @@ def test_who_asks_is_said_by_the_exporter_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "key"),
     [
-        ({"history_url": "ftp://x"}, "exporter.history_url"),
-        ({"history_url": "http://me:pw@x"}, "exporter.history_url"),
-        ({"history_url": "http://x/?a=b"}, "exporter.history_url"),
         ({"history_url": "http://x", "history_token_file": "/nosuch"}, "exporter.history_token_file"),
         ({"history_url": "http://x", "history_username": "a:b"}, "exporter.history_username"),
         ({"history_url": "http://x", "history_username": "a", "history_token_file": "/x"}, "exporter.history_token_file"),

@@ -231,8 +231,6 @@ CHANGES: dict[str, tuple[dict[str, str], list[str]]] = {
         ["kafka.sasl_mechanism has no effect with it", *(f"kafka.oauth_{key} has no effect with it" for key in OAUTH)],
     ),
     "a file as well": ({"oauth_token_file": "t"}, [f"kafka.oauth_{key} has no effect with it" for key in OAUTH]),
-    "user in the URL": ({"oauth_token_url": "https://me:x@id.example/"}, ["names a user"]),
-    "no URL": ({"oauth_token_url": "http://[id.example/"}, []),
     "in clear": ({"oauth_token_url": "http://id.example/"}, ["the client's secret goes over the network in clear"]),
     "in clear on this host": ({"oauth_token_url": "http://127.0.0.1:1/"}, []),
 }

@@ -20,11 +20,10 @@ from tests.support.command import in_process
 from virtflow.cli import main
 from virtflow.cli.checks import probes
 from virtflow.history.storage.delta import Store
-from virtflow.runtime.configuration import survey
+from virtflow.runtime.configuration import load, survey
 from virtflow.runtime.kafka.clients import client_settings, tls_context, unusable
-from virtflow.runtime.registry.client import RegistryClient
 from virtflow.runtime.secrets import HARMLESS, HIDDEN, harmless, plain_url, secret_names
-from virtflow.runtime.settings import History, Kafka, Registry, Settings
+from virtflow.runtime.settings import History, Kafka, Settings
 from virtflow.schemas.errors import SettingError
 
 
@@ -131,9 +130,9 @@ def test_a_client_that_refuses_its_settings_does_not_tell_them() -> None:
 
 def test_addresses_with_users_are_refused_without_them() -> None:
     for make in (
-        lambda: RegistryClient(Registry(url=f"https://user:{SECRET}@registry")),
+        lambda: load(None, {"VIRTFLOW_REGISTRY_URL": f"https://user:{SECRET}@registry"}),
+        lambda: load(None, {"VIRTFLOW_HISTORY_S3_ENDPOINT": f"https://user:{SECRET}@storage"}),
         lambda: Store(History(path=f"s3://user:{SECRET}@bucket/x")),
-        lambda: Store(History(path="s3://bucket/x", s3_endpoint=f"https://user:{SECRET}@storage", s3_instance_credentials=True)),
     ):
         with pytest.raises(SettingError) as caught:
             make()
