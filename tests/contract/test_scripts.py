@@ -136,3 +136,12 @@ def test_the_card_of_up_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, tmp_pat
     card = welcome(Pipeline(tmp_path / ".virtflow", Ports(), 5.0, Source("simulate", "simulated nodes"), "qemu:///system")).splitlines()
     assert len(card) <= 20
     assert [line for line in card if len(line) > 80 and "activate" not in line] == []
+
+
+def test_nothing_is_built_with_tools_that_no_lock_pins() -> None:
+    """Where pip builds from the source, it takes the tools that are there, which came by their hashes: not the newest of an index."""
+    words = ["git", "grep", "-hE", r"pip\S* install .*--no-deps", "--", "docs", "scripts", "deploy", "*.md"]
+    lines = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    from_source = [line for line in lines if "--no-index" not in line]
+    assert len(from_source) == 4
+    assert [line for line in from_source if "--no-build-isolation" not in line] == []
