@@ -41,8 +41,11 @@ RUN_ELSEWHERE: Final = {
     "properties apicurio": "tests/integration/test_stream_engines.py",
     "properties oauthbearer": "tests/support/token_server.py",
     "sh acls": "tests/integration/test_secure_page.py",
+    "sh from-clone": "tests/integration/test_deploy_page.py",
+    "sh install": "tests/integration/test_deploy_page.py",
     "sh secret": "tests/integration/test_install_fleet.py",
     "sh topics": "tests/integration/test_secure_page.py",
+    "sh up": "tests/integration/test_deploy_page.py",
     "toml password producer": "tests/integration/test_secure_page.py",
     "toml password shared": "tests/integration/test_secure_page.py",
     "toml token producer": "tests/integration/test_secure_page.py",
@@ -55,7 +58,7 @@ RUN_ELSEWHERE: Final = {
     "yaml web-config mtls": "tests/integration/test_web_prometheus.py",
 }
 """Blocks that need a program of their own, by the words of their fences, and the test that runs each."""
-WHOLE_PAGES: Final = ("docs/secure.md",)
+WHOLE_PAGES: Final = ("docs/deploy.md", "docs/secure.md")
 """Pages of which no block is only read."""
 
 BLOCKS: Final = all_blocks()

@@ -29,6 +29,7 @@ INSTALLED: Final = frozenset(
         "test_ansible.py",
         "test_compose_image.py",
         "test_debian_packages.py",
+        "test_deploy_page.py",
         "test_install_fleet.py",
         "test_sbom.py",
         "test_systemd.py",
