@@ -169,11 +169,21 @@ def _admitting(guard: Guard) -> Middleware:
         if refused is not None:
             return refused
         if takes_body:
-            await request.read()
+            try:
+                await request.read()
+            except web.RequestPayloadError as error:  # not compressed, or not chunked, as its headers say
+                return _unreadable(error)
             _complete(request)
         return await handler(request)
 
     return admitting
+
+
+def _unreadable(error: Exception) -> web.Response:
+    """The answer to a body that can't be read, after which nobody knows where the next request begins."""
+    response = text(f"the body can't be read: {' '.join(str(error.__cause__ or error).split())}", status=400)
+    response.force_close()
+    return response
 
 
 def _complete(request: web.Request) -> None:

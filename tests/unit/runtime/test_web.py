@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -306,6 +307,34 @@ def test_a_body_that_no_route_takes_is_not_waited_for() -> None:
                 await close(writer)
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "status"),
+    [
+        (b"Content-Encoding: gzip\r\nContent-Length: 8", b"not gzip", b"400"),
+        (b"Content-Encoding: deflate\r\nContent-Length: 9", b"no stream", b"400"),
+        (b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked", b"3\r\nabc\r\n0\r\n\r\n", b"400"),
+        (b"Transfer-Encoding: chunked", b"3\r\nabc\r\nno\r\n", b"400"),
+        (b"Content-Encoding: gzip\r\nContent-Length: 23", gzip.compress(b"abc", mtime=0), b"200"),
+    ],
+    ids=["no gzip", "no deflate", "chunks of no gzip", "no chunks", "gzip"],
+)
+def test_a_body_that_is_not_what_its_headers_say(head: bytes, body: bytes, status: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Is the client's fault: refused with the reason, without a traceback in the log, and the connection ends."""
+
+    async def scenario() -> None:
+        async with serving({"POST /api/v1/read": taken}) as (server, _):
+            reader, writer = await dial(server, b"POST /api/v1/read HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n" + body)
+            assert (await reader.readline()).split()[1] == status
+            if status == b"400":
+                told = await reader.read()
+                assert told.count(b"\r\n\r\n") == 1
+                assert b"aiohttp" not in told
+            await close(writer)
+
+    run(scenario)
+    assert not [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"]
 
 
 @pytest.mark.parametrize(
