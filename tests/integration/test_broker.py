@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
+from typing import Final
+from uuid import uuid4
 
 import pytest
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from scripts.embedded_kafka import fetch
 from tests.support.broker import Broker, BrokerError
+
+WITHOUT_KNOWN_HOLES: Final = {"lz4-java": (1, 11, 1), "commons-beanutils": (1, 11, 0)}
+"""The lowest versions of libraries that are without the vulnerabilities of those that Kafka itself names (deploy/embedded/pom.xml)."""
+
+
+def test_its_libraries_are_the_newer_ones() -> None:
+    matches = (re.fullmatch(r"(.+?)-(\d[\d.]*)\.jar", jar.name) for jar in fetch().glob("*.jar"))
+    found = {match[1]: tuple(int(number) for number in match[2].split(".")) for match in matches if match}
+    versions = {name: found[name] for name in WITHOUT_KNOWN_HOLES}
+    assert {name: version for name, version in versions.items() if version < WITHOUT_KNOWN_HOLES[name]} == {}
+
+
+def test_it_compresses_as_it_did(broker: Broker) -> None:
+    """The broker itself compresses where the topic says how: a newer library writes what every client reads."""
+    topic, values = f"lz4-{uuid4().hex[:8]}", [b"x" * 10_000, b"", bytes(range(256)) * 100]
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    admin.create_topics([NewTopic(topic, 1, 1, config={"compression.type": "lz4"})])[topic].result()
+    producer = Producer({"bootstrap.servers": broker.address, "compression.type": "snappy"})
+    for value in values:
+        producer.produce(topic, value)
+    assert producer.flush(30.0) == 0
+    consumer = Consumer({"bootstrap.servers": broker.address, "group.id": topic, "check.crcs": True})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    read = [message.value() for message in consumer.consume(len(values), 30.0)]
+    consumer.close()
+    assert read == values
 
 
 def _topics(broker: Broker, timeout: float = 5.0) -> set[str]:
