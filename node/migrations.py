@@ -48,7 +48,7 @@ class Kept:
         for number, line in enumerate(lines, 1):
             try:
                 migration = msgspec.json.decode(line, type=VmMigration)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 _LOGGER.warning("%s, line %d is no migration: %s", self._path, number, error)
             else:
                 found[migration.uuid] = migration

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct, field
 
-from virtflow.adapter.kubernetes.client import KubernetesClient
+from virtflow.adapter.kubernetes.client import KubernetesClient, KubernetesError
 from virtflow.adapter.kubernetes.front_proxy import User
 from virtflow.adapter.requests import Attributes
 
@@ -62,12 +62,19 @@ class Access:
 
     async def _ask(self, question: Question) -> bool:
         try:
-            body = await self._client.create(PATH, review(*question))
+            answer = _allowed(await self._client.create(PATH, review(*question)))
         finally:
             del self._asked[question]
-        answer = msgspec.json.decode(body, type=_Review).status.allowed
         self._known[question] = self._clock() + REMEMBER_SECONDS, answer
         self._known.move_to_end(question)
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return answer
+
+
+def _allowed(body: bytes) -> bool:
+    """The answer to a review; raises ``KubernetesError`` where it is none."""
+    try:
+        return msgspec.json.decode(body, type=_Review).status.allowed
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise KubernetesError(0, f"POST {PATH}: an answer that can't be read: {error}") from error

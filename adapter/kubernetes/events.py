@@ -76,7 +76,7 @@ def listed(body: bytes) -> Listed:
     """A page of a list; raises ``WatchEndedError`` where it is none."""
     try:
         return _LISTED.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise WatchEndedError(f"a list that can't be read: {error}", anew=True) from error
 
 
@@ -88,7 +88,7 @@ def event(line: bytes) -> tuple[Change, Object]:
             status = _STATUS.decode(told.object)
             raise WatchEndedError(status.message or f"code {status.code}", anew=status.code == GONE)
         return told.type, _OBJECT.decode(told.object)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise WatchEndedError(f"an event that can't be read: {error}", anew=True) from error
 
 

@@ -60,7 +60,7 @@ def front_proxy_of(body: bytes) -> FrontProxy:
             _words(data, _GROUP, default.group),
             _words(data, _EXTRA, default.extra),
         )
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise FrontProxyError(f"extension-apiserver-authentication can't be read: {error}") from error
 
 

@@ -85,7 +85,7 @@ class PrometheusClient:
             raise PrometheusError(f"Prometheus does not answer: {str(error) or type(error).__name__}") from error
         try:
             found = msgspec.json.decode(body, type=_Answer)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise PrometheusError(f"Prometheus answers {answer.status}, and not as Prometheus does") from error
         if found.status != "success":
             raise PrometheusError(f"Prometheus answers {answer.status}: {found.error[:200]}")

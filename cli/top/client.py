@@ -41,7 +41,7 @@ class Client:
         except urllib.error.HTTPError as error:
             with error:
                 raise _refused(self.url, error) from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             why = str(getattr(error, "reason", "") or error) or type(error).__name__
             raise _problem(self.url, why) from error
         if not isinstance(found, dict):
@@ -61,7 +61,7 @@ def _problem(url: str, why: str) -> EnvironmentProblemError:
 def _refused(url: str, error: urllib.error.HTTPError) -> InputError:
     try:
         return InputError(str(json.load(error)["error"]["message"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return _problem(url, f"answers {error.code}: it has no fleet page, or is none of virtflow's")
 
 

@@ -114,7 +114,7 @@ class HistoryServer:
             raise HistoryError(f"{self.name} refuses: {status} {_why(body)}", BAD_GATEWAY)
         try:
             found = msgspec.json.decode(body, type=Reply)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise HistoryError(f"{self.name} answers {status}, and not in the words of Prometheus' API", BAD_GATEWAY) from error
         problem = found.error or "; ".join(found.warnings)
         if status != OK or found.status != "success" or problem:
@@ -151,7 +151,7 @@ def _why(body: bytes) -> str:
     """The words of a refusal: the API's own, or the first line of a text."""
     try:
         return msgspec.json.decode(body, type=Reply).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     return printable(body[:WHY_CHARACTERS].decode("utf-8", "replace").strip().partition("\n")[0], WHY_CHARACTERS)
 

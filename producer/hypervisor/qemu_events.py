@@ -87,6 +87,6 @@ def _close(connection: Any) -> None:  # noqa: ANN401, the binding has no types
 
 def status_of(details: str | None) -> str:
     """The status in the event's details; "" where there is none."""
-    with suppress(json.JSONDecodeError, AttributeError, TypeError):
+    with suppress(json.JSONDecodeError, AttributeError, TypeError, RecursionError):
         return str(json.loads(details or "{}").get("status", ""))[:STATUS_LENGTH]
     return ""

@@ -225,7 +225,7 @@ def _parsed(path: Path, text: str) -> Any:  # noqa: ANN401, what the file holds
     Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
     try:
         return yaml.load(text, Loader=Strict)  # noqa: S506, a safe loader
-    except (yaml.YAMLError, TypeError) as error:
+    except (yaml.YAMLError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1})" if mark else ""
         why = f"no YAML: {getattr(error, 'problem', None) or error}{line}"

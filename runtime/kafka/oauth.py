@@ -60,7 +60,7 @@ def parsed(text: str) -> Token:
         body = text.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
         expires = float(claims["exp"])
-    except (IndexError, KeyError, ValueError, TypeError):  # what can't be decoded is a ValueError
+    except (IndexError, KeyError, ValueError, TypeError, RecursionError):  # what can't be decoded is a ValueError
         return Token(text, {}, None)
     return Token(text, claims, expires) if math.isfinite(expires) else Token(text, {}, None)
 
@@ -176,7 +176,7 @@ def _fetched(kafka: Kafka) -> Token:
         raise _unreachable(kafka, error) from error
     try:
         found = parsed(str(json.loads(answer)["access_token"]))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _problem(kafka, "its answer holds no access_token", _OTHER_URL) from error
     if found.expires is None or not isinstance(found.claims.get("sub"), str):
         raise _problem(kafka, "its token is no JWT with sub and exp", "have it give such tokens: librdkafka takes no others")
@@ -214,7 +214,7 @@ def _refused(kafka: Kafka, code: int, body: bytes, secret: str) -> EnvironmentPr
     try:
         told = json.loads(body)
         name, about = str(told.get("error", "")), str(told.get("error_description", ""))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         name, about = "", ""
     words = ": ".join(filter(None, [f"HTTP {code}", name, about]))
     words = (words.replace(secret, HIDDEN) if secret else words)[:_WORDS]  # some endpoints repeat what they were given
