@@ -18,8 +18,8 @@ from tests.support.lab import Guest, Lab
 from tests.support.lab_params import on_each_release
 from tests.support.lab_pipeline import Pipeline
 
-LONG: Final = frozenset({"test_23_bad_network.py"})
-"""A bad network stays bad for minutes, and what is timed by it needs a machine that does little else."""
+LONG: Final = frozenset({"test_23_bad_network.py", "test_26_release_before.py"})
+"""A bad network stays bad for minutes, and what is timed by it needs a machine that does little else; the release before is in no shallow clone."""
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

@@ -238,8 +238,8 @@ FAULTS: Final = (
     Fault(
         26,
         "An old producer with new processors, and the reverse",
-        "Recorded messages of each released schema",
-        "All of them are decoded; a missing field is absent, never 0.",
+        "Recorded messages of each released schema; all parts of the release before, replaced one after another by today's, and back",
+        "All of them are decoded; a missing field is absent, never 0. After each step samples go on, and each is stored once.",
         ("tests/contract/test_compatibility.py",),
     ),
     Fault(
