@@ -51,6 +51,11 @@ def host(release: Release, tmp_path: Path) -> DebianHost:
     return host
 
 
+def commands(words: str) -> list[str]:
+    """The lines of a block, without what they say to readers."""
+    return [line.partition(" #")[0].rstrip() for line in block(words).splitlines()]
+
+
 def fetched(host: DebianHost, command: str, folder: str = CLONE) -> None:
     """Runs commands in the system with the network; fails where one fails."""
     with_apt(host.root, f"cd /{folder} && {command}")
@@ -58,8 +63,8 @@ def fetched(host: DebianHost, command: str, folder: str = CLONE) -> None:
 
 def test_the_packages_are_built_and_installed(host: DebianHost, release: Release) -> None:
     """By the page's own words: apt brings what they need, and each program starts."""
-    build, *installing = block("sh install").splitlines()
-    assert build == block("sh packages").splitlines()[0].partition(" #")[0].rstrip()
+    build, *installing = commands("sh install")
+    assert build == commands("sh packages")[0]
     (host.root / CLONE / "dist").mkdir()
     for package in built_packages(release.name).values():
         shutil.copy(package, host.root / CLONE / "dist")
@@ -87,13 +92,13 @@ def booted(host: DebianHost, folder: Path) -> Iterator[tuple[SystemdHost, Bus]]:
 
 def test_a_service_from_a_clone(host: DebianHost, tmp_path: Path) -> None:
     """Line after line, until the hypervisor's VM is in Kafka; only what the page says to edit is written here."""
-    lines = block("sh from-clone").splitlines()
+    lines = commands("sh from-clone")
     first = max(number for number, line in enumerate(lines) if line.startswith(NEEDS_NETWORK)) + 1
-    fetched(host, " && ".join(lines[:first]))
+    fetched(host, " && ".join(["apt-get -qq install systemd", *lines[:first]]))
     with booted(host, tmp_path) as (systemd, bus):
         for line in lines[first:]:
-            systemd.run(f"cd /{CLONE} && {line.partition(' #')[0]}")
-            if "edit it" in line:
+            systemd.run(f"cd /{CLONE} && {line}")
+            if "config sample" in line:
                 assert not re.search(r"^\w+ =", host.text("etc/virtflow/producer.toml"), re.MULTILINE)
                 host.write("etc/virtflow/producer.toml", settings(bus))
         unit = "virtflow-producer"
@@ -122,7 +127,7 @@ wait $!
 
 def test_a_pipeline_from_a_clone(host: DebianHost) -> None:
     """Everything that is missing is installed; then each line of the page: it runs until Ctrl-C, is looked at, and is removed."""
-    up, smoke, reset = (line.partition(" #")[0].rstrip() for line in block("sh up").splitlines())
+    up, smoke, reset = commands("sh up")
     data = host.root / CLONE / ".virtflow"
     shutil.copytree(data_folder() / "kafka", data / "kafka")  # Maven is asked in the tests' own preparation
     fetched(host, "scripts/prepare run")
