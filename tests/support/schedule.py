@@ -88,6 +88,8 @@ SECONDS: Final[dict[str, int]] = {
     "tests/integration/test_systemd.py": 100,
     "tests/integration/test_ansible.py": 90,
     "tests/integration/test_install_fleet.py": 240,
+    "tests/integration/test_deploy_page.py": 600,
+    "tests/faults/test_26_release_before.py": 120,
     "tests/integration/test_secured_pipeline.py": 40,
 }
 """How long a file takes by itself on two CPUs. Those of more than half a minute need a line, and those with few tests that take seconds each:
