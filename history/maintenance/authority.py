@@ -7,9 +7,10 @@ The rule is that of ``schemas.ownership``, applied to every sample of an hour. I
 - Of nodes that all say gone or incoming, the one where the VM ran last counts while its word holds.
 - "Shut off (migrated)" is what a migration leaves behind: it never counts once the VM has run elsewhere.
 
-A VM has a new process on a node when it counts there for the first time, or again after its word there had lapsed, and ran
-elsewhere meanwhile. Its hypervisor's counters began at 0 then. Where another node goes on saying that the VM runs there, two VMs share
-a UUID: the second one's past is unknown and it is no new process.
+A VM has a new process on a node when it counts there for the first time, or again after its word there had lapsed or was "shut off", and
+ran elsewhere meanwhile. Its hypervisor's counters began at 0 then. Where another node goes on saying that the VM runs there, two VMs
+share a UUID: the second one's past is unknown and it is no new process. But where the process on that other node began after the VM last
+ran here, the VM has left this node: a new process with an unknown past runs here, whose counters have nothing to do with those read before.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 class Judgement:
     """What was found of an hour's samples.
 
-    ``muted`` are the places of samples that do not count; ``starts`` are new processes (uuid, node, and ``time`` in Unix microseconds);
+    ``muted`` are the places of samples that do not count; ``starts`` are new processes (uuid, node, ``time`` in Unix microseconds, and
+    ``known``: whether their counters began at 0 then, which is not so of another VM with the UUID);
     ``unsettled`` are VMs of which what comes after the hour may show that they have no new process.
     """
 
@@ -54,7 +56,7 @@ class Judgement:
     unsettled: tuple[str, ...] = ()
 
 
-STARTS: Final = pa.schema([("uuid", pa.string()), ("node", pa.string()), ("time", pa.int64())])
+STARTS: Final = pa.schema([("uuid", pa.string()), ("node", pa.string()), ("time", pa.int64()), ("known", pa.bool_())])
 NOTHING: Final = Judgement(np.zeros(0, np.int64), STARTS.empty_table())
 
 
@@ -67,6 +69,8 @@ class _Words:
     time: Numbers
     holds: Numbers
     worth: Numbers
+    after_off: Numbers
+    """Whether the node said before that the VM is shut off: then what runs is another process than the last one there."""
     row: Numbers
     """The place among the hour's samples; -1 for what was said before the hour, -2 for what is said after it."""
 
@@ -104,10 +108,16 @@ def judge(samples: pa.Table, before: pa.Table | None = None, after: pa.Table | N
     own = said.row >= 0
     counted = _joined(_with_last(said.chosen(own & counts), tables["before"], vm, slot), ran)
     running = _joined(said.chosen(said.worth == _RUNNING), ran)
-    new, unsettled = _new_processes(counted, running)
+    new, known, unsettled = _new_processes(counted, running, _began(tables["before"], vm, slot))
     of_new = pairs[np.searchsorted(pairs, new.vm * len(names)) + new.slot] % len(names)
     starts = pa.table(
-        [uuids.dictionary.take(pa.array(new.vm)), names.take(pa.array(of_new)), pa.array(new.time, pa.int64())], schema=STARTS
+        [
+            uuids.dictionary.take(pa.array(new.vm)),
+            names.take(pa.array(of_new)),
+            pa.array(new.time, pa.int64()),
+            pa.array(known, pa.bool_()),
+        ],
+        schema=STARTS,
     )
     return Judgement(np.sort(said.row[own & ~counts]), starts, tuple(uuids.dictionary[int(v)].as_py() for v in unsettled))
 
@@ -160,7 +170,7 @@ def _shared(samples: pa.Table, before: pa.Table | None) -> pa.Array:
 def _tables(shared: pa.Array, samples: pa.Table, before: pa.Table | None, after: pa.Table | None) -> dict[str, pa.Table]:
     """The rows of those VMs alike, with their places."""
     kept = ["uuid", "node", "interval_seconds", "vm_state", "vm_state_reason"]
-    extra = ["last_time", "ran_time", "ran_seconds"]
+    extra = ["last_time", "ran_time", "ran_seconds", "since", "past_unknown"]
 
     def of(table: pa.Table, moment: str, row: Numbers, more: list[str]) -> pa.Table:
         chosen = table.select([*kept, *more])
@@ -175,7 +185,12 @@ def _tables(shared: pa.Array, samples: pa.Table, before: pa.Table | None, after:
 
 def _said(table: pa.Table, vm: Numbers, slot: Numbers) -> _Words:
     holds = holds_for(pc.fill_null(table.column("interval_seconds"), 0.0).to_numpy())
-    return _Words.ordered(vm, slot, table.column("at").to_numpy(), holds, _worth(table), table.column("row").to_numpy())
+    time = table.column("at").to_numpy()
+    off = pc.fill_null(table.column("vm_state"), -1).to_numpy() == states.SHUT_OFF
+    by_node = np.lexsort((time, slot, vm))
+    before, after_off = by_node[:-1], np.zeros(len(vm), bool)
+    after_off[by_node[1:]] = off[before] & (vm[before] == vm[by_node[1:]]) & (slot[before] == slot[by_node[1:]])
+    return _Words.ordered(vm, slot, time, holds, _worth(table), after_off, table.column("row").to_numpy())
 
 
 def _worth(table: pa.Table) -> Numbers:
@@ -197,8 +212,16 @@ def _ran(before: pa.Table, vm: Numbers, slot: Numbers) -> _Words:
     time = micros(before.column("ran_time"))
     ran = time != NEVER
     holds = holds_for(pc.fill_null(before.column("ran_seconds"), 0.0).to_numpy())
-    worth, row = np.full(count, _RUNNING), np.full(count, -1)
-    return _Words.ordered(*(column[ran] for column in (vm[:count], slot[:count], time, holds, worth, row)))
+    worth, after_off, row = np.full(count, _RUNNING), np.zeros(count, bool), np.full(count, -1)
+    return _Words.ordered(*(column[ran] for column in (vm[:count], slot[:count], time, holds, worth, after_off, row)))
+
+
+def _began(before: pa.Table, vm: Numbers, slot: Numbers) -> dict[tuple[int, int], int]:
+    """When the process of each VM and node began, where that is known from before the hour and its counters began at 0."""
+    if "since" not in before.schema.names:
+        return {}
+    since, past_known = micros(before.column("since")), before.column("past_unknown").is_null().to_numpy()
+    return {(int(vm[at]), int(slot[at])): int(since[at]) for at in np.flatnonzero((since != NEVER) & past_known)}
 
 
 def _ran_before(ran: _Words, vms: int) -> Numbers:
@@ -249,7 +272,7 @@ def _with_last(counted: _Words, before: pa.Table, vm: Numbers, slot: Numbers) ->
     time = micros(before.column("last_time"))
     known, count = time != NEVER, before.num_rows
     nothing, row = np.zeros(count, np.int64), np.full(count, -1)
-    last = (column[known] for column in (vm[:count], slot[:count], time, nothing, nothing, row))
+    last = (column[known] for column in (vm[:count], slot[:count], time, nothing, nothing, nothing.astype(bool), row))
     return _joined(counted, _Words(*last))
 
 
@@ -257,31 +280,42 @@ def _joined(one: _Words, other: _Words) -> _Words:
     return _Words.ordered(*(np.append(getattr(one, name), getattr(other, name)) for name in _Words.__slots__))
 
 
-def _new_processes(counted: _Words, running: _Words) -> tuple[_Words, list[int]]:
-    """The samples that a new process begins with, and the VMs of which that is not settled yet."""
-    last = _last_there(counted)
-    lapsed = (last == NEVER) | (counted.time - np.maximum(last, 0) > counted.holds)
-    ran = np.append(-1, np.maximum.accumulate(np.where(counted.worth == _RUNNING, np.arange(len(last)), -1))[:-1])
+def _new_processes(counted: _Words, running: _Words, began: dict[tuple[int, int], int]) -> tuple[_Words, Numbers, list[int]]:
+    """The samples that a new process begins with, whether its counters began at 0, and the VMs of which that is not settled yet.
+
+    ``began`` is what is known of processes from before the hour; what is found is added.
+    """
+    running_words = counted.worth == _RUNNING
+    last, last_ran = _last_there(counted), _last_there(counted, running_words)
+    lapsed = (last == NEVER) | (counted.time - np.maximum(last, 0) > counted.holds) | counted.after_off
+    ran = np.append(-1, np.maximum.accumulate(np.where(running_words, np.arange(len(last)), -1))[:-1])
     elsewhere = (ran >= 0) & (counted.vm[ran] == counted.vm) & (counted.slot[ran] != counted.slot) & (counted.time[ran] > last)
     candidates = np.flatnonzero(elsewhere & lapsed & (counted.row >= 0))
-    if not len(candidates):
-        return counted.chosen(candidates), []
-    shared = [_goes_on_elsewhere(running, *(int(getattr(counted, n)[at]) for n in ("vm", "slot", "time", "holds"))) for at in candidates]
-    new = counted.chosen(candidates[~np.array(shared)])
+    found: dict[int, bool] = {}
+    for at in candidates.tolist():
+        vm, slot, time, holds = (int(getattr(counted, name)[at]) for name in ("vm", "slot", "time", "holds"))
+        others = _going_on_elsewhere(running, vm, slot, time, holds)
+        if not others:
+            began[vm, slot], found[at] = time, True
+        elif last[at] != NEVER and any(last_ran[at] <= began[vm, other] + holds for other in others if (vm, other) in began):
+            began.pop((vm, slot), None)
+            found[at] = False
+    new, known = counted.chosen(np.array([*found], np.int64)), np.array([*found.values()], bool)
     # Two spans later nothing can show any more that another node went on.
     end = counted.time.max(initial=NEVER)
-    return new, np.unique(new.vm[new.time + 2 * _longest(running, new) > end]).tolist()
+    return new, known, np.unique(new.vm[known & (new.time + 2 * _longest(running, new) > end)]).tolist()
 
 
-def _last_there(counted: _Words) -> Numbers:
-    """When each sample's node counted last before it."""
+def _last_there(counted: _Words, which: Numbers | None = None) -> Numbers:
+    """When each sample's node counted last before it, with a word of ``which`` where that is given."""
     by_node = np.lexsort((counted.time, counted.slot, counted.vm))
     vm, slot, time = counted.vm[by_node], counted.slot[by_node], counted.time[by_node]
-    before = np.full(len(time), NEVER)
-    same = (vm[1:] == vm[:-1]) & (slot[1:] == slot[:-1])
-    before[1:][same] = time[:-1][same]
-    last = np.empty_like(before)
-    last[by_node] = before
+    places = np.arange(len(time))
+    of_which = places if which is None else np.where(which[by_node], places, -1)
+    before = np.append(-1, np.maximum.accumulate(of_which)[:-1])
+    known = (before >= 0) & (vm[before] == vm) & (slot[before] == slot)
+    last = np.empty_like(time)
+    last[by_node] = np.where(known, time[before], NEVER)
     return last
 
 
@@ -292,8 +326,9 @@ def _longest(running: _Words, new: _Words) -> Numbers:
     )
 
 
-def _goes_on_elsewhere(running: _Words, vm: int, slot: int, time: int, holds: int) -> bool:
-    """Whether another node says without a break that the VM runs there, from before ``time`` until ``holds`` after it."""
+def _going_on_elsewhere(running: _Words, vm: int, slot: int, time: int, holds: int) -> list[int]:
+    """The other nodes that say without a break that the VM runs there, from before ``time`` until ``holds`` after it."""
+    found = []
     of_vm = running.chosen((running.vm == vm) & (running.slot != slot))
     for other in np.unique(of_vm.slot):
         words = of_vm.chosen(of_vm.slot == other)
@@ -303,5 +338,5 @@ def _goes_on_elsewhere(running: _Words, vm: int, slot: int, time: int, holds: in
         breaks = np.flatnonzero(words.time[at + 1 :] - words.time[at:-1] > words.holds[at:-1])
         end = words.time[at + int(breaks[0])] if len(breaks) else words.time[-1]
         if end > time + holds:
-            return True
-    return False
+            found.append(int(other))
+    return found

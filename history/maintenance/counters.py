@@ -80,12 +80,15 @@ class _Standing:
         at, found = self._groups.last(Values(ran, ran != NEVER))
         seconds = np.where(self._own, interval, self._number("ran_seconds"))
         start = np.where(self._own, self._rows.start[self._by], self._before("since"))
+        since = self._latest(start)
+        unknown = np.where(self._own, ~self._rows.past_known[self._by], self._is_unknown()) & (start == since[self._groups.of_rows])
         words = {name: table.column(name).take(last).combine_chunks() for name in ("vm_state", "vm_state_reason", "interval_seconds")}
         return words | {
             "claim_time": self.time("claim_time", np.ones(len(self._by), bool)),
             "ran_time": _times(np.where(found, ran[at], NEVER)),
             "ran_seconds": pa.array(seconds[at], mask=~found),
-            "since": _times(np.maximum.reduceat(start, self._groups.starts)),
+            "since": _times(since),
+            "past_unknown": _one_where(self._groups.sum(unknown.astype(np.int64)) > 0),
         }
 
     def _latest(self, times: Numbers) -> Numbers:
@@ -98,10 +101,21 @@ class _Standing:
             return np.full(len(self._by), NEVER)
         return micros(table.column(name))[self._rows.order][self._by]
 
+    def _is_unknown(self) -> Numbers:
+        """Of what stood before, whether the process has an unknown past."""
+        table = self._rows.table
+        if "past_unknown" not in table.schema.names:
+            return np.zeros(len(self._by), bool)
+        return np.asarray(table.column("past_unknown").is_valid().to_numpy())[self._rows.order][self._by]
+
     def _number(self, name: str) -> Numbers:
         if name not in self._rows.table.schema.names:
             return np.zeros(len(self._by))
         return self._rows.values(name).numbers[self._by]
+
+
+def _one_where(which: Numbers) -> pa.Array:
+    return pa.array(np.ones(len(which), np.int64), mask=~which)
 
 
 def _times(micros_or_never: Numbers) -> pa.Array:
@@ -117,5 +131,6 @@ def processes_of(before: pa.Table | None, starts: pa.Table) -> pa.Table:
     if before is None:
         return starts
     known = before.filter(before.column("since").is_valid())
-    earlier = pa.table([known.column("uuid"), known.column("node"), known.column("since").cast(pa.int64())], schema=STARTS)
+    since, past_known = known.column("since").cast(pa.int64()), known.column("past_unknown").is_null()
+    earlier = pa.table([known.column("uuid"), known.column("node"), since, past_known], schema=STARTS)
     return pa.concat_tables([earlier, starts])

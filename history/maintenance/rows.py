@@ -89,7 +89,7 @@ class Rows:
         """Whether any VM or device has rows of several nodes."""
         self.by_node = np.lexsort((self.time, self.node, self.series)) if self.several else np.arange(len(order))
         """The rows in the order of VM, device, node and time."""
-        self.start = self._starts(starts)
+        self.start, self.past_known = self._starts(starts)
 
     def values(self, name: str) -> Values:
         """A column in this order."""
@@ -111,11 +111,11 @@ class Rows:
         starts = np.flatnonzero(cut)
         return Groups(starts, len(period)), period[starts] >= 0
 
-    def _starts(self, starts: pa.Table | None) -> Numbers:
-        """When the process that each row's counters belong to began, ``NEVER`` where it is the first one known."""
-        found = np.full(len(self.order), NEVER)
+    def _starts(self, starts: pa.Table | None) -> tuple[Numbers, Numbers]:
+        """When the process that each row's counters belong to began, ``NEVER`` where it is the first one known; and whether these began at 0 then."""
+        found, past_known = np.full(len(self.order), NEVER), np.ones(len(self.order), bool)
         if starts is None or not starts.num_rows:
-            return found
+            return found, past_known
         both = pa.concat_tables([self.table.select(["uuid", "node"]).take(pa.array(self.order)), starts.select(["uuid", "node"])])
         (vm, _), (node, names) = codes_of(both.column("uuid")), codes_of(both.column("node"))
         keys = vm * len(names) + node
@@ -129,7 +129,8 @@ class Rows:
         began = order[np.maximum(at, 0)]
         known = (at >= 0) & (key[began] == key[order]) & is_row[order]
         found[rows[order[known] - count]] = time[began[known]]
-        return found
+        past_known[rows[order[known] - count]] = starts.column("known").to_numpy()[began[known]]
+        return found, past_known
 
 
 class Growth(NamedTuple):
@@ -143,7 +144,8 @@ def growth(rows: Rows, values: Values, times: Numbers, *, of_guest: bool) -> Gro
     """By how much a counter grew up to each row: since the row before it on the same node, unless a new process began in between.
 
     A counter that fell began again: all it shows is growth. So is the first value of a new process, where the counter was known before
-    anywhere; the guest's own counter moved there with the VM and grew since it was last read, on whichever node.
+    anywhere; the guest's own counter moved there with the VM and grew since it was last read, on whichever node. The first value of a
+    process with an unknown past is none.
     """
     grown, since = np.zeros_like(values.numbers), times.copy()
     places = rows.by_node[values.there[rows.by_node]]
@@ -154,7 +156,7 @@ def growth(rows: Rows, values: Values, times: Numbers, *, of_guest: bool) -> Gro
     goes_on = np.append(False, same & (time[:-1] >= start[1:]))
     grown[places[1:]] = np.where(goes_on[1:], _risen(numbers[1:], numbers[:-1]), 0)
     since[places[1:]] = np.where(goes_on[1:], time[:-1], time[1:])
-    fresh = places[~goes_on & (start != NEVER) & rows.own[places]]
+    fresh = places[~goes_on & (start != NEVER) & rows.past_known[places] & rows.own[places]]
     if len(fresh):
         _begin(Growth(grown, since), rows, (values, times), fresh, of_guest=of_guest)
     return Growth(grown, since)

@@ -186,6 +186,7 @@ _COUNTERS: Final = pa.schema(
         ("ran_time", TIME),
         ("ran_seconds", pa.float64()),
         ("since", TIME),
+        ("past_unknown", pa.int64()),
         *(
             named
             for column in COLUMNS
@@ -196,7 +197,8 @@ _COUNTERS: Final = pa.schema(
 )
 """``time`` is the end of the hour. ``last_time`` is the last sample's that counted, ``claim_time`` the last one's at all, with its state
 and interval; ``ran_time`` the last one's that said the VM runs, with its interval; ``since`` the first one's of the process, null where
-the process is the first one known. A counter's ``_time`` is null where it was read at ``last_time``."""
+the process is the first one known; ``past_unknown`` is 1 where it is not known that its counters began at 0 then, else null. A
+counter's ``_time`` is null where it was read at ``last_time``."""
 
 
 def _of_record(record: type[Struct], moment: str = "") -> pa.Schema:

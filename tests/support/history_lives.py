@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tests.support.history_truth import SECOND, Metrics, Seen
+from tests.support.history_truth import HOUR, SECOND, Metrics, Seen
 from virtflow.history.maintenance.authority import judge, without
 from virtflow.history.maintenance.counters import counters_after, processes_of
 from virtflow.history.maintenance.kept import Kept as Upkept
@@ -163,7 +163,11 @@ class Life:
         self._agent = dice.random() < 0.5
         self.samples: Final[list[Seen]] = []
         self._left_behind: set[str] = set()
-        self._visited = {self._node}
+        self._left_at: dict[str, int] = {}
+        self._ran_on: set[str] = set()
+        self._not_clear: set[str] = set()
+        """Nodes on which another VM can't be told from this one: from where it went back within an hour, where it was never seen to run, and
+        where there was another VM before."""
         self._double = dice.random() < 0.05
         self.ambiguous = self._double
         """Whether another VM with this UUID may be taken for the VM itself after a migration: then a counter from ``FOREIGN`` on may be growth."""
@@ -186,6 +190,8 @@ class Life:
         return found
 
     def _run(self, rounds: int, state: tuple[int, int] = (1, 1), *, monitored: bool = True) -> None:
+        if state[0] == 1:
+            self._ran_on.add(self._node)
         for _ in range(rounds):
             self._sample(self._node, state, monitored=monitored, grow=state[0] == 1)
             for node in sorted(self._left_behind - {self._node}):
@@ -212,8 +218,8 @@ class Life:
         self._left_behind.discard(node)
         self._other = _Process(dice, FOREIGN * dice.randrange(1, 4))
         state = (1, 1) if dice.random() < 0.8 else (3, 1)
-        self.ambiguous |= rounds < _CLEARLY_TWO or node in self._visited
-        self._visited.add(node)
+        self.ambiguous |= rounds < _CLEARLY_TWO or node in self._not_clear or self._left_lately(node)
+        self._not_clear.add(node)
         silent = range(_CLEARLY_TWO, _CLEARLY_TWO + dice.randrange(10)) if rounds > 3 * _CLEARLY_TWO and dice.random() < 0.3 else range(0)
         for number in range(rounds):
             if number not in silent:
@@ -258,7 +264,7 @@ class Life:
 
     def _migrate(self, rounds: int) -> None:
         """To another node: it arrives there, stands still for a moment, and leaves its definition or not."""
-        source = self._node
+        source, never_ran = self._node, self._node not in self._ran_on
         target = self._dice.choice([node for node in "abc" if node != source])
         for _ in range(self._dice.randrange(4)):
             self._sample(source, self._dice.choice([(1, 1), (3, 2)]), monitored=True, grow=True)
@@ -267,14 +273,20 @@ class Life:
         if self._dice.random() < 0.3:
             self._gap(rounds)
         self._node = target
-        self._visited.add(target)
         self._left_behind.discard(target)
         if self._dice.random() < 0.5:
             self._left_behind.add(source)
+        if never_ran or self._left_lately(target):
+            self._not_clear.add(source)
+        self._left_at[source] = self._at
         for key in self._process.counters:
             if key[2] not in METRICS.of_guest and self._dice.random() < 0.95:
                 self._process.counters[key] = float(self._dice.randrange(10_000))
         self._run(rounds)
+
+    def _left_lately(self, node: str) -> bool:
+        """Whether a word of the node from before the VM left may still hold."""
+        return self._at - self._left_at.get(node, -HOUR) < HOUR
 
     def _sample_other(self, node: str, state: tuple[int, int]) -> None:
         """A sample of the other VM with this UUID."""

@@ -69,25 +69,54 @@ def counted(samples: Iterable[Seen]) -> list[Seen]:
     return kept
 
 
-def processes(everything: Iterable[Seen], kept: list[Seen]) -> list[int | None]:
-    """Of each sample that counts when its process was first seen; None where it is the first one known of its node."""
-    running = sorted((each for each in everything if each.worth == 2), key=lambda sample: sample.at)
+@dataclass(frozen=True, slots=True)
+class Process:
+    """When it was first seen, and whether its counters began at 0 then; the past of another VM with the same UUID is unknown."""
+
+    start: int
+    from_zero: bool
+
+
+def processes(everything: Iterable[Seen], kept: list[Seen]) -> list[Process | None]:
+    """Of each sample that counts its process; None where it is the first one known of its node."""
+    everything = sorted(everything, key=lambda sample: sample.at)
+    running = [each for each in everything if each.worth == 2]
+    after_off = _after_off(everything)
     last: dict[str, int] = {}
-    began: dict[str, int | None] = {}
+    last_ran: dict[str, int] = {}
+    began: dict[str, Process] = {}
     ran: Seen | None = None
     found = []
     for each in kept:
         moved = ran is not None and ran.node != each.node and ran.at > last.get(each.node, -1)
-        lapsed = each.node not in last or each.at - last[each.node] > each.holds
-        if moved and lapsed and not _goes_on_elsewhere(running, each):
-            began[each.node] = each.at
+        lapsed = each.node not in last or each.at - last[each.node] > each.holds or (each.node, each.at) in after_off
+        if moved and lapsed:
+            others = _going_on_elsewhere(running, each)
+            # A VM that came to another node after it last ran on this one has left this one: here is another VM.
+            came = [p.start for p in map(began.get, others) if p and p.from_zero]
+            left = each.node in last and any(last_ran.get(each.node, start) <= start + each.holds for start in came)
+            if not others or left:
+                began[each.node] = Process(each.at, from_zero=not others)
         last[each.node] = each.at
-        ran = each if each.worth == 2 else ran
+        if each.worth == 2:
+            last_ran[each.node], ran = each.at, each
         found.append(began.get(each.node))
     return found
 
 
-def _goes_on_elsewhere(running: list[Seen], new: Seen) -> bool:
+def _after_off(everything: Iterable[Seen]) -> set[tuple[str, int]]:
+    """Node and time of each sample before which that node said that the VM is shut off."""
+    state: dict[str, int] = {}
+    found = set()
+    for each in everything:
+        if state.get(each.node) == 5:
+            found.add((each.node, each.at))
+        state[each.node] = each.state
+    return found
+
+
+def _going_on_elsewhere(running: list[Seen], new: Seen) -> list[str]:
+    found = []
     for node in {each.node for each in running} - {new.node}:
         words = [each for each in running if each.node == node]
         before = [each for each in words if each.at <= new.at]
@@ -99,11 +128,13 @@ def _goes_on_elsewhere(running: list[Seen], new: Seen) -> bool:
                 break
             word = after
         if word.at > new.at + new.holds:
-            return True
-    return False
+            found.append(node)
+    return found
 
 
-def growths(kept: list[Seen], began: list[int | None], series: Series, metric: str, *, of_guest: bool) -> Iterator[tuple[Seen, float, int]]:
+def growths(
+    kept: list[Seen], began: list[Process | None], series: Series, metric: str, *, of_guest: bool
+) -> Iterator[tuple[Seen, float, int]]:
     """By how much a counter grew up to each sample that has it, and since when."""
     on_node: dict[str, tuple[float, int]] = {}
     anywhere: tuple[float, int] | None = None
@@ -112,9 +143,9 @@ def growths(kept: list[Seen], began: list[int | None], series: Series, metric: s
         if value is None:
             continue
         here = on_node.get(each.node)
-        if here is not None and (start is None or here[1] >= start):
+        if here is not None and (start is None or here[1] >= start.start):
             yield each, _risen(value, here[0]), here[1]
-        elif start is not None and anywhere is not None:
+        elif start is not None and start.from_zero and anywhere is not None:
             yield each, _risen(value, anywhere[0]) if of_guest else value, anywhere[1]
         else:
             yield each, 0, each.at
