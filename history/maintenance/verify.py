@@ -95,7 +95,7 @@ def _file(store: Store, opened: Opened, file: File) -> list[Damage]:
     why = ""
     try:
         with store.filesystem(opened.table).open_input_file(file.path) as stream:
-            parquet = pq.ParquetFile(stream)
+            parquet = pq.ParquetFile(stream, page_checksum_verification=True)
             rows = sum(batch.num_rows for batch in parquet.iter_batches())
         if file.rows and rows != file.rows:
             why = f"has {rows} rows, the log says {file.rows}"

@@ -39,6 +39,7 @@ def packing(schema: pa.Schema, *, compact: bool) -> dict[str, Any]:
         "column_encoding": plain | whole,
         "store_decimal_as_integer": True,
         "write_statistics": with_statistics(schema),
+        "write_page_checksum": True,  # `history verify` finds what changed on the disk
         "version": "2.6",
         "data_page_version": "1.0",
         "store_schema": False,  # Parquet's own types say all: a second schema makes each file larger, and opening it slower
