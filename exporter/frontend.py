@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from virtflow.exporter.api.answers import Answers
 from virtflow.exporter.api.history import HistoryApi
+from virtflow.exporter.api.questions import Questions
 from virtflow.exporter.api.replies import no_such_path
 from virtflow.exporter.api.routes import Api, targets_of
 from virtflow.exporter.api.stream import Streams
@@ -42,6 +43,7 @@ class Frontend:
         view, shard = FleetView(fleet), shard_of(settings.shard)
         answers = Answers(view, secrets.token_hex(4), version(), missing)
         self._updates = Updates(view, clocks.now, missing)
+        self.questions: Final = Questions(answers, self._updates, clocks)
         self._streams = Streams(answers, clocks.wall, settings.connections, settings.request_timeout_seconds)
         self._history = LongHistory(HistoryServer(settings), clocks.now) if settings.history_url else None
         self._links = Links(settings.grafana_url, settings.docs_url)

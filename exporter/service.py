@@ -16,9 +16,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final, Protocol
 
+from virtflow.exporter.api.questions import Questions
 from virtflow.exporter.api.targets import checked_targets
 from virtflow.exporter.clocks import SYSTEM, Clocks
 from virtflow.exporter.fleet import Fleet
@@ -98,9 +100,7 @@ class Exporter:
 
     async def serving(self, stop: Stop, source: Source | None, bound: Callable[[str], None] | None) -> None:
         """``serve`` for whoever has an event loop."""
-        self._loop = asyncio.get_running_loop()
-        stopped = stop_event(stop)
-        missing = source.missing if source else self._missing
+        stopped, missing = stop_event(stop), self._reason(source)
         pages = Pages(self.fleet, self._names, self.metrics, self._clocks, missing)
         frontend = Frontend(self.fleet, self._settings, self._clocks, missing) if self._settings.fleet_page else None
         routes = pages.routes(source.topics if source else (), fleet_page=frontend is not None) | (frontend.routes() if frontend else {})
@@ -108,27 +108,44 @@ class Exporter:
         guard = Guard(self._web_settings, self.metrics)
         web = Web(self._settings.listen, routes, self.metrics, limits, guard)
         await web.start()
-        self._drain()
         LOGGER.info("serving %s/metrics", web.url)
         if bound is not None:
             bound(web.address)
-        notify("READY=1")
-        tasks = [asyncio.create_task(watchdog())]
-        if frontend is not None:
-            tasks.append(asyncio.create_task(frontend.running()))
-        if source is not None:
-            tasks.append(asyncio.create_task(source.run()))
-        try:
+        async with self._feeding(source, watchdog(), *([frontend.running()] if frontend else [])) as tasks:
+            notify("READY=1")
+            try:
+                await until_stopped(stopped, tasks)
+            finally:
+                notify("STOPPING=1")
+                if frontend is not None:
+                    frontend.close()
+                await web.stop()
+
+    async def asked(self, stop: Stop, source: Source | None, ready: Callable[[Questions], None]) -> None:
+        """Feeds the fleet without a web server until ``stop`` is set; ``ready`` is given what answers the API's questions."""
+        stopped = stop_event(stop)
+        frontend = Frontend(self.fleet, self._settings, self._clocks, self._reason(source))
+        async with self._feeding(source, frontend.running()) as tasks:
+            ready(frontend.questions)
             await until_stopped(stopped, tasks)
+
+    @asynccontextmanager
+    async def _feeding(self, source: Source | None, *work: Coroutine[Any, Any, None]) -> AsyncIterator[list[asyncio.Task[None]]]:
+        """Takes records as long as it is entered, and does ``work`` beside; the tasks."""
+        self._loop = asyncio.get_running_loop()
+        self._drain()
+        tasks = [asyncio.create_task(each) for each in (*work, *([source.run()] if source else []))]
+        try:
+            yield tasks
         finally:
-            notify("STOPPING=1")
-            if frontend is not None:
-                frontend.close()
-            await web.stop()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._loop = None
+
+    def _reason(self, source: Source | None) -> Callable[[], str]:
+        """What says why the fleet is not known yet."""
+        return source.missing if source is not None else self._missing
 
     def _missing(self) -> str:
         return "" if self._fed else "no sample has been taken yet"
@@ -149,20 +166,30 @@ class Exporter:
                 self.fleet.take_node(record, now)
 
 
-def run(settings: Settings, stop: Stop) -> None:
-    """Reads the fleet from the topics and serves it until ``stop`` is set.
+@contextmanager
+def from_topics(settings: Settings, exporter: Exporter) -> Iterator[Source]:
+    """What feeds an exporter's fleet from the topics.
 
-    Raises ``SettingError`` for settings that can't be used and ``EnvironmentProblemError`` where the address is taken.
+    Raises ``SettingError`` for settings that can't be used, ``KafkaException`` for bad client settings.
     """
     from virtflow.exporter.consumer import TAKEN, Feed, Watched
     from virtflow.runtime.kafka.broker_watch import BrokerWatch
     from virtflow.runtime.registry.schema_ids import SchemaIds
     from virtflow.schemas.avro.codec import Codec
 
-    exporter = Exporter(settings)
     ids = SchemaIds(settings)
     age = exporter.metrics.gauge("virtflow_exporter_broker_answer_age_seconds")
     with BrokerWatch(settings, TAKEN, age) as brokers:
         feed = Feed(settings, exporter.fleet, Codec(fetch=ids.fetch), exporter.metrics, SYSTEM)
         ids.connect()
-        exporter.serve(stop, Watched(feed, brokers))
+        yield Watched(feed, brokers)
+
+
+def run(settings: Settings, stop: Stop) -> None:
+    """Reads the fleet from the topics and serves it until ``stop`` is set.
+
+    Raises ``SettingError`` for settings that can't be used and ``EnvironmentProblemError`` where the address is taken.
+    """
+    exporter = Exporter(settings)
+    with from_topics(settings, exporter) as source:
+        exporter.serve(stop, source)

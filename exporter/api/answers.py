@@ -77,6 +77,18 @@ class Answers:
         """Now, for rows."""
         return Moment(wall, self.view.fleet.now, self.view.migrating())
 
+    def named(self, name: str, values: Values, wall: float, subject: str = "") -> Any:  # noqa: ANN401, one of the structs
+        """The answer of the endpoint ``name``; ``subject`` is what its path names, None where that is not there."""
+        match name:
+            case "fleet":
+                return self.fleet(wall)
+            case "vm":
+                return self.vm(subject, wall)
+            case "node":
+                return self.node(subject, wall)
+        lists = {"vms": self.vms, "nodes": self.nodes, "migrations": self.migrations, "events": self.events}
+        return lists[name](values, wall)
+
     def fleet(self, wall: float) -> FleetOverview:
         """The whole fleet in numbers."""
         vms, migrating = self.view.vms(), self.view.migrating()

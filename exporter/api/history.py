@@ -7,6 +7,7 @@ from aiohttp import web
 from virtflow.exporter.api.answers import Answers
 from virtflow.exporter.api.endpoints import BY_NAME, PREFIX
 from virtflow.exporter.api.parameters import ParameterError, Values, parse
+from virtflow.exporter.api.questions import absent
 from virtflow.exporter.api.replies import error_reply, json_reply
 from virtflow.exporter.api.updates import Updates
 from virtflow.exporter.clocks import Clocks
@@ -46,7 +47,7 @@ class HistoryApi:
         uuid = request.match_info["uuid"]
         seen = (await self._updates.fresh()).vm(uuid)
         if seen is None:
-            return error_reply(request, f"there is no vm {uuid[:80]!r}", 404)
+            return error_reply(request, absent("vm", uuid), 404)
         try:
             return json_reply(request, await self._told(self._history, seen, str(values["metric"]), asked))
         except HistoryError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from aiohttp import web
@@ -12,7 +12,8 @@ from aiohttp import web
 from virtflow.exporter.api.answers import Answers
 from virtflow.exporter.api.endpoints import BY_NAME, PREFIX, STREAM_TYPE
 from virtflow.exporter.api.openapi import document
-from virtflow.exporter.api.parameters import ParameterError, Values, parse
+from virtflow.exporter.api.parameters import ParameterError, parse
+from virtflow.exporter.api.questions import absent
 from virtflow.exporter.api.replies import (
     AGE_SECONDS,
     JSON_TYPE,
@@ -45,7 +46,6 @@ class Api:
 
     def routes(self, targets: Callable[[str], list[TargetGroup]]) -> dict[str, Handler]:
         """Paths and their handlers; ``targets`` makes the target groups for a client's header ``Host``."""
-        tell = self._answers
 
         async def of_targets(request: web.Request) -> web.StreamResponse:
             return json_reply(request, targets(request.headers.get("Host", "")))
@@ -53,17 +53,17 @@ class Api:
         return {
             OPENAPI_PATH: _openapi,
             f"{PREFIX}/targets": of_targets,
-            f"{PREFIX}/fleet": self._handler("fleet", lambda _values, _request, wall: tell.fleet(wall)),
-            f"{PREFIX}/vms": self._handler("vms", lambda values, _request, wall: tell.vms(values, wall)),
-            f"{PREFIX}/vms/{{uuid}}": self._handler("vm", lambda _values, request, wall: tell.vm(request.match_info["uuid"], wall)),
-            f"{PREFIX}/nodes": self._handler("nodes", lambda values, _request, wall: tell.nodes(values, wall)),
-            f"{PREFIX}/nodes/{{node}}": self._handler("node", lambda _values, request, wall: tell.node(request.match_info["node"], wall)),
-            f"{PREFIX}/migrations": self._handler("migrations", lambda values, _request, wall: tell.migrations(values, wall)),
+            f"{PREFIX}/fleet": self._handler("fleet"),
+            f"{PREFIX}/vms": self._handler("vms"),
+            f"{PREFIX}/vms/{{uuid}}": self._handler("vm", "uuid"),
+            f"{PREFIX}/nodes": self._handler("nodes"),
+            f"{PREFIX}/nodes/{{node}}": self._handler("node", "node"),
+            f"{PREFIX}/migrations": self._handler("migrations"),
             f"{PREFIX}/events": self._events,
         }
 
-    def _handler(self, name: str, make: Callable[[Values, web.Request, float], Any]) -> Handler:
-        """The handler of an endpoint: ``make`` returns its answer, None where what the path names is not there."""
+    def _handler(self, name: str, part: str = "") -> Handler:
+        """The handler of an endpoint; ``part`` is that part of its path that names what is asked about."""
         endpoint = BY_NAME[name]
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -74,11 +74,12 @@ class Api:
                 tag = entity_tag(request, self._answers.run, *state)
                 if unchanged(request, tag):
                     return not_modified(tag)
-                answer = make(values, request, self._clocks.wall())
+                subject = request.match_info.get(part, "")
+                answer = self._answers.named(name, values, self._clocks.wall(), subject)
             except ParameterError as error:
                 return error_reply(request, error, 400)
             if answer is None:
-                return error_reply(request, f"there is no {name} {request.path.rpartition('/')[2][:80]!r}", 404)
+                return error_reply(request, absent(name, subject), 404)
             return json_reply(request, answer, tag=tag)
 
         return handle

@@ -58,8 +58,7 @@ class Site:
 
         def few(name: str, **given: str) -> list[dict[str, Any]]:
             values = {**parse(BY_NAME[name].parameters, given.items()), "limit": FEW}
-            answer = {"vms": tell.vms, "nodes": tell.nodes, "migrations": tell.migrations, "events": tell.events}[name](values, wall)
-            return list(plain(answer)["items"])
+            return list(plain(tell.named(name, values, wall))["items"])
 
         fleet = plain(tell.fleet(wall))
         lists = Lists(
@@ -97,7 +96,7 @@ class Site:
             try:
                 given = [*request.query.items(), *page.fixed.items()]
                 values = parse(BY_NAME[name].parameters, given)
-                answer = {"vms": tell.vms, "nodes": tell.nodes, "migrations": tell.migrations, "events": tell.events}[name](values, wall)
+                answer = tell.named(name, values, wall)
             except ParameterError as error:
                 return self._page(request, "Bad request", page.path, problem("Bad request", str(error)), 400)
             projects = [one.project for one in tell.projects()] if name == "vms" else []
