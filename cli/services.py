@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import click
 
 from virtflow.cli.parts import part
@@ -17,11 +20,19 @@ def serve(module: str, extra: str, settings: Settings) -> None:
     log.setup(settings.log.level, settings.log.format)
     stop = Stop().on_signals()
     dump_stacks_on_signal()
-    service, client = part(module, extra), part("virtflow.runtime.kafka.librdkafka", extra)
+    service = part(module, extra)
     if extra != "producer":
         collect_seldom()
-    try:
+    with kafka_errors_told(settings, extra):
         service.run(settings, stop)
+
+
+@contextmanager
+def kafka_errors_told(settings: Settings, extra: str) -> Iterator[None]:
+    """An error of the Kafka client leaves as ``EnvironmentProblemError`` or ``SettingError``, which say what to do."""
+    client = part("virtflow.runtime.kafka.librdkafka", extra)
+    try:
+        yield
     except client.KafkaException as error:
         if error.args[0].name() != "_INVALID_ARG":
             raise part("virtflow.runtime.kafka.broker_problem", extra).broker_problem(settings.kafka, [], error.args[0]) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from virtflow.schemas.errors import EnvironmentProblemError, SettingError
@@ -45,3 +46,10 @@ def of_setting(error: SettingError) -> Finding:
 def of_problem(error: EnvironmentProblemError) -> Finding:
     """Something in the environment that is missing."""
     return bad(error.thing, error.value, error.why, error.fix)
+
+
+def require(found: Iterable[Finding], advice: str = "") -> None:
+    """Raises ``EnvironmentProblemError`` for the first thing that is wrong; ``advice`` is what may be done besides."""
+    for finding in found:
+        if not finding.ok:
+            raise EnvironmentProblemError(thing=finding.thing, value=finding.value, why=finding.detail, fix=finding.fix + advice)

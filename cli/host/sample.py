@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from virtflow.cli.checks.findings import require
 from virtflow.cli.checks.probes import libvirt as probe_libvirt
 from virtflow.cli.parts import part
 from virtflow.processors.inventory import inventories_of
@@ -69,10 +70,7 @@ class Kept:
 
 def sample_libvirt(settings: Settings, record: Path | None) -> Sample:
     """One round of the hypervisor's VMs, also appended to ``record`` as it was read. Raises ``EnvironmentProblemError``."""
-    for finding in probe_libvirt(settings):
-        if not finding.ok:
-            fix = f"{finding.fix}; or give a recording with --replay FILE"
-            raise EnvironmentProblemError(thing=finding.thing, value=finding.value, why=finding.detail, fix=fix)
+    require(probe_libvirt(settings), "; or give a recording with --replay FILE")
     service = part("virtflow.producer.service", "producer")
     source = Kept(service.source_of(_for_one_round(settings)))
     try:

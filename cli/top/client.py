@@ -9,7 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.sections.rows import url_problem
@@ -22,12 +22,31 @@ Answers = dict[str, dict[str, Any]]
 """What was answered, by the name that the asker gave to the path."""
 
 
+class Source(Protocol):
+    """Who is asked: an exporter, or a fleet that is read here."""
+
+    url: str
+    """Its place, for people."""
+
+    def all(self, paths: Mapping[str, str]) -> Answers:
+        """The answers to several paths below ``PREFIX``, by their names; raises ``InputError`` where there are none."""
+        ...
+
+    def settle(self) -> None:
+        """Waits until the fleet is known; raises ``InputError`` where it stays unknown."""
+        ...
+
+    def close(self) -> bool:
+        """Lets go of it; False where a call has not returned."""
+        ...
+
+
 class Client:
     """One exporter."""
 
     def __init__(self, url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         """``url`` with or without the scheme; raises ``EnvironmentProblemError`` for one that is none of HTTP, or that names a user."""
-        self.url: Final = (url if "://" in url else f"http://{url}").rstrip("/")
+        self.url = (url if "://" in url else f"http://{url}").rstrip("/")
         self._timeout = timeout_seconds
         if why := url_problem(self.url):
             raise _problem(str(plain_url(url)), why)
@@ -52,6 +71,13 @@ class Client:
         """The answers to several paths, by their names."""
         return {name: self.get(path) for name, path in paths.items()}
 
+    def settle(self) -> None:
+        """Nothing is waited for: an exporter has been reading before."""
+
+    def close(self) -> bool:
+        """Nothing is open between two questions."""
+        return True
+
 
 def _problem(url: str, why: str) -> EnvironmentProblemError:
     fix = "name an exporter, or a virtflow node, with --url http://HOST:9177"
@@ -68,7 +94,7 @@ def _refused(url: str, error: urllib.error.HTTPError) -> InputError:
 class Fetcher:
     """Asks in a thread of its own, so that a slow exporter does not hold up the keyboard. The newest question counts."""
 
-    def __init__(self, client: Client, tell: Callable[[object, Answers | str], None]) -> None:
+    def __init__(self, client: Source, tell: Callable[[object, Answers | str], None]) -> None:
         """``tell`` is called in that thread with the question's mark and the answers, or with why there are none."""
         self._client = client
         self._tell = tell

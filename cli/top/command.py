@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+from collections.abc import Mapping
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 from msgspec.structs import replace
 
 from virtflow.cli.output.say import say_json, say_text
 from virtflow.cli.output.screen import interactive
-from virtflow.cli.switches import json_switch
-from virtflow.cli.top.client import Client
+from virtflow.cli.switches import KAFKA, config_switch, json_switch, setting_options, settings_of
+from virtflow.cli.top.client import Client, Source
 from virtflow.cli.top.lines import plain
 from virtflow.cli.top.screens import Screen, draw
 from virtflow.cli.top.state import VMS, State, paths
@@ -20,6 +23,10 @@ from virtflow.exporter.api.parameters import LIMIT_MAXIMUM, VM_PARAMETERS
 
 URL: Final = "http://127.0.0.1:9177"
 CHOICES: Final = {parameter.name: parameter.choices for parameter in VM_PARAMETERS}
+SETTINGS: Final = {"kafka": (*KAFKA, "topics.prefix"), "libvirt": ("libvirt.uri", "libvirt.discover", "producer.interval_seconds")}
+"""The settings that have a switch here, by the option that they need."""
+NEEDS: Final = {path.replace(".", "_"): (place,) for place, paths in SETTINGS.items() for path in paths} | {"config_file": tuple(SETTINGS)}
+"""The same by a parameter's name, and the options of which one is needed for it."""
 OVERHEAD_LINES: Final = 5
 WIDEST: Final = 500
 """Columns where the output is no terminal: all of them fit."""
@@ -48,9 +55,13 @@ WIDEST: Final = 500
     help="Seconds between two looks.",
 )
 @click.option("--once", is_flag=True, help="Print the VMs once and end; so it is, too, where the output is no terminal.")
+@click.option("--kafka", is_flag=True, help="Read the fleet from Kafka, as an exporter does, without one.")
+@click.option("--libvirt", is_flag=True, help="Sample this host's VMs, as virtflow node does, without one.")
+@config_switch
+@setting_options(*SETTINGS["kafka"], *SETTINGS["libvirt"])
 @json_switch
 def top(*, once: bool, as_json: bool, **given: Any) -> None:  # noqa: ANN401, click's values
-    """Show the fleet in the terminal: nodes, their VMs, a VM's devices, migrations and events, from an exporter.
+    """Show the fleet in the terminal: nodes, their VMs, a VM's devices, migrations and events, from an exporter, Kafka or libvirt.
 
     Keys are on its last line, and all of them behind ?.
 
@@ -58,24 +69,62 @@ def top(*, once: bool, as_json: bool, **given: Any) -> None:  # noqa: ANN401, cl
     Examples:
       virtflow top
       virtflow top --url http://exporter-1:9177 --sort -steal
+      virtflow top --kafka --bootstrap-servers kafka1:9092
+      virtflow top --libvirt --interval 2
       virtflow top --once --flag stuck
       virtflow top --once --json --sort -memory --limit 5 | jq -r '.vms.items[].name'
     """  # noqa: D301, click's own mark for lines that are kept
     if as_json and not once:
         raise click.UsageError("--json needs --once")
-    client = Client(given["url"])
+    source = _source(_place(given), given["url"])
     chosen: dict[str, Any] = {name: given[name] or "" for name in ("node", "project", "state", "flag", "sort")}
     state = State(view=VMS, filter=given["text"], **chosen)
-    if once or not (interactive() and sys.stdin.isatty()):
-        _print_once(client, state, given["limit"], as_json=as_json)
-        return
-    from virtflow.cli.top.terminal import Top
+    try:
+        if once or not (interactive() and sys.stdin.isatty()):
+            source.settle()
+            _print_once(source, state, given["limit"], as_json=as_json)
+            return
+        from virtflow.cli.top.terminal import Top
 
-    any_given = any(chosen.values()) or given["text"]
-    Top(client, state if any_given else State(), given["seconds"]).run()
+        any_given = any(chosen.values()) or given["text"]
+        Top(source, state if any_given else State(), given["seconds"]).run()
+    finally:
+        ended = source.close()
+    if not ended:
+        # A thread is in a call that does not return; the interpreter's own end would wait for it.
+        sys.stdout.flush()
+        os._exit(0)
 
 
-def _print_once(client: Client, state: State, limit: int, *, as_json: bool) -> None:
+def _place(given: Mapping[str, Any]) -> str:
+    """Where the fleet is read from, a key of ``SETTINGS``; "" for an exporter. Raises ``UsageError`` for options that do not belong together."""
+    context = click.get_current_context()
+    typed = {
+        parameter.name: parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    }
+    places = [place for place in SETTINGS if given[place]]
+    if len(places) + ("url" in typed) > 1:
+        raise click.UsageError("--url, --kafka and --libvirt name a source each: give one of them")
+    place = places[0] if places else ""
+    for name, switch in typed.items():
+        if name in NEEDS and place not in NEEDS[name]:
+            raise click.UsageError(f"{switch} needs {' or '.join(f'--{needed}' for needed in NEEDS[name])}")
+    return place
+
+
+def _source(place: str, url: str) -> Source:
+    """Who is asked; a fleet that is read here is being read by then."""
+    if not place:
+        return Client(url)
+    from virtflow.cli.top.own_fleet import fleet_of_kafka, fleet_of_libvirt
+
+    settings = settings_of("exporter" if place == "kafka" else "node", *SETTINGS[place])
+    return fleet_of_kafka(settings) if place == "kafka" else fleet_of_libvirt(settings)
+
+
+def _print_once(client: Source, state: State, limit: int, *, as_json: bool) -> None:
     """The fleet's two lines and the VMs, as wide as the terminal."""
     answers = client.all(paths(replace(state, limit=limit)))
     if as_json:

@@ -154,7 +154,7 @@ HELP_TEXT: Final = (
 def draw(state: State, answers: dict[str, Any], screen: Screen) -> list[Line]:
     """The whole screen, ``screen.lines`` lines at most."""
     top = [_fleet_line(answers, screen), _use_line(answers)]
-    body = [_bottom(state, screen)]
+    body = [_bottom(state, screen, answers.get("fleet", {}).get("missing", ""))]
     room = max(screen.lines - len(top) - len(body), 1)
     return [*top, *_content(state, answers, screen, room)[:room], *body][: screen.lines]
 
@@ -339,11 +339,11 @@ def _title(state: State, title: str, answers: dict[str, Any]) -> str:
     return "  ".join(words)
 
 
-def _bottom(state: State, screen: Screen) -> Line:
+def _bottom(state: State, screen: Screen, missing: str) -> Line:
     if state.typing:
         return [Piece(fit(f"search: {state.filter}_", screen.columns), "chosen")]
-    if screen.problem:
-        return [Piece(fit(screen.problem, screen.columns), "bad")]
+    if problem := screen.problem or missing:
+        return [Piece(fit(problem, screen.columns), "bad")]
     return [Piece(fit(("held still, space goes on  " if state.paused else "") + KEYS[state.view], screen.columns), "soft")]
 
 

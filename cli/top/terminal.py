@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from virtflow.cli.parts import part
-from virtflow.cli.top.client import Answers, Client, Fetcher
+from virtflow.cli.top.client import Answers, Fetcher, Source
 from virtflow.cli.top.lines import STYLES, Line
 from virtflow.cli.top.screens import Screen, body_height, draw
 from virtflow.cli.top.state import State, paths, pressed, rows, settled
@@ -65,7 +65,7 @@ def keys_in(text: str) -> list[str]:
 class Top:
     """One run on a terminal. Needs rich (``virtflow[terminal]``)."""
 
-    def __init__(self, client: Client, state: State, interval_seconds: float) -> None:
+    def __init__(self, client: Source, state: State, interval_seconds: float) -> None:
         """Raises ``EnvironmentProblemError`` where rich is missing."""
         self._text = part("rich.text", "terminal").Text
         self._live = part("rich.live", "terminal").Live(screen=True, auto_refresh=False)

@@ -42,7 +42,7 @@ class Part(StrEnum):
 ABOUT: Final = {
     Part.PRODUCER: "`virtflow producer`, `virtflow simulate`",
     Part.PROCESSORS: "`virtflow processors`",
-    Part.EXPORTER: "`virtflow exporter`",
+    Part.EXPORTER: "`virtflow exporter`, `virtflow top --kafka`",
     Part.ADAPTER: "`virtflow adapter`",
     Part.HISTORY: "`virtflow history write`",
     Part.TAP: "`virtflow tap`, `virtflow migrations`",

@@ -26,6 +26,7 @@ NEEDED = {
     "history where": ("now", "--vm", "x"),
     "tap": ("metrics",),
     "forget-node": ("node-1",),
+    "top": ("--once", "--kafka"),
 }
 """What a command can't do without."""
 

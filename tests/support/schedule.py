@@ -70,6 +70,7 @@ SECONDS: Final[dict[str, int]] = {
     "tests/integration/test_kafka_contract.py": 45,
     "tests/faults/test_02_libvirtd_hangs.py": 40,
     "tests/faults/test_31_offset_gaps.py": 35,
+    "tests/integration/test_top_kafka.py": 35,
     "tests/lab/test_up.py": 35,
     "tests/integration/test_history_remote_read.py": 30,
     "tests/integration/test_publish_events.py": 30,

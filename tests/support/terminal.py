@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -12,13 +13,31 @@ import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
 from fcntl import ioctl
+from pathlib import Path
 from typing import Final, Self
 
 import pyte
+import pytest
 
 from tests.support.command import PROGRAM, environment
 
 SECONDS: Final = 20.0
+
+
+def wait_for_golden(file: Path, wait_for: Callable[[Callable[[str], bool], str], str], ready: Callable[[str], bool]) -> None:
+    """Waits until a screen is the file's, but for its curves, which depend on how long the program runs.
+
+    To write the file again after a change that is meant, delete it: it gets the first screen that is ``ready``.
+    """
+
+    def shown(text: str) -> str:
+        return "\n".join(re.sub("[▁-█]", " ", line).rstrip() for line in text.splitlines()).rstrip() + "\n"
+
+    if not file.exists():
+        file.write_text(shown(wait_for(ready, "a screen to keep")))
+        pytest.fail(f"{file} was not there and is written: look at it, and add it")
+    golden = file.read_text()
+    wait_for(lambda text: shown(text) == golden, f"the screen of {file}")
 
 
 class Terminal:

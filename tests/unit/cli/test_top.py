@@ -92,6 +92,13 @@ def test_no_line_is_wider_than_the_terminal(name: str, columns: int, lines: int,
             assert len(text) <= max(columns, 20), text
 
 
+def test_why_the_fleet_is_not_known_is_on_the_last_line(told: dict[str, Any]) -> None:
+    """What keeps the newest answer from coming goes before it."""
+    unknown = told | {"fleet": told["fleet"] | {"missing": "reading back, 3 of 8 partitions to go"}}
+    assert plain(draw(State(), unknown, SCREEN)[-1]) == "reading back, 3 of 8 partitions to go"
+    assert plain(draw(State(), unknown, SCREEN._replace(problem="refused"))[-1]) == "refused"
+
+
 def keys(state: State, words: str, told: dict[str, Any]) -> State:
     for word in words.split():
         state = settled(state, rows(state, told))
