@@ -14,6 +14,7 @@ from virtflow.cli.output.say import say, say_json, say_text
 from virtflow.cli.parts import part
 from virtflow.cli.services import serve
 from virtflow.cli.switches import KAFKA, LOG, WEB, json_switch, settings_switches
+from virtflow.cli.top.vm_names import VmName
 from virtflow.runtime import log
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.text import safe_line
@@ -97,7 +98,7 @@ def verify(settings: Settings, *, as_json: bool) -> int:
 
 
 @history.command("forget")
-@click.option("--vm", "vms", multiple=True, metavar="NAME|UUID", help="The VM, by name or UUID.")
+@click.option("--vm", "vms", multiple=True, type=VmName(), metavar="NAME|UUID", help="The VM, by name or UUID.")
 @click.option("--project", default="", metavar="ID", help="A project, by its id (its name where the platform has none).")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -19,6 +19,7 @@ from virtflow.cli.output.say import say, say_json, say_text
 from virtflow.cli.output.table import print_table
 from virtflow.cli.parts import part
 from virtflow.cli.switches import LOG, json_switch, settings_switches
+from virtflow.cli.top.vm_names import VmName
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.catalogue.metrics import METRICS
 
@@ -110,7 +111,7 @@ def query(settings: Settings, *, sql: str, form: str, output: Path | None, **giv
 
 @click.command("range")
 @click.argument("metric", type=MetricName())
-@click.option("--vm", "vms", multiple=True, required=True, metavar="NAME|UUID", help="The VM, by name or UUID.")
+@click.option("--vm", "vms", multiple=True, required=True, type=VmName(), metavar="NAME|UUID", help="The VM, by name or UUID.")
 @click.option("--from", "start", type=Moment(), default="1d", show_default=True, help="Where to begin: a time, or so long ago (10m, 7d).")
 @click.option("--to", "end", type=Moment(), default="now", show_default=True, help="Where to end: a time, or so long ago.")
 @click.option(
@@ -213,7 +214,7 @@ def warn_of(filling: Sequence[Any], month: str) -> None:
 
 @click.command("where")
 @click.argument("moment", metavar="TIME", type=Moment())
-@click.option("--vm", required=True, metavar="NAME|UUID", help="The VM, by name or UUID.")
+@click.option("--vm", required=True, type=VmName(), metavar="NAME|UUID", help="The VM, by name or UUID.")
 @json_switch
 @settings_switches("history.path", *LOG)
 def where(settings: Settings, *, moment: float, vm: str, as_json: bool) -> None:

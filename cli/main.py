@@ -119,6 +119,8 @@ def _told(error: BaseException) -> int:
             code = error.exit_code
         case click.exceptions.Abort() | KeyboardInterrupt():
             code = INTERRUPTED
+        case SystemExit(code=0):  # click's own end of a completion
+            code = FINE
         case BrokenPipeError() | SystemExit():
             # click makes the former the latter where it writes. The interpreter flushes standard output once more at its end, which would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

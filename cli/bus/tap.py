@@ -17,6 +17,7 @@ from virtflow.cli.output.record_text import as_json, clock, line
 from virtflow.cli.output.say import say
 from virtflow.cli.parts import part
 from virtflow.cli.switches import KAFKA, json_switch, settings_switches
+from virtflow.cli.top.vm_names import VmName
 from virtflow.runtime.registry.schema_ids import SchemaIds
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import Reason, RegistryUnavailableError, UndecodableError
@@ -77,7 +78,7 @@ class Start(click.ParamType):
 @click.command()
 @click.argument("topic", type=TopicName(), metavar="[" + "|".join(BY_NAME) + "]", required=False)
 @settings_switches(*KAFKA, "topics.prefix")
-@click.option("--vm", metavar="NAME|UUID", default="", help="The VM, by name or UUID.")
+@click.option("--vm", type=VmName(), metavar="NAME|UUID", default="", help="The VM, by name or UUID.")
 @click.option("--node", "on_node", metavar="NAME", default="", help="Only records from or about this node.")
 @click.option(
     "--from",

@@ -15,6 +15,9 @@ from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.sections.rows import url_problem
 from virtflow.schemas.errors import EnvironmentProblemError, InputError
 
+URL: Final = "http://127.0.0.1:9177"
+URL_VARIABLE: Final = "VIRTFLOW_URL"
+"""The exporter that people ask from this machine."""
 TIMEOUT_SECONDS: Final = 5.0
 PREFIX: Final = "/api/v1/"
 

@@ -15,13 +15,13 @@ from msgspec.structs import replace
 from virtflow.cli.output.say import say_json, say_text
 from virtflow.cli.output.screen import interactive
 from virtflow.cli.switches import KAFKA, config_switch, json_switch, setting_options, settings_of
-from virtflow.cli.top.client import Client, Source
+from virtflow.cli.top.client import URL, URL_VARIABLE, Client, Source
 from virtflow.cli.top.lines import plain
 from virtflow.cli.top.screens import Screen, draw
 from virtflow.cli.top.state import VMS, State, paths
+from virtflow.cli.top.vm_names import VmName
 from virtflow.exporter.api.parameters import LIMIT_MAXIMUM, VM_PARAMETERS
 
-URL: Final = "http://127.0.0.1:9177"
 CHOICES: Final = {parameter.name: parameter.choices for parameter in VM_PARAMETERS}
 SETTINGS: Final = {"kafka": (*KAFKA, "topics.prefix"), "libvirt": ("libvirt.uri", "libvirt.discover", "producer.interval_seconds")}
 """The settings that have a switch here, by the option that they need."""
@@ -33,12 +33,23 @@ WIDEST: Final = 500
 
 
 @click.command()
-@click.option("--url", default=URL, show_default=True, metavar="URL", help="The exporter, or virtflow node, that is asked.")
+@click.option(
+    "--url",
+    envvar=URL_VARIABLE,
+    default=URL,
+    metavar="URL",
+    help=f"The exporter, or virtflow node, that is asked. [default: {URL}; env: {URL_VARIABLE}]",
+)
 @click.option(
     "--sort", default="", metavar="COLUMN", help=f"Order of VMs, with - in front the largest first: {', '.join(CHOICES['sort'])}."
 )
 @click.option(
-    "--filter", "text", default="", metavar="TEXT", help="Only VMs whose name, title, UUID, project, node or flavor contains this."
+    "--filter",
+    "text",
+    type=VmName(),
+    default="",
+    metavar="TEXT",
+    help="Only VMs whose name, title, UUID, project, node or flavor contains this.",
 )
 @click.option("--node", default="", metavar="NAME", help="Only VMs of this node.")
 @click.option("--project", default="", metavar="ID", help="A project, by its id (its name where the platform has none).")

@@ -16,6 +16,9 @@ import pytest
 
 from tests.support.command import PROGRAM, environment, one_line_error, virtflow
 from tests.support.command_line import ALL, switches
+from tests.support.fleet_samples import busy, lasting
+from tests.support.processors import eventually
+from tests.support.served_exporter import exporter_of, get, served
 from virtflow.cli.first_steps import first_steps
 from virtflow.cli.main import COMMANDS
 
@@ -204,3 +207,24 @@ def test_bash_completes(words: str, expected: str) -> None:
     """Commands, switches, topics and metrics."""
     done = virtflow(env={"_VIRTFLOW_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)})
     assert f"plain,{expected}" in done.stdout
+    assert done.returncode == 0
+
+
+def test_a_real_bash_completes_a_vm() -> None:
+    """From the exporter that VIRTFLOW_URL names; where none answers, nothing is offered and nothing is said."""
+    script = (
+        'eval "$(virtflow completion bash)"; COMP_WORDS=(virtflow tap events --vm vm); COMP_CWORD=4; '
+        '_virtflow_completion virtflow vm --vm; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+
+    def completed(url: str) -> tuple[list[str], str]:
+        env = environment({"VIRTFLOW_URL": url, "PATH": f"{PROGRAM.parent}:/usr/bin:/bin"})
+        done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=60.0, check=True)
+        return done.stdout.split(), done.stderr
+
+    exporter = exporter_of()
+    with served(exporter) as url:
+        exporter.take(lasting([busy(1, 0), busy(2, 0)]))
+        eventually("both VMs", lambda: b'"total":2' in get(f"{url}/api/v1/vms")[2])
+        assert completed(url) == (["vm-00001", "vm-00002"], "")
+    assert completed(url) == ([], "")
