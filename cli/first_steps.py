@@ -14,7 +14,8 @@ SOCKETS: Final = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock")
 def first_steps(root: Path = Path("/")) -> list[str]:
     """A few lines of advice; ``root`` is the machine's root folder."""
     if any((root / socket).exists() for socket in SOCKETS):
-        steps = ["libvirt is on this machine. Its VMs: `virtflow snapshot`; their metrics and a page, without Kafka: `virtflow node`."]
+        look = "Its VMs: `virtflow snapshot`, or `virtflow top --libvirt` to watch them"
+        steps = [f"libvirt is on this machine. {look}; their metrics and a page, without Kafka: `virtflow node`."]
     else:
         steps = ["libvirt is not on this machine. A fleet by its exporter: `virtflow top --url http://EXPORTER:9177`."]
     if (root / SETTINGS).exists():

@@ -16,6 +16,7 @@ def test_a_hypervisor(tmp_path: Path, socket: str) -> None:
     there.touch()
     vms, settings = first_steps(tmp_path)
     assert "`virtflow snapshot`" in vms
+    assert "`virtflow top --libvirt`" in vms
     assert "`virtflow config sample`" in settings
 
 
