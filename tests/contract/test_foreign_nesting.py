@@ -24,6 +24,7 @@ READERS: Final = {"json.loads", "json.load", "msgspec.json.decode", "yaml.load",
 DECODERS: Final = "msgspec.json.Decoder"
 OWN: Final = {
     "cli/output/rows.py": "the database's own JSON, of at most as many levels as it reads",
+    "exporter/api/questions.py": "an answer that was made the moment before",
     "history/maintenance/verify.py": "the tables' log",
     "history/remote_read/api.py": "the engine that is a process of ours",
     "history/writer/table_writer.py": "the tables' log",
