@@ -7,10 +7,10 @@ import json
 import queue
 import threading
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
+from virtflow.cli.top.access import Access
 from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.sections.rows import url_problem
 from virtflow.schemas.errors import EnvironmentProblemError, InputError
@@ -19,6 +19,7 @@ URL: Final = "http://127.0.0.1:9177"
 URL_VARIABLE: Final = "VIRTFLOW_URL"
 """The exporter that people ask from this machine."""
 TIMEOUT_SECONDS: Final = 5.0
+REFUSED: Final = frozenset({401, 403})
 PREFIX: Final = "/api/v1/"
 
 Answers = dict[str, dict[str, Any]]
@@ -47,18 +48,22 @@ class Source(Protocol):
 class Client:
     """One exporter."""
 
-    def __init__(self, url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-        """``url`` with or without the scheme; raises ``EnvironmentProblemError`` for one that is none of HTTP, or that names a user."""
+    def __init__(self, url: str, timeout_seconds: float = TIMEOUT_SECONDS, access: Access | None = None) -> None:
+        """``url`` with or without the scheme; raises ``EnvironmentProblemError`` for one that is none of HTTP, or that names a user.
+
+        ``access`` is for an exporter that is not open to everybody; raises as ``Access.opener`` does.
+        """
         self.url = (url if "://" in url else f"http://{url}").rstrip("/")
         self._timeout = timeout_seconds
         if why := url_problem(self.url):
             raise _problem(str(plain_url(url)), why)
+        self._opener = (access or Access()).opener(self.url)
 
     def get(self, path: str) -> dict[str, Any]:
         """The answer to a path below ``PREFIX``; raises ``EnvironmentProblemError`` where there is none, ``InputError`` with the API's own words."""
         address = f"{self.url}{PREFIX}{path}"
         try:
-            with urllib.request.urlopen(address, timeout=self._timeout) as reply:  # noqa: S310, the scheme has been checked
+            with self._opener.open(address, timeout=self._timeout) as reply:
                 found = json.load(reply)
         except urllib.error.HTTPError as error:
             with error:
@@ -88,6 +93,9 @@ def _problem(url: str, why: str) -> EnvironmentProblemError:
 
 
 def _refused(url: str, error: urllib.error.HTTPError) -> InputError:
+    if error.code in REFUSED:
+        fix = "say who asks: --url-user and --url-password-file, or --url-token-file"
+        return EnvironmentProblemError(thing="exporter", value=url, why=f"answers {error.code}", fix=fix)
     try:
         return InputError(str(json.load(error)["error"]["message"]))
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import click
@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from virtflow.cli.output.say import say_json, say_text
 from virtflow.cli.output.screen import interactive
 from virtflow.cli.switches import KAFKA, config_switch, json_switch, setting_options, settings_of
+from virtflow.cli.top.access import FIELDS, Access, variable
 from virtflow.cli.top.client import URL, URL_VARIABLE, Client, Source
 from virtflow.cli.top.lines import plain
 from virtflow.cli.top.screens import Screen, draw
@@ -32,6 +33,22 @@ WIDEST: Final = 500
 """Columns where the output is no terminal: all of them fit."""
 
 
+def access_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of an exporter that is not open to everybody."""
+    for field, about in reversed(FIELDS.items()):
+        name, metavar = f"url_{field}", "NAME" if field == "user" else "FILE"
+        switch = click.option(
+            f"--{name.replace('_', '-')}",
+            name,
+            envvar=variable(field),
+            default="",
+            metavar=metavar,
+            help=f"{about} [env: {variable(field)}]",
+        )
+        command = switch(command)
+    return command
+
+
 @click.command()
 @click.option(
     "--url",
@@ -40,6 +57,7 @@ WIDEST: Final = 500
     metavar="URL",
     help=f"The exporter, or virtflow node, that is asked. [default: {URL}; env: {URL_VARIABLE}]",
 )
+@access_options
 @click.option(
     "--sort", default="", metavar="COLUMN", help=f"Order of VMs, with - in front the largest first: {', '.join(CHOICES['sort'])}."
 )
@@ -87,7 +105,7 @@ def top(*, once: bool, as_json: bool, **given: Any) -> None:  # noqa: ANN401, cl
     """  # noqa: D301, click's own mark for lines that are kept
     if as_json and not once:
         raise click.UsageError("--json needs --once")
-    source = _source(_place(given), given["url"])
+    source = _source(_place(given), given["url"], Access(**{field: given[f"url_{field}"] for field in FIELDS}))
     chosen: dict[str, Any] = {name: given[name] or "" for name in ("node", "project", "state", "flag", "sort")}
     state = State(view=VMS, filter=given["text"], **chosen)
     try:
@@ -116,7 +134,7 @@ def _place(given: Mapping[str, Any]) -> str:
         if parameter.name and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
     }
     places = [place for place in SETTINGS if given[place]]
-    if len(places) + ("url" in typed) > 1:
+    if len(places) + any(name == "url" or name.startswith("url_") for name in typed) > 1:
         raise click.UsageError("--url, --kafka and --libvirt name a source each: give one of them")
     place = places[0] if places else ""
     for name, switch in typed.items():
@@ -125,10 +143,10 @@ def _place(given: Mapping[str, Any]) -> str:
     return place
 
 
-def _source(place: str, url: str) -> Source:
+def _source(place: str, url: str, access: Access) -> Source:
     """Who is asked; a fleet that is read here is being read by then."""
     if not place:
-        return Client(url)
+        return Client(url, access=access)
     from virtflow.cli.top.own_fleet import fleet_of_kafka, fleet_of_libvirt
 
     settings = settings_of("exporter" if place == "kafka" else "node", *SETTINGS[place])

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import click
 from click.shell_completion import CompletionItem
 
+from virtflow.cli.top.access import access_of_environment
 from virtflow.cli.top.client import URL, URL_VARIABLE, Client
 from virtflow.schemas.errors import InputError
 
@@ -47,7 +48,7 @@ def vms_like(url: str, text: str) -> list[dict[str, Any]]:
     def ask() -> None:
         query = urlencode({"sort": "name", "filter": text, "limit": MOST})
         try:
-            answers.put(list(Client(url, WAIT_SECONDS).get(f"vms?{query}")["items"]))
+            answers.put(list(Client(url, WAIT_SECONDS, access_of_environment()).get(f"vms?{query}")["items"]))
         except (InputError, KeyError, TypeError):
             answers.put([])
 

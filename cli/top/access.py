@@ -1,0 +1,95 @@
+"""How an exporter is asked that is not open to everybody: the user or the token, and whom its certificate is checked against."""
+
+from __future__ import annotations
+
+import os
+import urllib.request
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Final
+
+from virtflow.runtime.named_files import text_of, tls_of
+from virtflow.schemas.errors import EnvironmentProblemError, InputError, SettingError
+
+if TYPE_CHECKING:
+    import ssl
+
+VARIABLE: Final = "VIRTFLOW_URL_{}"
+SWITCH: Final = "--url-{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A user with the file of its password, or the file of a token; and a file of authorities, the system's where it is empty."""
+
+    user: str = ""
+    password_file: str = ""
+    token_file: str = ""
+    ca_file: str = ""
+
+    def opener(self, url: str) -> urllib.request.OpenerDirector:
+        """What asks that URL; raises ``EnvironmentProblemError`` for a file that can't be read, ``InputError`` for two ways to sign in."""
+        tls = [urllib.request.HTTPSHandler(context=_tls(self.ca_file))] if url.lower().startswith("https:") else []
+        made = urllib.request.build_opener(_StayThere, *tls)
+        made.addheaders += self._authorization()
+        return made
+
+    def _authorization(self) -> list[tuple[str, str]]:
+        if self.token_file and (self.user or self.password_file):
+            raise InputError(f"{_switch('token_file')} and {_switch('user')} are two ways to sign in: give one of them")
+        if self.token_file:
+            return [("Authorization", f"Bearer {_secret('token_file', self.token_file)}")]
+        if not self.user:
+            if self.password_file:
+                raise InputError(f"{_switch('password_file')} needs {_switch('user')}")
+            return []
+        password = _secret("password_file", self.password_file) if self.password_file else ""
+        return [("Authorization", f"Basic {b64encode(f'{self.user}:{password}'.encode()).decode()}")]
+
+
+FIELDS: Final = {
+    "user": "User that the exporter knows, where it asks for a password.",
+    "password_file": "File that holds its password and nothing else.",
+    "token_file": "File that holds a bearer token and nothing else, instead of a user.",
+    "ca_file": "CA certificates that the exporter is checked against; the system's when empty.",
+}
+"""The fields, and what they are for."""
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field."""
+    return VARIABLE.format(field.upper())
+
+
+def access_of_environment() -> Access:
+    """As the environment says."""
+    return Access(**{field: os.environ.get(variable(field), "") for field in FIELDS})
+
+
+class _StayThere(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: it would carry the secrets to another server."""
+
+    def redirect_request(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: object, newurl: str) -> None:  # noqa: PLR0913, PLR0917, the library's
+        """None: the redirect is the answer."""
+
+
+def _switch(field: str) -> str:
+    return SWITCH.format(field.replace("_", "-"))
+
+
+def _secret(field: str, path: str) -> str:
+    try:
+        return text_of(path, field).strip()
+    except SettingError as error:
+        raise _unusable(field, path, error) from error
+
+
+def _tls(path: str) -> ssl.SSLContext:
+    try:
+        return tls_of(path, "ca_file")
+    except SettingError as error:
+        raise _unusable("ca_file", path, error) from error
+
+
+def _unusable(field: str, path: str, error: SettingError) -> EnvironmentProblemError:
+    return EnvironmentProblemError(thing=_switch(field), value=path, why=error.why, fix=error.fix)
