@@ -22,13 +22,17 @@ class Tmux:
     def __init__(self, folder: Path, columns: int, lines: int, *words: str) -> None:
         """Nothing runs yet; ``folder`` has the server's socket."""
         self._socket = folder / "tmux"
+        self._code = folder / "code"
         self._size = ("-x", str(columns), "-y", str(lines))
-        self._command = shlex.join([str(PROGRAM), *words])
+        # tmux 3.3 may leave a program that has ended unreaped, and then never knows its exit code.
+        self._command = f"{shlex.join([str(PROGRAM), *words])}; echo $? >{shlex.quote(str(self._code))}"
 
     def __enter__(self) -> Self:
-        """Starts it. What ends leaves its last screen, and its exit code."""
-        keep = ("set-option", "-g", "remain-on-exit", "on", ";", "set-option", "-g", "status", "off", ";")
-        self._tmux(*keep, "new-session", "-d", *self._size, self._command)
+        """Starts it. What ends leaves its last screen."""
+        size = f"{self._size[1]}x{self._size[3]}"
+        options = {"remain-on-exit": "on", "status": "off", "default-size": size}
+        given = [word for name, value in options.items() for word in ("set-option", "-g", name, value, ";")]
+        self._tmux(*given, "new-session", "-d", *self._size, self._command)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,7 +58,7 @@ class Tmux:
     def end(self) -> int:
         """Waits for the program's end; its exit code."""
         deadline = time.monotonic() + SECONDS
-        while not (told := self._tmux("display-message", "-p", "#{?pane_dead,#{pane_dead_status},}").strip()):
+        while not (self._code.exists() and (told := self._code.read_text())):
             assert time.monotonic() < deadline, f"it does not end\n{self.text()}"
             time.sleep(LOOK_SECONDS)
         return int(told)
