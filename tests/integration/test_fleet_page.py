@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import PHONE, WIDE, chromium, served, visit
 from tests.support.fleet_samples import HOSTILE, LONG, busy, described, fleet_records, lasting, migration
+from tests.support.processors import eventually
 from tests.support.vm_samples import status, uuid
 from virtflow.exporter.page.formats import FORMATS
 from virtflow.exporter.page.sparkline import path, summary
@@ -70,6 +71,8 @@ def fleet() -> Iterator[Fleet]:
                 ]
             )
         )
+        # Sums over the fleet are made once for all who ask within half a second: a page without scripts does not ask again.
+        eventually("what was taken last is counted", lambda: asked(url, "fleet")["stuck"] == 1)
         yield exporter, url
 
 

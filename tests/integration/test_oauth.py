@@ -128,7 +128,7 @@ WRONG: dict[str, tuple[str, dict[str, str], str, list[str]]] = {
     "wrong secret": ("nobody", {}, "refuses the client nobody: HTTP 401: invalid_client", ["oauth_client_id", "nobody.secret"]),
     "scope": ("exporter", {"oauth_scope": "all"}, "refuses the scope 'all': HTTP 400: invalid_scope", ["kafka.oauth_scope"]),
     "no endpoint": ("exporter", {"oauth_token_url": "https://localhost:1/token"}, "does not answer", ["kafka.oauth_token_url"]),
-    "no URL": ("exporter", {"oauth_token_url": "localhost/token"}, "does not answer: unknown url type", ["kafka.oauth_token_url"]),
+    "no URL": ("exporter", {"oauth_token_url": "localhost/token"}, "is no http or https URL", ["write it as https://"]),
     "authority": ("exporter", {"oauth_ca_file": ""}, "its certificate is not accepted", ["kafka.oauth_ca_file"]),
     "audience": (
         "foreign",
