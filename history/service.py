@@ -57,6 +57,8 @@ class Service:
         age = self._metrics.gauge("virtflow_history_broker_answer_age_seconds")
         self._brokers = BrokerWatch(settings, topics, age, make.admin)
         self._consume: Consume | None = None
+        # Asked for at each scrape: a commit that hangs holds up the thread that sets the other figures.
+        self._metrics.gauge("virtflow_history_ready").set_function(lambda: float(not self._not_ready()))
 
     async def run(self) -> None:
         """Serves its own pages from the start, so that waiting can be seen."""

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -27,6 +28,8 @@ class Upkeep:
         self._runs = metrics.counter("virtflow_history_upkeep_runs_total")
         for outcome in ("done", "failed"):
             self._runs.labels(outcome=outcome)  # from the start, so that its first increase is seen as one
+        self._began: float | None = None
+        metrics.gauge("virtflow_history_upkeep_running_seconds").set_function(self._running_seconds)
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -50,7 +53,13 @@ class Upkeep:
     def _schedule(self, leads: Callable[[], bool]) -> None:
         while not self._over.wait(self._settings.history.maintain_seconds):
             if leads():
+                self._began = time.monotonic()
                 self._runs.labels(outcome="done" if self._once() else "failed").inc()
+                self._began = None
+
+    def _running_seconds(self) -> float:
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
 
     def _once(self) -> bool:
         command = [sys.executable, "-m", "virtflow.cli.main", "history", "compact", "--log-level", "warning"]
