@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from virtflow.producer.hypervisor.qemu_processes import Processes
+from tests.support.processors import eventually
+from virtflow.producer.hypervisor.qemu_processes import SCANS_MAX, Processes
 
 UUID = "96d39f50-15c8-409f-9a7f-d2f9b5cba981"
 
@@ -87,6 +89,34 @@ def test_nothing_is_said_where_nothing_can_be_seen(tmp_path: Path, make: Callabl
     root.mkdir()
     make(root)
     assert Processes(root).states([UUID]) == {}
+
+
+def test_a_command_line_that_hangs_hides_no_other_process(tmp_path: Path) -> None:
+    """As the kernel lets a read hang with a process that hangs in a change of its memory: what is known goes on, and others are found."""
+    hanging = [tmp_path / str(pid) / "cmdline" for pid in (1, 40, 42, 99)]
+    for fifo in hanging:
+        fifo.parent.mkdir()
+        os.mkfifo(fifo)
+    processes = Processes(tmp_path)
+    began = len(threading.enumerate())
+    assert processes.states([UUID]) == {}
+    Entry().write(tmp_path)
+    for _ in hanging:
+        processes._next_scan = 0.0
+        processes.states([UUID])
+    assert processes.states([UUID]) == {UUID: "S"}
+    for _ in range(2 * SCANS_MAX):
+        processes._next_scan = 0.0
+        assert processes.states([UUID, "another"]) == {UUID: "S"}
+    assert len(threading.enumerate()) - began <= len(hanging)
+
+    def returned() -> bool:
+        """Whether all reads have returned; each scan goes on to the next one that hangs."""
+        for fifo in hanging:
+            os.close(os.open(fifo, os.O_RDWR | os.O_NONBLOCK))
+        return len(threading.enumerate()) == began
+
+    eventually("the reads return", returned)
 
 
 def test_a_real_process_that_is_stopped() -> None:
