@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
@@ -61,6 +62,10 @@ class EventPage(Struct, frozen=True, kw_only=True):
     next: str
 
 
+CLOCK_SET_SECONDS: Final = 60.0
+"""A wall clock that is so far ahead of the fleet's, more than before, has been set: the fleet's own time is never that old."""
+
+
 class Answers:
     """All answers about one fleet. Who asks has run ``FleetView.updating`` before."""
 
@@ -71,6 +76,7 @@ class Answers:
         self.version: Final = version
         self.missing: Final = missing
         self._revision = -1
+        self._least = inf
         self._by_revision: dict[str, Any] = {}
 
     def moment(self, wall: float) -> Moment:
@@ -176,7 +182,17 @@ class Answers:
 
     def event(self, change: Change, wall: float) -> Event:
         """A change as the API tells it."""
-        return event_of(change, self.run, wall - self.view.fleet.now)
+        return event_of(change, self.run, self._wall_less_now(wall))
+
+    def _wall_less_now(self, wall: float) -> float:
+        """Unix time less the fleet's clock, the same in every answer, so that a change keeps its time.
+
+        The fleet's own ``now`` may be old: the least difference comes nearest, until the wall clock is set.
+        """
+        found = wall - self.view.fleet.now
+        if found < self._least or found > self._least + CLOCK_SET_SECONDS:
+            self._least = found
+        return self._least
 
 
 def change_matches(change: Change, values: Values) -> bool:

@@ -110,6 +110,22 @@ def test_the_fleet_in_numbers(told: Answers) -> None:
     assert found.last_event == "run-4"
 
 
+def test_a_change_keeps_its_time() -> None:
+    """However old the fleet's own time is when somebody asks; a wall clock that is set moves all of them."""
+    view = seen_twice(fleet(), 1)
+    view.fleet.changes.open()
+    taken(view.fleet, [busy(0, 2, responsive=0)], 2 * INTERVAL)
+    told = answers(updated(view, 2 * INTERVAL))
+
+    def at(wall: float) -> float:
+        return told.events(values("events"), wall).items[0].time
+
+    first = at(NOW)
+    assert [at(NOW + late) for late in (0.4, 0.0, 0.3)] == [first] * 3
+    assert at(NOW - 100.0) == first - 100.0
+    assert at(NOW + 3_600.0) == first + 3_600.0
+
+
 def test_a_fleet_without_anything_is_unknown_not_zero() -> None:
     found = answers(updated(FleetView(fleet()), 0.0)).fleet(WALL)
     assert (found.vms, found.cpu_cores, found.memory_used_bytes, found.top["cpu"], found.last_event) == (0, None, None, [], "")
