@@ -36,30 +36,29 @@ class NodeText:
     def lines(self, status: NodeStatus) -> Lines:
         """The lines of a node's status; the age is rendered at the scrape and stays "" here."""
         identity = self.identity(status.node)
-        return tuple(_lines_of(metric, status, identity) for metric in self.families)
+        return tuple(self._lines_of(metric, status, identity) for metric in self.families)
 
     def silent(self, status: NodeStatus) -> Lines:
         """The lines of a node without a status for three of its intervals: down, and the families that stay valid."""
         identity = self.identity(status.node)
         return tuple(
-            f"{UP}{{{identity}}} 0\n" if metric.name == UP else _lines_of(metric, status, identity) if metric.name in LASTING else ""
+            f"{UP}{{{identity}}} 0\n" if metric.name == UP else self._lines_of(metric, status, identity) if metric.name in LASTING else ""
             for metric in self.families
         )
 
-
-def _lines_of(metric: Metric, status: NodeStatus, identity: str) -> str:
-    if isinstance(metric.source, Health):
-        value = getattr(status.health, metric.source.attribute)
-        if isinstance(value, dict):
-            labelled = {label_text([(metric.labels[1], key)]): value[key] for key in sorted(value)}
-            return "".join(_line(metric.name, f"{identity},{labels}", number) for labels, number in labelled.items())
-        return _line(metric.name, identity, value)
-    if metric.name == INTERVAL:
-        return _line(metric.name, identity, status.interval)
-    if metric.name == INFO:
-        versions = label_text((label, getattr(status.health, label)) for label in metric.labels[1:])
-        return _line(metric.name, f"{identity},{versions}", 1)
-    return ""
+    def _lines_of(self, metric: Metric, status: NodeStatus, identity: str) -> str:
+        if isinstance(metric.source, Health):
+            value = getattr(status.health, metric.source.attribute)
+            if isinstance(value, dict):
+                labelled = {label_text([(metric.labels[1], key)], self._label_bytes): value[key] for key in sorted(value)}
+                return "".join(_line(metric.name, f"{identity},{labels}", number) for labels, number in labelled.items())
+            return _line(metric.name, identity, value)
+        if metric.name == INTERVAL:
+            return _line(metric.name, identity, status.interval)
+        if metric.name == INFO:
+            versions = label_text(((label, getattr(status.health, label)) for label in metric.labels[1:]), self._label_bytes)
+            return _line(metric.name, f"{identity},{versions}", 1)
+        return ""
 
 
 def _line(name: str, labels: str, value: float) -> str:
