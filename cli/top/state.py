@@ -12,6 +12,8 @@ from urllib.parse import quote, urlencode
 from msgspec import Struct
 from msgspec.structs import replace
 
+from virtflow.schemas.text import is_printable
+
 Row = dict[str, Any]
 
 NODES, VMS, VM, DEVICE, MIGRATIONS, EVENTS, HELP = "nodes", "vms", "vm", "device", "migrations", "events", "help"
@@ -156,7 +158,7 @@ def _typed(state: State, key: str) -> State:
         return replace(state, over=True)
     if key == "backspace":
         return replace(state, filter=state.filter[:-1], place=0, chosen="")
-    if len(key) == 1 and key.isprintable() and len(state.filter) < TEXT_LENGTH:
+    if len(key) == 1 and is_printable(key) and len(state.filter) < TEXT_LENGTH:
         return replace(state, filter=state.filter + key, place=0, chosen="")
     return state
 

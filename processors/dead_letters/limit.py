@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from virtflow.processors.dead_letters.dead_letter import Message
 from virtflow.schemas.errors import StopForGoodError
+from virtflow.schemas.text import is_printable
 
 NODE_SECONDS: Final = 600.0
 """A node from which nothing comes for so long no longer counts as one that works."""
@@ -171,7 +172,7 @@ class DeadLetterLimit:
         """The name by which a stranger is counted."""
         state = self._strangers.get(name)
         if state is None:
-            if not name or not name.isprintable() or len(name.encode()) > NAME_BYTES or len(self._strangers) >= STRANGERS:
+            if not name or not is_printable(name) or len(name.encode()) > NAME_BYTES or len(self._strangers) >= STRANGERS:
                 return OTHER
             state = self._strangers[name] = _Node()
         self._judge(name, state, undecodable=True)

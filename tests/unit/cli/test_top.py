@@ -140,6 +140,14 @@ def test_orders_flags_and_search_are_asked_of_the_api(told: dict[str, Any]) -> N
     assert keys(state, "f f f", told).flag == ""
 
 
+def test_names_are_typed_as_they_are_written(told: dict[str, Any]) -> None:
+    """A VM's name may have an ideographic or a no-break space, or joiners; what moves the cursor or turns the line is none of it."""
+    state = State(view=VMS, typing=True)
+    for key in "\u7af6\u3000a\u00a0b\u200d\u202e\x9b\u2028":
+        state = pressed(state, key, rows(state, told), 10)
+    assert state.filter == "\u7af6\u3000a\u00a0b\u200d"
+
+
 def test_typing_ends_with_enter_or_escape(told: dict[str, Any]) -> None:
     typing = keys(State(view=VMS), "/ q j", told)
     assert (typing.typing, typing.filter, typing.over) == (True, "qj", False)

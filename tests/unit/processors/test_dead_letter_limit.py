@@ -213,7 +213,8 @@ def test_names_are_bounded_and_strangers_do_not_use_up_those_of_nodes() -> None:
 def test_a_strangers_name_that_is_no_host_name_is_not_shown() -> None:
     it = limit()
     good(it, *FLEET)
-    assert bad(it, "", "line\nbreak", "x" * 254) == [OTHER] * 3
+    assert bad(it, "", "line\nbreak", "turned\u202e", "x" * 254) == [OTHER] * 4
+    assert bad(it, "\u7af6\u3000a\u00a0b\u200d") == ["\u7af6\u3000a\u00a0b\u200d"]
 
 
 def test_what_is_remembered_is_bounded() -> None:
