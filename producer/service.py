@@ -28,8 +28,10 @@ from virtflow.producer.sampler import Sampler
 from virtflow.producer.source import Round, Source
 from virtflow.producer.types import HypervisorEvent
 from virtflow.runtime.lifecycle import Stop, notify
+from virtflow.runtime.process.usage import own_cpu_seconds, own_resident_bytes
 from virtflow.runtime.settings import Settings
-from virtflow.schemas.records import GuestSample, NodeSnapshot
+from virtflow.schemas.catalogue.types import ABSENT_LONG
+from virtflow.schemas.records import NAN, GuestSample, NodeSnapshot
 from virtflow.schemas.text import printable
 
 if TYPE_CHECKING:
@@ -58,12 +60,14 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What a snapshot carries beside its round: what the publishers and the guests' agents report, and grid points without a round."""
+    """What a snapshot carries beside its round: what publishers and guest agents report, grid points without a round, what the process takes."""
 
     outgoing: Outgoing = field(default_factory=Outgoing)
     rounds_skipped: int = 0
     guests: Mapping[str, GuestSample] = field(default_factory=dict)
     guest_health: GuestHealth = field(default_factory=GuestHealth)
+    cpu_seconds: float = NAN
+    resident_bytes: int = ABSENT_LONG
 
 
 @dataclass(slots=True)
@@ -108,6 +112,8 @@ class SnapshotBuilder:
             job_polls=found.job_polls,
             daemons=found.daemons,
             guest=beside.guest_health,
+            cpu_seconds=beside.cpu_seconds,
+            resident_bytes=beside.resident_bytes,
         )
 
 
@@ -127,7 +133,7 @@ def rounds(settings: Settings, source: Source, stop: Stop, sink: Sink, guests: G
         found = source.round()
         if stop.is_set():
             return
-        snapshot = builder.node_snapshot(found, _beside(sink, guests, missed))
+        snapshot = builder.node_snapshot(found, beside(sink.outgoing(), guests, missed))
         source.learn(snapshot.vms)
         sink.offer(snapshot)
         if found.up and not healthy:
@@ -142,10 +148,10 @@ def rounds(settings: Settings, source: Source, stop: Stop, sink: Sink, guests: G
             notify("WATCHDOG=1")
 
 
-def _beside(sink: Sink, guests: GuestAgents | None, missed: int) -> Beside:
-    if guests is None:
-        return Beside(sink.outgoing(), missed)
-    return Beside(sink.outgoing(), missed, guests.samples(), guests.health())
+def beside(outgoing: Outgoing, guests: GuestAgents | None = None, missed: int = 0) -> Beside:
+    """What a snapshot carries beside its round now, the numbers of this process included."""
+    samples, health = ({}, GuestHealth()) if guests is None else (guests.samples(), guests.health())
+    return Beside(outgoing, missed, samples, health, own_cpu_seconds(), own_resident_bytes())
 
 
 def guest_agents(settings: Settings, budget: CallBudget) -> GuestAgents | None:
@@ -173,7 +179,7 @@ def one_snapshot(settings: Settings, source: Source, seconds: float) -> NodeSnap
     while True:
         found = source.round()
         if found.up or time.monotonic() >= until:
-            return builder.node_snapshot(found, Beside())
+            return builder.node_snapshot(found, beside(Outgoing()))
 
 
 def source_of(

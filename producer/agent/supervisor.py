@@ -29,9 +29,10 @@ from virtflow.producer.agent.poll_cycle import Down, Limits, Observation, Ticked
 from virtflow.producer.agent.scheduler import PAUSING, Schedule
 from virtflow.producer.agent.selection import allowed, asks
 from virtflow.producer.hung_calls.budget import CallBudget
-from virtflow.producer.records.node_health import GuestHealth, resident_bytes
+from virtflow.producer.records.node_health import GuestHealth
 from virtflow.runtime.process.child import command, environment
 from virtflow.runtime.process.frames import BrokenFrameError
+from virtflow.runtime.process.usage import resident_bytes
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.threads import Owner
 from virtflow.schemas.records import GuestSample

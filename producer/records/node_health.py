@@ -1,22 +1,16 @@
-"""The node's own health as of a round: pure, but for the two numbers of the process that ``/proc`` knows."""
+"""The node's own health as of a round. Pure."""
 
 from __future__ import annotations
 
-import os
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Final
 
 from virtflow.schemas.catalogue.types import ABSENT_LONG
-from virtflow.schemas.records import NodeHealth, VmSnapshot
+from virtflow.schemas.records import NAN, NodeHealth, VmSnapshot
 from virtflow.schemas.states import state_word
 
-PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-STATM_BYTES: Final = 256
 MILLION: Final = 1_000_000
 THOUSAND: Final = 1_000
 
@@ -61,7 +55,7 @@ BY_SETTINGS: Final = Daemons()
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What the producer has counted since it started, and the newest durations by tier."""
+    """What the producer has counted since it started, the newest durations by tier, and the resident memory of its process."""
 
     rounds: int = 0
     rounds_late: int = 0
@@ -75,6 +69,8 @@ class Counters:
     job_polls: Mapping[str, int] = field(default_factory=dict)
     daemons: Daemons = BY_SETTINGS
     guest: GuestHealth = field(default_factory=GuestHealth)
+    cpu_seconds: float = NAN
+    resident_bytes: int = ABSENT_LONG
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +128,8 @@ def node_health(up: bool, vms: Iterable[VmSnapshot], counts: Counters, versions:
         job_polls_total=dict(counts.job_polls),
         daemons=counts.daemons.found,
         daemons_silent=counts.daemons.silent,
-        cpu_seconds_total=time.process_time(),
-        resident_memory_bytes=own_resident_bytes(),
+        cpu_seconds_total=counts.cpu_seconds,
+        resident_memory_bytes=counts.resident_bytes,
         version=versions.own,
         libvirt_version=versions.libvirt,
         hypervisor_version=versions.hypervisor,
@@ -150,29 +146,3 @@ def added(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
 def version_words(number: int) -> str:
     """The words for libvirt's version number: 9000000 is 9.0.0."""
     return f"{number // MILLION}.{number % MILLION // THOUSAND}.{number % THOUSAND}"
-
-
-def resident_bytes(process: int) -> int:
-    """How much memory a process takes; absent where that can't be read, or it is gone."""
-    try:
-        return _resident(Path(f"/proc/{process}/statm").read_bytes())
-    except (OSError, IndexError, ValueError):
-        return ABSENT_LONG
-
-
-def own_resident_bytes() -> int:
-    """How much memory this process takes; absent where that can't be read."""
-    try:
-        return _resident(os.pread(_own_statm(), STATM_BYTES, 0))
-    except (OSError, IndexError, ValueError):
-        return ABSENT_LONG
-
-
-def _resident(statm: bytes) -> int:
-    return int(statm.split()[1]) * PAGE_BYTES
-
-
-@cache
-def _own_statm() -> int:
-    """The file, opened once: opening it each time would cost a twentieth of an uneventful round."""
-    return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)

@@ -16,9 +16,10 @@ from tests.support.lab import Lab, Node, await_true
 from virtflow.producer.hypervisor.call_safety import stats_groups
 from virtflow.producer.hypervisor.queries import NOWAIT
 from virtflow.producer.publishing.split import messages
+from virtflow.producer.records.node_health import Outgoing
 from virtflow.producer.records.vm_snapshot import Reading
 from virtflow.producer.sampler import Sampler
-from virtflow.producer.service import Beside, SnapshotBuilder
+from virtflow.producer.service import SnapshotBuilder, beside
 from virtflow.producer.source import Round
 from virtflow.runtime.settings import Libvirt, Producer, Settings
 from virtflow.schemas.avro.codec import Codec
@@ -76,7 +77,7 @@ def test_two_tiers_cost_what_one_bulk_call_costs(node: Node) -> None:
 
     def encoded(sample: Callable[[], Round]) -> Callable[[], object]:
         def send() -> object:
-            snapshot = builder.node_snapshot(sample(), Beside())
+            snapshot = builder.node_snapshot(sample(), beside(Outgoing()))
             source.learn(snapshot.vms)
             return messages(snapshot, codec.encode)
 

@@ -84,6 +84,45 @@ def test_only_the_process_apart_speaks_with_guests() -> None:
     assert openers == {"worker", "qemu_events"}
 
 
+IMPURE = (
+    "os",
+    "time",
+    "datetime",
+    "io",
+    "pathlib",
+    "select",
+    "shutil",
+    "socket",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "asyncio",
+    "libvirt",
+)
+"""Modules by which a clock is read, a file opened or a thread started. Types alone need none of them."""
+
+
+def pure_rooms() -> list[str]:
+    """Those that docs/architecture.md calls pure without an exception."""
+    rows = re.findall(r"^\| `([\w/]+)/`, \d+ \| (.*) \|$", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    return [room for room, about in rows if re.search(r"(^Pure:|Pure\.$)", about)]
+
+
+@pytest.mark.parametrize("room", pure_rooms())
+def test_pure_rooms_have_no_clock_and_no_files(room: str) -> None:
+    """What they need of either is handed in."""
+    for path in sources(room):
+        assert [module for module in imports(path) if module.partition(".")[0] in IMPURE] == [], path
+        calls = {
+            node.func.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        assert not calls & {"open", "input", "print"}, path
+
+
+def test_the_records_of_a_round_are_pure() -> None:
+    assert "producer/records" in pure_rooms()
+
+
 def test_every_folder_with_code_is_held() -> None:
     """A new top-level package must be given its place first."""
     folders = {path.parent.name for path in ROOT.glob("*/__init__.py")}

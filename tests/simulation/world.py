@@ -35,10 +35,10 @@ from tests.simulation.watch import Watch
 from tests.support.virtual_time.kernel import CrashedError, Kernel, Process, Task
 from tests.support.virtual_time.standins import Module, Replaced, replaced
 from virtflow.history.storage.delta import StorageError
+from virtflow.producer import service
 from virtflow.producer.publishing import events as events_module
 from virtflow.producer.publishing import journal as journal_module
 from virtflow.producer.publishing.journal import Entry, Journal
-from virtflow.producer.records import node_health
 from virtflow.runtime.lifecycle import STOP_SECONDS, Stop
 from virtflow.runtime.settings import Exporter, History, Processors, Producer, Settings
 from virtflow.schemas.errors import InputError
@@ -313,7 +313,7 @@ class World:
         places += [
             (journal_module, "os", Module(os, urandom=self._chance.urandom, **files.names())),
             (journal_module, "fcntl", Module(fcntl, flock=files.flock)),
-            (node_health, "own_resident_bytes", lambda: RESIDENT_BYTES),
+            (service, "own_resident_bytes", lambda: RESIDENT_BYTES),
             (events_module, "Path", files.path),
             (Journal, "append", self._watched(Journal.append)),
         ]

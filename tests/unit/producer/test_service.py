@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -9,10 +10,11 @@ import pytest
 
 from virtflow.producer.records.node_health import Outgoing
 from virtflow.producer.records.vm_snapshot import Reading
-from virtflow.producer.service import Beside, SnapshotBuilder, rounds, skipped
+from virtflow.producer.service import Beside, SnapshotBuilder, beside, rounds, skipped
 from virtflow.producer.source import Round
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.settings import Producer, Settings
+from virtflow.schemas.catalogue.types import ABSENT_LONG
 from virtflow.schemas.records import NodeSnapshot, VmSnapshot
 
 
@@ -90,3 +92,16 @@ def test_a_producer_says_once_that_it_samples_and_how_many_vms(caplog: pytest.Lo
         rounds(Settings(producer=Producer(node="host-1", interval_seconds=0.5)), played, stop, played)
     assert [seen.health.up for seen in played.snapshots] == [False, True, True, True]
     assert [one.getMessage() for one in caplog.records if "samples" in one.getMessage()] == ["samples 3 VMs of host-1 every 0.5 s"]
+
+
+def test_what_the_process_takes_is_handed_in() -> None:
+    """The builder reads no clock and no file; without the numbers they are absent."""
+    builder, found = SnapshotBuilder(Settings(producer=Producer(node="node"))), Round(1_795_476_243.0, up=True)
+    health = builder.node_snapshot(found, Beside(cpu_seconds=1.5, resident_bytes=4096)).health
+    assert (health.cpu_seconds_total, health.resident_memory_bytes) == (1.5, 4096)
+    health = builder.node_snapshot(found, Beside()).health
+    assert math.isnan(health.cpu_seconds_total)
+    assert health.resident_memory_bytes == ABSENT_LONG
+    now = beside(Outgoing())
+    assert 0 < now.cpu_seconds <= time.process_time()
+    assert now.resident_bytes > 1 << 20
