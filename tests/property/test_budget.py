@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.torn import at_every_line
+from virtflow.producer.hung_calls import budget as budget_module
 from virtflow.producer.hung_calls.budget import CallBudget, Kind, Lease
 
 VMS = ("", "a", "b", "c")
 OURS = (Kind.MONITOR, Kind.JOB, Kind.XML, Kind.OPENING, Kind.AGENT)
 THREADS = 4
 TURNS = 10_000
+TORN_TURNS = 60
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("acquire"), st.sampled_from(OURS), st.sampled_from(VMS), st.integers(0, 2)),
@@ -127,3 +130,59 @@ def test_threads_never_hold_more_than_the_limit_together() -> None:
         thread.join()
     assert (budget.hung, budget.outstanding) == (0, 0)
     assert max(worst) == limit
+
+
+def adopt(budget: CallBudget, turn: int) -> None:
+    """A call that is found, and returns."""
+    lease = budget.adopt(Kind.MONITOR, VMS[1 + turn % 3])
+    assert lease.hung
+    lease.release()
+    lease.release()
+
+
+def leave(budget: CallBudget, turn: int) -> None:
+    """A call whose connection is lost, every other one in a VM."""
+    lease = budget.acquire_essential(Kind.OPENING)
+    if turn % 2:
+        lease.abandon(VMS[1 + turn % 3])
+    lease.leave_behind()
+    lease.release()
+
+
+def keep(budget: CallBudget, turn: int) -> None:
+    """Calls that an earlier run has left behind, and that return."""
+    budget.keep_foreign(set(VMS[1 : 1 + turn % 4]))
+    budget.keep_foreign(frozenset())
+
+
+def ask(budget: CallBudget, turn: int) -> None:
+    """What everybody wants to know."""
+    budget.avoid(frozenset(VMS[1 : 1 + turn % 4]))
+    assert budget.hangs_in("none", Kind.XML) is False
+    assert budget.hung_vms() <= set(VMS)
+    assert budget.foreign_vms() <= set(VMS)
+    assert all(budget.hung_by_kind().values())
+
+
+def test_calls_that_are_left_behind_are_counted_once_by_all_threads() -> None:
+    """Calls are adopted and left behind, and foreign ones come and go, while others ask what hangs: none stays, and nobody fails."""
+    budget, uses = CallBudget(50), (adopt, leave, keep, keep, ask)
+    begin, errors = threading.Barrier(len(uses)), list[BaseException]()
+
+    def use(turn_of: Callable[[CallBudget, int], None]) -> None:
+        begin.wait()
+        try:
+            for turn in range(TORN_TURNS):
+                turn_of(budget, turn)
+        except BaseException as error:  # noqa: BLE001, checked in the test's own thread
+            errors.append(error)
+
+    with at_every_line(budget_module):
+        threads = [threading.Thread(target=use, args=(turn_of,)) for turn_of in uses]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+    budget.keep_foreign(frozenset())
+    assert (budget.hung, budget.outstanding) == (0, 0)

@@ -8,7 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType, ModuleType
-from typing import Any
+from typing import Any, Final
+
+SWITCH_SECONDS: Final = 1e-6
+"""Without it a thread that lets go of the interpreter has it again before another one is awake."""
 
 
 def at_every_line(*modules: ModuleType) -> AbstractContextManager[None]:
@@ -36,7 +39,8 @@ def _torn(files: set[str | None], where: str) -> Iterator[None]:
         frame.f_trace_opcodes = where == "opcode"
         return at_event
 
-    before, of_threads = sys.gettrace(), threading.gettrace()
+    before, of_threads, interval = sys.gettrace(), threading.gettrace(), sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
     threading.settrace(at_call)
     sys.settrace(at_call)
     try:
@@ -44,3 +48,4 @@ def _torn(files: set[str | None], where: str) -> Iterator[None]:
     finally:
         sys.settrace(before)
         threading.settrace(of_threads)
+        sys.setswitchinterval(interval)

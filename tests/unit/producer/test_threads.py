@@ -14,7 +14,7 @@ import libvirt_qemu
 import pytest
 
 from tests.support.torn import at_every_instruction, at_every_line
-from virtflow.producer.agent import scheduler, supervisor
+from virtflow.producer.agent import cache, scheduler, supervisor
 from virtflow.producer.agent.ipc import Answered, Command, Listed, Up
 from virtflow.producer.agent.poll_cycle import Down, Ticked
 from virtflow.producer.agent.supervisor import GuestAgents
@@ -34,6 +34,7 @@ from virtflow.schemas.records import GuestSample, NodeHealth, NodeSnapshot
 
 TURNS = 300
 TORN_TURNS = 15
+SCHEDULE_TURNS = 7
 VMS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(20)]
 
 
@@ -93,8 +94,8 @@ def test_the_guest_agents_schedule() -> None:
             guests._counted[f"reason {turn}"] += 1
         guests._report()
 
-    with at_every_line(supervisor, scheduler):
-        together(observe, guests.samples, guests.health, guests.vms, lambda: guests.lost, turns=TORN_TURNS)
+    with at_every_line(supervisor, scheduler, cache):
+        together(observe, guests.samples, guests.health, guests.vms, lambda: guests.lost, turns=SCHEDULE_TURNS)
 
 
 def test_the_inbox() -> None:
