@@ -17,6 +17,7 @@ from virtflow.exporter.long_history.periods import DAY, Period, period
 from virtflow.exporter.long_history.source import LongHistory, Vm
 from virtflow.exporter.views.fleet_view import Seen
 from virtflow.runtime.web.server import Handler
+from virtflow.schemas.projects import project_id_of
 
 NOT_CONFIGURED = "no history server is named here: set exporter.history_url"
 
@@ -68,7 +69,7 @@ def period_of(values: Values, now: float) -> Period:
 
 
 def vm_asked(seen: Seen) -> Vm:
-    """Whose history is asked for. History servers name a project by its platform's id, or by its name where it has none."""
+    """Whose history is asked for. History servers name its project as ``project_id_of`` does."""
     inventory, interval = seen.inventory, seen.record.interval
-    project = (inventory.project_id or inventory.project) if inventory is not None else ""
+    project = project_id_of(inventory) if inventory is not None else ""
     return Vm(seen.record.uuid, project, interval if interval > 0 else 0.0)

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from virtflow.history.maintenance.rollup import DAY_SECONDS
 from virtflow.history.query.resolution import Tier
 from virtflow.history.query.sql import FILESYSTEM_VIEWS, Query
+from virtflow.schemas.projects import PROJECT_NAMES
 from virtflow.schemas.text import printable
 
 FULL_SHARE: Final = 0.9
@@ -20,7 +21,7 @@ FULL_DAYS: Final = 30
 
 _REPORT: Final = """
     WITH named AS (
-        SELECT uuid, arg_max(coalesce(project, namespace, project_id, ''), time) AS project FROM inventory GROUP BY uuid
+        SELECT uuid, arg_max(coalesce({project_names}, ''), time) AS project FROM inventory GROUP BY uuid
     ),
     told AS (
         SELECT uuid, name, node, mountpoint, fstype, device, time, vm_guest_filesystem_size_bytes_avg AS size,
@@ -65,7 +66,12 @@ def filesystems(query: Query, tier: Tier, month: tuple[int, int]) -> pa.Table:
     Sizes are those of the last hour or day in which it was reported; days until full follow from the line of least squares through what was
     used, null where that does not rise.
     """
-    words = {"view": FILESYSTEM_VIEWS[tier.table.name], "seconds": tier.seconds, "day": DAY_SECONDS}
+    words = {
+        "view": FILESYSTEM_VIEWS[tier.table.name],
+        "seconds": tier.seconds,
+        "day": DAY_SECONDS,
+        "project_names": ", ".join(PROJECT_NAMES),
+    }
     return query.run(_REPORT.format(**words), [edge * 1_000_000 for edge in month])
 
 

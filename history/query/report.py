@@ -24,6 +24,7 @@ from virtflow.history.query.sql import Query
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.table_schemas import INVENTORY_ROWS
 from virtflow.runtime.settings import History
+from virtflow.schemas.projects import PROJECT_IDS, PROJECT_NAMES
 
 BY: Final = {"project": "project_id", "owner": "owner_id", "node": "node", "vm": "uuid"}
 """What a row of a report is, and the column that tells one from another."""
@@ -37,8 +38,8 @@ _MOST: Final = 2**63 - 1024
 
 _OWNERS: Final = """
     told AS (
-        SELECT uuid, time, sequence, coalesce(project_id, namespace, project, '') AS project_id,
-            coalesce(project, namespace, project_id, '') AS project, coalesce(user_id, "user", '') AS owner_id,
+        SELECT uuid, time, sequence, coalesce({project_ids}, '') AS project_id,
+            coalesce({project_names}, '') AS project, coalesce(user_id, "user", '') AS owner_id,
             coalesce("user", user_id, '') AS owner
         FROM inventory
     ),
@@ -192,6 +193,8 @@ def _words(by: str) -> dict[str, str]:
     whole = (f"CASE WHEN sum({name}) > {_MOST} THEN {_MOST} ELSE sum({name}) END::BIGINT AS {column}" for name, column in _BYTES.items())
     return {
         "key": BY[by],
+        "project_ids": ", ".join(PROJECT_IDS),
+        "project_names": ", ".join(PROJECT_NAMES),
         # Around a change of its owner a VM has several rows of one period: that of the first span in it counts the VM.
         "vms": "1" if by == "vm" else "count_if(counts)",
         "span_of": f"uuid, {BY[by]}" if by in {"project", "owner"} else "uuid",

@@ -1,6 +1,6 @@
 """What one tenant may see: a condition on each table's rows, put on every read below everything that asks.
 
-A tenant is a project: its platform's id, or the project's name where the platform knows no ids. A VM is its owner's from the inventory's word
+A tenant is a project: its platform's id, else KubeVirt's namespace, else the project's name. A VM is its owner's from the inventory's word
 on, the first word also before it. A row of a roll-up is its owner's where its whole period is. A VM that the inventory does not know is
 nobody's.
 """
@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from virtflow.history.storage.table_schemas import DAILY, HOURLY, Table
+from virtflow.schemas.projects import PROJECT_IDS
 
 PERIOD_SECONDS: Final = {HOURLY.name: 3_600, DAILY.name: 86_400}
-COLUMNS: Final = ("uuid", "time", "project", "project_id")
+COLUMNS: Final = ("uuid", "time", *PROJECT_IDS)
 _MICROSECONDS: Final = 1_000_000
 
 
@@ -34,10 +35,11 @@ def owned_by(tenant: str, inventory: pa.Table) -> list[Owned]:
     """What is a tenant's, from the inventory's rows with ``COLUMNS``."""
     found: list[Owned] = []
     rows = inventory.sort_by([("uuid", "ascending"), ("time", "ascending")])
-    uuids, ids, names = (rows.column(name).to_pylist() for name in ("uuid", "project_id", "project"))
+    uuids = rows.column("uuid").to_pylist()
+    owners = zip(*(rows.column(name).to_pylist() for name in PROJECT_IDS), strict=True)
     times = rows.column("time").cast(pa.int64()).to_pylist()
-    for at, uuid in enumerate(uuids):
-        if (ids[at] or names[at] or "") != tenant:
+    for at, (uuid, words) in enumerate(zip(uuids, owners, strict=True)):
+        if next(filter(None, words), "") != tenant:
             continue
         first = at == 0 or uuids[at - 1] != uuid
         last = at + 1 == len(uuids) or uuids[at + 1] != uuid

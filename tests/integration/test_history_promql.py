@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.broker import DIES_WITH_US, free_ports
 from tests.support.command import PROGRAM, environment
-from tests.support.history_tenants import ROUNDS, tenants_of, write_tenants
+from tests.support.history_tenants import ROUNDS, project_of, tenants_of, write_tenants
 from tests.support.prometheus_build import current_prometheus
 from virtflow.schemas.records import VmInventory
 
@@ -141,14 +141,14 @@ def test_a_tenant_sees_its_vms_and_nobody_elses(history: tuple[Path, list[VmInve
     tokens = tmp_path / "tokens"
     first, second = tenants_of(inventories)[:2]
     tokens.write_text(f"# who may see what\nsecret-1 {first}\n")
-    now = {i.uuid: i.project_id or i.project for i in sorted(inventories, key=lambda i: i.collected)}
+    now = {i.uuid: project_of(i) for i in sorted(inventories, key=lambda i: i.collected)}
     env = {"VIRTFLOW_HISTORY_TENANT_TOKENS_FILE": str(tokens)}
     with serving(path, tmp_path, "--tenant-header", "X-Project", env=env) as running:
         for tenant in (first, second):
             headers = {"X-Project": tenant}
             assert running.vms(headers) == {uuid for uuid, owner in now.items() if owner == tenant and uuid in alive}
             seen = running.get("label/uuid/values", headers)[1]["data"]
-            assert set(seen) == {i.uuid for i in inventories if (i.project_id or i.project) == tenant}
+            assert set(seen) == {i.uuid for i in inventories if project_of(i) == tenant}
         assert running.vms({"Authorization": "Bearer secret-1"}) == running.vms({"X-Project": first})
         for headers in (
             {},

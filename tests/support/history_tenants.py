@@ -28,8 +28,9 @@ def write_tenants(path: Path, start: float) -> tuple[list[VmMetrics], list[VmInv
     inventories = fleet_inventories(1, 8, start=start)
     vm = inventories[0]
     unnamed = replace(inventories[1], project_id="")
+    kubevirt = replace(inventories[2], platform="kubevirt", project_id="", project="", namespace="shop")
     moved = replace(vm, project_id="f" * 32, project="another", collected=start + MOVED_AT * INTERVAL, sequence=MOVED_AT)
-    inventories = [vm, unnamed, *inventories[2:-1], moved]  # the last VM is nobody's
+    inventories = [vm, unnamed, kubevirt, *inventories[3:-1], moved]  # the last VM is nobody's
     store = Store(History(path=str(path)))
     writer = TableWriter(store.make(SAMPLES), Sequences())
     writer.begin(["raw"])
@@ -48,11 +49,16 @@ def write_tenants(path: Path, start: float) -> tuple[list[VmMetrics], list[VmInv
 
 def owner_of(inventories: list[VmInventory], uuid: str, at: float) -> str:
     """Whose a VM was at a time, "" where it is nobody's."""
-    said = sorted((i.collected, i.project_id or i.project) for i in inventories if i.uuid == uuid)
+    said = sorted((i.collected, project_of(i)) for i in inventories if i.uuid == uuid)
     before = [owner for collected, owner in said if collected <= at]
     return before[-1] if before else said[0][1] if said else ""
 
 
+def project_of(inventory: VmInventory) -> str:
+    """The project by which a tenant is told: a platform has ids, or namespaces, or names alone."""
+    return inventory.project_id or inventory.namespace or inventory.project
+
+
 def tenants_of(inventories: list[VmInventory]) -> list[str]:
     """All of them."""
-    return sorted({inventory.project_id or inventory.project for inventory in inventories})
+    return sorted({project_of(inventory) for inventory in inventories})

@@ -333,6 +333,12 @@ def test_who_asks_is_said_by_the_exporter_alone(tmp_path: Path) -> None:
             (headers,) = double.headers
             assert headers.get("Authorization") == expected
             assert headers["X-Project"] == described(3).project_id
+    with history_double(ramp) as double:
+        exporter = exporter_of(history_url=double.url, history_tenant_header="X-Project")
+        exporter.take(lasting([described(1, platform="kubevirt", project="", project_id="", namespace="shop"), busy(1, 0)]))
+        with served(exporter) as mine:
+            assert told(mine, f"/api/v1/vms/{uuid(1)}/history")[0] == 200
+        assert [headers["X-Project"] for headers in double.headers] == ["shop"]
     exporter = exporter_of(history_url="http://127.0.0.1:1", history_tenant_header="X-Project")
     exporter.take(lasting([busy(1, 0)]))
     with served(exporter) as mine:
