@@ -28,14 +28,14 @@ from tests.support.broker import Broker
 from tests.support.command import virtflow
 from tests.support.history import Writer, fleet_samples, produce, writing
 from tools.documents import table
-from virtflow.history.maintenance.compaction import Step, compact_day, kind_columns
+from virtflow.history.maintenance.compaction import Step, compact_day
 from virtflow.history.maintenance.kept import Kept, is_compact
 from virtflow.history.maintenance.rollup import hours_of
 from virtflow.history.query.range import Range, series
 from virtflow.history.query.report import Report, report
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.parquet import filled
-from virtflow.history.storage.table_schemas import COLUMNS, DAILY, HOURLY, INVENTORY_ROWS, SAMPLES, SECONDS, TIME, columns_of
+from virtflow.history.storage.table_schemas import COLUMNS, DAILY, HOURLY, INVENTORY_ROWS, SAMPLES, SECONDS, TIME, columns_of, kind_columns
 from virtflow.history.writer.dedup import Changes
 from virtflow.history.writer.rows.arrow import decimals
 from virtflow.history.writer.table_writer import TableWriter

@@ -29,11 +29,12 @@ from virtflow.history.storage.table_schemas import (
     EVENT_ROWS,
     HOURLY,
     INVENTORY_ROWS,
+    KIND_OF,
     KINDS,
     SAMPLES,
     TABLES,
     Table,
-    columns_of,
+    kind_columns,
 )
 from virtflow.history.writer.rows.arrow import DAY_SECONDS
 from virtflow.runtime.settings import History
@@ -203,7 +204,7 @@ def _kinds(opened: Opened, step: Step) -> Iterator[tuple[list[str], Callable[[st
         return
     portions = Portions(opened, step.files)
     for kind in KINDS.values():
-        names = [name for name in kind_columns(step.table, kind) if name in portions.columns or name not in _KIND_OF]
+        names = [name for name in kind_columns(step.table, kind) if name in portions.columns or name not in KIND_OF]
         yield names, partial(_distinct_rows, portions, kind, names)
 
 
@@ -233,11 +234,6 @@ def _keys(rows: pa.Table) -> Iterator[tuple[str, Any]]:
     return zip(rows.column("uuid").to_pylist(), rows.column("time").to_pylist(), strict=True)
 
 
-def kind_columns(table: Table, kind: str) -> list[str]:
-    """The columns that rows of a kind fill; all where a table has no kinds ("")."""
-    return [name for name in table.schema.names if not kind or _KIND_OF.get(name, kind) == kind]
-
-
 def _tidy(rows: pa.Table, table: Table) -> Iterator[pa.Table]:
     """Rows in the table's order, where there are any."""
     if rows.num_rows:
@@ -246,14 +242,6 @@ def _tidy(rows: pa.Table, table: Table) -> Iterator[pa.Table]:
 
 def _by_kind(table: Table) -> bool:
     return any(names.issubset(table.schema.names) for names in BY_KIND)
-
-
-_KIND_OF: Final = {
-    name: kind
-    for kind in KINDS.values()
-    for column in columns_of(kind)
-    for name in (column.name, *(rolled for rolled, _ in column.rolled()))
-}
 
 
 def _by_day(files: list[File]) -> list[tuple[str, tuple[File, ...]]]:

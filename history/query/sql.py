@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from virtflow.history.query.limits import QueryError, too_long, too_many_bytes, too_many_rows, too_much_memory
 from virtflow.history.storage.delta import Store, translated
-from virtflow.history.storage.table_schemas import DAILY, HOURLY, KINDS, LABEL_SEPARATOR, SAMPLES, TABLES
+from virtflow.history.storage.table_schemas import DAILY, HOURLY, LABEL_SEPARATOR, SAMPLES, TABLE_OF, TABLES, Table, kind_columns
 from virtflow.runtime.settings import History
 from virtflow.schemas.catalogue.guest_agent import FILESYSTEM_LABELS
 
@@ -41,8 +41,6 @@ MARK: Final = "virtflow"
 """Metadata of a column whose text is JSON, or a number."""
 
 _LABELS: Final = {label: f"split_part(device, chr({ord(LABEL_SEPARATOR)}), {place})" for place, label in enumerate(FILESYSTEM_LABELS, 1)}
-_OTHER_LABELS: Final = ", ".join(f"{words} AS {label}" for label, words in _LABELS.items() if label != "device")
-_FILESYSTEMS: Final = f"SELECT * REPLACE ({_LABELS['device']} AS device), {_OTHER_LABELS} FROM {{table}} WHERE kind = 'filesystem'"  # noqa: S608, our own words
 
 
 class Query:
@@ -59,11 +57,11 @@ class Query:
             if table.name in wanted:
                 with translated(str(store)):
                     self._connection.register(table.name, store.open(table).dataset())
-        if "samples" in wanted:
-            for kind in sorted({*KINDS.values()} - {"filesystem"}):
-                self._connection.execute(f"CREATE VIEW {VIEWS[kind]} AS SELECT * FROM samples WHERE kind = '{kind}'")  # noqa: S608, our own words
-        for table_name in wanted.intersection(FILESYSTEM_VIEWS):
-            self._connection.execute(f"CREATE VIEW {FILESYSTEM_VIEWS[table_name]} AS {_FILESYSTEMS.format(table=table_name)}")
+        views = {name: (SAMPLES.name, kind) for kind, name in VIEWS.items()}
+        views |= {name: (table_name, "filesystem") for table_name, name in FILESYSTEM_VIEWS.items()}
+        for name, (table_name, kind) in views.items():
+            if table_name in wanted:
+                self._connection.execute(f"CREATE VIEW {name} AS {_rows_of(TABLE_OF[table_name], kind)}")
         for setting in self._limits():
             self._connection.execute(setting)
 
@@ -168,6 +166,15 @@ class Query:
     def __exit__(self, *raised: object) -> None:
         """Closes it."""
         self.close()
+
+
+def _rows_of(table: Table, kind: str) -> str:
+    """A SELECT of a table's rows of a kind, with the columns that they fill; a filesystem's labels are columns of their own."""
+    labels = _LABELS if kind == "filesystem" else {}
+    names = [name for name in kind_columns(table, kind) if (name, kind) != ("device", "vm")]
+    columns = [f"{labels[name]} AS {name}" if name in labels else name for name in names]
+    columns += [f"{words} AS {label}" for label, words in labels.items() if label not in names]
+    return f"SELECT {', '.join(columns)} FROM {table.name} WHERE kind = '{kind}'"  # noqa: S608, our own words
 
 
 def unique(names: Iterable[str]) -> list[str]:

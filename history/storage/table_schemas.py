@@ -268,6 +268,15 @@ FORGOTTEN: Final = Table(
     ("time",),
 )
 
+KIND_OF: Final = {name: column.kind for column in COLUMNS for name in (column.name, *(rolled for rolled, _ in column.rolled()))}
+"""The kind of row that has a metric's column, of samples and of roll-ups; the columns that every kind has are not in it."""
+
+
+def kind_columns(table: Table, kind: str) -> list[str]:
+    """The columns that rows of a kind fill; all where a table has no kinds ("")."""
+    return [name for name in table.schema.names if not kind or KIND_OF.get(name, kind) == kind]
+
+
 TABLES: Final = (SAMPLES, HOURLY, DAILY, COUNTERS, EVENT_ROWS, MIGRATION_ROWS, INVENTORY_ROWS, FORGOTTEN)
 WRITTEN: Final = tuple(table for table in TABLES if table.topic is not None)
 TABLE_OF: Final = {table.name: table for table in TABLES}

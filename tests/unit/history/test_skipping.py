@@ -10,11 +10,10 @@ import pyarrow.compute as pc
 import pytest
 
 from tests.support.history import fleet_samples
-from virtflow.history.maintenance.compaction import kind_columns
 from virtflow.history.maintenance.kept import between
 from virtflow.history.storage.delta import Opened, Store
 from virtflow.history.storage.skipping import may_hold
-from virtflow.history.storage.table_schemas import SAMPLES, TIME
+from virtflow.history.storage.table_schemas import SAMPLES, TIME, kind_columns
 from virtflow.history.writer.rows.sample_rows import sample_rows
 from virtflow.runtime.settings import History
 
