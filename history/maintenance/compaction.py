@@ -20,7 +20,7 @@ from virtflow.history.maintenance.kept import Kept, Tell, at_version, is_compact
 from virtflow.history.maintenance.rollup import HOUR_SECONDS
 from virtflow.history.maintenance.rollup_job import ROLLED
 from virtflow.history.maintenance.rows import distinct, order_of, series_of
-from virtflow.history.storage.delta import File, Opened, StorageError, Store, translated
+from virtflow.history.storage.delta import File, Opened, StorageError, Store
 from virtflow.history.storage.parquet import BY_KIND
 from virtflow.history.storage.portions import Portion, Portions, in_order, with_uuid
 from virtflow.history.storage.table_schemas import (
@@ -175,8 +175,7 @@ class Compaction:
                 yield tuple(of_hour)
 
     def _vacuum(self, kept: Kept) -> None:
-        with translated(str(self._store)):
-            kept.opened.delta.vacuum(self._settings.vacuum_hours, dry_run=False, enforce_retention_duration=False, full=True)
+        kept.opened.vacuum(self._settings.vacuum_hours)
         kept.commit([], [], {VACUUMED: int(self._now // HOUR_SECONDS)})
 
 

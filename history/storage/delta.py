@@ -27,7 +27,7 @@ from deltalake.schema import Schema as DeltaSchema
 from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
-from virtflow.history.storage.durable import sync_commits, sync_file
+from virtflow.history.storage.durable import sync_commits, sync_file, sync_table
 from virtflow.history.storage.options import SCHEMES, address, storage_options
 from virtflow.history.storage.parquet import (
     ROLLED_GROUP_ROWS,
@@ -177,6 +177,8 @@ class Store:
                 storage_options=self.options or None,
                 raise_if_key_not_exists=False,
             )
+            if self.durable:
+                sync_table(uri)
         opened = self.open(table)
         opened.grow()
         return self.open(table)
@@ -223,8 +225,23 @@ class Opened:
         wanted = DeltaSchema.from_arrow(self.table.schema).fields
         missing = [Field(field.name, field.type, nullable=True) for field in wanted if field.name not in have]
         if missing:
-            with translated(self._store.table_uri(self.table)):
+            with self._forced():
                 self.delta.alter.add_columns(missing)
+
+    def vacuum(self, hours: int) -> None:
+        """Deletes files that no version within ``hours`` names."""
+        with self._forced():
+            self.delta.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
+
+    @contextmanager
+    def _forced(self) -> Iterator[None]:
+        """Forces the log entries to the disk that are made within, where that is wanted, and moves on to the newest version."""
+        uri, first = self._store.table_uri(self.table), self.version + 1
+        with translated(uri):
+            yield
+            self.refresh()
+            if self._store.durable:
+                sync_commits(uri, range(first, self.version + 1))
 
     def number(self, name: str) -> int | None:
         """The number last committed under ``name``, None where there is none. Costs a millisecond of CPU: the log is read for each."""
@@ -328,8 +345,7 @@ class Opened:
         ]
         actions += added
         transactions = [Transaction(name, number) for name, number in numbers.items()]
-        uri = self._store.table_uri(self.table)
-        with translated(uri):
+        with self._forced():
             try:
                 self.delta.create_write_transaction(
                     actions,
@@ -347,12 +363,8 @@ class Opened:
                 before = {name: self.number(name) for name in numbers}
                 self.refresh()
                 if any(self.number(name) != number for name, number in before.items()):
-                    raise FencedError(f"{uri}: another writer has committed meanwhile") from error
+                    raise FencedError(f"{self._store.table_uri(self.table)}: another writer has committed meanwhile") from error
                 raise
-            first = self.version + 1
-            self.refresh()
-            if self._store.durable:
-                sync_commits(uri, range(first, self.version + 1))
 
     def discard(self, added: Sequence[AddAction]) -> None:
         """Removes files that will not be committed; what can't be removed is vacuumed one day."""

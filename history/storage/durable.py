@@ -20,6 +20,19 @@ def sync_file(root: str, path: str) -> None:
         _force(Path(root, folder))
 
 
+def sync_table(root: str) -> None:
+    """Forces a table's first log entry, and the names of all folders that it lies in, to the disk; raises ``OSError``.
+
+    Any of these folders may be new. Those of another file system, or that may not be read, are not: nothing was made in them.
+    """
+    sync_commits(root, [0])
+    table = Path(root).resolve()
+    for folder in (table, *table.parents):
+        if folder.stat().st_dev != table.stat().st_dev or not os.access(folder, os.R_OK):
+            return
+        _force(folder)
+
+
 def sync_commits(root: str, versions: Iterable[int]) -> None:
     """Forces versions' log entries to the disk, and checkpoints that were made with them; raises ``OSError``."""
     log = Path(root, LOG)

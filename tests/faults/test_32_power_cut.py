@@ -9,13 +9,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from deltalake import DeltaTable
 
 from tests.support.broker import Broker
 from tests.support.command import virtflow
 from tests.support.figures import figure
 from tests.support.history import Writer, fleet_samples, key_of, produce, stored_keys, wait_for_samples, writing
 from virtflow.history.storage.delta import Store
-from virtflow.history.storage.table_schemas import SAMPLES
+from virtflow.history.storage.table_schemas import SAMPLES, TABLES
 from virtflow.history.writer.dedup import Sequences
 from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.settings import History
@@ -95,9 +96,9 @@ def test_an_entry_that_is_missing_in_between_is_named(tmp_path: Path) -> None:
     assert gone.name in virtflow("history", "verify", "--history", str(tmp_path)).stdout
 
 
-@pytest.mark.parametrize("sync", ["commit", "never"])
-def test_rows_are_on_the_disk_before_the_commit_that_names_them(sync: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files, then their folders, then the log's entry: in that order, before the writer takes it for stored."""
+@pytest.fixture
+def forced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of the files and folders that were forced to the disk, in order."""
     seen: list[str] = []
     fsync = os.fsync
 
@@ -106,13 +107,60 @@ def test_rows_are_on_the_disk_before_the_commit_that_names_them(sync: str, tmp_p
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", note)
-    writer = TableWriter(Store(History(path=str(tmp_path), sync=sync)).make(SAMPLES), Sequences())  # type: ignore[arg-type]
+    return seen
+
+
+def entry(table: Path, version: int) -> str:
+    """The path of a version's log entry."""
+    return str(table / "_delta_log" / f"{version:020d}.json")
+
+
+def test_every_file_and_folder_of_new_tables_is_on_the_disk(tmp_path: Path, forced: list[str]) -> None:
+    """The first entry of each log, the history's own folder, and those above it that are new, too."""
+    history = tmp_path / "new" / "history"
+    store = Store(History(path=str(history)))
+    for table in TABLES:
+        store.make(table)
+        made = [path for path in (history / table.name, *(history / table.name).rglob("*")) if ".tmp" not in path.name]
+        assert {str(path) for path in (*made, history, history.parent, tmp_path)} <= set(forced)
+        assert entry(history / table.name, 0) in forced
+
+
+def test_columns_that_are_added_and_vacuuming_are_on_the_disk(tmp_path: Path, forced: list[str]) -> None:
+    table = tmp_path / "samples"
+    less = SAMPLES.schema.remove(SAMPLES.schema.get_field_index("vm_state"))
+    DeltaTable.create(str(table), less, partition_by=["day"])
+    opened = Store(History(path=str(tmp_path))).make(SAMPLES)
+    assert opened.version == 1
+    assert {entry(table, 0), entry(table, 1)} <= set(forced)
+    (table / "day=2026-01-01").mkdir()
+    (table / "day=2026-01-01" / "part-left.parquet").touch()
+    opened.vacuum(0)
+    assert not list(table.glob("day=*/*.parquet"))
+    assert {entry(table, version) for version in range(opened.version + 1)} <= set(forced)
+    assert opened.version > 1
+
+
+def test_a_folder_above_that_may_not_be_read_is_left_alone(tmp_path: Path, forced: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the private folder is in which a service with a dynamic user has its own; tests run as root, which may read all."""
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != tmp_path)
+    Store(History(path=str(tmp_path / "history"))).make(SAMPLES)
+    assert str(tmp_path / "history") in forced
+    assert str(tmp_path) not in forced
+
+
+@pytest.mark.parametrize("sync", ["commit", "never"])
+def test_rows_are_on_the_disk_before_the_commit_that_names_them(sync: str, tmp_path: Path, forced: list[str]) -> None:
+    """Files, then their folders, then the log's entry: in that order, before the writer takes it for stored."""
+    made = Store(History(path=str(tmp_path), sync=sync)).make(SAMPLES)  # type: ignore[arg-type]
+    before = len(forced)
+    writer = TableWriter(made, Sequences())
     writer.begin(["p"])
     writer.take("p", 0, next(iter(fleet_samples(1, 1, range(1)))))
     writer.commit()
     if sync == "never":
-        assert not seen
+        assert not forced
         return
     (file,) = (tmp_path / "samples").glob("day=*/*.parquet")
-    wanted = [str(file), str(file.parent), str(tmp_path / "samples"), str(newest_commit(tmp_path)), str(newest_commit(tmp_path).parent)]
-    assert [path for path in seen if path in wanted] == wanted
+    commit = newest_commit(tmp_path)
+    assert forced[before:] == [str(file), str(file.parent), str(tmp_path / "samples"), str(commit), str(commit.parent)]
