@@ -37,6 +37,8 @@ PLAIN: Final = (
 """Types that every format has."""
 WIDE: Final = frozenset({"hugeint", "uhugeint", "bignum"})
 """Whole numbers beyond what Arrow has; every sum is one."""
+_UNREAD: Final = "Invalid Input Error: reading the stream registered as "
+"""How the database begins where a table's rows can't be read. Functions of SQL raise the same type, for example for a wrong pattern."""
 MARK: Final = "virtflow"
 """Metadata of a column whose text is JSON, or a number."""
 
@@ -227,9 +229,11 @@ def _told() -> Iterator[None]:
         yield
     except duckdb.OutOfMemoryException as error:
         raise QueryError(too_much_memory(_first_line(error))) from error
-    except duckdb.Error as error:
+    except duckdb.InvalidInputException as error:
         text = _first_line(error)
-        raise QueryError(f"{text}; `virtflow history verify` names the file" if "IOError" in text else text) from error
+        raise QueryError(f"{text}; `virtflow history verify` names the file" if text.startswith(_UNREAD) else text) from error
+    except duckdb.Error as error:
+        raise QueryError(_first_line(error)) from error
     except (pa.ArrowException, OSError) as error:
         raise QueryError(f"a file can't be read: {_first_line(error)}; `virtflow history verify` finds it") from error
 

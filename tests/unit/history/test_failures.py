@@ -11,6 +11,7 @@ import pytest
 from deltalake import DeltaTable
 
 from tests.support.command import in_process, one_line_error, virtflow
+from tests.support.history import fleet_samples
 from virtflow.history import service
 from virtflow.history.maintenance.verify import verify
 from virtflow.history.query.limits import QueryError
@@ -18,9 +19,11 @@ from virtflow.history.query.sql import Query
 from virtflow.history.storage.delta import LAYOUT_KEY, NewerTableError, StorageError, Store
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.history.writer.consumer import Consume
+from virtflow.history.writer.dedup import Sequences
 from virtflow.history.writer.pace import PACE, Failure, Pace
 from virtflow.history.writer.placement import Partition, Placement
 from virtflow.history.writer.source import Source
+from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.lifecycle import Stop
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History, Settings
@@ -84,6 +87,49 @@ def test_a_table_that_is_none_is_answered_with_those_that_are(tmp_path: Path) ->
         query.run("SELECT * FROM hourli")
     assert "pg_tables" not in str(caught.value)
     assert "samples" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        'SELECT "IOError" FROM samples',
+        "SELECT * FROM IOError",
+        "SELECT 'IOError'::INT FROM samples",
+        "SELECT strptime('IOError', '%Y') FROM samples",
+        "SELECT regexp_matches(uuid, '(IOError') FROM samples",
+        "SELECT error('IOError: x') FROM samples",
+        "SELECT 'IOError",
+    ],
+)
+def test_a_word_in_a_query_is_no_damaged_file(sql: str, tmp_path: Path) -> None:
+    with Query(stored(tmp_path), History()) as query, pytest.raises(QueryError) as caught:
+        query.run(sql)
+    assert "history verify" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["gone", "torn", "other"])
+def test_a_file_that_cannot_be_read_is_for_verify(damage: str, tmp_path: Path) -> None:
+    store = stored(tmp_path)
+    (file,) = (tmp_path / "samples").glob("day=*/*.parquet")
+    content = file.read_bytes()
+    file.unlink()
+    if damage != "gone":
+        file.write_bytes(content[:100] if damage == "torn" else b"x" * len(content))
+    with Query(store, History()) as query:
+        with pytest.raises(QueryError, match="history verify` names the file"):
+            query.run("SELECT max(uuid) FROM samples")
+        with pytest.raises(QueryError, match="history verify` names the file"):
+            list(query.stream("SELECT uuid FROM samples", text=True)[1])
+
+
+def stored(path: Path) -> Store:
+    """A history with one sample."""
+    store = Store(History(path=str(path)))
+    writer = TableWriter(store.make(SAMPLES), Sequences())
+    writer.begin(["p"])
+    writer.take("p", 0, next(iter(fleet_samples(1, 1, range(1)))))
+    writer.commit()
+    return store
 
 
 def test_verify_of_nothing_is_no_success(tmp_path: Path) -> None:
