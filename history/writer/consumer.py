@@ -66,7 +66,7 @@ class Consume:
         self._failure = Failure(pace)
         self._committing = float("inf")
         self._held: list[Message] = []
-        self._stored = 0
+        self._stored = self._commits = 0
         self._measured = float("-inf")
         self._at_end = ""
         self._doubted: set[Key] = set()
@@ -91,7 +91,8 @@ class Consume:
         if self._at_end:
             return self._at_end
         waiting = sum(writer.waiting for writer in self._writers.values()) + len(self._held)
-        stored = f"{self._stored} rows committed" if self._stored else "nothing was taken, nothing committed"
+        offsets_alone = "offsets committed, no new rows" if self._commits else "nothing committed"
+        stored = f"{self._stored} rows committed" if self._stored else offsets_alone
         return f"{stored}; {waiting} records not committed, they are read again: {self._failure.why}" if waiting else stored
 
     def run(self, stopped: Callable[[], bool]) -> bool:
@@ -291,7 +292,7 @@ class Consume:
         self._pause_or_resume(self._consumer.assignment())
 
     def _commit(self, writer: TableWriter) -> None:
-        name, rows, repeated = writer.table.name, writer.rows, writer.repeated
+        name, rows, repeated, commits = writer.table.name, writer.rows, writer.repeated, writer.commits
         for ours in self._places.ours.values():
             if ours.table is writer.table and ours.last is not None:
                 writer.mark(ours.name, mark_of(ours.last))
@@ -302,6 +303,7 @@ class Consume:
             return
         finally:
             self._stored += writer.rows - rows
+            self._commits += writer.commits - commits
             self._meters.rows.labels(table=name).inc(writer.rows - rows)
             self._intake.skipped(writer.table, "repeated", writer.repeated - repeated)
         self._meters.commits.labels(table=name).inc()

@@ -65,6 +65,8 @@ class TableWriter:
         self._attempt: Attempt | None = None
         self.waiting = 0
         """Records that wait for a commit."""
+        self.commits = 0
+        """Commits made so far, also of offsets alone."""
         self.rows = 0
         """Rows stored so far."""
         self.repeated = 0
@@ -187,6 +189,7 @@ class TableWriter:
             return False
         self._attempt = None
         self._known.stored()
+        self.commits += 1
         self.rows += attempt.rows
         self.repeated += attempt.repeated
         for part in attempt.offsets.keys() & self._numbers.keys():

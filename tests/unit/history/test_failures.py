@@ -183,7 +183,10 @@ def test_who_leads_may_be_asked_while_partitions_come_and_go() -> None:
 def test_the_end_says_what_was_committed_and_what_was_not() -> None:
     consume = object.__new__(Consume)
     consume._writers, consume._held, consume._stored, consume._failure, consume._at_end = {}, [], 0, Failure(PACE), ""
-    assert consume.left == "nothing was taken, nothing committed"
+    consume._commits = 0
+    assert consume.left == "nothing committed"
+    consume._commits = 1
+    assert consume.left == "offsets committed, no new rows"
     consume._stored = 7
     assert consume.left == "7 rows committed"
     consume._held = [None, None]  # type: ignore[list-item]

@@ -75,7 +75,20 @@ def test_a_second_run_goes_on_where_the_first_has_stopped(cluster: Cluster, tmp_
 def test_a_run_without_records_says_so(cluster: Cluster, tmp_path: Path) -> None:
     with writing(cluster, tmp_path) as writer:
         writer.until(lambda: writer.has(PARTITIONS), "the partitions")
-    assert writer.consume.left == "nothing was taken, nothing committed"
+    assert writer.consume.left == "nothing committed"
+
+
+def test_a_run_of_repeats_alone_says_that_it_committed_offsets(cluster: Cluster, tmp_path: Path) -> None:
+    given = samples(range(2))
+    left = []
+    for _ in range(2):
+        put(cluster, METRICS, *given)
+        with writing(cluster, tmp_path) as writer:
+            writer.until(lambda: writer.counted("commits_total", "samples") > 0, "a commit")
+        left.append(writer.consume.left)
+    assert left[0].endswith(" rows committed")
+    assert left[1] == "offsets committed, no new rows"
+    assert stored_keys(tmp_path) == Counter(map(key_of, given))
 
 
 def test_two_writers_share_the_partitions_and_one_leads(cluster: Cluster, tmp_path: Path) -> None:
