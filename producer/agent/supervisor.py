@@ -94,7 +94,8 @@ class _Life:
 class GuestAgents:
     """Guest-agent data of all guests of the host.
 
-    Its thread alone touches the process and ``_life``. ``_lock`` guards what other threads read: the schedule and the counts.
+    Its thread alone talks to the process and replaces ``_life``; others read that once, whether it is up and its process id. ``_lock`` guards
+    what else they read: the schedule and the counts.
     """
 
     def __init__(self, settings: Settings, budget: CallBudget, rng: random.Random | None = None, *, once: bool = False) -> None:

@@ -37,6 +37,7 @@ class Process:
         """Begin to connect; frames are written to ``out``."""
         self._start = start
         self._out = out
+        self._pipe = threading.Lock()
         self._lock = threading.Lock()
         self._connection: Any = None
         self._calls = 0
@@ -46,7 +47,7 @@ class Process:
     def send(self, frame: FromProcess) -> None:
         """Write a complete frame."""
         data = encoded(frame)
-        with self._lock:
+        with self._pipe:
             write(self._out, data)
 
     def end(self, why: str, text: str) -> NoReturn:
@@ -74,15 +75,18 @@ class Process:
 
     def _leave(self) -> NoReturn:
         """The producer has closed the pipe: close the connection, unless a call uses it."""
-        if self._connection is not None and not self._calls:
+        with self._lock:
+            idle = not self._calls
+        if self._connection is not None and idle:
             self._connection.close()
         os._exit(0)
 
     def _take(self, ask: Ask) -> None:
-        if self._calls >= CALLS or self._connection is None:
-            self.end("defect", f"{self._calls} calls are under way, and one more is asked for")
         with self._lock:
+            calls = self._calls
             self._calls += 1
+        if calls >= CALLS or self._connection is None:
+            self.end("defect", f"{calls} calls are under way, and one more is asked for")
         threading.Thread(target=self._make, args=(ask,), name=ask.command.value, daemon=True).start()
 
     # -- libvirt

@@ -28,7 +28,7 @@ def status_folder(path: str, *, privileged: bool) -> Path:
 
 
 class Connector:
-    """Connects to one daemon. ``connect`` is called by the pool's threads; the sampling thread sets ``path``, one reference."""
+    """Connects to one daemon. ``connect`` is called by the pool's threads, several at once; the sampling thread sets ``path``, one reference."""
 
     def __init__(
         self, socket: DaemonSocket, open_uri: Callable[[str], Connection] = open_read_only, heard: Callable[[str], bool] = listens
@@ -62,12 +62,14 @@ class Connector:
             raise
 
     def _connect(self, address: str) -> Connection:
+        privileged = self._privileged
         try:
-            return self._open_uri(uri_of(address, privileged=self._privileged))
+            return self._open_uri(uri_of(address, privileged=privileged))
         except libvirt.libvirtError as error:
             if BAD_PATH not in str(error):
                 raise
         # A user's daemon may be root in a user namespace of its own: its socket's owner does not say so.
-        connection = self._open_uri(uri_of(address, privileged=not self._privileged))
-        self._privileged = not self._privileged
+        # Another thread may have found out meanwhile: what has worked is noted, not turned over.
+        connection = self._open_uri(uri_of(address, privileged=not privileged))
+        self._privileged = not privileged
         return connection

@@ -74,6 +74,25 @@ def test_a_daemon_that_is_root_in_its_own_namespace_is_asked_the_other_way_from_
     assert connector.status_folder.name == "qemu"
 
 
+def test_two_threads_that_find_that_out_at_once_do_not_undo_it() -> None:
+    """The second one connects between the first one's refusal and its second attempt."""
+    meanwhile: list[str] = []
+
+    def open_uri(uri: str) -> str:
+        if "///session" in uri:
+            if not meanwhile:
+                meanwhile.append("begun")
+                meanwhile.append(connector.connect())
+            raise libvirt.libvirtError("unexpected QEMU URI path '/session', try qemu:///other")
+        return uri
+
+    connector = Connector(USERS, open_uri)
+    there = f"qemu+unix:///system?socket={PATH}"
+    assert connector.connect() == there
+    assert meanwhile == ["begun", there]
+    assert connector.uri == there
+
+
 def test_an_error_of_another_kind_is_not_tried_again() -> None:
     def refuse(_: str) -> str:
         raise libvirt.libvirtError("Failed to connect socket: Connection refused")
