@@ -243,7 +243,7 @@ PIPELINE_METRICS: Final = (
     _pipeline("history_commit_failures_total", _C, "", "Commits the storage did not take; they are tried again.", "history"),
     _pipeline("history_memory_pauses_total", _C, "", "Times that reading was paused because memory was short.", "history"),
     _pipeline("history_fenced_partitions_total", _C, "", "Partitions started over because another writer had them.", "history"),
-    _pipeline("history_ready", _G, "", "1 while records can be stored, 0 while not: /readyz says why.", "history"),
+    _pipeline("history_ready", _G, "", "Whether records can be stored (1), or not (0): /readyz says why.", "history"),
     _pipeline("history_waiting_records", _G, "", "Records in memory that wait for a commit.", "history"),
     _pipeline("history_partitions", _G, "", "Partitions this writer has.", "history"),
     _pipeline(
