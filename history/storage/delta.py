@@ -160,7 +160,10 @@ class Store:
         """The table as it was at a version; raises ``StorageError`` where its log no longer reaches back so far."""
         uri = self.table_uri(table)
         with translated(uri):
-            return Opened(self, table, DeltaTable(uri, version=version, storage_options=self.options or None))
+            try:
+                return Opened(self, table, DeltaTable(uri, version=version, storage_options=self.options or None))
+            except TableNotFoundError as error:
+                raise StorageError(f"{uri}: no version {version}: {_short(error)}") from error
 
     def make(self, table: Table) -> Opened:
         """The table, made where it is missing, with all columns of the catalogue: those it lacks are added, the old files read on."""

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from tests.support.history_lives import Kept, record, vm_uuid
 from tests.support.history_truth import SECOND, Seen
-from virtflow.history.storage.table_schemas import COUNTERS, HOURLY, INVENTORY_ROWS, MIGRATION_ROWS
+from virtflow.history.storage.table_schemas import COUNTERS, HOURLY, INVENTORY_ROWS, MIGRATION_ROWS, SAMPLES
 from virtflow.history.writer.dedup import Changes
 from virtflow.history.writer.rows.record_rows import record_rows
 from virtflow.history.writer.table_writer import TableWriter
@@ -73,3 +73,18 @@ def test_a_migration_heard_of_from_its_destination_first_is_stored() -> None:
     rows = record_rows(MIGRATION_ROWS, [judged, later]).to_pylist()
     assert [row["time"].timestamp() for row in rows] == [TODAY, TODAY + 5.0]
     assert rows[0]["updated_timestamp_seconds"] is None
+
+
+def test_upkeep_goes_on_where_the_log_no_longer_reaches_back(tmp_path: Path) -> None:
+    """It stood still while the writer's own checkpoints let the log expire."""
+    history = Kept(tmp_path)
+    history.rolled([[record(ALIVE, seen(TODAY - DAY, 100.0))]])
+    history.write([record(ALIVE, seen(TODAY - DAY + 600, 175.0))])
+    opened = history.store.open(SAMPLES)
+    opened.delta.create_checkpoint()
+    for entry in (tmp_path / SAMPLES.name / "_delta_log").glob("*.json"):
+        if int(entry.stem) < opened.version:
+            entry.unlink()
+    history.maintain()
+    rows = history.store.open(HOURLY).dataset().to_table(filter=pc.field("uuid") == ALIVE)
+    assert rows.column("vm_cpu_seconds_total_increase").to_pylist() == [75.0]
