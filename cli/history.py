@@ -107,7 +107,8 @@ def verify(settings: Settings, *, as_json: bool) -> int:
 def forget(settings: Settings, *, as_json: bool, dry_run: bool, yes: bool, **given: Any) -> None:  # noqa: ANN401, click's values
     """Take VMs or a project out of every table for good, delete the files that held them, and search all that are left.
 
-    Readers that began before lose their files. Records that are still in Kafka come again where a writer reads them again.
+    Readers that began before lose their files. Records that are still in Kafka come again where a writer reads them again. A name that
+    several VMs had is refused: name them by UUID.
 
     \b
     Examples:
@@ -117,13 +118,10 @@ def forget(settings: Settings, *, as_json: bool, dry_run: bool, yes: bool, **giv
     if bool(given["vms"]) == bool(given["project"]):
         raise click.UsageError("name VMs with --vm, or a project with --project")
     log.setup(settings.log.level, settings.log.format)
-    module = part("virtflow.history.maintenance.forget", "history")
+    module = part("virtflow.history.maintenance.forgetting.forget", "history")
     store = part("virtflow.history.storage.delta", "history").Store(settings.history)
-    if given["vms"]:
-        uuids_of = part("virtflow.history.query.range", "history").uuids_of
-        subjects = module.vms({name: uuids_of(store, settings.history, [name]) for name in given["vms"]})
-    else:
-        subjects = [module.project(store, given["project"])]
+    named = part("virtflow.history.maintenance.forgetting.subjects", "history")
+    subjects = named.vms(store, given["vms"]) if given["vms"] else [named.project(store, given["project"])]
     found = {subject.name: module.counted(store, subject) for subject in subjects}
     if not dry_run:
         if not yes:

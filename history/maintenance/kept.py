@@ -63,7 +63,12 @@ def at_version(store: Store, opened: Opened, version: int) -> list[File]:
 
 def is_compact(file: File) -> bool:
     """Whether a file is the work of compaction, with no row that was not there before."""
-    return "/compact-" in f"/{file.path}"
+    return has_compact_name(file.path)
+
+
+def has_compact_name(path: str) -> bool:
+    """As ``is_compact``, by the path: no writer gives a file such a name."""
+    return "/compact-" in f"/{path}"
 
 
 def overlaps(file: File, first_hour: int, last_hour: int) -> bool:

@@ -53,11 +53,12 @@ class Rolling:
 
     def __init__(self, store: Store, settings: History, tell: Tell) -> None:
         """Opens the tables; hours of days older than ``raw_days`` are left as they are, their samples may be gone."""
-        self._samples = store.open(SAMPLES)
-        self._files = self._samples.files()
+        # The samples come last: who takes rows out of them, and then fences the tables that are made of them, fences this run as well.
         self._counters = CountersTable(store)
         self._hourly_kept = Kept(store.make(HOURLY))
         self._daily_kept = Kept(store.make(DAILY))
+        self._samples = store.open(SAMPLES)
+        self._files = self._samples.files()
         self._hourly = self._hourly_kept.opened
         self._store = store
         self._tell = tell

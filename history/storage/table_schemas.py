@@ -262,9 +262,11 @@ FORGOTTEN: Final = Table(
             ("rows", pa.int64()),
             ("rows_by_table", pa.string()),
             ("user", pa.string()),
+            ("run", pa.string()),
+            ("outcome", pa.string()),
         ]
     ),
-    "What `history forget` took out: SHA-256 of KIND:NAME as it was given, and how many rows of each table",
+    "Runs of `history forget`, begun and ended: SHA-256 of KIND:NAME as it was given, and how many rows of each table went",
     ("time",),
 )
 

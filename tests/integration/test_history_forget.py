@@ -7,15 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
-from deltalake import DeltaTable
 
 from tests.support.command import virtflow
 from tests.support.history_tenants import owner_of, tenants_of, write_tenants
-from virtflow.history.maintenance import forget as module
 from virtflow.history.maintenance.rollup_job import Rolling
 from virtflow.history.query.sql import Query
 from virtflow.history.storage.delta import Store
-from virtflow.history.storage.table_schemas import SAMPLES
+from virtflow.history.storage.table_schemas import FORGOTTEN, SAMPLES
 from virtflow.runtime.settings import History
 
 START = float(int(time.time()) // 3_600 * 3_600 - 3 * 3_600)
@@ -51,8 +49,9 @@ def test_a_vm_is_gone_from_every_file_and_the_others_are_as_they_were(tmp_path: 
     left = bytes_of_data(path)
     assert vm.uuid.encode() not in left
     assert len(samples)
-    (note,) = rows(path, "SELECT * FROM forgotten")
-    assert (note["kind"], note["rows"]) == ("vm", sum(told.values()))
+    begun, note = rows(path, "SELECT * FROM forgotten ORDER BY time")
+    assert (note["kind"], note["rows"], note["outcome"]) == ("vm", sum(told.values()), "done")
+    assert (begun["run"], begun["rows"], begun["outcome"]) == (note["run"], None, "begun")
     assert vm.name not in json.dumps(note, default=str)
     # Upkeep goes on where it was, and rolls nothing up again that it had rolled up.
     rolling = Rolling(Store(History(path=str(path))), History(raw_days=3650), lambda *_: None)
@@ -78,15 +77,25 @@ def test_a_project_is_gone_in_its_own_time(tmp_path: Path) -> None:
     assert set(tenants_of(inventories)) - {tenant}
 
 
-def test_a_file_that_still_holds_something_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_still_holds_something_is_found(tmp_path: Path) -> None:
     """The search does not trust the tables: a file that no table names is looked into as well."""
     path = tmp_path / "history"
     _, inventories = write_tenants(path, START)
-    monkeypatch.setattr(DeltaTable, "vacuum", lambda *_, **__: [])
-    store = Store(History(path=str(path)))
-    (subject,) = module.vms({inventories[2].uuid: [inventories[2].uuid]})
-    with pytest.raises(module.LeftError, match="still hold"):
-        module.forget(store, History(path=str(path)), subject, lambda *_: None)
+    samples = Store(History(path=str(path))).open(SAMPLES)
+    (added, *_) = samples.write(samples.dataset().to_table())
+    refused = virtflow("history", "forget", "--history", str(path), "--vm", inventories[2].uuid, "--yes")
+    assert refused.returncode == 1
+    assert f"samples/{added.path}" in refused.stderr
+
+
+@pytest.mark.parametrize("words", [("--vm", "no-such-vm"), ("--project", "no-such-project")])
+def test_who_is_not_known_is_an_error_and_nothing_is_noted(words: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    write_tenants(path, START)
+    refused = virtflow("history", "forget", "--history", str(path), *words, "--yes")
+    assert refused.returncode == 1
+    assert words[1] in refused.stderr
+    assert not Store(History(path=str(path))).exists(FORGOTTEN)
 
 
 @pytest.mark.parametrize("words", [(), ("--vm", "a", "--project", "b")])
