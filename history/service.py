@@ -9,7 +9,8 @@ from typing import Final
 from confluent_kafka import KafkaException
 
 from virtflow.history.maintenance.scheduler import Upkeep
-from virtflow.history.storage.delta import NewerTableError, StorageError, Store
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.errors import NewerTableError, StorageError
 from virtflow.history.storage.table_schemas import WRITTEN
 from virtflow.history.writer.consumer import Consume
 from virtflow.history.writer.offsets import Names

@@ -20,7 +20,8 @@ from virtflow.history.maintenance.kept import Kept, Tell, at_version, is_compact
 from virtflow.history.maintenance.rollup import HOUR_SECONDS
 from virtflow.history.maintenance.rollup_job import ROLLED
 from virtflow.history.maintenance.rows import distinct, order_of, series_of
-from virtflow.history.storage.delta import File, Opened, StorageError, Store
+from virtflow.history.storage.delta import File, Opened, Store
+from virtflow.history.storage.errors import StorageError
 from virtflow.history.storage.parquet import BY_KIND
 from virtflow.history.storage.portions import Portion, Portions, in_order, with_uuid
 from virtflow.history.storage.table_schemas import (

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from virtflow.history.maintenance.rollup import HOUR_SECONDS
-from virtflow.history.storage.delta import FencedError, File, Opened, Store
+from virtflow.history.storage.delta import File, Opened, Store
+from virtflow.history.storage.errors import FencedError
 from virtflow.history.storage.portions import with_uuid
 from virtflow.history.storage.table_schemas import TIME
 

@@ -23,7 +23,8 @@ from virtflow.history.maintenance.counters_table import CountersTable
 from virtflow.history.maintenance.kept import Kept, Tell, at_version, between, buckets, day_of, is_compact, overlaps
 from virtflow.history.maintenance.rollup import DAY_SECONDS, HOUR_SECONDS, columns_of_hours, days_of, hours_from, sequence_of_columns
 from virtflow.history.maintenance.rows import Numbers, Rows
-from virtflow.history.storage.delta import File, StorageError, Store
+from virtflow.history.storage.delta import File, Store
+from virtflow.history.storage.errors import StorageError
 from virtflow.history.storage.table_schemas import COUNTERS, DAILY, HOURLY, KINDS, SAMPLES, TIME
 from virtflow.runtime.settings import History
 

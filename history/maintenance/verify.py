@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from virtflow.history.maintenance.kept import Tell
-from virtflow.history.storage.delta import ACTIONS_KEY, File, Opened, StorageError, Store
+from virtflow.history.storage.delta import ACTIONS_KEY, File, Opened, Store
+from virtflow.history.storage.errors import StorageError
 from virtflow.history.storage.table_schemas import Table
 from virtflow.schemas.errors import EnvironmentProblemError
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from virtflow.history.query.sql import Query
-from virtflow.history.storage.delta import Store, translated
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.errors import translated
 from virtflow.history.storage.table_schemas import DAILY
 
 _SEEN: Final = """

@@ -11,7 +11,8 @@ from virtflow.history.maintenance.authority import HOLDS_INTERVALS, HOLDS_SECOND
 from virtflow.history.maintenance.kept import between
 from virtflow.history.maintenance.rollup import DAY_SECONDS, HOUR_SECONDS
 from virtflow.history.query.range import uuids_of
-from virtflow.history.storage.delta import Store, translated
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.errors import translated
 from virtflow.history.storage.table_schemas import DAILY, HOURLY, SAMPLES, Table
 from virtflow.runtime.settings import History
 from virtflow.schemas.ownership import Report, authoritative, has_left

@@ -16,7 +16,8 @@ from virtflow.history.maintenance.kept import between
 from virtflow.history.maintenance.rollup import HOUR_SECONDS, periods_of
 from virtflow.history.query.resolution import RAW, Tier, step_for, tier_for
 from virtflow.history.query.sql import Query
-from virtflow.history.storage.delta import Store, translated
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.errors import translated
 from virtflow.history.storage.table_schemas import COLUMN_OF, SAMPLES, TIME, Column, values_of_device
 from virtflow.runtime.settings import History
 from virtflow.schemas.catalogue.types import Rollup

@@ -16,7 +16,8 @@ import duckdb
 import pyarrow as pa
 
 from virtflow.history.query.limits import QueryError, too_long, too_many_bytes, too_many_rows, too_much_memory
-from virtflow.history.storage.delta import Store, translated
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.errors import translated
 from virtflow.history.storage.table_schemas import DAILY, HOURLY, LABEL_SEPARATOR, SAMPLES, TABLE_OF, TABLES, Table, kind_columns
 from virtflow.runtime.settings import History
 from virtflow.schemas.catalogue.guest_agent import FILESYSTEM_LABELS

@@ -14,7 +14,8 @@ from virtflow.history.remote_read.evaluator import Evaluators
 from virtflow.history.remote_read.ipc import Failure, Head, Piece, Read
 from virtflow.history.remote_read.processes import FailedError, Processes
 from virtflow.history.remote_read.tenants import NotAllowedError, Tenants
-from virtflow.history.storage.delta import StorageError, Store
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.errors import StorageError
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.lifecycle import Stop, end_when_late, in_background, notify, stop_event, until_stopped

@@ -21,13 +21,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Field, Transaction
-from deltalake.exceptions import CommitFailedError, DeltaError, DeltaProtocolError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 from deltalake.schema import Schema as DeltaSchema
 from deltalake.transaction import AddAction, RemoveAction
 from pyarrow import fs
 
 from virtflow.history.storage.durable import sync_commits, sync_file, sync_table
+from virtflow.history.storage.errors import FencedError, NewerTableError, StorageError, made, short, translated
 from virtflow.history.storage.options import SCHEMES, address, storage_options
 from virtflow.history.storage.parquet import (
     ROLLED_GROUP_ROWS,
@@ -44,7 +45,7 @@ from virtflow.history.storage.scope import Owned, condition, owned_by
 from virtflow.history.storage.skipping import dataset_of, may_hold
 from virtflow.history.storage.table_schemas import INVENTORY_ROWS, LAYOUT_VERSION, SAMPLES, TABLES, Table
 from virtflow.runtime.settings import History
-from virtflow.schemas.errors import EnvironmentProblemError, InputError
+from virtflow.schemas.errors import EnvironmentProblemError
 
 _HOUR_MICROSECONDS: Final = 3_600_000_000
 LAYOUT_KEY: Final = "virtflow.layout"
@@ -56,22 +57,6 @@ _CONFIGURATION: Final = {
     "delta.logRetentionDuration": "interval 2 days",
     "delta.deletedFileRetentionDuration": "interval 1 days",
 }
-
-
-class StorageError(InputError):
-    """The storage did not do what was asked: away, full, read-only, slow. Nothing was committed; it is worth trying again."""
-
-
-class FencedError(InputError):
-    """Somebody else has committed under the same name meanwhile: what was to be committed is void."""
-
-
-class NewerTableError(EnvironmentProblemError):
-    """A table of a layout or protocol that this program does not know: waiting does not help."""
-
-
-class DamagedTableError(InputError):
-    """A table's log or one of its files can't be read; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +148,12 @@ class Store:
             try:
                 return Opened(self, table, DeltaTable(uri, version=version, storage_options=self.options or None))
             except TableNotFoundError as error:
-                raise StorageError(f"{uri}: no version {version}: {_short(error)}") from error
+                raise StorageError(f"{uri}: no version {version}: {short(error)}") from error
 
     def make(self, table: Table) -> Opened:
         """The table, made where it is missing, with all columns of the catalogue: those it lacks are added, the old files read on."""
         uri = self.table_uri(table)
-        with translated(uri), _made(uri):
+        with translated(uri), made(uri):
             DeltaTable.create(
                 uri,
                 table.schema,
@@ -388,35 +373,6 @@ def _file(action: dict[str, Any]) -> File:
         first=first.timestamp() if first else float("-inf"),
         last=last.timestamp() if last else float("inf"),
     )
-
-
-@contextmanager
-def translated(uri: str) -> Iterator[None]:
-    """What the storage and the table library raise, as errors of ours."""
-    try:
-        yield
-    except CommitFailedError as error:
-        raise StorageError(f"{uri}: not committed: {_short(error)}") from error
-    except DeltaProtocolError as error:
-        fix = "upgrade virtflow, or set history.path to another place"
-        raise NewerTableError(thing="history table", value=uri, why=f"made by a newer program: {_short(error)}", fix=fix) from error
-    except (TableNotFoundError, MemoryError):
-        raise
-    except (DeltaError, OSError, pa.ArrowException) as error:
-        raise StorageError(f"{uri}: {_short(error)}") from error
-
-
-@contextmanager
-def _made(uri: str) -> Iterator[None]:
-    """A folder that can't be made, which the library takes for a table that is not there."""
-    try:
-        yield
-    except TableNotFoundError as error:
-        raise StorageError(f"{uri}: can't be made: {_short(error)}") from error
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _refuse_newer(uri: str, opened: DeltaTable) -> None:

@@ -16,7 +16,8 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from pyarrow import fs
 
-from virtflow.history.storage.delta import StorageError, Store, translated
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.errors import StorageError, translated
 from virtflow.history.storage.table_schemas import TABLES
 from virtflow.schemas.errors import EnvironmentProblemError
 

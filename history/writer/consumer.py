@@ -14,7 +14,8 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from virtflow.history.storage.delta import FencedError, NewerTableError, StorageError, Store
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.errors import FencedError, NewerTableError, StorageError
 from virtflow.history.storage.table_schemas import SAMPLES, TABLE_OF, WRITTEN, Table
 from virtflow.history.writer.batch_limit import BatchLimit, own_memory
 from virtflow.history.writer.dedup import Sequences, filters

@@ -20,7 +20,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from virtflow.history.storage.delta import FencedError, Opened
+from virtflow.history.storage.delta import Opened
+from virtflow.history.storage.errors import FencedError
 from virtflow.history.storage.table_schemas import Table
 from virtflow.history.writer.dedup import Filter
 from virtflow.history.writer.rows.record_rows import ROWS

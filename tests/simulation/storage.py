@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import acero
 
-from virtflow.history.storage.delta import FencedError, File, StorageError
+from virtflow.history.storage.delta import File
+from virtflow.history.storage.errors import FencedError, StorageError
 from virtflow.history.storage.table_schemas import Table
 
 CONDITIONS: Final = frozenset({"time", "uuid", "kind", "device", "node", "since", "sequence", "day"})

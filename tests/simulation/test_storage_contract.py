@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pytest
 
 from tests.simulation.storage import MemoryStore, Tables
-from virtflow.history.storage.delta import FencedError, StorageError, Store
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.errors import FencedError, StorageError
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.history.writer.rows.sample_rows import sample_rows
 from virtflow.runtime.settings import History

@@ -34,7 +34,7 @@ from tests.simulation.storage import Tables
 from tests.simulation.watch import Watch
 from tests.support.virtual_time.kernel import CrashedError, Kernel, Process, Task
 from tests.support.virtual_time.standins import Module, Replaced, replaced
-from virtflow.history.storage.delta import StorageError
+from virtflow.history.storage.errors import StorageError
 from virtflow.producer import service
 from virtflow.producer.publishing import events as events_module
 from virtflow.producer.publishing import journal as journal_module

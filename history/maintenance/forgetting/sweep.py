@@ -25,8 +25,9 @@ from pyarrow import fs
 from virtflow.history.maintenance.forgetting.subjects import Subject
 from virtflow.history.maintenance.kept import Kept, Tell, has_compact_name
 from virtflow.history.maintenance.rollup import HOUR_SECONDS
-from virtflow.history.storage.delta import Opened, Store, translated
+from virtflow.history.storage.delta import Opened, Store
 from virtflow.history.storage.durable import sync_commits
+from virtflow.history.storage.errors import translated
 from virtflow.history.storage.table_schemas import WRITTEN, Table
 from virtflow.runtime.settings import History
 

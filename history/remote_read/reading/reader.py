@@ -33,7 +33,8 @@ from virtflow.history.remote_read.reading.labels import (
 from virtflow.history.remote_read.reading.missing import missing_at
 from virtflow.history.remote_read.reading.resample import LATEST_MS, Sight
 from virtflow.history.remote_read.reading.series import NEVER, Rows, milliseconds, raw_series, rolled_series
-from virtflow.history.storage.delta import Store, translated
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.errors import translated
 from virtflow.history.storage.table_schemas import COLUMN_OF, INVENTORY_ROWS, SAMPLES, Table, values_of_device
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS

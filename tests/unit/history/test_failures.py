@@ -16,7 +16,8 @@ from virtflow.history import service
 from virtflow.history.maintenance.verify import verify
 from virtflow.history.query.limits import QueryError
 from virtflow.history.query.sql import Query
-from virtflow.history.storage.delta import LAYOUT_KEY, NewerTableError, StorageError, Store
+from virtflow.history.storage.delta import LAYOUT_KEY, Store
+from virtflow.history.storage.errors import NewerTableError, StorageError
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.history.writer.consumer import Consume
 from virtflow.history.writer.dedup import Sequences

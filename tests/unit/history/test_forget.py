@@ -20,7 +20,8 @@ from virtflow.history.maintenance.forgetting.subjects import UnknownSubjectError
 from virtflow.history.maintenance.kept import Kept
 from virtflow.history.maintenance.rollup_job import Rolling
 from virtflow.history.maintenance.run import maintain
-from virtflow.history.storage.delta import FencedError, Opened, StorageError, Store
+from virtflow.history.storage.delta import Opened, Store
+from virtflow.history.storage.errors import FencedError, StorageError
 from virtflow.history.storage.table_schemas import COUNTERS, DAILY, FORGOTTEN, HOURLY, INVENTORY_ROWS, SAMPLES, Table
 from virtflow.history.writer.rows.record_rows import record_rows
 from virtflow.history.writer.rows.sample_rows import sample_rows

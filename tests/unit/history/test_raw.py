@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.history import fleet_samples, key_of, stored_keys
-from virtflow.history.storage.delta import FencedError, StorageError, Store
+from virtflow.history.storage.delta import Store
+from virtflow.history.storage.errors import FencedError, StorageError
 from virtflow.history.storage.table_schemas import SAMPLES
 from virtflow.history.writer.dedup import Sequences
 from virtflow.history.writer.sample_batch import RawSamples

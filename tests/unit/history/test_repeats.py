@@ -13,7 +13,8 @@ import pytest
 from msgspec.structs import replace
 
 from tests.support.history import fleet_inventories, fleet_samples, key_of, rows_of, stored_keys
-from virtflow.history.storage.delta import FencedError, Opened, StorageError, Store
+from virtflow.history.storage.delta import Opened, Store
+from virtflow.history.storage.errors import FencedError, StorageError
 from virtflow.history.storage.table_schemas import EVENT_ROWS, INVENTORY_ROWS, MIGRATION_ROWS, SAMPLES, Table
 from virtflow.history.writer.dedup import Changes, Filter, Sequences
 from virtflow.history.writer.table_writer import TableWriter
