@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.history_tenants import ROUNDS, owner_of, project_of, tenants_of, write_tenants
+from tests.support.history_tenants import ROUNDS, events_of, migrations_of, owner_of, project_of, tenants_of, write_happened, write_tenants
 from tests.support.long import length
 from virtflow.history.query.limits import QueryError
 from virtflow.history.query.sql import Query
@@ -20,12 +22,15 @@ from virtflow.history.remote_read.reading.labels import NAMES
 from virtflow.history.remote_read.reading.reader import Reader, UnknownLabelError
 from virtflow.history.storage.delta import Store
 from virtflow.runtime.settings import Exporter, History, Settings
+from virtflow.schemas.records import VmMetrics
 
 START = float(int(time.time()) // 3_600 * 3_600 - 3 * 3_600)
 END = START + ROUNDS * 60
-TABLES = ("samples", "hourly", "daily", "inventory")
+TABLES = ("samples", "hourly", "daily", "inventory", "events", "migrations")
 VIEWS = ("vms", "vcpus", "networks", "blocks", "filesystems", "filesystems_hourly", "filesystems_daily")
 KNOWN = (*TABLES, *VIEWS)
+PERIODS = {"hourly": 3_600, "filesystems_hourly": 3_600, "daily": 86_400, "filesystems_daily": 86_400}
+"""Seconds of a row; those of other tables are of a moment."""
 READS = length(800, 8_000)
 SELECTS = length(200, 2_000)
 
@@ -35,6 +40,7 @@ class Written:
         """Writes everything."""
         self.path = path
         self.samples, self.inventories = write_tenants(path, START)
+        write_happened(path, self.samples)
         self.tenants = tenants_of(self.inventories)
 
     def reader(self, tenant: str) -> Reader:
@@ -44,6 +50,11 @@ class Written:
     def visible(self, tenant: str) -> set[str]:
         """UUIDs that the tenant has had at any time, by the records alone."""
         return {s.uuid for s in self.samples if owner_of(self.inventories, s.uuid, s.collected) == tenant}
+
+    def is_of(self, tenant: str, uuid: str, at: float, seconds: float = 0.0) -> bool:
+        """Whether a VM was the tenant's at a time, and for so long, by the records alone."""
+        within = [each for each in self.inventories if each.uuid == uuid and at < each.collected < at + seconds]
+        return owner_of(self.inventories, uuid, at) == tenant and all(project_of(each) == tenant for each in within)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +89,17 @@ def test_each_sees_its_samples_and_all_of_them(written: Written) -> None:
     assert nobodys
     assert seen_in_all == sum(s.uuid not in nobodys for s in written.samples)
     assert not everything(written.reader("nosuch"))
+
+
+@pytest.mark.parametrize(("table", "records"), [("events", events_of), ("migrations", migrations_of)])
+def test_each_sees_what_happened_to_its_vms(written: Written, table: str, records: Callable[[list[VmMetrics]], list[Any]]) -> None:
+    """In the time in which they were its own."""
+    told = [(record.uuid, record.time if table == "events" else record.updated_timestamp_seconds) for record in records(written.samples)]
+    for tenant in written.tenants:
+        with Query(Store(History(path=str(written.path)), tenant), History()) as query:
+            rows = query.run(f"SELECT uuid, epoch_us(time) AS at FROM {table}").to_pylist()  # noqa: S608, the test's own
+        truth = [(uuid, round(at * 1e6)) for uuid, at in told if written.is_of(tenant, uuid, at)]
+        assert sorted((row["uuid"], row["at"]) for row in rows) == sorted(truth) != []
 
 
 def test_an_hour_in_which_the_owner_changed_is_nobodys(written: Written) -> None:
@@ -121,6 +143,9 @@ def test_fuzzed_reads_leak_nothing(written: Written) -> None:
         for series in found:
             labels = dict(series.labels)
             assert labels["uuid"] in visible
+            # At its end a row of a roll-up says what it was; a mark (not a number) says that there is nothing more.
+            times = [int(at) / 1000 for at, value in zip(series.times, series.values, strict=True) if value == value]  # noqa: PLR0124
+            assert all(written.is_of(tenant, labels["uuid"], at) or written.is_of(tenant, labels["uuid"], at - 0.001) for at in times)
             assert tenant in {labels.get("project_id", tenant), labels.get("project", tenant)}
     assert answered > READS // 20
 
@@ -136,36 +161,45 @@ def test_labels_are_the_tenants(written: Written) -> None:
 
 def random_select(rng: random.Random) -> str:
     table = rng.choice(KNOWN)
-    other = rng.choice(["samples", "inventory", "hourly"])
+    other = rng.choice(["samples", "inventory", "hourly", "events", "migrations"])
     where = rng.choice(
         ["", "WHERE true", "WHERE uuid IS NOT NULL OR 1 = 1", "WHERE uuid LIKE '%' OR project = 'project-1'", "WHERE NOT (uuid = '')"]
     )
+    what, of_other = (f"uuid, epoch_us(time) AS at, '{name}' AS source" for name in (table, other))
+    nothing = "0 AS at, 'samples' AS source"
     return rng.choice(
         [
-            f"SELECT DISTINCT uuid FROM {table} {where}",  # noqa: S608, the test's own
-            f"SELECT uuid FROM {table} UNION ALL SELECT uuid FROM {other}",  # noqa: S608
-            f"SELECT o.uuid FROM {table} AS t FULL JOIN {other} AS o ON t.uuid <> o.uuid LIMIT 500",  # noqa: S608
-            f"WITH RECURSIVE x AS (SELECT uuid FROM {other}) SELECT DISTINCT uuid FROM x {rng.choice(['', 'ORDER BY 1'])}",  # noqa: S608
-            f"SELECT uuid FROM (SELECT * FROM {table} ORDER BY random() LIMIT 50)",  # noqa: S608
-            f"SELECT max(uuid) AS uuid FROM {table} GROUP BY time {rng.choice(['', 'HAVING count(*) > 0'])} LIMIT 300",  # noqa: S608
-            "SELECT view_definition AS uuid FROM information_schema.views WHERE false",
-            f"SELECT uuid FROM main.{table} WHERE EXISTS (SELECT 1 FROM {other})",  # noqa: S608
-            f"SELECT table_name AS uuid FROM information_schema.tables WHERE table_name NOT IN {KNOWN}",  # noqa: S608
-            f"SELECT uuid FROM read_parquet('{table}/*/*.parquet')",  # noqa: S608
+            f"SELECT DISTINCT {what} FROM {table} {where}",  # noqa: S608, the test's own
+            f"SELECT {what} FROM {table} UNION ALL SELECT {of_other} FROM {other}",  # noqa: S608
+            f"SELECT o.uuid, epoch_us(o.time) AS at, '{other}' AS source FROM {table} AS t FULL JOIN {other} AS o ON t.uuid <> o.uuid LIMIT 500",  # noqa: S608
+            f"WITH RECURSIVE x AS (SELECT {of_other} FROM {other}) SELECT DISTINCT * FROM x {rng.choice(['', 'ORDER BY 1'])}",  # noqa: S608
+            f"SELECT {what} FROM (SELECT * FROM {table} ORDER BY random() LIMIT 50)",  # noqa: S608
+            f"SELECT max(uuid) AS uuid, epoch_us(time) AS at, '{table}' AS source FROM {table} GROUP BY time {rng.choice(['', 'HAVING count(*) > 0'])} LIMIT 300",  # noqa: S608
+            f"SELECT view_definition AS uuid, {nothing} FROM information_schema.views WHERE false",  # noqa: S608
+            f"SELECT {what} FROM main.{table} WHERE EXISTS (SELECT 1 FROM {other})",  # noqa: S608
+            f"SELECT table_name AS uuid, {nothing} FROM information_schema.tables WHERE table_name NOT IN {KNOWN}",  # noqa: S608
+            f"SELECT {what} FROM read_parquet('{table}/*/*.parquet')",  # noqa: S608
         ]
     )
 
 
 def test_fuzzed_selects_leak_nothing(written: Written) -> None:
     rng = random.Random(8)  # noqa: S311, the same queries every time
-    answered = 0
+    answered, sources = 0, set[str]()
     queries = {tenant: Query(Store(History(path=str(written.path)), tenant), History()) for tenant in written.tenants}
     for _ in range(SELECTS):
         tenant = rng.choice(written.tenants)
         with suppress(QueryError):
-            found = set(queries[tenant].run(random_select(rng)).column("uuid").to_pylist())
+            found = queries[tenant].run(random_select(rng)).group_by(["uuid", "at", "source"]).aggregate([]).to_pylist()
             answered += bool(found)
-            assert found - {None} <= written.visible(tenant)
+            sources |= {row["source"] for row in found}
+            leaked = [
+                row
+                for row in found
+                if row["uuid"] and not written.is_of(tenant, row["uuid"], row["at"] / 1e6, PERIODS.get(row["source"], 0))
+            ]
+            assert not leaked
     for query in queries.values():
         query.close()
     assert answered > SELECTS // 2
+    assert sources >= {*TABLES, *VIEWS}

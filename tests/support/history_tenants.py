@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -10,11 +11,11 @@ from tests.support.guest_samples import told
 from tests.support.history import fleet_inventories, fleet_samples
 from virtflow.history.maintenance.rollup_job import Rolling
 from virtflow.history.storage.delta import Store
-from virtflow.history.storage.table_schemas import INVENTORY_ROWS, SAMPLES
-from virtflow.history.writer.dedup import Changes, Sequences
+from virtflow.history.storage.table_schemas import EVENT_ROWS, INVENTORY_ROWS, MIGRATION_ROWS, SAMPLES, Table
+from virtflow.history.writer.dedup import Changes, Sequences, filters
 from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.settings import History
-from virtflow.schemas.records import VmInventory, VmMetrics
+from virtflow.schemas.records import VmEvent, VmInventory, VmMetrics, VmMigration
 
 ROUNDS = 120
 INTERVAL = 60.0
@@ -45,6 +46,43 @@ def write_tenants(path: Path, start: float) -> tuple[list[VmMetrics], list[VmInv
     rolling = Rolling(store, History(raw_days=3650), lambda *_: None)
     rolling.run(rolling.due())
     return samples, inventories
+
+
+def write_happened(path: Path, samples: list[VmMetrics]) -> None:
+    """Events and migrations of the same VMs."""
+    store = Store(History(path=str(path)))
+    told: dict[Table, Sequence[VmEvent | VmMigration]] = {EVENT_ROWS: events_of(samples), MIGRATION_ROWS: migrations_of(samples)}
+    for table, records in told.items():
+        writer = TableWriter(store.make(table), filters()[table.name])
+        writer.begin(["records"])
+        for offset, record in enumerate(records):
+            writer.take("records", offset, record)
+        writer.commit()
+
+
+def events_of(samples: list[VmMetrics]) -> list[VmEvent]:
+    """An event of each VM at every tenth round."""
+    return [
+        VmEvent(uuid=each.uuid, node=each.node, boot_id="b", sequence=number, time=each.collected, kind="lifecycle", event=2)
+        for number, each in enumerate(samples)
+        if each.sequence % 10 == 1
+    ]
+
+
+def migrations_of(samples: list[VmMetrics]) -> list[VmMigration]:
+    """A migration of each VM at every twentieth round."""
+    return [
+        VmMigration(
+            uuid=each.uuid,
+            id=f"{each.uuid}-{each.sequence}",
+            source="a",
+            destination="b",
+            result="running",
+            updated_timestamp_seconds=each.collected,
+        )
+        for each in samples
+        if each.sequence % 20 == 1
+    ]
 
 
 def owner_of(inventories: list[VmInventory], uuid: str, at: float) -> str:
