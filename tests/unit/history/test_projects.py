@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.support.history_tenants import tenants_of, write_tenants
-from virtflow.history.maintenance.forget import project
+from virtflow.history.maintenance.forgetting.subjects import project
 from virtflow.history.query.report import Report, report
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.scope import Owned, owned_by
