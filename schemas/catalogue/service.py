@@ -272,7 +272,7 @@ PIPELINE_METRICS: Final = (
         "history_serve_unknown_labels_total",
         _C,
         "",
-        "Queries of remote_read for a label that no series of their metrics has.",
+        "Queries of remote_read for a label that no series of the history has.",
         "history-serve",
     ),
     _pipeline("history_serve_samples_total", _C, "", "Samples returned by remote_read.", "history-serve"),

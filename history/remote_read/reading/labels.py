@@ -33,15 +33,9 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 
 def label_names(settings: Settings) -> set[str]:
     """The names of labels that a series of ours can have."""
-    return {label for name in NAMES for label in labels_of_metric(settings, name)}
-
-
-def labels_of_metric(settings: Settings, name: str) -> set[str]:
-    """The names of labels that the series of a column or an info metric can have."""
-    found = {"__name__", "uuid", *settings.exporter.vm_labels, *settings.history.serve_labels, *_DEVICE_LABELS.get(name, ())}
-    if name in _VARIANTS:
-        found.add(_VARIANTS[name][0])
-    return found.union({INFO: INVENTORY_LABELS, STATE_INFO: ("state", "reason")}.get(name, ()))
+    own = {"__name__", "uuid", "state", "reason", *settings.exporter.vm_labels, *INVENTORY_LABELS, *settings.history.serve_labels}
+    of_devices = {label for labels in LABELS_OF_KIND.values() for label in labels}
+    return own | of_devices | {label for label, _ in _VARIANTS.values()}
 
 
 def exported_name(name: str) -> str:
@@ -49,9 +43,9 @@ def exported_name(name: str) -> str:
     return COLUMN_OF[name].metric.name if name in COLUMN_OF else name
 
 
-def foreign_labels(settings: Settings, names: Sequence[str], matchers: Sequence[Matcher]) -> list[str]:
-    """Labels that the matchers want and no series of the columns ``names`` has ever had, so that nothing can match."""
-    known = {label for name in names for label in labels_of_metric(settings, name)}
+def foreign_labels(settings: Settings, matchers: Sequence[Matcher]) -> list[str]:
+    """Labels that the matchers want and no series of ours has ever had, so that nothing can match."""
+    known = label_names(settings)
     return sorted({matcher.name for matcher in matchers if matcher.name not in known and not satisfied(matcher, "")})
 
 

@@ -53,13 +53,13 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
 class UnknownLabelError(InputError):
-    """A query for a label that no series of its metrics has: Prometheus shows the text as a warning beside its own samples."""
+    """A query for a label that no series of ours has: Prometheus shows the text as a warning beside its own samples."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         """``labels`` are their names."""
         names = ", ".join(labels)
         super().__init__(
-            f"no series of the metrics that are asked for has the label {names}; where it is one of Prometheus' external_labels, or of its scrape, set "
+            f"no series of the history has the label {names}; where it is one of Prometheus' external_labels, or of its scrape, set "
             "filter_external_labels: false in remote_read, or give it with history.serve_labels"
         )
         self.labels: Final = tuple(labels)
@@ -108,7 +108,7 @@ class _Reading:
         names = [name for name in NAMES if matches("__name__", exported_name(name))]
         if not names:
             return []
-        if foreign := foreign_labels(self._all, names, asked.matchers):
+        if foreign := foreign_labels(self._all, asked.matchers):
             raise UnknownLabelError(foreign)
         if not all(matches(label, value) for label, value in self._settings.serve_labels.items()):
             return []
