@@ -31,6 +31,7 @@ from virtflow.producer.simulator.stuck import as_hung, hangs
 from virtflow.runtime.kafka.clients import ClientSettings, snapshot_producer_settings, topic_name
 from virtflow.runtime.kafka.librdkafka import KafkaError, KafkaException, Producer, ended, take_reports
 from virtflow.runtime.lifecycle import Stop
+from virtflow.runtime.process.usage import own_cpu_seconds, own_resident_bytes
 from virtflow.runtime.registry.schema_ids import SchemaIds
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.version import version
@@ -98,6 +99,8 @@ class SimulatedNode:
             rounds=sequence + 1,
             unknown_fields=self._tally.unknown_fields,
             sampling_seconds={"safe": 0.002 * len(vms), "monitor": 0.01 * len(vms)},
+            cpu_seconds=own_cpu_seconds(),
+            resident_bytes=own_resident_bytes(),
         )
         return NodeSnapshot(
             node=self._name,

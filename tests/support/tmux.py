@@ -33,6 +33,8 @@ class Tmux:
         options = {"remain-on-exit": "on", "status": "off", "default-size": size}
         given = [word for name, value in options.items() for word in ("set-option", "-g", name, value, ";")]
         self._tmux(*given, "new-session", "-d", *self._size, self._command)
+        # tmux 3.3 may make the window of 80x24 whatever it is told.
+        self._tmux("resize-window", *self._size)
         return self
 
     def __exit__(self, *_: object) -> None:
