@@ -112,6 +112,8 @@ class OwnFleet:
             return future.result(seconds)
         except (TimeoutError, CancelledError) as error:
             future.cancel()
+            if self._ended.done():  # a loop that ended meanwhile may never have begun it
+                asking.close()
             raise self._problem("no answer") from error
 
     def _asked(self) -> tuple[asyncio.AbstractEventLoop, Questions]:
