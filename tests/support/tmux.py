@@ -29,10 +29,8 @@ class Tmux:
 
     def __enter__(self) -> Self:
         """Starts it. What ends leaves its last screen."""
-        size = f"{self._size[1]}x{self._size[3]}"
-        options = {"remain-on-exit": "on", "status": "off", "default-size": size}
-        given = [word for name, value in options.items() for word in ("set-option", "-g", name, value, ";")]
-        self._tmux(*given, "new-session", "-d", *self._size, self._command)
+        keep = ("set-option", "-g", "remain-on-exit", "on", ";", "set-option", "-g", "status", "off", ";")
+        self._tmux(*keep, "new-session", "-d", *self._size, self._command)
         # tmux 3.3 may make the window of 80x24 whatever it is told.
         self._tmux("resize-window", *self._size)
         return self

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.certificates import Authority
 from tests.support.command import in_process
@@ -38,8 +39,6 @@ def password(tmp_path: Path) -> Path:
 @pytest.fixture
 def url(tmp_path: Path, authority: Authority) -> Iterator[str]:
     """An exporter that speaks TLS and asks for a password."""
-    from msgspec.structs import replace
-
     web = configured(tmp_path, tls(authority.server(), USERS))
     exporter = Exporter(replace(settings_of(), web=web))
     with served(exporter) as address:
