@@ -17,4 +17,4 @@ PROJECT_NAMES: Final = ("project", "namespace", "project_id")
 
 def project_id_of(inventory: VmInventory) -> str:
     """What identifies the VM's project, "" where nothing does."""
-    return inventory.project_id or inventory.namespace or inventory.project
+    return next((found for field in PROJECT_IDS if (found := getattr(inventory, field))), "")

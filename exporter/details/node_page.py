@@ -123,8 +123,7 @@ class NodePage:
 
         def few(endpoint: str, **given: str) -> list[Row]:
             values = {**parse(BY_NAME[endpoint].parameters, given.items()), "node": name}
-            answer = {"vms": tell.vms, "migrations": tell.migrations, "events": tell.events}[endpoint](values, wall)
-            return list(plain(answer)["items"])
+            return list(plain(tell.named(endpoint, values, wall))["items"])
 
         parts = Parts(plain(found), few("vms", **VMS), few("migrations", limit=str(FEW)), few("events", limit=str(FEW)))
         return page_reply(request, tell, (name, "/nodes"), node_page(parts, self._links))
