@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import urllib.request
-from base64 import b64encode
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
 from virtflow.runtime.named_files import text_of, tls_of
+from virtflow.runtime.web.client import basic, opener
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, SettingError
 
 if TYPE_CHECKING:
     import ssl
+    from urllib.request import OpenerDirector
 
 VARIABLE: Final = "VIRTFLOW_URL_{}"
 SWITCH: Final = "--url-{}"
@@ -27,10 +27,9 @@ class Access:
     token_file: str = ""
     ca_file: str = ""
 
-    def opener(self, url: str) -> urllib.request.OpenerDirector:
+    def opener(self, url: str) -> OpenerDirector:
         """What asks that URL; raises ``EnvironmentProblemError`` for a file that can't be read, ``InputError`` for two ways to sign in."""
-        tls = [urllib.request.HTTPSHandler(context=_tls(self.ca_file))] if url.lower().startswith("https:") else []
-        made = urllib.request.build_opener(_StayThere, *tls)
+        made = opener(_tls(self.ca_file) if url.lower().startswith("https:") else None)
         made.addheaders += self._authorization()
         return made
 
@@ -44,7 +43,7 @@ class Access:
                 raise InputError(f"{_switch('password_file')} needs {_switch('user')}")
             return []
         password = _secret("password_file", self.password_file) if self.password_file else ""
-        return [("Authorization", f"Basic {b64encode(f'{self.user}:{password}'.encode()).decode()}")]
+        return [("Authorization", basic(self.user, password))]
 
 
 FIELDS: Final = {
@@ -64,13 +63,6 @@ def variable(field: str) -> str:
 def access_of_environment() -> Access:
     """As the environment says."""
     return Access(**{field: os.environ.get(variable(field), "") for field in FIELDS})
-
-
-class _StayThere(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: it would carry the secrets to another server."""
-
-    def redirect_request(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: object, newurl: str) -> None:  # noqa: PLR0913, PLR0917, the library's
-        """None: the redirect is the answer."""
 
 
 def _switch(field: str) -> str:

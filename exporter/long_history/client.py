@@ -5,7 +5,6 @@ Source of the protocol: Prometheus' documentation, "HTTP API", range queries. Th
 
 from __future__ import annotations
 
-from base64 import b64encode
 from math import isfinite
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +17,7 @@ from virtflow.runtime.named_files import text_of, tls_of
 from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.settings import Exporter
 from virtflow.runtime.web.answers import TooLongError, body_of
+from virtflow.runtime.web.client import basic
 from virtflow.schemas.errors import InputError, SettingError
 from virtflow.schemas.text import printable
 
@@ -167,7 +167,7 @@ def _authorization(settings: Exporter) -> dict[str, str]:
     if ":" in user:
         raise _unusable("history_username", user, "has a colon, which no user of HTTP basic authentication has", "name the user alone")
     password = _secret(settings.history_password_file, "history_password_file") if settings.history_password_file else ""
-    return {"Authorization": f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"}
+    return {"Authorization": basic(user, password)}
 
 
 def _tls(settings: Exporter) -> ssl.SSLContext | None:

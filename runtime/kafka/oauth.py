@@ -160,12 +160,13 @@ def _fetched(kafka: Kafka) -> Token:
     from urllib import error as errors
     from urllib import parse, request
 
+    from virtflow.runtime.web.client import basic
+
     secret = client_secret(kafka)
-    shown = base64.b64encode(f"{kafka.oauth_client_id}:{secret}".encode()).decode()
     opener = _opener(kafka)
     asked = {"grant_type": "client_credentials"} | ({"scope": kafka.oauth_scope} if kafka.oauth_scope else {})
     try:
-        headers = {"Authorization": f"Basic {shown}", "Accept": "application/json"}
+        headers = {"Authorization": basic(kafka.oauth_client_id, secret), "Accept": "application/json"}
         asking = request.Request(kafka.oauth_token_url, parse.urlencode(asked).encode(), headers)  # noqa: S310, the opener knows HTTP alone
         with opener.open(asking, timeout=ANSWER_SECONDS) as reply:
             answer = reply.read(ANSWER_BYTES)
@@ -189,24 +190,15 @@ _OTHER_URL: Final = "set kafka.oauth_token_url to the token endpoint of the issu
 def _opener(kafka: Kafka) -> Any:  # noqa: ANN401, imported only where it is used: a producer has no use for 5 MB of HTTP
     """HTTP and HTTPS, without redirects, which would take the secret elsewhere."""
     import ssl
-    from urllib import request
+
+    from virtflow.runtime.web.client import opener
 
     try:
         context = ssl.create_default_context(cafile=kafka.oauth_ca_file or None)
     except OSError as error:  # an SSLError is one
         why = f"its authorities can't be read: {error.strerror or error}"
         raise _problem(kafka, why, f"name a file of certificates (PEM) in kafka.oauth_ca_file (now {kafka.oauth_ca_file})") from error
-    opener = request.OpenerDirector()
-    for handler in (
-        request.ProxyHandler(),
-        request.HTTPHandler(),
-        request.HTTPSHandler(context=context),
-        request.UnknownHandler(),
-        request.HTTPDefaultErrorHandler(),
-        request.HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
-    return opener
+    return opener(context)
 
 
 def _refused(kafka: Kafka, code: int, body: bytes, secret: str) -> EnvironmentProblemError:

@@ -6,7 +6,6 @@ Source of the protocol: Confluent's schema registry API (POST /subjects/SUBJECT/
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from virtflow.runtime.named_files import text_of, tls_of
 from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.settings import Registry
+from virtflow.runtime.web.client import basic
 from virtflow.schemas.errors import RegistryUnavailableError
 
 if TYPE_CHECKING:
@@ -105,4 +105,4 @@ def _authorization(registry: Registry) -> dict[str, str]:
     if not registry.username:
         return {}
     password = text_of(registry.password_file, "registry.password_file").rstrip("\n") if registry.password_file else ""
-    return {"Authorization": "Basic " + base64.b64encode(f"{registry.username}:{password}".encode()).decode()}
+    return {"Authorization": basic(registry.username, password)}

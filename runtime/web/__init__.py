@@ -1,1 +1,1 @@
-"""The HTTP server of every service, and the limits on its connections."""
+"""The HTTP server of every service, the limits on its connections, and what clients of others share."""
