@@ -21,6 +21,11 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("VIRTFLOW_")} | dict(extra or {})
 
 
+def of_a_terminal(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """``environment`` for a program in a terminal, whose size is the window's: test workers have a size in theirs, which would count."""
+    return {name: value for name, value in environment(extra).items() if name not in {"COLUMNS", "LINES"}}
+
+
 def virtflow(*words: str, env: Mapping[str, str] | None = None, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
     """The ended command with its output; fails when it takes longer than ``seconds``."""
     return subprocess.run(

@@ -19,7 +19,7 @@ from typing import Final, Self
 import pyte
 import pytest
 
-from tests.support.command import PROGRAM, environment
+from tests.support.command import PROGRAM, of_a_terminal
 
 SECONDS: Final = 20.0
 
@@ -57,7 +57,7 @@ class Terminal:
         """Starts it."""
         self._mine, theirs = pty.openpty()
         self.resize(*self._size)
-        env = {name: value for name, value in environment(self._env).items() if name not in {"COLUMNS", "LINES"}}
+        env = of_a_terminal(self._env)
         self._process = subprocess.Popen(
             [str(PROGRAM), *self._words], stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
-from tests.support.command import PROGRAM, environment
+from tests.support.command import PROGRAM, of_a_terminal
 
 SECONDS: Final = 20.0
 LOOK_SECONDS: Final = 0.05
@@ -31,8 +31,6 @@ class Tmux:
         """Starts it. What ends leaves its last screen."""
         keep = ("set-option", "-g", "remain-on-exit", "on", ";", "set-option", "-g", "status", "off", ";")
         self._tmux(*keep, "new-session", "-d", *self._size, self._command)
-        # tmux 3.3 may make the window of 80x24 whatever it is told.
-        self._tmux("resize-window", *self._size)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,7 +62,7 @@ class Tmux:
         return int(told)
 
     def _tmux(self, *words: str, check: bool = True) -> str:
-        env = environment({"LC_ALL": LOCALE})
+        env = of_a_terminal({"LC_ALL": LOCALE})
         done = subprocess.run(
             ["tmux", "-f", "/dev/null", "-S", str(self._socket), *words],
             env=env,
