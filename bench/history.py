@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from bench.part import Asked, origin
 from tests.support.broker import Broker
 from tests.support.command import virtflow
-from tests.support.history import Writer, fleet_samples, produce, writing
+from tests.support.history import Writer, fleet_samples, produce, producing_client, writing
 from tools.documents import table
 from virtflow.history.maintenance.compaction import Step, compact_day
 from virtflow.history.maintenance.kept import Kept, is_compact
@@ -53,6 +53,8 @@ CATCH_UP_SECONDS: Final = 3_600
 """How long the writer may take to be level again."""
 MOST_SECONDS: Final = 240.0
 """How long it is away, at most."""
+LIVE_LATE_SECONDS: Final = 0.5
+"""By how much a live fleet's second may be sent late: what is measured is not a live fleet's otherwise."""
 TURNS: Final = 10
 """In which the hosts of a live fleet have their rounds, spread over a second."""
 
@@ -237,6 +239,7 @@ def _live(each: Writer, broker: Broker, seconds: int, vms: int) -> dict[str, Any
     assert each.process is not None
     before, _ = _process(each.process.pid)
     sent = 0
+    client = producing_client(broker.address)
     for sequence in range(10_000, 10_000 + seconds):
         began = time.monotonic()
         samples = list(
@@ -246,8 +249,10 @@ def _live(each: Writer, broker: Broker, seconds: int, vms: int) -> dict[str, Any
         for turn in range(TURNS):
             now = time.time()
             share = [msgspec.structs.replace(one, collected=now) for one in samples[turn::TURNS]]
-            sent += produce(broker.address, "vm.metrics", share)
+            sent += produce(broker.address, "vm.metrics", share, client=client)
             time.sleep(max(0.0, (turn + 1) / TURNS - (time.monotonic() - began)))
+        late = time.monotonic() - began - 1.0
+        assert sequence == 10_000 or late < LIVE_LATE_SECONDS, f"second {sequence - 10_000} of the live fleet was sent {late:.1f} s late"
         lags.append(_metric(each, 'virtflow_history_lag_seconds{table="samples"}'))
     after, peak = _process(each.process.pid)
     return {

@@ -61,13 +61,20 @@ def fleet_inventories(nodes: int, vms: int, *, start: float = START) -> list[VmI
     return [inventory for snapshot in snapshots for inventory in inventories_of(snapshot)]
 
 
-def produce(address: str, topic: str, records: Iterable[Record | bytes], codec: Codec | None = None) -> int:
-    """Produces records, keyed by uuid and compressed as the processors do, and returns how many when all are acknowledged."""
-    codec = codec or Codec()
-    failed: list[Any] = []
+def producing_client(address: str) -> Producer:
+    """A client that sends as the processors do. A new one may send after half a second at the earliest, once it has its identity."""
     config = {"bootstrap.servers": address, "enable.idempotence": True, "partitioner": "murmur2_random", "linger.ms": 20}
     config |= {"compression.type": "zstd", "compression.level": 1}
-    producer = Producer(config)
+    return Producer(config)
+
+
+def produce(
+    address: str, topic: str, records: Iterable[Record | bytes], codec: Codec | None = None, *, client: Producer | None = None
+) -> int:
+    """Produces records, keyed by uuid, by a client of its own unless there is one, and returns how many when all are acknowledged."""
+    codec = codec or Codec()
+    failed: list[Any] = []
+    producer = client or producing_client(address)
     count = 0
     for record in records:
         count += 1
