@@ -111,6 +111,7 @@ class Consume:
         finally:
             self._at_end = self.left  # closing gives the partitions up, and with them what waits
             self._consumer.close()
+            self._names.close()
         return self._outdated and not stopped()
 
     def _turn(self) -> None:

@@ -60,6 +60,10 @@ class Names:
             self._asked = self._ask(self.topics)
         self._ids |= {name: str(future.result().topic_id) for name, future in done.items() if future.exception() is None}
 
+    def close(self) -> None:
+        """Lets go of the client: whoever holds these names for longer does not hold its connections and threads. Asking makes another."""
+        self._admin, self._asked = None, {}
+
     def part(self, topic: str, partition: int) -> str:
         """The partition's name in the table's log."""
         return f"{topic}/{self._ids[topic]}/{partition}"

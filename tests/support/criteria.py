@@ -31,8 +31,10 @@ SETTLED_SECONDS: Final = 40.0
 MEMORY_SHARE: Final = 1.25
 MEMORY_BYTES: Final = 32 << 20
 THREADS: Final = 10
-"""Arrow starts its eight threads for files, and one for each CPU, one by one as they are needed; a Kafka client that is left behind has five."""
+"""Arrow starts its eight threads for files, and one for each CPU, one by one as they are needed."""
 DESCRIPTORS: Final = 8
+CLIENT: Final = "rdk:main"
+"""The thread that each client of librdkafka has once."""
 _TEXT: Final = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+Z (?P<level>\w+) +(?P<logger>[\w.]+): (?P<message>.*)$")
 _LAST_WORDS: Final = "virtflow: "
 _HELD_BACK: Final = re.compile(r" \(\d+ more like it held back\)$")
@@ -55,6 +57,8 @@ class Usage(NamedTuple):
     memory_bytes: int
     threads: int
     descriptors: int
+    clients: int = 0
+    """Kafka clients of librdkafka."""
 
 
 @dataclass
@@ -278,7 +282,8 @@ def repeated(lines: list[Line]) -> list[str]:
 def usage(pid: int) -> Usage:
     """What a process takes now; its memory is its own, without files that are mapped."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
-    return Usage(int(status["RssAnon"].split()[0]) << 10, _threads(pid), len(list(Path(f"/proc/{pid}/fd").iterdir())))
+    descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return Usage(int(status["RssAnon"].split()[0]) << 10, _threads(pid), descriptors, _names(pid)[CLIENT])
 
 
 def _threads(pid: int) -> int:
@@ -301,6 +306,7 @@ def exceeded(base: Usage, now: Usage) -> str:
         "memory": now.memory_bytes > base.memory_bytes * MEMORY_SHARE + MEMORY_BYTES,
         "threads": now.threads > base.threads + THREADS,
         "descriptors": now.descriptors > base.descriptors + DESCRIPTORS,
+        "Kafka clients": now.clients > base.clients,
     }
     return ", ".join(name for name, is_beyond in beyond.items() if is_beyond)
 

@@ -62,6 +62,7 @@ def test_lines_of_json_are_read_and_others_are_none() -> None:
         (Usage(2 * MEMORY_BYTES, 0, 0), "memory"),
         (Usage(0, THREADS + 1, 0), "threads"),
         (Usage(0, 0, DESCRIPTORS + 1), "descriptors"),
+        (Usage(0, 0, 0, 1), "Kafka clients"),
         (Usage(0, THREADS, DESCRIPTORS), ""),
     ],
 )
