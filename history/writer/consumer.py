@@ -19,6 +19,7 @@ from virtflow.history.storage.errors import FencedError, NewerTableError, Storag
 from virtflow.history.storage.table_schemas import SAMPLES, TABLE_OF, WRITTEN, Table
 from virtflow.history.writer.batch_limit import BatchLimit, own_memory
 from virtflow.history.writer.dedup import Sequences, filters
+from virtflow.history.writer.membership import Membership
 from virtflow.history.writer.meters import Meters
 from virtflow.history.writer.offsets import ANSWER_SECONDS
 from virtflow.history.writer.pace import PACE, Failure, Pace
@@ -51,6 +52,7 @@ class Consume:
         self._alarm = source.alarm
         self._intake = intake
         self._names = source.names
+        self._member = Membership(source.consumer, lambda: source.names.answered, pace)
         self._renewed = source.renewed
         self._settings = settings
         self._limit = BatchLimit(settings.batch_bytes, memory or own_memory())
@@ -99,8 +101,8 @@ class Consume:
     def run(self, stopped: Callable[[], bool]) -> bool:
         """Until ``stopped``; then commits what waits and leaves the group. Whether another client has to go on.
 
-        That is so after the credentials were changed, and after a broker has lost its end: a client that was there before knows newer leaders
-        than the broker, and is refused every message from then on.
+        That is so after the credentials were changed, where this one stays out of its group, and after a broker has lost its end: a client that
+        was there before knows newer leaders than the broker, and is refused every message from then on.
         """
         self._consumer.subscribe(self._names.topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
         try:
@@ -110,7 +112,7 @@ class Consume:
             self._commit_all()
         finally:
             self._at_end = self.left  # closing gives the partitions up, and with them what waits
-            self._consumer.close()
+            self._member.leave()
             self._names.close()
         return self._outdated and not stopped()
 
@@ -142,6 +144,7 @@ class Consume:
             self._measured = now
             self._measure()
             self._follow_topics()
+            self._outdated = self._member.stranded(now) or self._outdated
 
     def _undoubted(self, messages: list[Message]) -> list[Message]:
         """The messages that may be taken: none of a partition whose end the broker may have lost, until that is found out.

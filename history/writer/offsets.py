@@ -32,6 +32,8 @@ class Names:
         self._tables = {topic_name(settings, table.topic): table for table in WRITTEN if table.topic is not None}
         self._ids: dict[str, str] = {}
         self._asked: dict[str, Future[Any]] = {}
+        self.answered = False
+        """Whether the broker has answered the last question that was asked of it."""
 
     @property
     def topics(self) -> list[str]:
@@ -50,7 +52,9 @@ class Names:
             self._ids |= {name: str(future.result(ANSWER_SECONDS).topic_id) for name, future in asked.items()}
         except (KafkaException, TimeoutError) as error:
             fix = "start the broker, run `virtflow topics create`, or set --bootstrap-servers"
+            self.answered = False
             raise EnvironmentProblemError(thing="topics at", value=servers, why=str(error) or "no answer", fix=fix) from error
+        self.answered = True
         self._asked = {}  # an answer that is on its way may be older
 
     def follow(self) -> None:
@@ -58,7 +62,10 @@ class Names:
         done = {name: future for name, future in self._asked.items() if future.done()}
         if len(done) == len(self._asked):
             self._asked = self._ask(self.topics)
-        self._ids |= {name: str(future.result().topic_id) for name, future in done.items() if future.exception() is None}
+        good = {name: future.result() for name, future in done.items() if future.exception() is None}
+        if done:
+            self.answered = bool(good)
+        self._ids |= {name: str(found.topic_id) for name, found in good.items()}
 
     def close(self) -> None:
         """Lets go of the client: whoever holds these names for longer does not hold its connections and threads. Asking makes another."""

@@ -14,6 +14,8 @@ class Pace:
     """For messages, at most."""
     measure: float = 1.0
     """Between two measurements of how far behind it is; topics that were made again are looked for as often."""
+    stranded: float = 30.0
+    """Out of the group while the brokers answer; then another client joins."""
     retry: tuple[float, float] = (0.5, 30.0)
     """After a failure: the first pause, and the longest. Each is twice as long as the one before."""
 

@@ -175,6 +175,20 @@ class Groups:
         for member in (second, first, owner):
             member.consumer.close()
 
+    def test_a_member_has_an_id_while_it_is_one(self, bus: Bus) -> None:
+        """It has none before the group has taken it, nor while it reads too late, and another one once it is back."""
+        topic = bus.topic(2)
+        member = Member(bus, topic, [topic], max_poll_interval_ms=6_000)
+        assert not member.consumer.memberid()
+        settle(member, partitions=2)
+        first = member.consumer.memberid()
+        assert first
+        bus.lose(member.consumer, topic)
+        wait(lambda: not member.consumer.memberid(), "it is no member any more")
+        member.until(lambda: len(member.calls) == 3, "it has joined again")
+        assert member.consumer.memberid() not in {"", None, first}
+        member.consumer.close()
+
     def test_a_member_that_reads_too_late_has_lost_its_partitions(self, bus: Bus) -> None:
         """It is told so instead of asked, and joins again by itself."""
         topic = bus.topic(2)

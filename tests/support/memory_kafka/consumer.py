@@ -59,6 +59,7 @@ class MemoryConsumer:
         self._topics: frozenset[str] = frozenset()
         self._place: Place | None = None
         self._gone = False
+        self._stranded = False
         self._replaced = False
         """Whether it has heard that another member of its name has taken its place."""
         self._closed = False
@@ -184,6 +185,10 @@ class MemoryConsumer:
         self._callbacks = {"assign": on_assign, "revoke": on_revoke, "lost": on_lost}
         self._topics = frozenset(topics)
 
+    def memberid(self) -> str:
+        """The id that the group has given it; "" while it is no member."""
+        return self._place.id if self._place is not None and not self._gone else ""
+
     def commit(self, offsets: Iterable[TopicPartition], *, asynchronous: bool = True) -> list[TopicPartition] | None:
         """Store the offsets to go on from, with their metadata; raises ``KafkaException`` where the group does not have us any more."""
         with self._cluster.changed:
@@ -227,6 +232,11 @@ class MemoryConsumer:
         self._gone = True
         if self._place is not None:
             self._cluster.group(self._group_name).leave(self._place)
+
+    def strand(self) -> None:
+        """Out of the group for good, although the broker is there: it hears that it has lost what it had, and does not join again."""
+        self.lose()
+        self._stranded = True
 
     # -- inside
 
@@ -314,7 +324,7 @@ class MemoryConsumer:
             return False
         group, place = self._cluster.group(self._group_name), self._place
         if place is None or self._gone:
-            return True
+            return self._gone or not self._stranded
         if place.fenced:
             return not self._replaced
         return place.heard < group.generation
