@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from virtflow.runtime.named_files import text_of, tls_of
 from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.settings import Registry
-from virtflow.runtime.web.client import basic
+from virtflow.runtime.web.client import basic, opener
 from virtflow.schemas.errors import RegistryUnavailableError
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ PIECE_BYTES: Final = 65_536
 LARGEST_ID: Final = 2**31 - 1
 """An id takes four bytes of a message, and Java reads them with a sign."""
 NOT_FOUND: Final = 404
+REDIRECTS: Final = range(300, 400)
+"""Not followed: that would carry the password to another server, and lose what is registered."""
 MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 
 
@@ -41,7 +43,8 @@ class RegistryClient:
         self.name: Final = f"the schema registry {plain_url(self.url)}"
         self._timeout = registry.timeout_seconds
         self._headers = {"Accept": MEDIA_TYPE, "Content-Type": MEDIA_TYPE} | _authorization(registry)
-        self._tls = tls_of(registry.tls_ca_file, "registry.tls_ca_file") if registry.url.lower().startswith("https:") else None
+        tls = tls_of(registry.tls_ca_file, "registry.tls_ca_file") if registry.url.lower().startswith("https:") else None
+        self._opener = opener(tls)
 
     def register(self, subject: str, schema: Schema) -> int:
         """The id of a schema under a subject, registered where it is not yet; raises ``RegistryUnavailableError`` without an answer."""
@@ -77,13 +80,15 @@ class RegistryClient:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, self._headers)  # noqa: S310, the scheme is checked as the settings are read
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout, context=self._tls) as reply:  # noqa: S310
+            with self._opener.open(request, timeout=self._timeout) as reply:
                 return json.loads(self._read(reply))
         except urllib.error.HTTPError as error:
             error.close()
             if error.code == NOT_FOUND and body is None:
                 return None
-            raise RegistryUnavailableError(f"{self.name} answers {path} with {error.code} {error.reason}") from error
+            elsewhere = error.headers.get("Location") if error.code in REDIRECTS else None
+            fix = f": set registry.url to where it leads, {plain_url(elsewhere)[:200]}" if elsewhere else ""
+            raise RegistryUnavailableError(f"{self.name} answers {path} with {error.code} {error.reason}{fix}") from error
         except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             why = getattr(error, "reason", None) or error
             raise RegistryUnavailableError(f"{self.name} does not answer: {why}") from error

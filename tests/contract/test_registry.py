@@ -11,6 +11,7 @@ from tests.support.broker import free_ports
 from tests.support.processors import CODEC, eventually, snapshot
 from tests.support.schema_registry import SchemaRegistry
 from virtflow.runtime.registry import schema_ids as module
+from virtflow.runtime.registry.client import RegistryClient
 from virtflow.runtime.registry.schema_ids import SchemaIds
 from virtflow.runtime.settings import Registry, Settings, Topics
 from virtflow.schemas.avro.codec import Codec
@@ -182,3 +183,15 @@ def test_user_and_password_are_sent(tmp_path: Path) -> None:
         known = ids_of(registry.url, username="user", password_file=str(tmp_path / "password"))
         known.connect()
         assert known.fetch(7) == schema_of(NodeSnapshot)
+
+
+def test_a_redirect_is_told_and_not_followed(tmp_path: Path) -> None:
+    """It would carry the password to another server."""
+    (tmp_path / "password").write_text("secret\n")
+    with SchemaRegistry({7: schema_of(NodeSnapshot)}) as other, SchemaRegistry() as registry:
+        registry.elsewhere = other.url
+        client = RegistryClient(Registry(url=registry.url, username="user", password_file=str(tmp_path / "password")))
+        with pytest.raises(RegistryUnavailableError, match=rf"307 Temporary Redirect: set registry.url to where it leads, {other.url}"):
+            client.schema(7)
+        assert registry.asked
+        assert not other.asked

@@ -33,6 +33,8 @@ class SchemaRegistry:
         self.asked: list[str] = []
         self.failing = 0
         """The status that every request is answered with; 0 while it is well."""
+        self.elsewhere = ""
+        """The address that every request is sent on to; "" where it is answered here."""
         self.slow = threading.Event()
         """Set: answers wait until it is cleared, or the client has gone."""
         self.serving = False
@@ -93,7 +95,9 @@ def _handler_of(registry: SchemaRegistry) -> type[BaseHTTPRequestHandler]:
             allowed = not wanted or self.headers.get("Authorization") == wanted
             status, found = registry.answer(self.path, body) if allowed else (401, {"message": "no"})
             data = json.dumps(found).encode()
-            self.send_response(status)
+            self.send_response(307 if registry.elsewhere else status)
+            if registry.elsewhere:
+                self.send_header("Location", registry.elsewhere + self.path)
             self.send_header("Content-Type", MEDIA_TYPE)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
