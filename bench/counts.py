@@ -83,7 +83,8 @@ def hops(data: Data) -> Iterator[tuple[str, Callable[[], object], int]]:
     """Each hop's name, its work, and the VM-samples in it."""
     codec, samples = data.codec, data.samples
     readings = [Reading(vm.uuid, vm.name, vm.stats, BEGAN) for vm in vms_at(1, "node-1", VMS, BEGAN)]
-    yield "producer: clean", lambda: [vm_snapshot(reading, CleanTally()) for reading in readings], len(readings)
+    tally = CleanTally()
+    yield "producer: clean", lambda: [vm_snapshot(reading, tally) for reading in readings], len(readings)
     yield "producer: encode snapshot", lambda: [codec.encode(snapshot) for snapshot in data.snapshots], samples
     yield "processors: decode snapshot", lambda: [codec.decode(encoded, NodeSnapshot) for encoded in data.encoded], samples
     yield "processors: normalise", lambda: [normalise_snapshot(snapshot) for snapshot in data.snapshots], samples

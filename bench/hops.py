@@ -111,7 +111,8 @@ def hops(data: Data, folder: Path) -> Iterator[Hop]:
     samples, codec = data.samples, data.codec
     readings = [Reading(vm.uuid, vm.name, vm.stats, BEGAN) for vm in vms_at(1, "node-1", VMS, BEGAN)] * ROUNDS
     values = sum(len(reading.data) for reading in readings) / len(readings)
-    yield Hop("clean", cpu_us(lambda: [vm_snapshot(r, CleanTally()) for r in readings], len(readings)), f"{values:.0f} values a VM")
+    tally = CleanTally()
+    yield Hop("clean", cpu_us(lambda: [vm_snapshot(r, tally) for r in readings], len(readings)), f"{values:.0f} values a VM")
     yield kvm_hop()
     size = sum(map(len, data.encoded)) / samples
     yield Hop("encode snapshot", cpu_us(lambda: [codec.encode(s) for s in data.snapshots], samples), f"{size:.0f} bytes a VM")
@@ -165,11 +166,12 @@ def exporter_us(messages: list[list[Sent]], often: int, *, together: bool) -> fl
 def kvm_hop() -> Hop:
     """Cleaning a VM of a KVM host, in turns with the same VM without the fields that only KVM brings: how many times that it costs."""
     answers = [answer(kvm=False, later=False), answer(later=False)]
-    sides = [[Reading("uuid", "vm", json.loads(json.dumps(one)), BEGAN) for _ in range(VMS)] for one in answers]
+    sides = [[Reading(f"vm {number}", "vm", json.loads(json.dumps(one)), BEGAN) for number in range(VMS)] for one in answers]
     spent: list[list[float]] = [[], []]
+    tally = CleanTally()
     for _ in range(KVM_TURNS):
         for side, runs in zip(sides, spent, strict=True):
-            runs.append(cpu_us(lambda side=side: [vm_snapshot(r, CleanTally()) for r in side], len(side), 1))  # type: ignore[misc]
+            runs.append(cpu_us(lambda side=side: [vm_snapshot(r, tally) for r in side], len(side), 1))  # type: ignore[misc]
     plain, whole = map(median, spent)
     return Hop(
         "clean, a KVM host's VM", whole, f"{len(answers[1])} values of 8 vCPUs; {whole / plain:.2f} times {len(answers[0])} without KVM's"

@@ -65,7 +65,8 @@ def metrics_page() -> str:
     ignored = ", ".join(f"`{name}`" for name in IGNORED_FIELDS)
     parts += [
         "## Skipped",
-        f"libvirt reports these, too; they become no metric (`N`: an index, `*`: any text): {ignored}. Others are counted in `{unknown}`.",
+        f"libvirt reports these, too; they become no metric (`N`: an index, `*`: any text): {ignored}.",
+        f"Others are counted in `{unknown}` in each round. The producer looks for them when the number of a VM's fields has changed, and in one of ten rounds.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -188,6 +188,53 @@ def test_the_shape_of_an_answer_is_all_of_its_keys() -> None:
         assert cleaned({"cpu.future": 1, "cpu.user": 2})[1].unknown_fields == 1
 
 
+def test_an_answer_is_read_as_what_it_is_between_two_walks() -> None:
+    """A field that is new, gone, or in the place of a wanted one is noticed at once."""
+    tally = Tally()
+
+    def read(data: dict[str, object]) -> tuple[int, int, int]:
+        before = tally.unknown_fields
+        vm = vm_snapshot(Reading(UUID, "web-1", data), tally)
+        return vm.cpu_time, vm.cpu_user, tally.unknown_fields - before
+
+    one: dict[str, object] = {"cpu.time": 1, "vm.pages.cur": 3}
+    assert [read(one), read(one)] == [(1, -1, 0)] * 2
+    assert read(one | {"cpu.user": 2}) == (1, 2, 0)
+    assert read(one | {"cpu.future": 2}) == (1, -1, 1)
+    assert read({"cpu.user": 2, "cpu.future": 3}) == (-1, 2, 1)
+    assert read({"cpu.time": 4, "cpu.future": 3}) == (4, -1, 1)
+    assert read({"cpu.time": 4}) == (4, -1, 0)
+
+
+def test_an_unknown_field_in_the_place_of_an_unwanted_one_is_counted_within_ten_rounds() -> None:
+    """Between two walks over all fields nothing tells the two answers apart. Once known, it counts in every round."""
+    tally, counted = Tally(), list[int]()
+    vm_snapshot(Reading(UUID, "web-1", {"cpu.time": 1, "vm.pages.cur": 3}), tally)
+    for _ in range(12):
+        vm_snapshot(Reading(UUID, "web-1", {"cpu.time": 1, "vm": 3}), tally)
+        counted.append(tally.unknown_fields)
+    assert counted == [0] * 9 + [1, 2, 3]
+
+
+def test_each_vm_has_a_shape_of_its_own() -> None:
+    """And another VM's answer with as many fields is walked over by itself."""
+    tally = Tally()
+    vm_snapshot(Reading(UUID, "web-1", {"cpu.time": 1, "vm.pages.cur": 3}), tally)
+    vm_snapshot(Reading("another", "web-2", {"cpu.time": 1, "cpu.user": 2, "vm.pages.cur": 3}), tally)
+    assert vm_snapshot(Reading("a third", "web-3", {"cpu.time": 1, "cpu.user": 5}), tally).cpu_user == 5
+    assert vm_snapshot(Reading(UUID, "web-1", {"cpu.time": 1, "vm.pages.cur": 3}), tally).cpu_user == -1
+    assert tally.unknown_fields == 0
+
+
+def test_the_shapes_of_few_vms_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VMs that come and go take no memory without end."""
+    monkeypatch.setattr(module, "CACHED_VMS", 4)
+    tally = Tally()
+    for number in range(20):
+        assert vm_snapshot(Reading(str(number), "vm", {"cpu.time": number}), tally).cpu_time == number
+        assert 1 <= len(tally.recent) <= 4
+
+
 def test_few_shapes_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fields that come and go at random take no memory without end."""
     monkeypatch.setattr(module, "CACHED_SHAPES", 4)
