@@ -3,6 +3,8 @@
 A call is believed safe only on versions between the oldest and the newest that were measured. Outside of these no call is believed safe
 that has ever taken a job of the VM (libvirt's lock on a VM), on any version. ``tests/lab/test_call_safety.py`` stops a QEMU on a real
 libvirtd, hangs another call in it, and times every call that the producer makes: it fails when a row is wrong.
+The calls that ask for no VM, and those of the guest-agent helper, are named beside the table, so that every call in the producer's code
+has its place here: ``tests/unit/producer/test_call_table.py``.
 """
 
 from __future__ import annotations
@@ -62,6 +64,23 @@ TABLE: Final[dict[LibvirtCall, Safety]] = {
     LibvirtCall.GROUP_VCPU: _ALWAYS,
     LibvirtCall.GROUP_BLOCK: _ALWAYS,
 }
+
+BULK: Final = frozenset({"getAllDomainStats", "domainListGetStats"})
+"""Calls for groups of statistics: each may wait where one of its groups may."""
+OF_CLIENT: Final = frozenset(
+    {"ID", "UUIDString", "name", "isAlive", "registerCloseCallback"}
+    | {"registerErrorHandler", "virEventRegisterDefaultImpl", "virEventRunDefaultImpl"}
+)
+"""Calls that libvirt's client answers by itself: they ask no daemon."""
+OF_DAEMON: Final = frozenset(
+    {"open", "openReadOnly", "close", "setKeepAlive", "getLibVersion", "getVersion"}
+    | {"domainEventRegisterAny", "domainEventDeregisterAny", "qemuMonitorEventRegister", "qemuMonitorEventDeregister"}
+)
+"""Calls that ask the daemon about itself or the connection: they wait for no VM, but may wait for a daemon whose workers are all taken."""
+OF_HELPER: Final = frozenset(
+    {"guestInfo", "interfaceAddresses", "vcpusFlags", "memoryStats", "setMemoryStatsPeriod", "agentSetResponseTimeout"}
+)
+"""Calls that the guest-agent helper process alone makes. All count as calls that may wait, on every version."""
 
 
 def judged_version(uri: str, libvirt_version: int) -> int:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import libvirt
+import libvirt_qemu
 import pytest
 
 from tests.support.lab import Guest, Lab, Node, await_true
 from tests.support.lab_process import Process
 from tests.support.lab_release import releases
-from virtflow.producer.hypervisor import call_safety
+from virtflow.producer.hypervisor import call_safety, qemu_events
 from virtflow.producer.hypervisor.call_safety import MEASURED, LibvirtCall, may_wait
-from virtflow.producer.hypervisor.connection import open_read_only
+from virtflow.producer.hypervisor.connection import open_read_only, start_event_loop
 from virtflow.producer.hypervisor.queries import NOWAIT
 from virtflow.producer.hypervisor.status_files import StatusFiles
 
@@ -164,6 +165,58 @@ def test_what_is_asked_of_every_vm_never_waits(waiting: dict[LibvirtCall, bool],
     finally:
         node.thaw(*guests)
         connection.close()
+
+
+def of_daemon(uri: str) -> Iterator[tuple[str, float]]:
+    """Make each call that asks the daemon and no VM, as the producer does: its name, and the seconds that it took."""
+    begin = 0.0
+
+    def ask(call: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401, what libvirt says
+        nonlocal begin
+        begin = time.monotonic()
+        return call(*arguments)
+
+    def took(name: str) -> tuple[str, float]:
+        return name, time.monotonic() - begin
+
+    start_event_loop()
+    connection = ask(libvirt.openReadOnly, uri)
+    yield took("openReadOnly")
+    writing = ask(libvirt.open, uri)
+    yield took("open")
+    for name, *arguments in (("setKeepAlive", 5, 3), ("getLibVersion",), ("getVersion",)):
+        ask(getattr(connection, str(name)), *arguments)
+        yield took(str(name))
+    callback = ask(connection.domainEventRegisterAny, None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, lambda *_: None, None)
+    yield took("domainEventRegisterAny")
+    ask(connection.domainEventDeregisterAny, callback)
+    yield took("domainEventDeregisterAny")
+    callback = ask(libvirt_qemu.qemuMonitorEventRegister, writing, None, qemu_events.EVENT, lambda *_: None, None, 0)
+    yield took("qemuMonitorEventRegister")
+    ask(libvirt_qemu.qemuMonitorEventDeregister, writing, callback)
+    yield took("qemuMonitorEventDeregister")
+    for each in (connection, writing):
+        ask(each.close)
+        yield took("close")
+
+
+def test_what_is_asked_of_the_daemon_waits_for_no_vm(waiting: dict[LibvirtCall, bool], node: Node) -> None:
+    """Connections and versions, while a call hangs in a stopped VM."""
+    del waiting  # the VMs are there, and answer again
+    (guest,) = node.load_paused(1, "beside")
+    occupier, seconds = Timed(node.socket_uri, guest, LibvirtCall.GROUP_BLOCK), dict[str, float]()
+    asker = threading.Thread(target=lambda: seconds.update(of_daemon(node.socket_uri)), daemon=True)
+    node.freeze(guest)
+    try:
+        occupier.start()
+        await_true(lambda: node.hung_calls() == 1, HANGING_SECONDS, "a call hangs in the VM")
+        asker.start()
+        asker.join(WAITS_SECONDS + SLOW_SECONDS)
+    finally:
+        node.thaw(guest)
+        occupier.close()
+    assert seconds.keys() == call_safety.OF_DAEMON
+    assert max(seconds.values()) < WAITS_SECONDS
 
 
 def test_a_vm_s_status_is_saved_when_a_job_begins(node: Node) -> None:
