@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.kvm_host import answer
+from tests.support.torn import by_instruction
 from virtflow.producer.records.vm_snapshot import WALK_ROUNDS, Reading, Tally, vm_snapshot
 from virtflow.schemas.records import VmSnapshot
 
@@ -66,10 +67,11 @@ def instructions(work: Callable[[], object]) -> int:
     def entered(frame: FrameType, _event: str, _argument: object) -> Any:  # noqa: ANN401, as above
         if frame.f_code.co_filename == __file__:
             return None
-        frame.f_trace_opcodes = True
+        by_instruction(frame, seen)
         return seen
 
     before = sys.gettrace()
+    by_instruction(sys._getframe(), None)
     sys.settrace(entered)
     try:
         work()

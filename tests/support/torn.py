@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType, ModuleType
 from typing import Any, Final
@@ -24,6 +24,16 @@ def at_every_instruction(*modules: ModuleType) -> AbstractContextManager[None]:
     return _torn({module.__file__ for module in modules}, "opcode")
 
 
+def by_instruction(frame: FrameType, seen: Callable[..., Any] | None) -> None:
+    """Have ``seen`` called at each instruction of the frame.
+
+    Call it also with a frame of one's own, and None, before ``sys.settrace``: CPython 3.12 looks then whether any frame wants that.
+    The order matters to CPython 3.13, which looks for instructions only where there is a function.
+    """
+    frame.f_trace = seen
+    frame.f_trace_opcodes = True
+
+
 @contextmanager
 def _torn(files: set[str | None], where: str) -> Iterator[None]:
     def at_event(frame: FrameType, event: str, arg: object) -> Any:  # noqa: ANN401, a trace function returns one
@@ -36,10 +46,13 @@ def _torn(files: set[str | None], where: str) -> Iterator[None]:
         del event, arg
         if frame.f_code.co_filename not in files:
             return None
-        frame.f_trace_opcodes = where == "opcode"
+        if where == "opcode":
+            by_instruction(frame, at_event)
         return at_event
 
     before, of_threads, interval = sys.gettrace(), threading.gettrace(), sys.getswitchinterval()
+    if where == "opcode":
+        by_instruction(sys._getframe(), None)
     sys.setswitchinterval(SWITCH_SECONDS)
     threading.settrace(at_call)
     sys.settrace(at_call)
