@@ -1,23 +1,16 @@
-"""What threads share, with every order of two threads tried: right with its lock, and wrong without each place that takes it."""
+"""The connections of a daemon, with every order of two threads tried: right with the lock, and wrong without any place that takes it."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
-import libvirt
-import libvirt_qemu
 import pytest
 
 from tests.support.interleaved import Place, Scene, WatchedLock, fails, interleavings, places
 from virtflow.producer.daemons import connections as connections_module
 from virtflow.producer.daemons.connections import Connections
-from virtflow.producer.hypervisor import qemu_events
-from virtflow.producer.hypervisor.mailbox import Inbox
 from virtflow.producer.hypervisor.messages import Lost, Open, Opened, OpenFailed, Retire, Returned, Submit
-from virtflow.producer.hypervisor.qemu_events import QemuStatus
 
 Build = Callable[[WatchedLock], Scene]
 
@@ -299,7 +292,7 @@ class LoseWhileConnecting(Daemon):
         self.end()
 
 
-CONNECTIONS = (
+SCENES: tuple[Build, ...] = (
     OpenWhileConnecting,
     ConnectWhileOpening,
     RefusedWhileOpening,
@@ -312,31 +305,16 @@ CONNECTIONS = (
     GiveBackWhileTaking,
     LoseWhileConnecting,
 )
+PLACES = places(connections_module, "_lock")
 
 
-SCENES: dict[str, tuple[ModuleType, str, tuple[Build, ...]]] = {
-    "Connections": (connections_module, "_lock", CONNECTIONS),
-}
-"""Of each structure its module, its lock, and the scenes."""
-
-
-ALL_SCENES = [
-    pytest.param(module, build, id=f"{name}-{build.__name__}") for name, (module, _, builds) in SCENES.items() for build in builds
-]
-ALL_PLACES = [
-    pytest.param(module, builds, place, id=f"{name}-{number}-{place}")
-    for name, (module, lock, builds) in SCENES.items()
-    for number, place in enumerate(places(module, lock))
-]
-
-
-@pytest.mark.parametrize(("module", "build"), ALL_SCENES)
-def test_every_order_of_two_threads_is_right(module: ModuleType, build: Build) -> None:
+@pytest.mark.parametrize("build", SCENES)
+def test_every_order_of_two_threads_is_right(build: Build) -> None:
     """Wherever the first one is interrupted."""
-    assert sum(1 for _ in interleavings(build, module)) > 10
+    assert sum(1 for _ in interleavings(build, connections_module)) > 10
 
 
-@pytest.mark.parametrize(("module", "builds", "place"), ALL_PLACES)
-def test_no_place_can_do_without_the_lock(module: ModuleType, builds: tuple[Build, ...], place: Place) -> None:
+@pytest.mark.parametrize("place", PLACES, ids=[f"{number}-{place}" for number, place in enumerate(PLACES)])
+def test_no_place_can_do_without_the_lock(place: Place) -> None:
     """With the lock taken everywhere else, some order of two threads has a wrong outcome."""
-    assert any(fails(build, module, place) for build in builds)
+    assert any(fails(build, connections_module, place) for build in SCENES)
