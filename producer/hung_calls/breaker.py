@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
-from virtflow.producer.hung_calls.breaker_memory import CallOut, VmMonitor, chosen, claimed
+from virtflow.producer.hung_calls.breaker_memory import CallOut, VmMonitor, chosen, located
 from virtflow.producer.hung_calls.breaker_types import (
     ASKS_PER_ROUND,
     AT_A_TIME_SHARE,
@@ -33,6 +33,7 @@ from virtflow.producer.hung_calls.breaker_types import (
     EventSeen,
     Failed,
     Health,
+    HungCallReturned,
     HungElsewhere,
     Limits,
     Observation,
@@ -217,7 +218,7 @@ class Breaker:
             case BatchAnswered():
                 return self._batch_answered(observation, now)
             case Failed():
-                self._failed(observation)
+                return self._failed(observation)
             case HealthCheck():
                 return self._checked(observation, now)
             case _:
@@ -259,7 +260,11 @@ class Breaker:
             return []
         call.lease.release()
         self.calls["answered"] += 1
-        return self._told(call, seen, set(call.uuids), now, late=late)
+        return self._told(call, seen, set(call.uuids), now, late=late) + self._over(call, late=late)
+
+    def _over(self, call: CallOut, *, late: bool) -> list[Action]:
+        """A call has returned. Of a hung one the recovery of its VM tells, but for a VM that is not known or has gone."""
+        return [HungCallReturned(call.culprit, call.since)] if late and call.culprit not in self._vms else []
 
     def _batch_answered(self, seen: BatchAnswered, now: float) -> list[Action]:
         """The call goes on: from now on it is out for the VMs that are left."""
@@ -298,14 +303,16 @@ class Breaker:
     def _partial(self, call: CallOut, seen: Answered | BatchAnswered, now: float) -> list[Action]:
         """Another call is in the VMs that libvirt could not ask: a health check says whether it hangs."""
         unsure = tuple(uuid for uuid in call.uuids if uuid in seen.partial and uuid in self._vms) if seen.partial else ()
+        found: list[Action] = []
         for uuid in unsure:
             vm = self._vms[uuid]
             if vm.probing or vm.health is Health.SKIPPED:
                 self.probes["no_answer"] += 1
                 self._skip(vm, now)
-            elif claimed(self._hung.values(), uuid):
+            elif named := located((other for other in self._hung.values() if other is not call), uuid):
+                found += named
                 self._skip(vm, now)
-        return self._check_health(unsure) if unsure else []
+        return found + self._check_health(unsure) if unsure else []
 
     def _mark_healthy(self, uuid: str, vm: VmMonitor) -> list[Action]:
         if not vm.mark_healthy():
@@ -313,10 +320,11 @@ class Breaker:
         self.probes["answered"] += 1
         return [Recovered(uuid, vm.skipped_since)]
 
-    def _failed(self, seen: Failed) -> None:
+    def _failed(self, seen: Failed) -> list[Action]:
+        late = seen.call in self._hung
         call = self._returned(seen.call)
         if call is None:
-            return
+            return []
         self.calls["failed"] += 1
         if not seen.lost:
             call.lease.release()
@@ -330,6 +338,7 @@ class Breaker:
             for uuid in call.uuids:
                 if (vm := self._vms.get(uuid)) and vm.health is not Health.SKIPPED:
                     vm.health = Health.UNKNOWN
+        return self._over(call, late=late and not seen.lost)
 
     def _returned(self, number: int) -> CallOut | None:
         if self._asking is not None and self._asking.number == number:
@@ -342,16 +351,19 @@ class Breaker:
 
     def _checked(self, seen: HealthCheck, now: float) -> list[Action]:
         first, self._started, self._checking = not self._started, True, False
+        found: list[Action] = []
         for uuid, seconds in seen.occupied.items():
             if vm := self._vms.get(uuid):
                 self._judge(vm, seconds, seen.processes.get(uuid, ""), now)
+                if vm.occupied and uuid not in self.budget.hung_vms():
+                    found += located(self._hung.values(), uuid, now - seconds + self.limits.stall_timeout / 2, now - seconds)
         if first:
             self.budget.keep_foreign(
                 {uuid for uuid, seconds in seen.occupied.items() if seconds and uuid in self._vms} - self.budget.hung_vms()
             )
         elif foreign := self.budget.foreign_vms():
             self.budget.keep_foreign({uuid for uuid in foreign if seen.occupied.get(uuid, 1.0)})
-        return self._overdue(seen, now)
+        return found + self._overdue(seen, now)
 
     def _judge(self, vm: VmMonitor, seconds: float, process: str, now: float) -> None:
         """Skip a suspect; ask one again that has recovered."""
@@ -384,6 +396,7 @@ class Breaker:
         self._asking = None
         self._ready = False  # the call keeps its connection
         self._hung[call.number] = call
+        call.since, call.left = call.began, now
         if not call.culprit and len(call.uuids) == 1:
             call.culprit = call.uuids[0]
         if not call.culprit:

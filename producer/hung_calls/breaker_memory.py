@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from virtflow.producer.hung_calls.breaker_types import MOST_AT_A_TIME, NEVER, Choice, Health, Limits
+from virtflow.producer.hung_calls.breaker_types import MOST_AT_A_TIME, NEVER, Action, Choice, Health, Limits, Located
 from virtflow.producer.hung_calls.budget import Lease
 from virtflow.producer.types import STOPPED, HealthCheck
 
@@ -79,6 +79,9 @@ class CallOut:
     check_at: float = NEVER
     idle_checks: int = 0
     culprit: str = ""
+    since: float = 0.0
+    """Of a hung call: when it began to ask the VMs it hangs in one of, and when it was left alone."""
+    left: float = 0.0
 
     def hangs(self, seen: HealthCheck, limits: Limits, usual: float, now: float) -> bool:
         """Whether it hangs, after a health check of its VMs, which may name its ``culprit``; else when it is checked next.
@@ -99,14 +102,17 @@ class CallOut:
         return self.idle_checks > 1 and age >= max(4 * limits.stall_timeout, 3 * usual * min(self.most, len(self.uuids)))
 
 
-def claimed(hung: Iterable[CallOut], uuid: str) -> bool:
-    """Whether a VM whose job lock is taken must be the one that a hung call is in, as nothing has named that one yet."""
+def located(hung: Iterable[CallOut], uuid: str, earliest: float = NEVER, latest: float = -NEVER) -> list[Action]:
+    """A hung call of which nothing has named the VM yet must be the one in this VM, whose job lock is taken.
+
+    Where it is known, the lock was taken between ``earliest`` and ``latest``, which has to be while that call was out.
+    """
     for call in hung:
-        if not call.culprit and uuid in call.uuids:
+        if not call.culprit and uuid in call.uuids and earliest >= call.since and latest <= call.left:
             call.culprit = uuid
             call.lease.abandon(uuid)
-            return True
-    return False
+            return [Located(uuid, call.since)]
+    return []
 
 
 def chosen(choice: Choice, left: Sequence[tuple[str, VmMonitor]], batch: int, risked: int) -> tuple[str, ...]:

@@ -185,7 +185,23 @@ class Recovered:
     since: float
 
 
-Action = Ask | CheckHealth | Abandon | Recovered
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A hung call that nothing named the VM of is found to be in the VM ``uuid``; it began at ``since`` (monotonic seconds)."""
+
+    uuid: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class HungCallReturned:
+    """A hung call that began at ``since`` has returned, and no VM's recovery says so: ``uuid`` is "" where none was found, else it has gone."""
+
+    uuid: str
+    since: float
+
+
+Action = Ask | CheckHealth | Abandon | Recovered | Located | HungCallReturned
 
 
 class Reaction(Enum):

@@ -25,8 +25,10 @@ from virtflow.producer.hung_calls.breaker_types import (
     ConnectionChanged,
     EventSeen,
     Failed,
+    HungCallReturned,
     HungElsewhere,
     Limits,
+    Located,
     Observation,
     Reconnected,
     Recovered,
@@ -266,6 +268,10 @@ class MonitorTier:
                 self._check_health(uuids, now)
             case Abandon(number, uuid):
                 self._abandon(number, uuid, now)
+            case Located(uuid, since):
+                self._say_located(uuid, now - since)
+            case HungCallReturned(uuid, since):
+                self._say_returned(uuid, now - since)
             case Recovered():
                 pass
 
@@ -299,6 +305,15 @@ class MonitorTier:
     def _warn(self, kind: Kind, uuid: str) -> None:
         budget = self.breaker.budget
         _LOGGER.warning("a %s call hangs in %s: %d hung calls of at most %d on this host", kind, self.name(uuid), budget.hung, budget.limit)
+
+    def _say_located(self, uuid: str, seconds: float) -> None:
+        budget, name = self.breaker.budget, self.name(uuid)
+        told = "the VM that holds the call that has hung for %.0f s is %s: %d hung calls of at most %d on this host"
+        _LOGGER.warning(told, seconds, name, budget.hung, budget.limit)
+
+    def _say_returned(self, uuid: str, seconds: float) -> None:
+        told = "a monitor call that hung in %s has returned after %.0f s; %d hung calls are left"
+        _LOGGER.info(told, self.name(uuid) if uuid else "a VM that nothing has named", seconds, self.breaker.budget.hung)
 
     def _say_recovered(self, recovered: list[Recovered], now: float) -> None:
         named = ", ".join(f"{self.name(vm.uuid)} after {now - vm.since:.0f} s" for vm in recovered[:NAMED])

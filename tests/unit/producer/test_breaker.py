@@ -22,8 +22,10 @@ from virtflow.producer.hung_calls.breaker_types import (
     ConnectionChanged,
     EventSeen,
     Failed,
+    HungCallReturned,
     HungElsewhere,
     Limits,
+    Located,
     Observation,
     Reconnected,
     Recovered,
@@ -315,3 +317,60 @@ def test_a_vm_that_is_new_in_an_answer_is_known_healthy_at_once() -> None:
     assert breaker.may_ask("new", healthy=True)
     breaker.observe(RoundBegan(VMS, 18.0), 10.0)
     assert not breaker.may_ask("new", healthy=True)
+
+
+def unnamed() -> Breaker:
+    """A call that began at 0.1 and has been left alone at 5.5, as no health check saw a VM occupied."""
+    breaker = closed()
+    actions: list[Action] = []
+    for now in (4.5, 5.5):
+        breaker.observe(Ticked(), now)
+        actions = breaker.observe(HealthCheck(held("a", 0.0)), now)
+    assert actions == [Abandon(1)]
+    return breaker
+
+
+def test_a_vm_that_cannot_be_asked_is_the_one_that_the_hung_call_is_in() -> None:
+    breaker = unnamed()
+    assert breaker.observe(ConnectionChanged(ready=True), 5.6) == [Ask(2, ("a",))]
+    assert breaker.observe(Answered(2, frozenset(), frozenset("a")), 5.7) == [Located("a", 0.1), CheckHealth(("a",))]
+    assert breaker.budget.hung_vms() == {"a"}
+    assert breaker.observe(Answered(1, frozenset(VMS)), 60.0) == [Recovered("a", 5.7)]
+
+
+@pytest.mark.parametrize(
+    ("since", "located"),
+    [(-0.3, [Located("d", 0.1)]), (0.1, [Located("d", 0.1)]), (5.5, [Located("d", 0.1)]), (-0.5, []), (5.6, [])],
+    ids=["about its begin", "its begin", "its end", "before it", "after it"],
+)
+def test_a_vm_that_is_occupied_since_that_call_was_made_is_the_one(since: float, located: list[Action]) -> None:
+    """Another client's call was there before it, or came later."""
+    breaker = unnamed()
+    breaker.observe(RoundBegan(VMS, 18.0), 10.0)
+    actions = breaker.observe(HealthCheck(held("d", 10.0 - since)), 10.0)
+    assert [action for action in actions if isinstance(action, Located)] == located
+    assert breaker.budget.hung_vms() == ({"d"} if located else set())
+
+
+def test_a_vm_in_which_a_call_of_another_kind_hangs_is_not_the_one() -> None:
+    breaker = unnamed()
+    lease = breaker.budget.acquire(Kind.JOB, "d")
+    assert lease is not None
+    lease.abandon()
+    breaker.observe(HungElsewhere("d"), 6.0)
+    breaker.observe(RoundBegan(VMS, 18.0), 10.0)
+    actions = breaker.observe(HealthCheck(held("d", 6.0)), 10.0)
+    assert not [action for action in actions if isinstance(action, Located)]
+
+
+def test_a_hung_call_that_returns_without_its_vm_says_so() -> None:
+    """Of a VM that was never found, or has gone; one that is there says by itself that it recovers, and a lost connection says nothing."""
+    assert unnamed().observe(Answered(1, frozenset(VMS)), 60.0) == [HungCallReturned("", 0.1)]
+    assert HungCallReturned("", 0.1) in unnamed().observe(Failed(1, lost=False), 60.0)
+    assert unnamed().observe(Failed(1, lost=True), 60.0) == []
+    breaker = closed()
+    breaker.observe(Ticked(), 1.2)
+    breaker.observe(HealthCheck(held("d", 1.1)), 1.2)
+    breaker.observe(RoundBegan(("a", "b"), 18.0), 10.0)
+    assert breaker.observe(Failed(1, lost=False), 10.1) == [HungCallReturned("d", 0.1)]
+    assert closed().observe(Failed(1, lost=True), 0.2) == []
