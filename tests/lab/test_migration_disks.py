@@ -13,9 +13,11 @@ from tests.support.lab import Guest, GuestSpec, Lab
 from tests.support.lab_guest import DISK_BYTES
 from tests.support.lab_migration import KEEP, JobWatch, Migrating, compare, with_own_disks
 from tests.support.lab_pipeline import INTERVAL_SECONDS, Pipeline
+from tests.support.lab_release import releases
 from tests.support.lab_scrape import Scrape, Watch
 from virtflow.schemas.states import PAUSED, RUNNING, SHUT_OFF, SHUT_OFF_MIGRATED
 
+RELEASES = releases(every_run=True)
 MBPS = 4
 DISK_DATA_BYTES = 40 << 20
 """What the disk's copy has to send: about ten seconds at MBPS."""

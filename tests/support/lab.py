@@ -175,6 +175,11 @@ class Node:
         """Start a program in the node's namespaces, as a service on that host, its outputs appended to ``log``."""
         return self._namespaces.spawn(command, log, environment)
 
+    def paths_of(self, shared: Path) -> list[Path]:
+        """Where a folder of the lab is in the node's namespaces: for its services, and for a hypervisor that has a root of its own."""
+        root = self.folder / "root"
+        return [shared, *([root / shared.relative_to("/")] if self.hypervisor.elsewhere else [])]
+
     # -- virtual machines
 
     def start_guest(self, spec: GuestSpec, *, wait: bool = True) -> Guest:

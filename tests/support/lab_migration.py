@@ -141,10 +141,14 @@ def compare(seen: Scrape, jobs: JobWatch, guest: Guest) -> list[str]:
 
 
 def with_own_disks(lab: Lab, node: Node) -> Path:
-    """Give a node without VMs disks of its own: the paths are those of the lab, the folder behind them is the one that is returned."""
-    own = node.folder / "disks"
+    """Give a node without VMs disks of its own: the paths are those of the lab, the folder behind them is the one that is returned.
+
+    A hypervisor of another release has the folder in the root that it runs in as well, where the machine's mounts do not reach.
+    """
+    own, shared = node.folder / "disks", lab.folder / "disks"
     own.mkdir()
-    node.exec("mount", "--bind", str(own), str(lab.folder / "disks"))
+    for path in node.paths_of(shared):
+        node.exec("mount", "--bind", str(own), str(path))
     return own
 
 
