@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from tests.support.memory_kafka import Cluster
 from virtflow.runtime.kafka.topic_admin import TopicAdmin
@@ -144,3 +145,44 @@ class TestAdmin:
 
         with pytest.raises(EnvironmentProblemError, match="does not answer"):
             TopicAdmin(self.SETTINGS, make=Goes).states()
+
+    def test_what_this_user_may_not_know_is_named_with_the_right_that_it_lacks(self, cluster: Cluster) -> None:
+        """A topic that is hidden, one whose settings are, and topics that may not be made; ``test_least_rights`` has a real broker say so."""
+        refused = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+        hidden, shown = f"p.{EVENTS.name}", f"p.{METRICS.name}"
+        cluster.create(shown, 3, METRICS.config())
+
+        class Denies:
+            """Answers as a broker does to a user without rights."""
+
+            def __init__(self, config: dict[str, Any]) -> None:
+                self._client = cluster.admin(config)
+
+            def list_topics(self, topic: str | None = None, timeout: float = -1) -> Any:  # noqa: ANN401, the double's answer
+                found = self._client.list_topics(topic, timeout)
+                if topic == hidden:
+                    found.topics[topic].error = refused
+                return found
+
+            def describe_configs(self, resources: list[Any], request_timeout: float = -1) -> dict[Any, Future[Any]]:
+                return {resource: self._refused() for resource in self._client.describe_configs(resources, request_timeout)}
+
+            def create_topics(self, topics: list[Any], **options: Any) -> dict[str, Future[Any]]:  # noqa: ANN401, the client's
+                del options
+                return {topic.topic: self._refused() for topic in topics}
+
+            @staticmethod
+            def _refused() -> Future[Any]:
+                future: Future[Any] = Future()
+                future.set_exception(KafkaException(refused))
+                return future
+
+        admin = TopicAdmin(self.SETTINGS, make=Denies)
+        states = {state.name: state for state in admin.states([EVENTS, METRICS])}
+        assert (states[hidden].exists, states[hidden].problem) == (False, "missing, or this user may not see it")
+        assert states[hidden].fix.startswith("allow the operation Describe: `virtflow topics acls`")
+        assert (states[shown].partitions, states[shown].problem) == (3, "this user may not read its settings")
+        assert states[shown].fix.startswith("allow the operation DescribeConfigs: `virtflow topics acls`")
+        with pytest.raises(EnvironmentProblemError, match="the broker refused it") as told:
+            admin.create(list(states.values()), dry_run=False)
+        assert "let a user create the topics that may" in str(told.value)
