@@ -1,4 +1,4 @@
-"""The running pipeline of scripts/up: broker, topics, processors, exporter, history, a producer or simulated nodes, and Prometheus.
+"""The running pipeline of scripts/up: broker, topics, processors, exporter, the history and its server, a producer or simulated nodes, and Prometheus.
 
 The programs are the real ones with the real settings; this file only chooses ports and the order. Standard library only.
 """
@@ -55,6 +55,7 @@ class Ports:
     exporter: int = 9177
     processors: int = 9178
     history: int = 9179
+    history_serve: int = 9180
     prometheus: int = 9090
 
 
@@ -117,7 +118,12 @@ def write_settings(folder: Path, ports: Ports, interval: float, uri: str) -> Pat
         "producer": {"interval_seconds": interval, "journal_folder": str(folder / "journal")},
         "processors": {"listen": f"{HOST}:{ports.processors}"},
         "exporter": {"listen": f"{HOST}:{ports.exporter}"},
-        "history": {"path": str(folder / "history"), "listen": f"{HOST}:{ports.history}", "instance": "up"},
+        "history": {
+            "path": str(folder / "history"),
+            "listen": f"{HOST}:{ports.history}",
+            "serve_listen": f"{HOST}:{ports.history_serve}",
+            "instance": "up",
+        },
         "simulate": {"stuck": STUCK_VMS},
     }
     lines = [line for name, keys in sections.items() for line in (f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in keys.items()))]
@@ -134,7 +140,7 @@ def write_scrape_config(folder: Path, ports: Ports, interval: float) -> Path:
         (target / name).write_text((source / name).read_text())
     text = (source / "prometheus.yml").read_text()
     scrape = f"{max(1, round(interval))}s"
-    parts = {9177: ports.exporter, 9178: ports.processors, 9179: ports.history}
+    parts = {9177: ports.exporter, 9178: ports.processors, 9179: ports.history, 9180: ports.history_serve}
     for old, new in (*((f"127.0.0.1:{default}", f"{HOST}:{port}") for default, port in parts.items()), ("15s", scrape)):
         text = text.replace(old, new)
     file = target / "prometheus.yml"
@@ -165,13 +171,17 @@ class Pipeline:
             Part("exporter", [virtflow, "exporter", "--config", str(settings)], self.address("exporter") + "/readyz"),
             Part("history", [virtflow, "history", "write", "--config", str(settings)], self.address("history") + "/readyz"),
             Part(self.source.command, [virtflow, self.source.command, "--config", str(settings)]),
+        ]
+        readers = [  # of the tables that the writer makes
+            Part("history-serve", [virtflow, "history", "serve", "--config", str(settings)], self.address("history_serve") + "/readyz"),
             self._prometheus(),  # the last to start is the first to end: it sees nothing go down
         ]
-        for part in services:
-            supervisor.start(part)
-        for part in services:
-            if part.ready_url:
-                supervisor.wait_ready(part, READY_SECONDS)
+        for parts in (services, readers):
+            for part in parts:
+                supervisor.start(part)
+            for part in parts:
+                if part.ready_url:
+                    supervisor.wait_ready(part, READY_SECONDS)
 
     def address(self, name: str) -> str:
         """Return the URL of a part that answers HTTP."""

@@ -24,6 +24,7 @@ from typing import Any, Final
 import aiohttp
 
 from virtflow.history.remote_read.tenants import OWN_SCHEME, Tenants
+from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import InputError
 
@@ -116,10 +117,11 @@ class Evaluator:
 class Evaluators:
     """The evaluators of all tenants. Belongs to the event loop."""
 
-    def __init__(self, settings: History, tenants: Tenants) -> None:
-        """Starts nothing."""
+    def __init__(self, settings: History, tenants: Tenants, metrics: OwnMetrics) -> None:
+        """Starts nothing; queries that no engine answers are counted in ``metrics``: the others read, and are counted there."""
         self._settings = settings
         self._tenants = tenants
+        self._failed = metrics.counter("virtflow_history_serve_queries_total").labels(outcome="failed")
         self._read_url = ""
         self._running: OrderedDict[str, Evaluator] = OrderedDict()
         self._starting = asyncio.Lock()
@@ -132,7 +134,11 @@ class Evaluators:
     @asynccontextmanager
     async def asked(self, tenant: str, path: str, query: str, body: bytes | None) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer of the HTTP API, whose body is still to be read; raises ``EvaluatorError`` where no engine can be had."""
-        evaluator = await self._evaluator(tenant)
+        try:
+            evaluator = await self._evaluator(tenant)
+        except EvaluatorError:
+            self._failed.inc()
+            raise
         session = self._client()
         url = f"{evaluator.url}/api/v1/{path}" + (f"?{query}" if query else "")
         headers = {"Content-Type": "application/x-www-form-urlencoded"} if body is not None else {}

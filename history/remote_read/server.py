@@ -30,6 +30,8 @@ SAMPLES_WHOLE: Final = {"Content-Type": "application/x-protobuf", "Content-Encod
 CHUNKS: Final = {"Content-Type": "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse"}
 READS: Final = 128
 """Requests that are answered or wait for it at a time: half of all connections, so that health always has one."""
+OUTCOMES: Final = ("answered", "refused", "failed")
+"""What becomes of a query: it is refused for what it asks or for who asks, and fails where the server or its storage can't answer."""
 STATUS: Final = {Failure.REFUSED: 400, Failure.UNKNOWN_LABEL: 400, Failure.MEMORY: 400, Failure.DEFECT: 500}
 """What a client is answered; 503 for what another try may bring."""
 TIDY_SECONDS: Final = 30.0
@@ -61,6 +63,8 @@ class Remote:
         self.processes = Processes(settings, self.metrics)
         self._queries = self.metrics.counter("virtflow_history_serve_queries_total")
         self._samples = self.metrics.counter("virtflow_history_serve_samples_total")
+        for outcome in OUTCOMES:
+            self._queries.labels(outcome=outcome)  # at 0 from the start, so that increase() sees the first one
         self._unknown = self.metrics.counter("virtflow_history_serve_unknown_labels_total")
         self._spent = self.metrics.counter("virtflow_history_serve_seconds_total")
         self._under_way = 0
@@ -135,8 +139,9 @@ class Remote:
         return Api(self._settings, self.tenants, evaluators, self.processes)
 
     def _refused(self, status: int, why: str) -> web.Response:
-        self._queries.labels(outcome="refused").inc()
-        _LOG.warning("a query is refused: %s", why)
+        failed = status >= 500  # noqa: PLR2004, HTTP's own
+        self._queries.labels(outcome="failed" if failed else "refused").inc()
+        _LOG.warning("a query %s: %s", "fails" if failed else "is refused", why)
         return text(why, status=status)
 
 
@@ -149,7 +154,7 @@ def _hang_up(request: web.Request) -> None:
 async def _serve(remote: Remote, settings: Settings, stop: Stop) -> None:
     stopped = stop_event(stop)
     limits = Limits(answer_timeout_seconds=settings.history.query_seconds + 15.0)
-    evaluators = Evaluators(settings.history, remote.tenants)
+    evaluators = Evaluators(settings.history, remote.tenants, remote.metrics)
     routes = {**own_routes(remote.metrics, lambda: remote.missing), READ: remote.read, **remote.api(evaluators).routes()}
     guard = Guard(settings.web, remote.metrics, trusted=remote.tenants.knows)
     server = Web(settings.history.serve_listen, routes, remote.metrics, limits, guard)

@@ -267,7 +267,14 @@ PIPELINE_METRICS: Final = (
     _pipeline(
         "history_upkeep_running_seconds", _G, "seconds", "Time since the run of upkeep under way began, 0 while there is none.", "history"
     ),
-    _pipeline("history_serve_queries_total", _C, "", "Queries of remote_read, by outcome.", "history-serve", ("outcome",)),
+    _pipeline(
+        "history_serve_queries_total",
+        _C,
+        "",
+        "Queries of remote_read by outcome: answered, refused for what they ask or who asks, failed; PromQL that no engine answers fails, too.",
+        "history-serve",
+        ("outcome",),
+    ),
     _pipeline(
         "history_serve_unknown_labels_total",
         _C,

@@ -126,7 +126,7 @@ def test_there_is_no_password_that_others_know() -> None:
 def test_health_checks_and_scrapes_meet_the_ports_listened_on() -> None:
     """A changed port would be noticed here: listening, health check, publishing and scraping name the same."""
     scrape = yaml.safe_load((ROOT / "deploy" / "container" / "prometheus.yml").read_text())["scrape_configs"]
-    for name in ("exporter", "processors"):
+    for name in ("exporter", "processors", "history", "history-serve"):
         command = SERVICES[name]["command"]
         port = command[command.index("--listen") + 1].rpartition(":")[2]
         assert f"127.0.0.1:{port}/healthz" in SERVICES[name]["healthcheck"]["test"][-1]

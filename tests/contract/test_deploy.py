@@ -140,6 +140,26 @@ def test_runbooks_answer_the_three_questions(name: str) -> None:
         assert unknown_names(query) == set()
 
 
+def test_every_service_has_a_job_and_an_alert_for_when_it_is_down() -> None:
+    """Each with a page of its own that the operator finds at once: /metrics of the writer says nothing of who serves."""
+    jobs = {
+        job["job_name"]: job["static_configs"]
+        for job in yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    }
+    defaults = Settings()
+    assert jobs == {
+        job: [{"targets": [listen]}]
+        for job, listen in (
+            ("virtflow", defaults.exporter.listen),
+            ("virtflow-processors", defaults.processors.listen),
+            ("virtflow-history", defaults.history.listen),
+            ("virtflow-history-serve", defaults.history.serve_listen),
+        )
+    }
+    down = {rule["expr"] for rule in ALERTS.values() if rule["expr"].startswith("up{")}
+    assert down == {f'up{{job="{job}"}} == 0' for job in jobs}
+
+
 def test_scrape_configuration_is_valid() -> None:
     """Prometheus takes it, rules included."""
     done = subprocess.run(

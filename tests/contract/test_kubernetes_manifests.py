@@ -27,7 +27,7 @@ CAPABILITIES: Final = {"virtflow-producer": ["SYS_PTRACE", "DAC_OVERRIDE"]}
 """What a container may have at all; all others have none."""
 COMPONENTS: Final = ("producer.kubevirt", "producer.libvirt", "processors", "exporter", "history.writer", "history.server", "adapter")
 JOBS: Final = {"virtflow-exporter": "virtflow", "virtflow-processors": "virtflow-processors", "virtflow-history": "virtflow-history",
-               "virtflow-history-server": "virtflow-history", "virtflow-adapter": "virtflow-adapter"}  # fmt: skip
+               "virtflow-history-server": "virtflow-history-serve", "virtflow-adapter": "virtflow-adapter"}  # fmt: skip
 
 
 def each_container() -> pytest.MarkDecorator:

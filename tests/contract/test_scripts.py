@@ -101,6 +101,7 @@ def test_the_settings_that_up_writes_are_good(tmp_path: Path) -> None:
     assert settings.kafka.bootstrap_servers == f"127.0.0.1:{ports.kafka}"
     assert settings.exporter.listen == f"127.0.0.1:{ports.exporter}"
     assert settings.processors.listen == f"127.0.0.1:{ports.processors}"
+    assert settings.history.serve_listen == f"127.0.0.1:{ports.history_serve}"
     assert settings.producer.interval_seconds == 2.5
     assert settings.libvirt.uri == "test:///default"
     assert Path(settings.producer.journal_folder).is_relative_to(tmp_path)
@@ -115,6 +116,9 @@ def test_the_scrape_configuration_that_up_writes_is_good(tmp_path: Path) -> None
     text = file.read_text()
     assert f"127.0.0.1:{ports.exporter}" in text
     assert f"127.0.0.1:{ports.processors}" in text
+    assert f"127.0.0.1:{ports.history}" in text
+    assert f"127.0.0.1:{ports.history_serve}" in text
+    assert ":9180" not in text
     assert "scrape_interval: 1s" in text
     assert "15s" not in text
 

@@ -152,7 +152,7 @@ def test_more_requests_than_can_wait_are_refused_while_health_is_answered(histor
         serving(history, tmp_path, ROLLED | {"VIRTFLOW_HISTORY_SERVE_SAMPLES": "1000000000"}) as server,
         asking(server, 200, body) as dialled,
     ):
-        until(lambda: server.value('virtflow_history_serve_queries_total{outcome="refused"}') == 72, server)
+        until(lambda: server.value('virtflow_history_serve_queries_total{outcome="failed"}') == 72, server)
         assert server.page("/healthz") == 200
         for sock in dialled[128:]:
             assert sock.recv(12) == b"HTTP/1.1 503"

@@ -160,7 +160,11 @@ def _history() -> list[Panel]:
         graph(Text("Records that wait for a commit", "In the writers' memory."), waiting),
         graph(Text("Commits that failed", "In five minutes.", ("VirtflowHistoryNotStoring",)), failures),
         graph(Text("Upkeep", "Runs of roll-up, compaction and cleaning in an hour.", ("VirtflowHistoryUpkeepFailing",)), upkeep),
-        graph(Text("Queries of remote_read", "Per second over five minutes, by outcome."), served, Style("cps")),
+        graph(
+            Text("Queries of remote_read", "Per second over five minutes, by outcome.", ("VirtflowHistoryServeFailing",)),
+            served,
+            Style("cps"),
+        ),
         graph(Text("Work of remote_read", "Time spent, and reading processes that were ended."), spent),
     ]
 
