@@ -1,7 +1,7 @@
 """Protocol between `history serve` and its reading processes: frames over two pipes.
 
-    server -> process: Begin, once, then Read or Values, one at a time
-    process -> server: Ready, once; for each job Head and Pieces, or Names, then Done; or Failed, at any point
+    server -> process: Begin, once, then Read, Values or Had, one at a time
+    process -> server: Ready, once; for each job Head and Pieces, Names or Whether, then Done; or Failed, at any point
 
 A side that receives a frame it does not understand ends the process.
 """
@@ -55,6 +55,15 @@ class Values(Struct, frozen=True, tag=True):
     most: int
 
 
+class Had(Struct, frozen=True, tag=True):
+    """Whether a series has ever had a value of a label."""
+
+    tenant: str
+    seconds: float
+    label: str
+    value: str
+
+
 class Ready(Struct, frozen=True, tag=True):
     """The process can be asked."""
 
@@ -65,6 +74,8 @@ class Head(Struct, frozen=True, tag=True):
     chunks: bool
     queries: int
     samples: int
+    wanted: list[tuple[str, str]]
+    """Labels and values that all queries want, where none has a series."""
 
 
 class Piece(Struct, frozen=True, tag=True):
@@ -79,6 +90,12 @@ class Names(Struct, frozen=True, tag=True):
     names: list[str]
 
 
+class Whether(Struct, frozen=True, tag=True):
+    """Yes or no."""
+
+    yes: bool
+
+
 class Done(Struct, frozen=True, tag=True):
     """The job is over."""
 
@@ -90,9 +107,9 @@ class Failed(Struct, frozen=True, tag=True):
     text: str
 
 
-Job = Read | Values
-ToProcess = Begin | Read | Values
-FromProcess = Ready | Head | Piece | Names | Done | Failed
+Job = Read | Values | Had
+ToProcess = Begin | Read | Values | Had
+FromProcess = Ready | Head | Piece | Names | Whether | Done | Failed
 
 TO_PROCESS: Final[Kinds[ToProcess]] = Kinds(ToProcess)
 FROM_PROCESS: Final[Kinds[FromProcess]] = Kinds(FromProcess)

@@ -22,6 +22,7 @@ from virtflow.history.remote_read.ipc import (
     Failed,
     Failure,
     FromProcess,
+    Had,
     Head,
     Job,
     Names,
@@ -29,10 +30,12 @@ from virtflow.history.remote_read.ipc import (
     Read,
     Ready,
     Values,
+    Whether,
 )
 from virtflow.history.remote_read.protocol.counted import ProtocolError
 from virtflow.history.remote_read.protocol.wire import Answer, chunk_frames, read_request, samples_answer
 from virtflow.history.remote_read.reading.allowance import Allowance, LimitError, TookTooLongError
+from virtflow.history.remote_read.reading.labels import wanted_by_all
 from virtflow.history.remote_read.reading.reader import Reader, UnknownLabelError
 from virtflow.history.storage.delta import Store
 from virtflow.runtime import log
@@ -111,10 +114,14 @@ class Process:
         if isinstance(job, Values):
             yield Names(reader.values(job.label, job.start, job.end, self._allowance)[: job.most])
             return
+        if isinstance(job, Had):
+            yield Whether(reader.had(job.label, job.value, self._allowance))
+            return
         asked = read_request(job.body, self._settings.history.serve_queries)
         results = [reader.read(query, self._allowance) for query in asked.queries]
         chunks = Answer.CHUNKS in asked.accepted
-        yield Head(chunks, len(asked.queries), sum(len(series.times) for result in results for series in result))
+        wanted = [] if any(results) else wanted_by_all(asked.queries)
+        yield Head(chunks, len(asked.queries), sum(len(series.times) for result in results for series in result), wanted)
         yield from _pieces(chunk_frames(results) if chunks else (samples_answer(results),))
 
     def _reader(self, tenant: str) -> Reader:
@@ -157,7 +164,7 @@ def main() -> None:
     process = Process(begin.settings, out)
     process.send(Ready())
     for job in frames:
-        if isinstance(job, Read | Values) and not process.do(job):
+        if isinstance(job, Read | Values | Had) and not process.do(job):
             return
 
 

@@ -11,9 +11,10 @@ from aiohttp import web
 
 from virtflow.history.remote_read.api import Api
 from virtflow.history.remote_read.evaluator import Evaluators
-from virtflow.history.remote_read.ipc import Failure, Head, Piece, Read
+from virtflow.history.remote_read.ipc import Failure, Had, Head, Piece, Read, Whether
 from virtflow.history.remote_read.processes import FailedError, Processes
 from virtflow.history.remote_read.tenants import NotAllowedError, Tenants
+from virtflow.history.remote_read.wanted import Pair, Wanted
 from virtflow.history.storage.delta import Store
 from virtflow.history.storage.errors import StorageError
 from virtflow.history.storage.table_schemas import SAMPLES
@@ -67,6 +68,9 @@ class Remote:
             self._queries.labels(outcome=outcome)  # at 0 from the start, so that increase() sees the first one
         self._unknown = self.metrics.counter("virtflow_history_serve_unknown_labels_total")
         self._spent = self.metrics.counter("virtflow_history_serve_seconds_total")
+        self._values = self.metrics.counter("virtflow_history_serve_unknown_values_total")
+        self._wanted = Wanted()
+        self._looking: set[asyncio.Task[None]] = set()
         self._under_way = 0
         self._no_tables = "the storage has not answered yet"
 
@@ -115,6 +119,8 @@ class Remote:
             assert isinstance(head, Head)
             self._queries.labels(outcome="answered").inc(head.queries)
             self._samples.inc(head.samples)
+            if not self.tenants.is_own(request.headers):
+                self._watch((job.tenant, request.remote or "?"), head)
             response = web.StreamResponse(headers=CHUNKS if head.chunks else SAMPLES_WHOLE)
             await response.prepare(request)
             try:
@@ -127,6 +133,33 @@ class Remote:
             await response.write_eof()
         self._spent.inc(loop.time() - began)
         return response
+
+    def _watch(self, who: Pair, head: Head) -> None:
+        """Has it looked up whether a value is known that a client's queries keep asking for in vain."""
+        for pair in self._wanted.take(who, head.wanted):
+            looking = asyncio.create_task(self._look_up(who, pair))
+            self._looking.add(looking)
+            looking.add_done_callback(self._looking.discard)
+        if self._wanted.unknown(who):
+            self._values.inc(head.queries)
+
+    async def _look_up(self, who: Pair, pair: Pair) -> None:
+        try:
+            async with self.processes.asked(Had(who[0], self._seconds, *pair)) as frames:
+                found = await frames.next()
+                assert isinstance(found, Whether)
+        except FailedError as error:
+            _LOG.debug("whether a series has ever had %s=%r is not known: %s", *pair, error)
+            return
+        if requests := self._wanted.answered(who, pair, had=found.yes):
+            self._values.inc(requests)
+            _LOG.warning(
+                "the last %d requests of %s all want %s=%r, which no series of the history has ever had, and have no answer; where it is one of "
+                "Prometheus' external_labels, set filter_external_labels: false in remote_read",
+                requests,
+                who[1],
+                *pair,
+            )
 
     async def read_own(self, request: web.Request) -> web.StreamResponse:
         """One remote_read request of our own evaluator; nobody else knows the secret."""

@@ -282,6 +282,13 @@ PIPELINE_METRICS: Final = (
         "Queries of remote_read for a label that no series of the history has.",
         "history-serve",
     ),
+    _pipeline(
+        "history_serve_unknown_values_total",
+        _C,
+        "",
+        "Queries of remote_read for a value that a label of the history never had, from a client whose queries all want it.",
+        "history-serve",
+    ),
     _pipeline("history_serve_samples_total", _C, "", "Samples returned by remote_read.", "history-serve"),
     _pipeline(
         "history_serve_processes_ended_total",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.support.history_serving import Server, serving
+from tests.support.history_serving import Server, serving, until
 from tests.support.history_years import DAY, HOUR, hours_of_vm, write_years
 from virtflow.history.remote_read.protocol.wire import Asked, Hints, Match, Matcher, ReadRequest, write_request
 
@@ -52,13 +52,6 @@ def asking(server: Server, count: int, body: bytes) -> Iterator[list[socket.sock
             sock.sendall(head + body)
             dialled.append(sock)
         yield dialled
-
-
-def until(true: Callable[[], bool], server: Server) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline, server.log.read_text()[-2000:]
-        time.sleep(0.02)
 
 
 def at_work(server: Server) -> int:

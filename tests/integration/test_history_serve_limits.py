@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.support.history_serving import serving
+from tests.support.history_serving import serving, until
 from tests.support.history_years import DAY, HOUR, hours_of_vm, write_years
 from virtflow.history.remote_read.protocol.wire import Asked, Hints, Match, Matcher
 from virtflow.runtime.settings import History
@@ -48,6 +49,38 @@ def test_beyond_a_limit_is_refused_by_name_and_within_it_answered(limit: str, hi
         assert limit in said
         assert "\n" not in said.strip()
         assert server.read(of("vm_memory_rss_bytes", "vm-1", NOW - 3 * DAY)) == (200, "")
+
+
+def test_an_external_label_named_like_one_of_ours_is_told_once_and_counted(history: Path, tmp_path: Path) -> None:
+    """As a Prometheus with ``external_labels: {name: prom-1}`` asks: every query is answered, with nothing, whatever it wants."""
+    external = Matcher(Match.EQUAL, "name", "prom-1")
+    metrics = ("vm_memory_rss_bytes", "vm_cpu_seconds_total")
+    queries = [of(metric, ".*", NOW - 3 * DAY) for metric in metrics]
+    asked = [replace(query, matchers=(*query.matchers, external)) for query in queries]
+    counter = "virtflow_history_serve_unknown_values_total"
+    with serving(history, tmp_path) as server:
+        assert [server.read(each) for each in asked * 10] == [(200, "")] * 20
+        until(lambda: server.value(counter) == 20, server)
+        assert [server.read(each) for each in asked * 10] == [(200, "")] * 20
+        until(lambda: server.value(counter) == 40, server)
+        assert server.read(*queries) == (200, "")
+        assert server.value(counter) == 40
+        told = [line for line in server.log.read_text().splitlines() if "prom-1" in line]
+    (line,) = told
+    assert "filter_external_labels: false" in line
+    assert "name='prom-1'" in line
+
+
+def test_a_name_that_a_vm_once_had_is_not_told(history: Path, tmp_path: Path) -> None:
+    """A dashboard of a VM that is gone asks again and again."""
+    before = Asked(1_000, 2_000, (Matcher(Match.EQUAL, "__name__", "vm_memory_rss_bytes"), Matcher(Match.EQUAL, "name", "vm-1")))
+    unknown = replace(before, matchers=(before.matchers[0], Matcher(Match.EQUAL, "name", "prom-1")))
+    counter = "virtflow_history_serve_unknown_values_total"
+    with serving(history, tmp_path) as server:
+        for each in (before, unknown):
+            assert [server.read(each) for _ in range(20)] == [(200, "")] * 20
+        until(lambda: server.value(counter) == 20, server)  # what came later is told by now
+        assert "vm-1" not in server.log.read_text()
 
 
 def test_a_body_that_is_too_large_is_not_read(history: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,6 +70,14 @@ class Server:
         """SIGTERM; its exit code, within the time that a service has."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(10)
+
+
+def until(true: Callable[[], bool], server: Server) -> None:
+    """Waits for it; fails with the end of the server's log."""
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline, server.log.read_text()[-2000:]
+        time.sleep(0.02)
 
 
 def _children(pid: int) -> list[int]:

@@ -11,14 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from virtflow.history.remote_read.protocol.counted import ProtocolError
-from virtflow.history.remote_read.protocol.wire import Match, Matcher
+from virtflow.history.remote_read.protocol.wire import Asked, Match, Matcher
 from virtflow.history.storage.table_schemas import COLUMN_OF, COLUMNS, values_of_device
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.catalogue.metrics import INVENTORY_LABELS
+from virtflow.schemas.states import REASONS, STATES
 
 INFO, STATE_INFO = "vm_info", "vm_state_info"
 NAMES: Final = (*(column.name for column in COLUMNS), INFO, STATE_INFO)
 LABEL_LENGTH: Final = 256
+WANTED: Final = 16
 _UNSAFE: Final = re.compile("[\0\ud800-\udfff]")
 _DEVICE_LABELS: Final = {column.name: column.metric.labels for column in COLUMNS if column.kind != "vm"}
 LABELS_OF_KIND: Final = {column.kind: column.metric.labels for column in COLUMNS if column.kind != "vm"}
@@ -47,6 +49,18 @@ def foreign_labels(settings: Settings, matchers: Sequence[Matcher]) -> list[str]
     """Labels that the matchers want and no series of ours has ever had, so that nothing can match."""
     known = label_names(settings)
     return sorted({matcher.name for matcher in matchers if matcher.name not in known and not satisfied(matcher, "")})
+
+
+def wanted_by_all(queries: Sequence[Asked]) -> list[tuple[str, str]]:
+    """Labels and values that each of the queries wants by equality, the metric's name left out; in their order, ``WANTED`` at most."""
+    told = [{(m.name, m.value) for m in each.matchers if m.how is Match.EQUAL and m.value and m.name != "__name__"} for each in queries]
+    return sorted(set.intersection(*told))[:WANTED] if told else []
+
+
+def words_of(label: str) -> set[str]:
+    """The values that a label has by the catalogue, whatever VMs there are: of states, their reasons, and columns that share a metric's name."""
+    words = {"state": set(STATES), "reason": {word for of_state in REASONS.values() for word in of_state}}
+    return words.get(label, set()) | {value for name, value in _VARIANTS.values() if name == label}
 
 
 def labels_of(settings: Settings, name: str, key: tuple[str, str, str | None], told: Labels) -> Labels:

@@ -29,6 +29,7 @@ from virtflow.history.remote_read.reading.labels import (
     foreign_labels,
     labels_of,
     matching,
+    words_of,
 )
 from virtflow.history.remote_read.reading.missing import missing_at
 from virtflow.history.remote_read.reading.resample import LATEST_MS, Sight
@@ -84,6 +85,10 @@ class Reader:
         """The values that a label of VMs had between two times (Unix seconds), sorted; [] for one that is no column of VMs'."""
         return self._reading(allowance).values(label, *(max(0.0, min(at, LATEST_MS / 1000)) for at in (start, end)))
 
+    def had(self, label: str, value: str, allowance: Allowance | None = None) -> bool:
+        """Whether a series has ever had a value of a label, as far as the tables go back."""
+        return self._reading(allowance).had(label, value)
+
     def _reading(self, allowance: Allowance | None) -> _Reading:
         return _Reading(self._store, self._settings, allowance or Allowance(self._settings.history))
 
@@ -134,6 +139,16 @@ class _Reading:
         of_kinds = pc.field("kind").isin(pa.array(kinds, pa.string())) & between("time", start, end)
         devices = self._distinct(HOURS.table, ["kind", "device"], of_kinds)
         return sorted({values_of_device(LABELS_OF_KIND[kind], device or "").get(label, "") for kind, device in devices} - {""})
+
+    def had(self, label: str, value: str) -> bool:
+        if label in self._settings.serve_labels:
+            return self._settings.serve_labels[label] == value
+        if value in words_of(label) or value in self.values(label, 0.0, LATEST_MS / 1000):
+            return True
+        if label not in {"uuid", "name"}:
+            return False
+        # VMs may have no inventory: days have all that were, hours and samples what is not in them yet.
+        return any(self._distinct(table, [label], pc.field(label) == value) for table in (DAYS.table, HOURS.table, SAMPLES))
 
     def _distinct(self, table: Table, columns: Sequence[str], wanted: Any) -> set[tuple[Any, ...]]:  # noqa: ANN401, an Arrow expression
         """The columns' different values, from one read: the inventory has what changes rarely, the roll-ups have the devices."""
