@@ -1,4 +1,7 @@
-"""`virtflow history verify`: reads every entry of every log and every byte of every file, and names what is damaged."""
+"""`virtflow history verify`: reads every entry of every log and every byte of every file, and names what is damaged.
+
+A file's footer, which has no checksum, is compared with what it tells of.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,13 @@ from pyarrow import fs
 from virtflow.history.maintenance.kept import Tell
 from virtflow.history.storage.delta import ACTIONS_KEY, File, Opened, Store
 from virtflow.history.storage.errors import StorageError
+from virtflow.history.storage.footer import damage
 from virtflow.history.storage.table_schemas import Table
 from virtflow.schemas.errors import EnvironmentProblemError
 
 LOG: Final = "_delta_log"
+DAMAGED: Final = (OSError, pa.ArrowException, ValueError, OverflowError)
+"""What reading a damaged file raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +102,16 @@ def _file(store: Store, opened: Opened, file: File) -> list[Damage]:
     why = ""
     try:
         with store.filesystem(opened.table).open_input_file(file.path) as stream:
-            parquet = pq.ParquetFile(stream, page_checksum_verification=True)
-            rows = sum(batch.num_rows for batch in parquet.iter_batches())
-        if file.rows and rows != file.rows:
-            why = f"has {rows} rows, the log says {file.rows}"
+            if (size := stream.size()) != file.size_bytes:
+                why = f"has {size} bytes, the log says {file.size_bytes}"
+            else:
+                parquet = pq.ParquetFile(stream, page_checksum_verification=True)
+                rows, why = parquet.metadata.num_rows, damage(parquet, opened.columns())
+                if not why and file.rows and rows != file.rows:
+                    why = f"has {rows} rows, the log says {file.rows}"
     except FileNotFoundError:
         why = "is missing"
-    except (OSError, pa.ArrowException, ValueError) as error:
+    except DAMAGED as error:
         why = _short(error)
     if not why:
         return []

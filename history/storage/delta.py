@@ -197,6 +197,11 @@ class Opened:
         """The table's files for Arrow, by their paths below it."""
         return self._files
 
+    def columns(self) -> dict[str, pa.DataType | None]:
+        """The table's columns and their types; None of those that only a newer program knows."""
+        known = {field.name: field.type for field in self.table.schema}
+        return {field.name: known.get(field.name) for field in self.delta.schema().fields}
+
     @property
     def version(self) -> int:
         """The version it stands at."""

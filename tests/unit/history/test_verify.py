@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from tests.support.history_lives import Kept, record, vm_uuid
 from tests.support.history_truth import SECOND, Seen
-from virtflow.history.maintenance.verify import verify
+from tests.support.long import length
+from virtflow.history.maintenance.verify import DAMAGED, verify
+from virtflow.history.storage.footer import Columns, damage
 from virtflow.history.storage.table_schemas import COUNTERS, DAILY, HOURLY, SAMPLES, Table
 
 START = 1_790_000_000
@@ -32,7 +36,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Kept:
 
 def damaged(history: Kept) -> list[str]:
     """The files that are named."""
-    return [damage.file for damage in verify(history.store, lambda *_: None)]
+    return [found.file for found in verify(history.store, lambda *_: None)]
 
 
 @pytest.mark.parametrize("table", [SAMPLES, HOURLY, DAILY, COUNTERS], ids=lambda table: table.name)
@@ -55,3 +59,106 @@ def test_one_changed_byte_in_a_column_is_found(history: Kept, table: Table) -> N
     path.write_bytes(whole)
     assert not_found == []
     assert damaged(history) == []
+
+
+def footer(whole: bytes) -> int:
+    """Where a file's footer begins: before its last eight bytes stands how long it is."""
+    return len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+
+
+def renamed(whole: bytes) -> bytes:
+    """A column that has another name of the same length; in the footer it stands once in the schema and once in each row group."""
+    return whole.replace(b"vm_memory_rss_bytes", b"vm_memory_rss_bytez")
+
+
+def zeroed(whole: bytes) -> bytes:
+    return whole[: footer(whole)] + bytes(100) + whole[footer(whole) + 100 :]
+
+
+def cut_in_the_middle(whole: bytes) -> bytes:
+    """The footer's middle is gone, its end and the file's length are not."""
+    middle = (footer(whole) + len(whole)) // 2
+    return whole[: middle - 20] + bytes(20) + whole[middle:]
+
+
+def narrowed(whole: bytes) -> bytes:
+    """The greatest VM's UUID of each row group is said to be smaller than any: whoever looks for one passes the group over."""
+    at = footer(whole)
+    return whole[:at] + whole[at:].replace(vm_uuid(1).encode(), b"0" * 36)
+
+
+@pytest.mark.parametrize("table", [SAMPLES, HOURLY, DAILY], ids=lambda table: table.name)
+@pytest.mark.parametrize("harm", [renamed, zeroed, cut_in_the_middle, narrowed])
+def test_a_damaged_footer_is_found_and_the_file_named(history: Kept, table: Table, harm: Callable[[bytes], bytes]) -> None:
+    """Of a file that has its length; most of these can be read from begin to end."""
+    file = history.store.open(table).files()[0].path
+    path = Path(history.settings.path) / table.name / file
+    whole = path.read_bytes()
+    changed = harm(whole)
+    assert len(changed) == len(whole)
+    assert changed != whole
+    path.write_bytes(changed)
+    try:
+        assert damaged(history) == [file]
+    finally:
+        path.write_bytes(whole)
+    assert damaged(history) == []
+
+
+def test_what_a_reader_would_not_notice(history: Kept) -> None:
+    """Why a footer is compared with what it tells of: a filter finds nothing, and a column is empty, without an error."""
+    opened = history.store.open(SAMPLES)
+    file = opened.files()[0]
+    path = Path(history.settings.path) / SAMPLES.name / file.path
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(narrowed(whole))
+        assert opened.read(["uuid"], pc.field("uuid") == vm_uuid(1), [file]).num_rows == 0
+        path.write_bytes(renamed(whole))
+        assert opened.read(["vm_memory_rss_bytes"], None, [file]).column(0).null_count == file.rows
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_file_of_another_length_is_named(history: Kept) -> None:
+    file = history.store.open(HOURLY).files()[0].path
+    path = Path(history.settings.path) / HOURLY.name / file
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + bytes(8) + whole[4:])
+    (found,) = verify(history.store, lambda *_: None)
+    path.write_bytes(whole)
+    assert (found.file, found.why) == (file, f"has {len(whole) + 8} bytes, the log says {len(whole)}")
+
+
+def is_named(path: Path, columns: Columns) -> bool:
+    """Whether `verify` names the file, without the others, which take most of its time."""
+    try:
+        return bool(damage(pq.ParquetFile(path, page_checksum_verification=True), columns))
+    except DAMAGED:
+        return True
+
+
+@pytest.mark.parametrize("table", [SAMPLES, HOURLY], ids=lambda table: table.name)
+def test_no_changed_byte_of_a_footer_that_a_reader_takes_is_missed(history: Kept, table: Table) -> None:
+    """Whatever is not named changes nothing of what readers get. Readers are asked in the order of columns, since some damage ends a process."""
+    opened = history.store.open(table)
+    file = opened.files()[0]
+    path = Path(history.settings.path) / table.name / file.path
+    whole, dice = path.read_bytes(), Random(2)  # noqa: S311, places, not secrets
+    places = dice.sample(range(footer(whole), len(whole)), length(150, 3_000))
+    before = opened.only([file]).to_table(use_threads=False)
+    named = 0
+    try:
+        for place in sorted(places):
+            changed = bytearray(whole)
+            changed[place] ^= dice.choice([0x01, 0x55, 0xFF])
+            path.write_bytes(changed)
+            if is_named(path, opened.columns()):
+                named += 1
+                continue
+            rows = opened.only([file])
+            assert rows.to_table(use_threads=False).equals(before), place
+            assert rows.count_rows(filter=pc.field("uuid") == vm_uuid(1)) == before.num_rows, place
+    finally:
+        path.write_bytes(whole)
+    assert named > len(places) // 3
