@@ -93,7 +93,8 @@ def _why(left: Sequence[Left], subject: Subject, hours: int) -> str:
         why = "it is written on; stop it, and run this again"
     else:
         why = f"a writer may still commit it; run this again, at the latest {hours} hours after the file was written"
-    return f"{len(left)} files may still hold rows of {subject.kind} {subject.name}, {first.path} first: {why}"
+    files = "1 file" if len(left) == 1 else f"{len(left)} files"
+    return f"{files} may still hold rows of {subject.kind} {subject.name}, {first.path} first: {why}"
 
 
 def _tables(store: Store) -> list[Table]:

@@ -14,6 +14,7 @@ from virtflow.history.storage.delta import Store
 from virtflow.history.storage.scope import COLUMNS, Owned, owned_by, touched
 from virtflow.history.storage.table_schemas import INVENTORY_ROWS, Table
 from virtflow.schemas.errors import InputError
+from virtflow.schemas.projects import PROJECT_IDS, PROJECT_NAMES
 
 
 class UnknownSubjectError(InputError):
@@ -70,12 +71,13 @@ def _named(store: Store, name: str) -> list[str]:
 
 
 def _owners(store: Store, uuids: Sequence[str]) -> dict[str, str]:
-    """Of each VM its newest project in words."""
+    """Of each VM its newest project: what names it, and by what it is told apart where that is something else."""
     found = dict.fromkeys(uuids, "no known project")
     if not store.exists(INVENTORY_ROWS):
         return found
     rows = store.open(INVENTORY_ROWS).read(COLUMNS, pc.field("uuid").isin(pa.array(uuids, pa.string())))
     for row in rows.sort_by("time").to_pylist():
-        words = " ".join(dict.fromkeys(word for word in (row["project"], row["project_id"]) if word))
+        name, identity = (next((row[each] for each in fields if row[each]), "") for fields in (PROJECT_NAMES, PROJECT_IDS))
+        words = " ".join(dict.fromkeys(word for word in (name, identity) if word))
         found[row["uuid"]] = f"project {words}" if words else "no project"
     return found

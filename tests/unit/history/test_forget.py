@@ -11,6 +11,7 @@ from typing import Any, Final
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 
 from tests.support.history import fleet_inventories, fleet_samples
 from virtflow.history.maintenance.compaction import Step, compact_day
@@ -188,7 +189,7 @@ def test_a_roll_up_from_samples_that_are_gone_is_refused(store: Store, settings:
 def test_a_file_that_a_writer_may_still_commit_is_named_and_kept(store: Store, settings: History) -> None:
     opened = store.open(SAMPLES)
     (added,) = opened.write(samples(GONE, 2))
-    with pytest.raises(LeftError, match=f"1 files .*{added.path} first: a writer may still commit it"):
+    with pytest.raises(LeftError, match=f"1 file may still hold .*{added.path} first: a writer may still commit it"):
         forgotten(store, settings)
     assert Path(settings.path, "samples", added.path) in files_with(settings, GONE)
     commit(opened, [added])
@@ -280,6 +281,23 @@ def test_a_name_of_several_vms_is_refused(store: Store) -> None:
         assert f"{each.uuid} (project {each.project}" in str(refused.value)
         assert each.project_id in str(refused.value)
     assert [each.owned[0].uuid for each in subjects.vms(store, [ALIVE.upper(), GONE])] == [ALIVE, GONE]
+
+
+def test_vms_of_one_name_are_told_apart_by_what_names_their_projects(store: Store) -> None:
+    """KubeVirt knows namespaces alone, and an OpenStack that tells no names knows ids."""
+    name = INVENTORIES[0].name
+    kubevirt = replace(INVENTORIES[0], uuid=NOBODY, project="", project_id="", namespace="shop")
+    nameless = replace(INVENTORIES[1], name=name, project="", project_id="5f2d", namespace="")
+    unowned = replace(INVENTORIES[1], uuid=NOBODY[:-1] + "1", name=name, project="", project_id="", namespace="")
+    later = [replace(each, collected=START + 60.0, sequence=2) for each in (kubevirt, nameless, unowned)]
+    add(store, record_rows(INVENTORY_ROWS, later), INVENTORY_ROWS)
+    with pytest.raises(UnknownSubjectError) as refused:
+        subjects.vms(store, [name])
+    said = str(refused.value)
+    assert f"{NOBODY} (project shop)" in said
+    assert f"{ALIVE} (project 5f2d)" in said
+    assert f"{unowned.uuid} (no project)" in said
+    assert f"{GONE} (project {INVENTORIES[0].project} {INVENTORIES[0].project_id})" in said
 
 
 @pytest.mark.parametrize("find", [lambda s: subjects.vms(s, ["no-such"]), lambda s: subjects.project(s, "no-such")])
