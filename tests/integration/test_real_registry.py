@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 from confluent_kafka import Consumer
@@ -13,10 +13,11 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from tests.support.broker import DIES_WITH_US
+from tests.support.broker import DIES_WITH_US, free_ports
 from tests.support.command import PROGRAM, environment
 from tests.support.exporter_process import ExporterProcess
 from tests.support.history import Writer, wait_for_samples, writing
+from tests.support.kubernetes.certificates import Authority
 from tests.support.processors import CODEC, Bus, Processors, eventually, snapshot
 from tests.support.real_registry import RealRegistry
 from tests.support.started import Started
@@ -91,7 +92,7 @@ def test_confluents_deserializer_reads_our_messages(broker: Broker, ids: SchemaI
 
 
 def test_every_service_runs_with_it_and_stock_tools_read_every_topic(broker: Broker, registry: RealRegistry, tmp_path: Path) -> None:
-    """Producer, simulated fleet, processors, exporter and history, each started with the registry; its own subjects name each topic."""
+    """Producer, simulated fleet, processors, exporter, adapter and history, each started with the registry; its own subjects name each topic."""
     bus = Bus(broker)
     bus.create_topics()
     url = {"VIRTFLOW_REGISTRY_URL": registry.url}
@@ -110,6 +111,11 @@ def test_every_service_runs_with_it_and_stock_tools_read_every_topic(broker: Bro
         exporter = stack.enter_context(ExporterProcess(tmp_path, broker.address, bus.prefix, {"REGISTRY_URL": registry.url}))
         exporter.wait_until(lambda: exporter.value("virtflow_exporter_vms") == 7, 60.0, "shows the VMs, those that migrate included")
         exporter.wait_until(lambda: exporter.value("virtflow_exporter_nodes") == 3, 60.0, "shows all nodes")
+        adapter = stack.enter_context(Adapter(tmp_path, broker.address, bus.prefix, of_adapter(tmp_path, registry)))
+        adapter.wait_until(lambda: (adapter.value("virtflow_adapter_vms") or 0) >= 4, 60.0, "knows the simulated VMs, which have projects")
+        assert all(adapter.value("virtflow_adapter_records_total", topic=topic.name) for topic in (METRICS, INVENTORY))
+        assert not any(value for (name, _), value in adapter.series().items() if name == "virtflow_adapter_undecodable_total")
+        assert adapter.stop() == 0
         wait_for_samples(tmp_path / "history", 8, 60.0, history)
         eventually("events", lambda: bool(bus.read(EVENTS)), 60.0)
     with SchemaRegistryClient({"url": registry.url}) as client:
@@ -121,6 +127,29 @@ def test_every_service_runs_with_it_and_stock_tools_read_every_topic(broker: Bro
             assert all(isinstance(record, dict) for record in records)
             latest = client.get_latest_version(f"{bus.prefix}{topic.name}-value")
             assert json.loads(latest.schema.schema_str or "")["name"] == topic.record
+
+
+class Adapter(ExporterProcess):
+    """The adapter for Kubernetes; its values come from the topics, whether its cluster answers or not."""
+
+    command: ClassVar[str] = "adapter"
+
+
+def of_adapter(folder: Path, registry: RealRegistry) -> dict[str, object]:
+    """Its settings: a certificate, a cluster that does not answer, and VMs' projects in place of namespaces."""
+    own = Authority(folder, "adapters").signed("adapter", hosts=("IP:127.0.0.1",))
+    (api, nobody) = free_ports(2)
+    return {
+        "REGISTRY_URL": registry.url,
+        "ADAPTER_API_LISTEN": f"127.0.0.1:{api}",
+        "ADAPTER_TLS_CERTIFICATE_FILE": own.certificate,
+        "ADAPTER_TLS_KEY_FILE": own.key,
+        "ADAPTER_KUBERNETES_URL": f"http://127.0.0.1:{nobody}",
+        "ADAPTER_KUBERNETES_CA_FILE": "",
+        "ADAPTER_KUBERNETES_TOKEN_FILE": "",
+        "ADAPTER_NAMESPACE_FIELD": "project",
+        "ADAPTER_DRAIN_SECONDS": 0,
+    }
 
 
 class Running(Started):
