@@ -32,6 +32,12 @@ def write_tenants(path: Path, start: float) -> tuple[list[VmMetrics], list[VmInv
     kubevirt = replace(inventories[2], platform="kubevirt", project_id="", project="", namespace="shop")
     moved = replace(vm, project_id="f" * 32, project="another", collected=start + MOVED_AT * INTERVAL, sequence=MOVED_AT)
     inventories = [vm, unnamed, kubevirt, *inventories[3:-1], moved]  # the last VM is nobody's
+    write_records(path, samples, inventories)
+    return samples, inventories
+
+
+def write_records(path: Path, samples: Sequence[VmMetrics], inventories: Sequence[VmInventory]) -> None:
+    """A history of these records, rolled up."""
     store = Store(History(path=str(path)))
     writer = TableWriter(store.make(SAMPLES), Sequences())
     writer.begin(["raw"])
@@ -45,7 +51,6 @@ def write_tenants(path: Path, start: float) -> tuple[list[VmMetrics], list[VmInv
     describing.commit()
     rolling = Rolling(store, History(raw_days=3650), lambda *_: None)
     rolling.run(rolling.due())
-    return samples, inventories
 
 
 def write_happened(path: Path, samples: list[VmMetrics]) -> None:

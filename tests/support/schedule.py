@@ -73,6 +73,7 @@ SECONDS: Final[dict[str, int]] = {
     "tests/faults/test_31_offset_gaps.py": 35,
     "tests/integration/test_top_kafka.py": 35,
     "tests/lab/test_up.py": 35,
+    "tests/integration/test_history_tenants_promql.py": 40,
     "tests/integration/test_history_remote_read.py": 30,
     "tests/integration/test_publish_events.py": 30,
     "tests/counts/test_coverage.py": 25,
