@@ -13,7 +13,7 @@ from virtflow.exporter.views.ring import COLUMNS
 from virtflow.exporter.views.rows import Address, Disk, Filesystem, Interface, Vcpu, VmDetail
 from virtflow.exporter.views.totals import latency, plus
 from virtflow.exporter.views.values import known
-from virtflow.exporter.views.vms import Moment, hour_of, vm_fields
+from virtflow.exporter.views.vms import Moment, hour_end, hour_of, vm_fields
 from virtflow.schemas import records
 from virtflow.schemas.fields import VcpuMetrics
 from virtflow.schemas.records import VmInventory, VmMigration
@@ -47,6 +47,7 @@ def vm_detail(seen: Seen, moment: Moment, migration: VmMigration | None) -> VmDe
         else [],
         migration=migration_row(migration, moment.wall) if migration else None,
         hour={column: hour_of(seen, moment, column) for column in COLUMNS},
+        hour_end=hour_end(moment),
     )
 
 

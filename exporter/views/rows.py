@@ -173,6 +173,7 @@ class VmDetail(VmRow, frozen=True, kw_only=True):
     addresses: list[Address]
     migration: Annotated[MigrationRow | None, _about("Its running or last migration.")]
     hour: Annotated[History, _about("The last hour by column, a point a minute, the oldest first.")]
+    hour_end: Annotated[float, _about("When the newest point of the hour is of: Unix seconds; it is the mean of the minute before.")]
 
 
 class NodeRow(Struct, frozen=True, kw_only=True):

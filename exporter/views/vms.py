@@ -87,6 +87,11 @@ def hour_of(seen: Seen, moment: Moment, column: str) -> list[float | None]:
     return seen.ring.column(column, int(moment.now // POINT_SECONDS)) if seen.ring is not None else []
 
 
+def hour_end(moment: Moment) -> float:
+    """When the newest point of an hour is of, in whole Unix seconds: minutes are those of the fleet's own clock."""
+    return float(round(moment.wall - moment.now % POINT_SECONDS))
+
+
 def vm_fields(seen: Seen, moment: Moment) -> dict[str, Any]:
     """The fields of a row, without history."""
     record, inventory, totals, memory = seen.record, seen.inventory, seen.totals, seen.memory

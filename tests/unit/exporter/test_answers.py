@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tests.support.fleet_samples import GIB, HOSTILE, Taken, busy, described, migration, seen_twice, taken, updated
+from tests.support.fleet_samples import GIB, HOSTILE, Taken, busy, described, lasting, migration, seen_twice, taken, updated
 from tests.support.vm_samples import INTERVAL, WALL, fleet, sample, status, uuid
 from virtflow.exporter.api.answers import Answers
 from virtflow.exporter.api.endpoints import BY_NAME
@@ -253,3 +253,14 @@ def test_names_of_tenants_are_told_as_they_are() -> None:
     view = FleetView(fleet())
     view.fleet.take_metrics(sample(name=HOSTILE), 0.0)
     assert answers(updated(view, 0.0)).vms(values("vms", filter="<SCRIPT>"), NOW).items[0].name == HOSTILE
+
+
+@pytest.mark.parametrize(("now", "end"), [(125.0, 120.0), (120.0, 120.0), (179.75, 120.0)])
+def test_an_hour_ends_with_a_minute_of_the_fleet_s_clock(now: float, end: float) -> None:
+    """The newest point's time is told, in Unix seconds, wherever in a minute one asks."""
+    view = FleetView(fleet())
+    taken(view.fleet, lasting([busy(0, 0)]), now)
+    updated(view, now)
+    found = answers(view).vm(uuid(0), WALL + now)
+    assert found is not None
+    assert found.hour_end == WALL + end

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from tests.support.awaiting import until
-from tests.support.fleet_samples import busy, seen_twice, taken
+from tests.support.fleet_samples import busy, seen_twice, taken, updated
 from tests.support.vm_samples import WALL, fleet, status, uuid
 from virtflow.exporter.api.answers import Answers
 from virtflow.exporter.api.endpoints import BY_NAME
@@ -58,7 +58,7 @@ def answer(path: str) -> Any:  # noqa: ANN401, JSON
     ],
 )
 def test_a_path_has_its_endpoints_answer(path: str, name: str, given: dict[str, str], subject: str) -> None:
-    _, answers = asked_of(seen_twice(fleet(), VMS))
+    _, answers = asked_of(updated(seen_twice(fleet(), VMS), NOW))
     expected = answers.named(name, parse(BY_NAME[name].parameters, given.items()), WALL + NOW, subject)
     assert answer(path) == msgspec.json.decode(msgspec.json.encode(expected))
 
