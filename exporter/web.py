@@ -45,7 +45,7 @@ class Pages:
         self._topics = topics
         self._fleet_page = fleet_page
         home = {} if fleet_page else {"/": self.landing}
-        return {**home, "/about": self.landing, "/metrics": self.scrape, "/readyz": readiness(self._missing), "/static/{file}": static}
+        return {**home, "/about": self.landing, "/metrics": self.scrape, "/readyz": readiness(self._missing), "/static/{file:.+}": static}
 
     async def scrape(self, request: web.Request) -> web.StreamResponse:
         """The exposition, or 400 with the groups for an unknown name in ``collect[]``."""

@@ -1,4 +1,4 @@
-"""The style sheet, the scripts and the icon: files of this package, read once, with ETags made of their content."""
+"""The style sheets, the scripts and the icon: files of this package, read once, with ETags made of their content."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ class Asset(NamedTuple):
 
 @cache
 def assets() -> dict[str, Asset]:
-    """All files by their names."""
+    """All files by their paths; those of others are in ``vendor/``."""
     folder = resources.files("virtflow.exporter.page").joinpath("static")
     found = {}
-    for file in folder.iterdir():
-        kind = TYPES.get(file.name[file.name.rfind(".") :])
-        if kind is not None:
-            body = file.read_bytes()
-            found[file.name] = Asset(body, kind, f'"{hashlib.sha256(body).hexdigest()[:16]}"')
+    for prefix, place in (("", folder), ("vendor/", folder.joinpath("vendor"))):
+        for file in place.iterdir():
+            kind = TYPES.get(file.name[file.name.rfind(".") :])
+            if kind is not None:
+                body = file.read_bytes()
+                found[f"{prefix}{file.name}"] = Asset(body, kind, f'"{hashlib.sha256(body).hexdigest()[:16]}"')
     return found

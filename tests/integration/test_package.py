@@ -36,6 +36,8 @@ def test_wheel_holds_every_source_and_data_file(wheel: Path) -> None:
     expected = {f"virtflow/{name}" for name in files if (ROOT / name).exists()}
     packed = {name for name in names if name.startswith("virtflow/")}
     assert packed == expected
+    licences = {name.partition("/licenses/")[2] for name in names if "/licenses/" in name}
+    assert licences == {"LICENSE", "exporter/page/static/vendor/uPlot.LICENSE"}
 
 
 @pytest.fixture(scope="module")
