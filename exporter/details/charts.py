@@ -1,7 +1,11 @@
-"""A VM's long history as charts: a line for each curve, drawn here, so that it needs no script; and all values as a table."""
+"""A VM's long history as charts: a line for each curve, drawn here, so that it needs no script; and all values as a table.
+
+The values are with the charts: ``static/charts.js`` makes others of them, with axes, a cursor and zoom.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
@@ -66,7 +70,7 @@ def charts(found: Curves, marks: Sequence[Mark]) -> Html:
     figures = (_chart(curve, found.values[curve.name], period, inside) for curve in CURVES)
     return join(
         el("p", f"Each value is the mean of the {duration(period.step)} before it. Times are UTC.", class_="counted"),
-        el("div", *figures, class_="history-charts"),
+        el("div", *figures, class_="history-charts", data_start=period.start, data_step=period.step, data_marks=json.dumps(inside)),
         el("ul", *(el("li", f"{clock(mark.at)}: ", el("bdi", mark.what)) for mark in inside), class_="marks") if inside else None,
         el("details", el("summary", "All values"), table("Values of the history", COLUMNS, rows_of(found), "history")),
     )
@@ -100,11 +104,19 @@ def _chart(curve: Curve, values: Sequence[float | None], period: Period, marks: 
         preserveAspectRatio="none",
         role="img",
         aria_label=f"{curve.title}: {words}",
+        data_label=curve.title,
+        data_format=curve.format,
+        data_values=for_scripts(values),
     )
     top = max((value for value in values if value is not None), default=None)
     scale = el("div", el("span", shown(curve.format, top)), el("span", "0"), class_="scale", aria_hidden="true")
     times = el("div", *(el("span", text) for text in ticks(period)), class_="ticks", aria_hidden="true")
     return el("figure", el("figcaption", curve.title, " ", el("b", words)), el("div", scale, picture, class_="plot"), times)
+
+
+def for_scripts(values: Sequence[float | None]) -> str:
+    """The values as JSON, with more digits than are ever shown."""
+    return f"[{','.join('null' if value is None else f'{value:.7g}' for value in values)}]"
 
 
 def _line(mark: Mark, period: Period) -> Html:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tools.vendored import FOLDER, PINS, Pinned, VendorError, pinned, sha256, take, with_vendored
+from virtflow.exporter.page.assets import assets
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,6 +21,13 @@ def test_the_files_are_those_that_are_pinned() -> None:
     wanted = {name: digest for each in pinned() for name, digest in each.files.values()}
     assert {file.name: sha256(file.read_bytes()) for file in FOLDER.iterdir() if file.name != PINS} == wanted
     assert all("LICENSE" in each.files for each in pinned())
+
+
+def test_scripts_load_what_is_served() -> None:
+    text = (FOLDER.parent / "charts.js").read_text()
+    served = {f"/static/{name}" for name in assets() if name.startswith("vendor/")}
+    assert served == {"/static/vendor/uPlot.iife.min.js", "/static/vendor/uPlot.min.css"}
+    assert all(f'"{address}"' in text for address in served)
 
 
 def test_the_licences_are_told() -> None:

@@ -20,14 +20,15 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.broker import free_ports
 from tests.support.browser import PHONE, WIDE, chromium, served, visit
+from tests.support.charts import ChartShown
 from tests.support.fleet_samples import HOSTILE, busy, described, lasting, migration
 from tests.support.history_serving import serving
 from tests.support.history_tenants import INTERVAL, MOVED_AT, write_tenants
 from tests.support.history_years import DAY, HOUR, hours_of_vm, vm_uuid, write_years
-from virtflow.exporter.details.charts import COLUMNS
+from virtflow.exporter.details.charts import COLUMNS, NOTHING
 from virtflow.exporter.long_history.curves import CURVES, promql
 from virtflow.exporter.long_history.periods import BY_NAME, SPANS, of_span
-from virtflow.exporter.page.formats import shown
+from virtflow.exporter.page.formats import clock, shown
 
 IMAGES: Final = Path(__file__).resolve().parents[2] / "docs" / "images"
 NOW: Final = int(time.time())
@@ -37,6 +38,8 @@ HOURLY_DAYS: Final = 8
 UUID: Final = vm_uuid(1)
 HOURS: Final = hours_of_vm(1, FIRST, NOW // HOUR * HOUR, gap=GAP)
 MOVED: Final = NOW - 5 * DAY
+LINE, MARK = "#2f7dd1", "#7a4300"
+"""Their colours."""
 SECONDS: Final = 300.0
 """How long a history may take on a machine that has much else to do."""
 WAITS: Final[dict[str, Any]] = {"request_timeout_seconds": 600.0, "history_timeout_seconds": 300.0}
@@ -171,15 +174,48 @@ def test_a_range_is_chosen_by_keyboard_and_kept_in_the_address(browser: Browser,
         expect(page.locator("#long-history figure")).to_have_count(0)
 
 
-def test_gaps_are_gaps_and_a_migration_is_marked(browser: Browser, fleet: Served) -> None:
+def test_charts_read_the_values_of_the_api_with_gaps_and_a_migration(browser: Browser, fleet: Served) -> None:
+    """Under the cursor are the API's values, a dash in the gap, where nothing is drawn; the migration is marked, and named where it was."""
     with visit(browser, fleet.url) as visited:
         page = visited.lively(f"/vms/{UUID}?range=year")
-        drawn = page.locator("#long-history svg[aria-label^='CPU cores'] path")
-        expect(drawn).to_have_attribute("d", re.compile("^M[^M]+M[^M]+$"))
-        expect(page.locator("#long-history svg[aria-label^='CPU cores'] .mark")).to_have_count(1)
+        for title, name, form in (("CPU cores", "cpu_cores", "cores"), ("Memory in use", "memory_used", "size")):
+            chart, told = ChartShown(page, "#long-history", title), of_the_api(fleet, name)
+            times, values = told["times"], told["values"]
+            parts = [place / (len(times) - 1) for place in range(len(times))]
+            for part, at, value in list(zip(parts, times, values, strict=True))[:: len(times) // 40]:
+                assert chart.point(part).startswith(f"{clock(at)} UTC · {shown(form, value)}")
+            gap = [part for part, at in zip(parts, times, strict=True) if GAP[0] + 2 * DAY < at < GAP[1]]
+            known = [part for part, value in zip(parts, values, strict=True) if value is not None]
+            assert chart.pixels(LINE, gap[0], gap[-1]) == 0
+            assert min(chart.pixels(LINE, known[0], gap[0]), chart.pixels(LINE, gap[-1], known[-1])) > 20
+            moved = next(part for part, at in zip(parts, times, strict=True) if at >= MOVED)
+            assert HOSTILE in chart.point(moved)
+            assert chart.pixels(MARK) > 20
         expect(page.locator("#long-history .marks li")).to_contain_text(HOSTILE)
         page.get_by_role("link", name="1 day").click()
-        expect(page.locator("#long-history .mark")).to_have_count(0)
+        expect(page.get_by_text(NOTHING)).to_be_visible()
+        expect(page.locator("#long-history canvas")).to_have_count(0)
+
+
+def test_a_range_is_zoomed_and_another_one_is_whole(browser: Browser, fleet: Served) -> None:
+    """On the page of its own, which is complete without scripts, as well."""
+    with visit(browser, fleet.url) as visited:
+        for address in (f"/vms/{UUID}?range=year", f"/vms/{UUID}/history?range=year"):
+            page = visited.lively(address)
+            chart = ChartShown(page, "#long-history", "CPU cores")
+            begins = chart.point(0.0)
+            chart.drag(0.8, 0.95)
+            whole = page.locator("#long-history").get_by_role("button", name="Whole range")
+            expect(whole).to_be_visible()
+            assert chart.point(0.0)[:10] > begins[:10]
+            whole.click()
+            assert chart.point(0.0) == begins
+            chart.drag(0.8, 0.95)
+            page.get_by_role("link", name="1 month").click()
+            expect(page.get_by_role("link", name="1 month")).to_have_attribute("aria-current", "true")
+            chart = ChartShown(page, "#long-history", "CPU cores")
+            expect(page.locator("#long-history .whole-range")).to_have_count(1)
+            expect(whole).to_be_hidden()
 
 
 def test_without_scripts_a_range_leads_to_its_page(browser: Browser, fleet: Served) -> None:
@@ -204,6 +240,7 @@ def test_axe_finds_no_violation(browser: Browser, fleet: Served, scheme: str, vi
         for address in (f"/vms/{UUID}?range=year", f"/vms/{UUID}/history?range=month"):
             page = visited.lively(address)
             drawn(page)
+            expect(page.locator("#long-history canvas")).to_have_count(len(CURVES))
             page.get_by_text("All values").click()
             found = Axe().run(page)
             assert found.violations_count == 0, f"{address}: {found.generate_report()}"
@@ -252,6 +289,10 @@ def test_a_picture_for_the_documentation(browser: Browser, fleet: Served, tmp_pa
     with visit(browser, fleet.url) as visited:
         page = visited.lively(f"/vms/{UUID}?range=year")
         drawn(page)
+        chart = ChartShown(page, "#long-history", "CPU cores")
+        for key in ("End", "ArrowLeft", "ArrowLeft"):
+            chart.place.press(key)
+        assert HOSTILE in chart.under.inner_text()
         page.locator("#long-history").screenshot(path=folder / "fleet-history.png")
     assert (folder / "fleet-history.png").read_bytes().startswith(b"\x89PNG")
     assert (IMAGES / "fleet-history.png").exists(), "run this test with VIRTFLOW_PICTURES=1, and add fleet-history.png"

@@ -46,6 +46,8 @@ SECONDS: Final[dict[str, int]] = {
     "tests/faults/test_18_slow_clients.py": 55,
     "tests/faults/test_20_wrong_passwords.py": 60,
     "tests/integration/test_fleet_page.py": 120,
+    "tests/integration/test_fleet_charts.py": 45,
+    "tests/integration/test_fleet_history.py": 60,
     "tests/integration/test_check_secured.py": 90,
     "tests/integration/test_oauth.py": 60,
     "tests/faults/test_30_registry.py": 70,

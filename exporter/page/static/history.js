@@ -1,5 +1,7 @@
 // The long history within a VM's page: the charts of the page that a range links to are put in, and the range is kept in the address.
 
+import { showHistory } from "./charts.js";
+
 const ID = "long-history";
 let wanted = 0;
 
@@ -20,6 +22,7 @@ async function load(address) {
   if (found) {
     const focused = here.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
     here.replaceWith(document.importNode(found, true));
+    showHistory(document.getElementById(ID));
     if (focused) document.querySelector(`#${ID} a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
     return;
   }
@@ -33,6 +36,7 @@ async function load(address) {
 export function start() {
   const first = document.querySelector(`#${ID} a[data-load]`);
   if (first) load(first.href);
+  else showHistory(document.getElementById(ID));
   document.addEventListener("click", (event) => {
     const chosen = event.target.closest?.(`#${ID} .ranges a`);
     if (!chosen || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;

@@ -1,7 +1,7 @@
 // Keeps what the page shows current: every element with data-source is filled from that answer of the API.
 
+import { showHour } from "./charts.js";
 import { shown } from "./formats.js";
-import { draw } from "./sparkline.js";
 import { flags, show } from "./tables.js";
 
 const API = "/api/v1/";
@@ -26,7 +26,7 @@ function fill(root, answer) {
     if (place.textContent !== text) place.textContent = text;
     place.classList.toggle("zero", value === 0);
   }
-  for (const picture of root.querySelectorAll("[data-spark]")) draw(picture, at(answer, picture.dataset.spark) ?? []);
+  for (const place of root.querySelectorAll("[data-spark]")) showHour(place, at(answer, place.dataset.spark) ?? [], answer.hour_end);
 }
 
 let round = 0;

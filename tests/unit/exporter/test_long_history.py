@@ -209,9 +209,14 @@ def test_the_charts_are_in_the_html(url: str) -> None:
     assert text.count('class="chart"') == len(CURVES)
     assert 'aria-current="true">1 week<' in text
     assert "Each value is the mean of the 2 h 0 min before it" in text
-    (drawn, *_) = re.findall(r'aria-label="CPU cores: [^"]*">.*?<path d="([^"]+)"', text)
+    (drawn, *_) = re.findall(r'aria-label="CPU cores: [^"]*"[^>]*>.*?<path d="([^"]+)"', text)
     assert drawn.count("M") > 5, "a line for each piece between two gaps"
     assert text.count("<tr data-key") > 60
+    values = [json.loads(each) for each in re.findall(r'data-values="([^"]+)"', text)]
+    start, step = (int(each) for each in re.search(r'data-start="(\d+)" data-step="(\d+)" data-marks="\[\]"', text).groups())  # type: ignore[union-attr]
+    told = json.loads(get(f"{url}/api/v1/vms/{uuid(3)}/history?metric=cpu_cores&from={start}&to={start + 83 * step}&step={step}")[2])
+    assert (len(values), step, len(values[0])) == (len(CURVES), 7_200, 84)
+    assert values[0] == [None if value is None else pytest.approx(value, rel=1e-6) for value in told["values"]]
     assert "&lt;i&gt;" not in text
     assert "2023-11-14 22:13" not in text, "the migration was years before"
 

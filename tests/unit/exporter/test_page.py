@@ -120,6 +120,8 @@ def test_a_form_keeps_what_was_chosen(url: str) -> None:
         ("/nodes?x=%3Cscript%3E", 400),
         ("/static/nothing.css", 404),
         ("/static/..%2Fsite.py", 404),
+        ("/static/vendor/..%2F..%2Fsite.py", 404),
+        ("/static/vendor/uPlot.LICENSE", 404),
     ],
 )
 def test_what_is_wrong_is_said_on_a_page(url: str, page: str, code: int) -> None:
@@ -143,7 +145,21 @@ def test_a_vm_without_anything_has_a_page() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["fleet.css", "main.js", "live.js", "tables.js", "formats.js", "sparkline.js", "search.js", "keys.js", "icon.svg"]
+    "name",
+    [
+        "fleet.css",
+        "main.js",
+        "live.js",
+        "tables.js",
+        "formats.js",
+        "sparkline.js",
+        "charts.js",
+        "vendor/uPlot.min.css",
+        "vendor/uPlot.iife.min.js",
+        "search.js",
+        "keys.js",
+        "icon.svg",
+    ],
 )
 def test_files_are_kept_and_asked_for_again(url: str, name: str) -> None:
     code, headers, _ = get(f"{url}/static/{name}")
