@@ -143,7 +143,9 @@ def ask(server: Server, path: str, parameters: list[tuple[str, str]], headers: d
 
 
 def plain(found: Any) -> Any:  # noqa: ANN401, whatever JSON holds
-    """Without what stands in another order, or differs in the last digits of a sum."""
+    """Without what stands in another order, or differs in the last digits of a sum; an error's text names series in any order."""
+    if isinstance(found, dict) and found.get("status") == "error":
+        return found["errorType"]
     if isinstance(found, dict):
         return {key: plain(value) for key, value in found.items()}
     if isinstance(found, list) and len(found) == 2 and isinstance(found[1], str) and isinstance(found[0], int | float):
