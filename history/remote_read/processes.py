@@ -179,6 +179,8 @@ class Processes:
         loop = asyncio.get_running_loop()
         until = loop.time() + job.seconds
         running = await self._taken(job.tenant, until)
+        if self._closed:
+            raise FailedError(Failed(Failure.UNAVAILABLE, "the server ends"))  # and so does the process, which nobody may read from now
         frames = Frames()
         self._answers.add(frames)
         self._busy[job.tenant] += 1
