@@ -36,7 +36,7 @@ REQUESTS: Final = 64
 SERIES_BYTES: Final = 64 << 20
 """Of the engine's list of series, of which labels are made."""
 DAYS_BACK: Final = 1
-"""How far back labels are looked for where no start is given."""
+"""How far back series and labels are looked for where no start is given."""
 
 _LOG: Final = logging.getLogger("virtflow.history.remote_read.api")
 
@@ -83,9 +83,11 @@ class Api:
 
     async def _evaluate(self, request: web.Request, tenant: str) -> web.StreamResponse:
         """The engine's answer, passed on as it comes: it may be large."""
-        body = await request.read() if request.method == "POST" else None
+        query, body = request.query_string, await request.read() if request.method == "POST" else None
         path = request.path.removeprefix("/api/v1/")
-        async with self._evaluators.asked(tenant, path, request.query_string, body) as reply:
+        if path == "series":
+            query, body = "", urllib.parse.urlencode(_bounded(await _parameters(request)), doseq=True).encode()
+        async with self._evaluators.asked(tenant, path, query, body) as reply:
             response = web.StreamResponse(status=reply.status, headers={"Content-Type": "application/json"})
             await response.prepare(request)
             try:
@@ -115,9 +117,9 @@ class Api:
             return _good(sorted({exported_name(name) for name in NAMES}))
         if name in self._settings.history.serve_labels:
             return _good([self._settings.history.serve_labels[name]])
-        start, end = (_moment(asked, key) for key in ("start", "end"))
-        end = time.time() if end is None else end
-        start = end - DAYS_BACK * 86_400 if start is None else start
+        start, end = (_moment(_bounded(asked), key) for key in ("start", "end"))
+        assert start is not None
+        assert end is not None
         job = Values(tenant, self._settings.history.query_seconds, name, start, end, LABEL_VALUES)
         async with self._processes.asked(job) as frames:
             found = await frames.next()
@@ -132,7 +134,7 @@ class Api:
         return _good(rows)
 
     async def _series(self, tenant: str, asked: dict[str, list[str]]) -> tuple[int, Iterable[dict[str, str]], bytes]:
-        query = urllib.parse.urlencode([(key, value) for key in ("match[]", "start", "end") for value in asked.get(key, [])])
+        query = urllib.parse.urlencode([(key, value) for key in ("match[]", "start", "end") for value in _bounded(asked).get(key, [])])
         async with self._evaluators.asked(tenant, "series", query, None) as reply:
             status, answer = reply.status, await _whole(reply)
         return status, json.loads(answer).get("data", []) if status == 200 else [], answer  # noqa: PLR2004, HTTP's own
@@ -156,6 +158,13 @@ async def _parameters(request: web.Request) -> dict[str, list[str]]:
     for key, value in pairs:
         found.setdefault(key, []).append(value)
     return found
+
+
+def _bounded(asked: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The parameters with a start and an end: without them the engine looks at all times there can be, which is more than is ever read."""
+    end = _moment(asked, "end")
+    end = time.time() if end is None else end
+    return {"start": [f"{end - DAYS_BACK * 86_400:.3f}"], "end": [f"{end:.3f}"], **asked}
 
 
 def _moment(asked: dict[str, list[str]], key: str) -> float | None:

@@ -72,7 +72,13 @@ class Evaluator:
         log = self._folder / "log"
         with log.open("wb") as out:
             self._process = await asyncio.create_subprocess_exec(
-                self._program, f"@{self._folder / 'switches'}", stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out, cwd=self._folder
+                *_dies_with_us(),
+                self._program,
+                f"@{self._folder / 'switches'}",
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd=self._folder,
             )
         until = time.monotonic() + START_SECONDS
         while not await self._ready(session):
@@ -203,6 +209,12 @@ class Evaluators:
             "authorization": {"type": OWN_SCHEME, "credentials": self._tenants.own(tenant)},
         }
         return {"global": {"scrape_interval": "1m"}, "remote_read": [read]}
+
+
+def _dies_with_us() -> tuple[str, ...]:
+    """What starts a program so that the kernel ends it where we are killed (``setpriv`` of util-linux); nothing where that is missing."""
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL") if setpriv else ()
 
 
 def _free_port() -> int:

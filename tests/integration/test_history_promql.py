@@ -18,6 +18,7 @@ import pytest
 from tests.support.broker import DIES_WITH_US, free_ports
 from tests.support.command import PROGRAM, environment
 from tests.support.history_tenants import ROUNDS, project_of, tenants_of, write_tenants
+from tests.support.lab_process import await_true, children_of
 from tests.support.prometheus_build import current_prometheus
 from virtflow.schemas.records import VmInventory
 
@@ -35,8 +36,9 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[VmInve
 
 
 class Served:
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
         """As it was started."""
+        self.process = process
         self.url = f"http://127.0.0.1:{port}/api/v1"
 
     def get(self, path: str, headers: dict[str, str] | None = None, *, post: bool = False, **asked: Any) -> tuple[int, Any]:  # noqa: ANN401
@@ -79,10 +81,11 @@ def serving(history: Path, folder: Path, *words: str, env: dict[str, str] | None
             except OSError:
                 assert time.monotonic() < deadline, (folder / "serve.log").read_text()
                 time.sleep(0.05)
-        yield Served(port)
+        yield Served(port, process)
     finally:
-        process.terminate()
-        assert process.wait(20) == 0
+        if process.poll() is None:
+            process.terminate()
+            assert process.wait(20) == 0
 
 
 @pytest.fixture(scope="module", params=["debian", "current"])
@@ -119,6 +122,17 @@ def test_series_labels_and_values(served: Served) -> None:
     assert {"uuid", "name", "device", "__name__"} <= set(served.get("labels")[1]["data"])
     assert set(served.get("labels", match="vm_state", post=True, **around)[1]["data"]) == {"__name__", "name", "uuid"}
     assert served.get("label/nosuch/values")[1]["data"] == []
+
+
+@pytest.mark.parametrize("post", [False, True])
+def test_without_a_start_series_are_those_of_the_last_day(served: Served, *, post: bool) -> None:
+    """As labels are; the engine would look at all times there can be, which is refused."""
+    status, answer = served.get("series", match="vm_state", end=AT, post=post)
+    assert (status, answer.get("warnings")) == (200, None)
+    assert {labels["uuid"] for labels in answer["data"]} >= served.vms()
+    assert served.get("labels", match="vm_state", end=AT, post=post)[1]["data"] == ["__name__", "name", "uuid"]
+    assert served.get("label/uuid/values", match="vm_state")[1]["data"]
+    assert served.get("series", match="vm_state", end="soon", post=post)[0] == 400
 
 
 def test_metadata_is_the_catalogues(served: Served) -> None:
@@ -170,3 +184,21 @@ def test_a_tenant_sees_its_vms_and_nobody_elses(history: tuple[Path, list[VmInve
             assert refused.value.code == 401
         shown = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
         assert not [line for line in shown.splitlines() if "route-prefix" in line and "virtflow-promql" in line]
+
+
+def test_the_engine_ends_with_a_server_that_is_killed(history: tuple[Path, list[VmInventory], set[str]], tmp_path: Path) -> None:
+    with serving(history[0], tmp_path, "--prometheus", "prometheus") as running:
+        assert running.vms()
+        engines = [pid for pid in children_of(running.process.pid) if any("virtflow-promql" in word for word in words_of(pid))]
+        assert len(engines) == 1
+        running.process.kill()
+        running.process.wait(20)
+        await_true(lambda: not words_of(engines[0]), 20.0, "the engine has ended")
+
+
+def words_of(pid: int) -> list[str]:
+    """A process' command line; empty once it has ended."""
+    try:
+        return [word for word in Path(f"/proc/{pid}/cmdline").read_text().split("\0") if word]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
