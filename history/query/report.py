@@ -1,8 +1,9 @@
 """Monthly reports: who used what, and how full it is. From ``hourly``, or from ``daily`` where the month's hours are gone.
 
-Whose a VM's hour is, is what the inventory said at that time: a bill of March uses March's owner, and an hour in which the owner changes
-is split by time. Owners are told apart by their ids, and shown by their names. Peaks are those of the group as a whole: the hour in
-which all its VMs together used most. What each column means is on the page docs/history.md.
+Whose a VM's hour is, is what the inventory said at that time: a bill of March uses March's owner. An hour in which the owner changes is
+split by time, from its first to its last sample: of what was before the VM began or after it ended nobody pays a part. Owners are told
+apart by their ids, and shown by their names. Peaks are those of the group as a whole: the hour in which all its VMs together used most.
+What each column means is on the page docs/history.md.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pyarrow as pa
 
 from virtflow.history.maintenance.kept import Tell
 from virtflow.history.maintenance.rollup import DAY_SECONDS
+from virtflow.history.maintenance.rows import JITTER
 from virtflow.history.query.filesystems import Filling, filesystems, filling
 from virtflow.history.query.lives import lives_in
 from virtflow.history.query.range import AskedError
@@ -62,6 +64,8 @@ _PERIODS: Final = """
     periods AS (
         SELECT uuid, time, time + INTERVAL {seconds} SECOND AS over, max(name) AS name, max(node) FILTER (kind = 'vm') AS node,
             max(covered_seconds) FILTER (kind = 'vm') AS covered,
+            coalesce(min(first_time) FILTER (kind = 'vm'), time) AS first, coalesce(max(last_time) FILTER (kind = 'vm'), over) AS last,
+            coalesce(max(covered_seconds / samples) FILTER (kind = 'vm'), 0) AS stands,
             sum(vm_state_running_minutes + vm_state_blocked_minutes + vm_state_shutting_down_minutes) * 60 AS running,
             sum(vm_state_paused_minutes + vm_state_suspended_minutes) * 60 AS paused,
             sum(vm_state_shut_off_minutes + vm_state_crashed_minutes + vm_state_no_state_minutes) * 60 AS shut_off,
@@ -80,12 +84,18 @@ _PERIODS: Final = """
         FROM {table} WHERE time >= make_timestamptz(?) AND time < make_timestamptz(?)
         GROUP BY uuid, time
     ),
+    bounded AS (
+        SELECT *, CASE WHEN first <= time + to_microseconds(round(stands * {jitter} * 1e6)::BIGINT) THEN time ELSE first END AS begins,
+            CASE WHEN last + to_microseconds(round(stands * {jitter} * 1e6)::BIGINT) >= over THEN over
+                ELSE last + to_microseconds(greatest(round(stands * 1e6)::BIGINT, 1)) END AS ends
+        FROM periods
+    ),
     owned AS (
-        SELECT periods.*, coalesce(project_id, '') AS project_id, coalesce(project, '') AS project, coalesce(owner_id, '') AS owner_id,
+        SELECT bounded.*, coalesce(project_id, '') AS project_id, coalesce(project, '') AS project, coalesce(owner_id, '') AS owner_id,
             coalesce(owner, '') AS owner, coalesce(shut_off / nullif(covered, 0), 0) AS off,
-            before_until IS NULL OR before_until <= time AS counts,
-            coalesce(epoch(least(until, over) - greatest(since, time)) / {seconds}, 1) AS share
-        FROM periods LEFT JOIN owners ON periods.uuid = owners.uuid AND since < over AND until > time
+            before_until IS NULL OR before_until <= begins AS counts,
+            coalesce(epoch(least(until, ends) - greatest(since, begins)) / epoch(ends - begins), 1) AS share
+        FROM bounded LEFT JOIN owners ON bounded.uuid = owners.uuid AND since < ends AND until > begins
     )"""
 
 _USAGE_PERIODS: Final = """
@@ -169,7 +179,7 @@ def _rows(query: Query, store: Store, tier: Tier, asked: Report, tell: Tell) -> 
     start, end = month_bounds(asked.month)
     if asked.by == FILESYSTEM:
         return filesystems(query, tier, (start, end))
-    words = _words(asked.by) | {"seconds": str(tier.seconds), "table": tier.table.name}
+    words = _words(asked.by) | {"seconds": str(tier.seconds), "table": tier.table.name, "jitter": str(JITTER)}
     owners = "WITH " + _OWNERS.format(**words)
     of_periods, of_all = (_USAGE_PERIODS, _USAGE) if asked.kind == "usage" else (_CAPACITY_PERIODS, _CAPACITY)
     sql = f"{owners}, {_PERIODS.format(**words)} {of_periods.format(**words)}"

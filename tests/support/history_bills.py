@@ -78,6 +78,16 @@ class Vm:
                 row["memory_on_seconds"] = whole - row["memory_off_seconds"]
         return found
 
+    def reported(self, at: int, period: int) -> tuple[int, int]:
+        """From when to when it was reported in a period: all of it where that is within one and a half intervals of both ends."""
+        row = self.rows.get(("vm", "", at))
+        if row is None:
+            return at, at + period
+        stands = row["covered_seconds"] / row["samples"] * SECOND
+        begin = at if row["first_time"] <= at + round(1.5 * stands) else row["first_time"]
+        end = at + period if row["last_time"] + round(1.5 * stands) >= at + period else row["last_time"] + max(1, round(stands))
+        return begin, end
+
     def life(self, month: range) -> tuple[int, int]:
         """From when to when it lived in a month."""
         own = sorted((at, row) for (kind, _, at), row in self.rows.items() if kind == "vm")
@@ -101,9 +111,10 @@ def grouped(vms: Mapping[str, Vm], by: str, month: range, period: int) -> tuple[
         for at, values in periods.items():
             keys = set()
             node = values.pop("node")
-            for owned, length in vm.between(at, at + period):
+            begin, end = vm.reported(at, period)
+            for owned, length in vm.between(begin, end):
                 key = {"project": owned.project, "owner": owned.owner, "node": node, "vm": uuid}[by]
-                _add(used[key][at], values, length / period)
+                _add(used[key][at], values, length / (end - begin))
                 keys.add(key)
             for key in keys:
                 _add(used[key][at], {"vms": 1})

@@ -228,6 +228,34 @@ def test_a_history_without_an_inventory_is_billed_to_nobody(tmp_path: Path) -> N
     assert (row["project_id"], row["lived_hours"]) == ("", pytest.approx(CREATED - LATE / H))
 
 
+SPANS = [(30, 60, 45), (0, 20, 40), (15, 60, 10), (30, 45, 36)]
+"""Minutes: from when to when a VM was, and when the inventory says that another owner has it."""
+
+
+@pytest.mark.parametrize("hourly_days", [36_500, 1], ids=["hours", "days"])
+@pytest.mark.parametrize(("first", "last", "change"), SPANS)
+def test_an_owner_is_billed_for_no_time_in_which_the_vm_was_not(
+    tmp_path: Path, hourly_days: int, first: int, last: int, change: int
+) -> None:
+    """The hour in which it began or ended is split by the time in which it was, and no owner has more of it than it lived."""
+    settings = History(path=str(tmp_path), hourly_days=hourly_days)
+    store = Store(settings)
+    told = {("vm", ""): {"vm_memory_balloon_current_bytes": GIB}}
+    seen = [Seen((START + at) * SECOND, "n", "r", at + 1, 60.0, *RUNNING, told=told) for at in range(first * 60, last * 60, 60)]
+    store_rolled(store, [record(vm_uuid(1), each) for each in seen])
+    writer = TableWriter(store.make(INVENTORY_ROWS), Changes())
+    writer.begin(["p"])
+    for offset, (at, project) in enumerate([(first - 20, "old"), (change, "new")]):
+        writer.take("p", offset, VmInventory(uuid=vm_uuid(1), node="n", collected=float(START + at * 60), project_id=project))
+    writer.commit()
+    right = {
+        project: hours / 60 for project, hours in (("old", min(change, last) - first), ("new", last - max(change, first))) if hours > 0
+    }
+    rows = usage((store, settings), "project", "project_id")
+    for cell in ("lived_hours", "covered_hours", "running_hours", "memory_gib_hours"):
+        assert {key: row[cell] for key, row in rows.items()} == pytest.approx(right, rel=1e-9), cell
+
+
 def test_a_vm_counts_once_an_hour_whatever_its_owners(tmp_path: Path) -> None:
     """Of one hour in which it went from p1 to p2 and back, in p1 to another user, and was renamed: one VM of each of them."""
     settings = History(path=str(tmp_path), hourly_days=36_500)
