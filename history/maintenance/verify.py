@@ -1,15 +1,17 @@
 """`virtflow history verify`: reads every entry of every log and every byte of every file, and names what is damaged.
 
-A file's footer, which has no checksum, is compared with what it tells of.
+A file's footer, which has no checksum, is compared with what it tells of; so is what the log says of the file.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Final
+from datetime import timedelta
+from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
@@ -17,7 +19,8 @@ from virtflow.history.maintenance.kept import Tell
 from virtflow.history.storage.delta import ACTIONS_KEY, File, Opened, Store
 from virtflow.history.storage.errors import StorageError
 from virtflow.history.storage.footer import damage
-from virtflow.history.storage.table_schemas import Table
+from virtflow.history.storage.parquet import with_statistics
+from virtflow.history.storage.table_schemas import COUNTERS, Table
 from virtflow.schemas.errors import EnvironmentProblemError
 
 LOG: Final = "_delta_log"
@@ -43,13 +46,14 @@ def verify(store: Store, tell: Tell) -> list[Damage]:
         try:
             opened = store.open(table)
             files = opened.files()
+            said = {action["path"]: action for action in pa.table(opened.delta.get_add_actions(flatten=True)).to_pylist()}
         except (StorageError, EnvironmentProblemError) as error:
             fix = f"restore the log entries named above, or move {store.table_uri(table)} away: the writer makes it anew and fills it from Kafka"
             found.append(Damage(table.name, LOG, str(error), fix))
             continue
         for done, file in enumerate(files):
             tell(table.name, done, len(files))
-            found += _file(store, opened, file)
+            found += _file(store, opened, file, said[file.path])
     return found
 
 
@@ -97,8 +101,8 @@ def _log_fix(name: str, entries: list[str]) -> str:
     return "restore it from a copy of the storage"
 
 
-def _file(store: Store, opened: Opened, file: File) -> list[Damage]:
-    """What is wrong with one file of a table."""
+def _file(store: Store, opened: Opened, file: File, said: dict[str, Any]) -> list[Damage]:
+    """What is wrong with one file of a table, of which the log has ``said`` this."""
     why = ""
     try:
         with store.filesystem(opened.table).open_input_file(file.path) as stream:
@@ -109,6 +113,7 @@ def _file(store: Store, opened: Opened, file: File) -> list[Damage]:
                 rows, why = parquet.metadata.num_rows, damage(parquet, opened.columns())
                 if not why and file.rows and rows != file.rows:
                     why = f"has {rows} rows, the log says {file.rows}"
+                why = why or _bounds(parquet, opened.table, said)
     except FileNotFoundError:
         why = "is missing"
     except DAMAGED as error:
@@ -117,6 +122,25 @@ def _file(store: Store, opened: Opened, file: File) -> list[Damage]:
         return []
     fix = f"restore it from a copy of the storage, or delete the day {file.day} of {opened.table.name}; all other files can be read"
     return [Damage(opened.table.name, file.path, why, fix)]
+
+
+def _bounds(parquet: pq.ParquetFile, table: Table, said: dict[str, Any]) -> str:
+    """What the log says wrongly of a file's rows: readers pass the file over, or upkeep takes it for one of another time."""
+    for name in with_statistics(parquet.schema_arrow) if parquet.metadata.num_rows else ():
+        found = [pc.min_max(batch.column(0)).as_py() for batch in parquet.iter_batches(columns=[name], use_threads=False)]
+        least, most = min(each["min"] for each in found), max(each["max"] for each in found)
+        first, last = said.get(f"min.{name}"), said.get(f"max.{name}")
+        if first is None or last is None:
+            if first is not last or name == "time":
+                return f"has rows whose bounds of {name} the log does not say"
+            continue
+        if not first <= least <= most <= last:
+            return f"has {name} from {least} to {most}, the log says from {first} to {last}"
+        # A row of ``counters`` is of the end of its hour, which may be midnight.
+        back, day = timedelta(microseconds=int(table is COUNTERS)), str(said["partition.day"])
+        if name == "time" and {(moment - back).date().isoformat() for moment in (least, most, first, last)} != {day}:
+            return f"has rows from {least} to {most}, the log says from {first} to {last} and that they are of {day}"
+    return ""
 
 
 def _short(error: BaseException) -> str:

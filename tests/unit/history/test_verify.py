@@ -130,6 +130,31 @@ def test_a_file_of_another_length_is_named(history: Kept) -> None:
     assert (found.file, found.why) == (file, f"has {len(whole) + 8} bytes, the log says {len(whole)}")
 
 
+LOG_WORDS = [
+    (rb"maxValues\": {\"time\": \"2026-09-2", rb"maxValues\": {\"time\": \"2026-09-0"),
+    (rb"maxValues\": {\"time\": \"2026", rb"maxValues\": {\"time\": \"9026"),
+    (rb"minValues", rb"minValuez"),
+    (rb'"stats"', rb'"stuts"'),
+    (rb'"partitionValues":{"day":"2026-09', rb'"partitionValues":{"day":"2026-08'),
+    (rb"kind\": \"vm\"}, \"maxValues", rb"kind\": \"wm\"}, \"maxValues"),
+]
+"""One byte of a log entry: the entry is JSON as before, and readers pass the file over, or upkeep takes it for one of another time."""
+
+
+@pytest.mark.parametrize(("there", "changed"), LOG_WORDS)
+def test_what_the_log_says_wrongly_of_a_file_is_found(tmp_path: Path, there: bytes, changed: bytes) -> None:
+    """The file itself is whole."""
+    history = Kept(tmp_path)
+    history.write([record(vm_uuid(1), Seen((START + at * 60) * SECOND, "a", "run", at, 60.0, 1, 1)) for at in range(10)])
+    (file,) = history.store.open(SAMPLES).files()
+    entry = max((tmp_path / SAMPLES.name / "_delta_log").glob("*.json"))
+    whole = entry.read_bytes()
+    assert damaged(history) == []
+    assert whole.count(there) == 1
+    entry.write_bytes(whole.replace(there, changed))
+    assert damaged(history) == [file.path]
+
+
 def is_named(path: Path, columns: Columns) -> bool:
     """Whether `verify` names the file, without the others, which take most of its time."""
     try:
