@@ -87,12 +87,16 @@ def _commit(text: bytes) -> str:
     if not text.strip(b"\0\n"):
         return "is empty, as a power cut leaves it: its rows are not in the table"
     actions = [json.loads(line) for line in text.splitlines()]
+    if any(
+        not isinstance(of_action, dict) for action in actions for of_action in (action.values() if isinstance(action, dict) else [None])
+    ):
+        return "is JSON, but no commit"
     info = next((action["commitInfo"] for action in actions if "commitInfo" in action), None)
     if info is None:
         return "is cut off: it does not say what made it"
     told = info.get(ACTIONS_KEY)
     there = sum(1 for action in actions if action.keys() & {"add", "remove", "txn"})
-    return "" if told is None or int(told) == there else f"is cut off: {there} of its {told} lines are there"
+    return "" if told in (None, str(there)) else f"is cut off: {there} of its {told} lines are there"
 
 
 def _log_fix(name: str, entries: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -14,6 +14,7 @@ from tests.support.history_lives import Kept, record, vm_uuid
 from tests.support.history_truth import SECOND, Seen
 from tests.support.long import length
 from virtflow.history.maintenance.verify import DAMAGED, verify
+from virtflow.history.storage.errors import StorageError
 from virtflow.history.storage.footer import Columns, damage
 from virtflow.history.storage.table_schemas import COUNTERS, DAILY, HOURLY, SAMPLES, Table
 
@@ -153,6 +154,44 @@ def test_what_the_log_says_wrongly_of_a_file_is_found(tmp_path: Path, there: byt
     assert whole.count(there) == 1
     entry.write_bytes(whole.replace(there, changed))
     assert damaged(history) == [file.path]
+
+
+@pytest.mark.parametrize("text", [b"1", b"[]", b'{"commitInfo":5}', b'{"commitInfo":{"virtflow.actions":[]}}'])
+def test_an_entry_that_is_json_and_no_commit_is_named(tmp_path: Path, text: bytes) -> None:
+    history = Kept(tmp_path)
+    history.write([record(vm_uuid(1), Seen(START * SECOND, "a", "run", 1, 60.0, 1, 1))])
+    entry = max((tmp_path / SAMPLES.name / "_delta_log").glob("*.json"))
+    entry.write_bytes(text)
+    assert f"_delta_log/{entry.name}" in damaged(history)
+
+
+def test_a_checkpoint_that_ends_the_table_library_is_named(tmp_path: Path) -> None:
+    """Of a page that begins before the file the library panics, which is no error of Python's."""
+    history = Kept(tmp_path)
+    history.write([record(vm_uuid(1), Seen(START * SECOND, "a", "run", 1, 60.0, 1, 1))])
+    history.store.open(SAMPLES).delta.create_checkpoint()
+    (checkpoint,) = (tmp_path / SAMPLES.name / "_delta_log").glob("*.parquet")
+    whole, group = checkpoint.read_bytes(), pq.read_metadata(checkpoint).row_group(0)
+    changed = whole[: footer(whole)] + negated(
+        whole[footer(whole) :], [group.column(at).data_page_offset for at in range(group.num_columns)]
+    )
+    assert len(changed) == len(whole)
+    checkpoint.write_bytes(changed)
+    assert set(damaged(history)) == {"_delta_log", f"_delta_log/{checkpoint.name}"}
+    with pytest.raises(StorageError, match="the table library failed"):
+        history.store.open(SAMPLES)
+
+
+def negated(text: bytes, numbers: Sequence[int]) -> bytes:
+    """A footer in which numbers of more than a byte are below zero: there the lowest bit is the sign."""
+    for number in numbers:
+        left, coded = 2 * number, bytearray()
+        while left:
+            coded.append(left & 0x7F | (0x80 if left > 0x7F else 0))
+            left >>= 7
+        if len(coded) > 1:
+            text = text.replace(bytes(coded), bytes([coded[0] | 1, *coded[1:]]))
+    return text
 
 
 def is_named(path: Path, columns: Columns) -> bool:
