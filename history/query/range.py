@@ -103,7 +103,7 @@ def uuids_of(store: Store, settings: History, vms: Sequence[str]) -> list[str]:
 
 
 def _of_name(store: Store, settings: History, name: str) -> list[str]:
-    for table in ("inventory", "hourly", "samples"):
+    for table in ("inventory", "hourly", "daily", "samples"):
         with Query(store, settings) as query:
             if table in query.names:
                 column: list[str] = query.run(f"SELECT DISTINCT uuid FROM {table} WHERE name = ?", [name]).column(0).to_pylist()  # noqa: S608

@@ -188,6 +188,8 @@ class _Reading:
         if self._store.exists(HOURS.table):
             wanted[HOURS.table] = between("time", start, end) & (pc.field("kind") == "vm")
             fresh = max([start, *(file.last for file in self._store.open(HOURS.table).files())])
+        if start < time.time() - self._settings.hourly_days * DAY_SECONDS:
+            wanted[DAYS.table] = between("time", start, end) & (pc.field("kind") == "vm")
         if fresh < end:
             wanted[SAMPLES] = between("time", fresh, end) & (pc.field("kind") == "vm")
         names: set[tuple[str, str]] = set()
