@@ -14,10 +14,12 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from virtflow.history.storage.table_schemas import DAILY, HOURLY, Table
+from virtflow.history.storage.table_schemas import COUNTERS, DAILY, HOURLY, Table
 from virtflow.schemas.projects import PROJECT_IDS
 
 PERIOD_SECONDS: Final = {HOURLY.name: 3_600, DAILY.name: 86_400}
+MOMENTS: Final = {COUNTERS.name: ("last_time", "claim_time", "time")}
+"""The columns that say of when a row is, the first that is there, where that is not ``time`` alone: counters go on from hour to hour."""
 COLUMNS: Final = ("uuid", "time", *PROJECT_IDS)
 _MICROSECONDS: Final = 1_000_000
 
@@ -50,8 +52,18 @@ def owned_by(tenant: str, inventory: pa.Table) -> list[Owned]:
     return found
 
 
+def columns_of(table: Table) -> list[str]:
+    """The columns that ``touched`` looks at."""
+    return ["uuid", *MOMENTS.get(table.name, ("time",))]
+
+
 def touched(table: Table, owned: Sequence[Owned]) -> Any:  # noqa: ANN401, an Arrow expression
-    """The rows of a table that tell anything of what is owned, those of a roll-up's period that it shares included."""
+    """The rows of a table that tell anything of what is owned, those of a roll-up's period that it shares included.
+
+    A row of ``counters`` is of the time of its last sample, whichever later hour it stands for.
+    """
+    _, *moments = columns_of(table)
+    moment = pc.coalesce(*(pc.field(name) for name in moments)) if len(moments) > 1 else pc.field(moments[0])
     always = [each.uuid for each in owned if each.start is None and each.end is None]
     wanted = pc.field("uuid").isin(pa.array(always, pa.string()))
     period = PERIOD_SECONDS.get(table.name, 0) * _MICROSECONDS
@@ -60,9 +72,9 @@ def touched(table: Table, owned: Sequence[Owned]) -> Any:  # noqa: ANN401, an Ar
             continue
         part = pc.field("uuid") == each.uuid
         if each.start is not None:
-            part &= pc.field("time") > _moment(each.start - max(period, 1))
+            part &= moment > _moment(each.start - max(period, 1))
         if each.end is not None:
-            part &= pc.field("time") < _moment(each.end)
+            part &= moment < _moment(each.end)
         wanted |= part
     return wanted
 

@@ -28,6 +28,7 @@ from virtflow.history.maintenance.rollup import HOUR_SECONDS
 from virtflow.history.storage.delta import Opened, Store
 from virtflow.history.storage.durable import sync_commits
 from virtflow.history.storage.errors import translated
+from virtflow.history.storage.scope import columns_of
 from virtflow.history.storage.table_schemas import WRITTEN, Table
 from virtflow.runtime.settings import History
 
@@ -124,8 +125,14 @@ class Sweep:
 def holds(files: fs.FileSystem, path: str, subject: Subject, table: Table) -> bool:
     """Whether a data file has rows of a subject."""
     with files.open_input_file(path) as stream:
-        for batch in pq.ParquetFile(stream).iter_batches(columns=["uuid", "time"]):
-            if pa.table(batch).filter(subject.condition(table)).num_rows:
+        parquet, wanted = pq.ParquetFile(stream), columns_of(table)
+        # A file of an older layout lacks columns: they are null.
+        missing = [name for name in wanted if name not in parquet.schema_arrow.names]
+        for batch in parquet.iter_batches(columns=[name for name in wanted if name not in missing]):
+            rows = pa.table(batch)
+            for name in missing:
+                rows = rows.append_column(name, pa.nulls(rows.num_rows, table.schema.field(name).type))
+            if rows.filter(subject.condition(table)).num_rows:
                 return True
     return False
 

@@ -14,11 +14,13 @@ import pytest
 from msgspec.structs import replace
 
 from tests.support.history import fleet_inventories, fleet_samples
+from tests.support.history_lives import Kept, record, vm_uuid
+from tests.support.history_truth import SECOND, Seen
 from virtflow.history.maintenance.compaction import Step, compact_day
 from virtflow.history.maintenance.forgetting import subjects
 from virtflow.history.maintenance.forgetting.forget import LeftError, forget
 from virtflow.history.maintenance.forgetting.subjects import UnknownSubjectError
-from virtflow.history.maintenance.kept import Kept
+from virtflow.history.maintenance.kept import Kept as Upkept
 from virtflow.history.maintenance.rollup_job import Rolling
 from virtflow.history.maintenance.run import maintain
 from virtflow.history.storage.delta import Opened, Store
@@ -27,6 +29,7 @@ from virtflow.history.storage.table_schemas import COUNTERS, DAILY, FORGOTTEN, H
 from virtflow.history.writer.rows.record_rows import record_rows
 from virtflow.history.writer.rows.sample_rows import sample_rows
 from virtflow.runtime.settings import History
+from virtflow.schemas.records import VmInventory
 
 START: Final = float(int(time.time()) // 3_600 * 3_600 - 3 * 3_600)
 DAY: Final = time.strftime("%Y-%m-%d", time.gmtime(START))
@@ -142,7 +145,7 @@ def test_what_a_writer_commits_meanwhile_stays(store: Store, settings: History) 
     assert not files_with(settings, GONE)
 
 
-class Interrupted(Kept):
+class Interrupted(Upkept):
     """Upkeep in the middle of which something happens: its files are written, its commit is not made yet."""
 
     def __init__(self, opened: Opened, meanwhile: Callable[[], object]) -> None:
@@ -175,7 +178,7 @@ def test_a_roll_up_from_samples_that_are_gone_is_refused(store: Store, settings:
             found = super().open(table)
             if table is SAMPLES:
                 for made in (COUNTERS, HOURLY, DAILY):
-                    Kept(store.open(made)).commit([], [])
+                    Upkept(store.open(made)).commit([], [])
             return found
 
     before = count(store, GONE, HOURLY)
@@ -208,7 +211,7 @@ def test_a_file_that_nobody_can_commit_any_more_is_deleted(store: Store, setting
     hourly.write_file(DAY, [hourly.dataset().to_table()])
     Path(settings.path, "hourly", f"day={DAY}", "part-cut.parquet").write_bytes(b"PAR1")
     opened = store.open(SAMPLES)
-    compact_day(Kept(opened), Step("compact", SAMPLES, DAY, tuple(file for file in opened.files() if file.day == DAY)))
+    compact_day(Upkept(opened), Step("compact", SAMPLES, DAY, tuple(file for file in opened.files() if file.day == DAY)))
     forgotten(store, settings)
     assert not files_with(settings, GONE)
     assert not list(Path(settings.path).rglob("part-cut.parquet"))
@@ -218,7 +221,7 @@ def test_an_older_file_without_the_vm_stays(store: Store, settings: History) -> 
     """It is upkeep's to delete, and readers that began before may still read it."""
     opened = store.open(SAMPLES)
     (alone,) = (file for file in opened.files() if opened.only([file]).count_rows(filter=pc.field("uuid") == ALIVE))
-    compact_day(Kept(opened), Step("compact", SAMPLES, DAY, tuple(file for file in opened.files() if file.day == DAY)))
+    compact_day(Upkept(opened), Step("compact", SAMPLES, DAY, tuple(file for file in opened.files() if file.day == DAY)))
     forgotten(store, settings)
     assert Path(settings.path, "samples", alone.path).exists()
 
@@ -237,6 +240,35 @@ def test_a_project_can_be_named_again_where_something_is_left(store: Store, sett
     with pytest.raises(LeftError):
         forget(store, settings, subjects.project(store, owner), lambda *_: None)
     assert subjects.project(store, owner).owned
+
+
+def test_a_disk_of_the_owner_before_is_in_no_later_hour(tmp_path: Path) -> None:
+    """Counters go on from hour to hour, also of a disk that is gone: where it was there in the forgotten project's time alone, they go."""
+    kept, vm, change = Kept(tmp_path), vm_uuid(1), START + 5_400
+    told = [(("block", "old-disk"), START, change), (("block", "root"), START, START + 3 * 3_600)]
+    seen = [
+        Seen(
+            round((START + at) * SECOND),
+            "a",
+            "run",
+            at + 1,
+            60.0,
+            1,
+            1,
+            told={("vm", ""): {}}
+            | {of: {"vm_block_read_bytes_total": float(at)} for of, first, last in told if first <= START + at < last},
+        )
+        for at in range(0, 3 * 3_600, 60)
+    ]
+    kept.rolled([[record(vm, each) for each in seen]])
+    kept.store.make(INVENTORY_ROWS)
+    owners = [VmInventory(uuid=vm, node="a", collected=at, project_id=owner) for at, owner in ((START, "old"), (change, "new"))]
+    add(kept.store, record_rows(INVENTORY_ROWS, owners), INVENTORY_ROWS)
+    forget(kept.store, kept.settings, subjects.project(kept.store, "old"), lambda *_: None)
+    counters = kept.store.open(COUNTERS).read(["device", "time"], pc.field("kind") == "block").to_pylist()
+    ends = [(row["device"], row["time"].timestamp() - START) for row in counters]
+    assert sorted(ends) == [("root", 7_200.0), ("root", 10_800.0)]
+    assert files_with(kept.settings, vm)
 
 
 def runs(store: Store) -> list[dict[str, Any]]:
