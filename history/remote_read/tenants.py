@@ -62,7 +62,7 @@ class Tenants:
 
     def _own(self, headers: CIMultiDictProxy[str] | Mapping[str, str]) -> str | None:
         """The tenant that our own evaluator asks for; None where it is not the one who asks."""
-        scheme, _, credentials = headers.get("Authorization", "").partition(" ")
+        scheme, _, credentials = _authorization(headers).partition(" ")
         secret, _, tenant = credentials.strip().partition(".")
         if scheme != OWN_SCHEME or not hmac.compare_digest(secret.encode(), self._secret.encode()):
             return None
@@ -73,7 +73,7 @@ class Tenants:
         return [*ways, "Authorization: Bearer TOKEN"] if self._tokens else ways
 
     def _by_token(self, headers: CIMultiDictProxy[str] | Mapping[str, str]) -> str:
-        given = headers.get("Authorization", "")
+        given = _authorization(headers)
         if not self._tokens or not given.startswith(_BEARER):
             return ""
         token = given.removeprefix(_BEARER).strip().encode()
@@ -85,9 +85,24 @@ class Tenants:
             return ""
         values = headers.getall(self._header, []) if isinstance(headers, CIMultiDictProxy) else [headers.get(self._header, "")]
         named = [value.strip() for value in values if value.strip()]
-        if len(named) > 1 or any(len(value) > PROJECT_CHARACTERS for value in named):
+        if len(named) > 1 or any(len(value) > PROJECT_CHARACTERS or not _is_text(value) for value in named):
             raise NotAllowedError(f"the header {self._header} must name one project")
         return named[0] if named else ""
+
+
+def _authorization(headers: CIMultiDictProxy[str] | Mapping[str, str]) -> str:
+    """The header of that name; "" also where it is no text, and so nobody's."""
+    given = headers.get("Authorization", "")
+    return given if _is_text(given) else ""
+
+
+def _is_text(given: str) -> bool:
+    """Whether a header is UTF-8: bytes that are not come as halves of surrogates, which nothing can take on."""
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _tokens(path: str) -> dict[str, str]:
