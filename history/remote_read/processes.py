@@ -246,10 +246,9 @@ class Processes:
             failed = Failed(Failure.LATE, f"took more than {seconds:g} s (history.query_seconds), and was ended")
         except (OSError, asyncio.IncompleteReadError, BrokenFrameError):
             failed = Failed(Failure.MEMORY, "the process that read ended in the middle, as one does that runs out of memory")
-        except Exception:
-            await frames.put(Failed(Failure.DEFECT, "a defect of virtflow, which the log tells"))  # or who asked would wait for ever
-            raise
         finally:
+            if isinstance(sys.exception(), Exception):  # or who asked would wait for ever
+                await frames.put(Failed(Failure.DEFECT, "a defect of virtflow, which the log tells"))
             self._busy[job.tenant] -= 1
             self._busy += Counter()  # without those that have none
             if failed is None and running in self._all:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,11 +42,12 @@ def translated(uri: str) -> Iterator[None]:
         raise
     except (DeltaError, OSError, pa.ArrowException) as error:
         raise StorageError(f"{uri}: {short(error)}") from error
-    except BaseException as error:
-        # What the table library did not foresee, as in a damaged checkpoint, is a panic of Rust: no Exception, and a class without a module.
-        if type(error).__name__ != "PanicException":
-            raise
-        raise StorageError(f"{uri}: the table library failed: {short(error)}; `virtflow history verify` names what is damaged") from error
+    finally:
+        # What the table library did not foresee, as in a damaged checkpoint, is a panic of Rust: no Exception, and of a class without a module.
+        if type(panic := sys.exception()).__name__ == "PanicException":
+            raise StorageError(
+                f"{uri}: the table library failed: {' '.join(str(panic).split())[:300]}; `virtflow history verify` names what is damaged"
+            ) from panic
 
 
 @contextmanager
