@@ -19,6 +19,7 @@ from virtflow.schemas.ownership import Report, authoritative, has_left
 from virtflow.schemas.states import STATES, reason_word, state_word
 
 _MINUTES: Final = {number: f"vm_state_{word}_minutes" for number, word in enumerate(STATES)}
+_LAST: Final = ("vm_state_last", "vm_state_reason_last")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def _by_roll_up(store: Store, uuid: str, at: float) -> Place | None:
 def _rows(store: Store, table: Table, uuid: str, bounds: tuple[float, float]) -> list[dict[str, Any]]:
     if not store.exists(table):
         return []
-    names = ["uuid", "time", "name", "node", "nodes", "samples", "covered_seconds", "first_time", "last_time", *_MINUTES.values()]
+    names = ["uuid", "time", "name", "node", "nodes", "samples", "covered_seconds", "first_time", "last_time", *_MINUTES.values(), *_LAST]
     wanted = (pc.field("kind") == "vm") & (pc.field("uuid") == uuid) & between("time", *bounds)
     with translated(str(store)):
         rows: list[dict[str, Any]] = store.open(table).dataset().to_table(columns=names, filter=wanted).to_pylist()
@@ -101,15 +102,18 @@ def _rows(store: Store, table: Table, uuid: str, bounds: tuple[float, float]) ->
 
 
 def _place(table: Table, row: dict[str, Any], at: float) -> Place | None:
-    """What a row of a roll-up knows of a moment: nothing where the VM moved in it, outside of its samples, or where it has gaps."""
+    """What a row of a roll-up knows of a moment: nothing where the VM moved or left in it, outside of its samples, or where it has gaps."""
     first, last = row["first_time"].timestamp(), row["last_time"].timestamp()
     interval = row["covered_seconds"] / row["samples"]
     gaps = last - first + interval - row["covered_seconds"]
     if row["nodes"] != 1 or not first <= at <= last + _holds(interval) or gaps > _holds(interval):
         return None
+    state, reason = (_number(row[name]) for name in _LAST)
+    if has_left(Report(row["node"], state, last, reason), None):
+        return None
     states = [number for number, name in _MINUTES.items() if row[name]]
-    state = state_word(states[0]) if len(states) == 1 else "unknown"
-    return Place(row["uuid"], row["name"], row["node"], state, "", last, table.name)
+    word = state_word(states[0]) if len(states) == 1 else "unknown"
+    return Place(row["uuid"], row["name"], row["node"], word, "", last, table.name)
 
 
 def _number(value: int | None) -> int:

@@ -62,3 +62,17 @@ def test_without_samples_the_roll_up_answers_what_it_knows(rolled_alone: Kept, a
     found = where(rolled_alone.store, rolled_alone.settings, VM, START + at)
     assert [(place.node, place.state) for place in found] == ([(node, "running")] if node else [])
     assert {place.source for place in found} <= {HOURLY.name}
+
+
+@pytest.mark.parametrize("state", [(3, 12), (5, 4)], ids=["paused (postcopy)", "shut off (migrated)"])
+def test_where_a_vm_has_left_it_is_not(tmp_path: Path, state: tuple[int, int]) -> None:
+    """Also once its samples have expired: all that is known is what a migration left behind on its source."""
+    history = Kept(tmp_path)
+    seen = [Seen((START + at) * SECOND, "a", "a", at + 1, 60.0, *state) for at in range(0, 3_600, 60)]
+    history.rolled([[record(VM, each, "web") for each in seen]])
+    found = [where(history.store, history.settings, VM, START + 1_800)]
+    for table in (SAMPLES, HOURLY):
+        kept = Upkept(history.store.open(table))
+        kept.commit([], kept.opened.files())
+        found.append(where(history.store, history.settings, VM, START + 1_800))
+    assert found == [[], [], []]
