@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
-from virtflow.producer.hung_calls.breaker_memory import CallOut, VmMonitor, chosen, located
+from virtflow.producer.hung_calls.breaker_memory import CallOut, VmMonitor, chosen, located, moved_on
 from virtflow.producer.hung_calls.breaker_types import (
     ASKS_PER_ROUND,
     AT_A_TIME_SHARE,
@@ -309,12 +309,13 @@ class Breaker:
             if vm.probing or vm.health is Health.SKIPPED:
                 self.probes["no_answer"] += 1
                 self._skip(vm, now)
-            elif named := located((other for other in self._hung.values() if other is not call), uuid):
+            elif named := located((other for other in self._hung.values() if other is not call and not other.culprit), uuid):
                 found += named
                 self._skip(vm, now)
         return found + self._check_health(unsure) if unsure else []
 
     def _mark_healthy(self, uuid: str, vm: VmMonitor) -> list[Action]:
+        moved_on(call for call in self._hung.values() if call.culprit == uuid)
         if not vm.mark_healthy():
             return []
         self.probes["answered"] += 1

@@ -80,7 +80,7 @@ class CallOut:
     idle_checks: int = 0
     culprit: str = ""
     since: float = 0.0
-    """Of a hung call: when it began to ask the VMs it hangs in one of, and when it was left alone."""
+    """Of a hung call: when it began to ask the VMs it hangs in one of, and until when it must have got into that VM."""
     left: float = 0.0
 
     def hangs(self, seen: HealthCheck, limits: Limits, usual: float, now: float) -> bool:
@@ -103,16 +103,23 @@ class CallOut:
 
 
 def located(hung: Iterable[CallOut], uuid: str, earliest: float = NEVER, latest: float = -NEVER) -> list[Action]:
-    """A hung call of which nothing has named the VM yet must be the one in this VM, whose job lock is taken.
+    """A hung call of which it is not known in which VM it is now must be the one in this VM, whose job lock is taken.
 
     Where it is known, the lock was taken between ``earliest`` and ``latest``, which has to be while that call was out.
     """
     for call in hung:
-        if not call.culprit and uuid in call.uuids and earliest >= call.since and latest <= call.left:
+        if not call.lease.vm and uuid in call.uuids and earliest >= call.since and latest <= call.left:
             call.culprit = uuid
             call.lease.abandon(uuid)
             return [Located(uuid, call.since)]
     return []
+
+
+def moved_on(hung: Iterable[CallOut]) -> None:
+    """The VM that these calls hung in answers again: they return now, or hang in a VM after it."""
+    for call in hung:
+        call.lease.move_on()
+        call.left = NEVER
 
 
 def chosen(choice: Choice, left: Sequence[tuple[str, VmMonitor]], batch: int, risked: int) -> tuple[str, ...]:

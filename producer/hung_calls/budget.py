@@ -6,6 +6,7 @@ call that may hang is made only with a lease:
     lease = budget.acquire(Kind.JOB, uuid)     # None: the call must not be made now
     lease.release()                            # it has returned
     lease.abandon()                            # it has not, and is left alone; ``release`` when it returns after all
+    lease.move_on()                            # the VM that it hung in answers again, and the call has not returned
     lease.leave_behind()                       # its connection is lost: a hung call goes on in the daemon without us
 
 ``limit`` bounds the leases that are out, hung ones included, so that every call that is under way could hang without exceeding it. Two
@@ -56,6 +57,10 @@ class Lease:
     def abandon(self, vm: str = "") -> None:
         """The call does not return: it counts as hung until ``release``. ``vm`` says where it hangs, if that was not known before."""
         self._budget.hang(self, vm)
+
+    def move_on(self) -> None:
+        """The call that hangs has left its VM: where it is now is not known, before ``abandon`` says so or ``release`` ends it."""
+        self._budget.move(self)
 
     def leave_behind(self) -> None:
         """The call's connection is lost. A call that hangs goes on in the daemon, and counts until ``keep_foreign`` is told otherwise."""
@@ -204,3 +209,9 @@ class CallBudget:
         with self._lock:
             if lease.out:
                 self._mark(lease, vm)
+
+    def move(self, lease: Lease) -> None:
+        """See ``Lease.move_on``."""
+        with self._lock:
+            if lease.out:
+                lease.vm = ""

@@ -76,7 +76,7 @@ class Jobs:
     _watched: dict[str, _Watch] = field(default_factory=dict)
     _candidates: dict[str, None] = field(default_factory=dict)
     _poll: _Poll | None = None
-    _hanging: dict[Call, Lease] = field(default_factory=dict)
+    _hanging: dict[Call, _Poll] = field(default_factory=dict)
 
     @property
     def running(self) -> int:
@@ -107,6 +107,8 @@ class Jobs:
 
     def tick(self, now: float) -> None:
         """Make the poll or the search that is due, or leave one alone that hangs."""
+        for left in self._hanging.values():
+            self._follow(left, now)
         if self._poll is not None:
             if now - self._poll.position.at[1] > self.stall_timeout:
                 self._leave(self._poll, now)
@@ -130,8 +132,8 @@ class Jobs:
 
     def take(self, call: Call, now: float) -> None:
         """A poll has returned; one that was left alone says nothing any more, but its lease is free again."""
-        if (lease := self._hanging.pop(call, None)) is not None:
-            end(lease, call)
+        if (left := self._hanging.pop(call, None)) is not None:
+            end(left.lease, call)
         poll = self._poll
         if poll is None or call is not poll.call:
             return
@@ -176,13 +178,20 @@ class Jobs:
     def _leave(self, poll: _Poll, now: float) -> None:
         uuid, _ = poll.position.at
         self._poll = None
-        self._hanging[poll.call] = poll.lease
+        self._hanging[poll.call] = poll
         self._count("hung")
         poll.lease.abandon(uuid)
         self.connection.leave(poll.call.worker, now)
         self.hung(Kind.JOB, uuid, now)
         self._put_off(uuid, now)
         self._candidates.update(dict.fromkeys(other for other in poll.asked if other != uuid))
+
+    def _follow(self, left: _Poll, now: float) -> None:
+        """A search that was left alone goes on when its VM recovers, and may hang in another one."""
+        uuid, since = left.position.at
+        if uuid != left.lease.vm and now - since > self.stall_timeout:
+            left.lease.abandon(uuid)
+            self.hung(Kind.JOB, uuid, now)
 
     def _answered(self, uuid: str, call: Call, now: float) -> None:
         if call.error is not None and getattr(call.error, "get_error_code", lambda: 0)() not in NO_JOB:

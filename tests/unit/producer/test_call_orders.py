@@ -316,6 +316,7 @@ SHARED = {
                 "hang",
                 Pair(budget, lambda thing: thing.more.abandon(), lambda thing: thing.more.release(), lambda thing: thing.it.hung == 1),
             ),
+            ("move", ONE_STEP),
         ),
     ),
     "Processes": Shared(

@@ -217,6 +217,26 @@ def test_a_search_that_hangs_is_left_alone_in_its_vm(stage: Stage) -> None:
     assert (stage.announced, stage.budget.outstanding) == ([], 0)
 
 
+def test_a_search_that_was_left_alone_is_followed_into_the_next_vm_that_it_hangs_in(stage: Stage) -> None:
+    """Once it has been in there for longer than the stall timeout; the VM before is free then, and no other VM is skipped on its way."""
+    stage.jobs.look([A, B, C])
+    stage.at(0.0)
+    poll = stage.jobs._poll
+    assert poll is not None
+    poll.position.at = A, 0.0
+    stage.at(5.1)
+    for vm, since, now in ((A, 0.0, 60.0), (B, 60.0, 61.0), (C, 61.0, 66.0)):
+        poll.position.at = vm, since
+        stage.at(now)
+        assert stage.hung == [(Kind.JOB, A)]
+    assert A in stage.budget.hung_vms()
+    for now in (66.1, 67.0):
+        stage.at(now)
+        assert stage.hung == [(Kind.JOB, A), (Kind.JOB, C)]
+        assert C in stage.budget.hung_vms()
+        assert A not in stage.budget.hung_vms()
+
+
 def test_a_search_spares_a_vm_in_which_a_call_hangs(stage: Stage) -> None:
     stage.budget.adopt(Kind.MONITOR, A)
     stage.jobs.look([A, B])
