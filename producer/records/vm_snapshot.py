@@ -37,9 +37,9 @@ INDEX_DIGITS: Final = 9
 CACHED_KEYS: Final = 65_536
 """Keys whose parse is remembered; a host with more devices than that parses the rest again each time."""
 CACHED_SHAPES: Final = 1_024
-"""Shapes that are remembered, some 1.5 KiB each; beyond that many all are forgotten and learned again."""
+"""Shapes that are remembered, some 1.5 KiB each with a few vCPUs, 15 KiB with 64 and the group kvm; beyond that many all are forgotten and learned again."""
 WALK_ROUNDS: Final = 10
-"""Rounds of which one walks over all fields of a VM. For so many, unknown fields in the place of as many others are not noticed."""
+"""Rounds of which one walks over all fields of a VM. For so many, new fields in the place of as many that are not wanted are not noticed."""
 CACHED_VMS: Final = 16_384
 """VMs whose last shape is remembered, some 250 bytes each; beyond that many all are forgotten, and their next answers walked over."""
 
@@ -76,12 +76,19 @@ class _Shape(NamedTuple):
     unknown_fields: int
 
 
+_ShapeKey = tuple[int, bool]
+"""A hash of all keys of an answer, and whether KVM's own statistics are wanted of it."""
+
+
 class _Recent:
-    """The shape of a VM's last answers, and in how many rounds to come it is taken without a walk over all fields."""
+    """Which shape a VM's last answers had, and in how many rounds to come it is taken without a walk over all fields.
+
+    The shape itself is in ``_shapes`` alone, whose size is bounded: of VMs that have gone nothing large is kept.
+    """
 
     __slots__ = ("rounds", "shape")
 
-    def __init__(self, shape: _Shape, rounds: int) -> None:
+    def __init__(self, shape: _ShapeKey, rounds: int) -> None:
         """In so many."""
         self.shape = shape
         self.rounds = rounds
@@ -91,7 +98,7 @@ class _Recent:
 class Tally:
     """What was skipped, counted since the producer started: drops by reason, and fields the catalogue does not know.
 
-    ``recent`` is what one round remembers for the next ones: each VM's last shape, by UUID, number of fields, and whether KVM's are wanted.
+    ``recent`` is what one round remembers for the next ones: which shape each VM had last, by UUID, number of fields, and whether KVM's are wanted.
     """
 
     unknown_fields: int = 0
@@ -121,7 +128,7 @@ _Devices = defaultdict[int, _Fields]
 """The devices of one kind by libvirt's index."""
 
 _slots: dict[str, _Slot] = {}
-_shapes: dict[tuple[int, bool], _Shape] = {}
+_shapes: dict[_ShapeKey, _Shape] = {}
 
 
 def vm_snapshot(
@@ -192,30 +199,26 @@ def _picked(reading: Reading, tally: Tally, *, kvm: bool) -> tuple[_Shape, tuple
     data, recent = reading.data, tally.recent
     known = reading.uuid, len(data), kvm
     last = recent.get(known)
-    if last is not None and last.rounds:
+    if last is not None and last.rounds and (shape := _shapes.get(last.shape)) is not None:
         with suppress(KeyError):  # a wanted field is gone, and another one has come
-            values = last.shape.pick(data)
+            values = shape.pick(data)
             last.rounds -= 1
-            return last.shape, values
+            return shape, values
     if len(recent) >= CACHED_VMS:
         recent.clear()
-    shape = _shape(data, kvm=kvm)
-    recent[known] = _Recent(shape, WALK_ROUNDS - 1)
+    keys = tuple(data)
+    key = hash(keys), kvm
+    shape = _shapes.get(key) or _learn_shape(keys, key)
+    recent[known] = _Recent(key, WALK_ROUNDS - 1)
     return shape, shape.pick(data)
 
 
-def _shape(data: dict[str, object], *, kvm: bool) -> _Shape:
+def _learn_shape(keys: tuple[str, ...], known: _ShapeKey) -> _Shape:
     """What is wanted of an answer, by its keys and their order.
 
     Known by a hash of all keys, which is 64 bits wide and seeded at random: two shapes of one hash don't occur, and comparing the keys
     one by one would cost several times as much.
     """
-    keys = tuple(data)
-    known = hash(keys), kvm
-    return _shapes.get(known) or _learn_shape(keys, known)
-
-
-def _learn_shape(keys: tuple[str, ...], known: tuple[int, bool]) -> _Shape:
     last = _Kind.KVM if known[1] else _Kind.BLOCK
     slots = [(sys.intern(key), _slots.get(key) or _learn(key)) for key in keys]
     wanted = [(key, slot) for key, slot in slots if slot.kind <= last]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from typing import Any
 
@@ -233,6 +234,22 @@ def test_the_shapes_of_few_vms_are_remembered(monkeypatch: pytest.MonkeyPatch) -
     for number in range(20):
         assert vm_snapshot(Reading(str(number), "vm", {"cpu.time": number}), tally).cpu_time == number
         assert 1 <= len(tally.recent) <= 4
+
+
+def test_what_is_remembered_of_vms_keeps_no_shape_that_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VMs of many shapes that come and go take no memory without end either."""
+    monkeypatch.setattr(module, "CACHED_SHAPES", 4)
+    monkeypatch.setattr(module, "_shapes", shapes := dict[object, object]())
+    tally = Tally()
+    before = {id(one) for one in gc.get_objects() if isinstance(one, module._Shape)}
+    for number in range(20):
+        data: dict[str, object] = {"cpu.time": number, f"vcpu.{number}.time": 3}
+        for _ in range(2):
+            assert [vcpu.number for vcpu in vm_snapshot(Reading(str(number), "vm", data), tally).vcpus] == [number]
+    kept = [one for one in gc.get_objects() if isinstance(one, module._Shape) and id(one) not in before]
+    assert len(tally.recent) == 20
+    assert 1 <= len(kept) == len(shapes) <= 4
+    assert vm_snapshot(Reading("0", "vm", {"cpu.time": 7, "vcpu.0.time": 8}), tally).vcpus[0].time == 8
 
 
 def test_few_shapes_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
