@@ -117,6 +117,8 @@ class MonitorTier:
     def _begin(self, now: float, until: float) -> None:
         self._begun = True
         self._observe(RoundBegan(tuple(self._listed.vms if self._listed else ()), until), now)
+        for uuid in filter(self.is_off, self.breaker.avoided()):
+            self._observe(EventSeen(uuid), now)  # it was stuck, and has no QEMU any more: nothing hangs in it
 
     @property
     def whole_until(self) -> float:
