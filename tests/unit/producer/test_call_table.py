@@ -39,6 +39,16 @@ METHODS = {
 }
 """The methods of all of libvirt's objects."""
 
+UNMISTAKABLE = {
+    *{"autostart", "create", "destroy", "migrate", "migrate2", "migrate3", "reboot", "reset"},
+    *{"restore", "resume", "save", "screenshot", "suspend", "undefine"},
+}
+"""Methods that nothing else in the producer has, though they are named as Python's are: libvirt's whatever they are looked up on."""
+OF_NO_NAME = {"hostname", "info", "metadata", "shutdown", "state", "vcpus"}
+"""Methods that something else has too, but nothing that has no name: ``known[uuid].info``."""
+HANDLES = {"listAllDomains", "lookupByID", "lookupByName", "lookupByUUID", "lookupByUUIDString"}
+"""Calls that return VMs."""
+
 
 def sources() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted(PRODUCER.rglob("*.py")):
@@ -56,11 +66,34 @@ def last_name(expression: ast.expr) -> str:
 def is_call(node: ast.Attribute) -> bool:
     """Whether a libvirt call is named: made at once, or handed on to be made.
 
-    A method that is named as no Python method is (``jobStats``) is libvirt's, whatever it is looked up on; ``info`` only on libvirt's objects.
+    A method that is named as no Python method is (``jobStats``) is libvirt's, whatever it is looked up on; ``info`` only on libvirt's objects,
+    and on what has no name.
     """
-    if (module := MODULES.get(last_name(node.value))) is not None:
+    receiver = last_name(node.value)
+    if (module := MODULES.get(receiver)) is not None:
         return inspect.isfunction(getattr(module, node.attr, None))
-    return node.attr in METHODS and (node.attr != node.attr.lower() or last_name(node.value) in OBJECTS)
+    if node.attr != node.attr.lower() or receiver in OBJECTS:
+        return node.attr in METHODS
+    return node.attr in UNMISTAKABLE or (not receiver and node.attr in OF_NO_NAME)
+
+
+def misnamed(tree: ast.Module) -> list[int]:
+    """The lines in which a VM that libvirt returned gets another name than ``domain``, by an assignment or in a loop."""
+    named: list[tuple[ast.expr, ast.expr]] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.For(target=target, iter=value) | ast.comprehension(target=target, iter=value):
+                named.append((target, value))
+            case ast.Assign(targets=[target], value=value) | ast.NamedExpr(target=target, value=value):
+                named.append((target, value))
+    return [
+        target.lineno
+        for target, value in named
+        if isinstance(target, ast.Name)
+        and target.id != "domain"
+        and any(isinstance(part, ast.Attribute) and part.attr in HANDLES for part in ast.walk(value))
+        and not isinstance(value, ast.SetComp | ast.DictComp | ast.ListComp)
+    ]
 
 
 def calls_in(tree: ast.Module) -> set[str]:
@@ -125,6 +158,7 @@ def test_libvirts_objects_go_by_two_names() -> None:
     """``connection`` and ``domain``, by which their calls are found here; no method of theirs is looked up by a text."""
     wrong = []
     for name, tree in sources():
+        wrong += [f"{name}:{line}: a VM of another name" for line in misnamed(tree)]
         for node in ast.walk(tree):
             match node:
                 case ast.arg(arg=argument, annotation=ast.Name(id=kind)) if kind in ALIASES:
@@ -145,6 +179,10 @@ def test_libvirts_objects_go_by_two_names() -> None:
         ("self._connection.listAllDomains()", {"listAllDomains"}),
         ("link.connection.close()", {"close"}),
         ("domain.info()", {"info"}),
+        ("known[uuid].info()", {"info"}),
+        ("connection.lookupByName(name).state()", {"lookupByName", "state"}),
+        ("one.suspend()", {"suspend"}),
+        ("polled.state", set()),
         ("_LOGGER.info('so many')", set()),
         ("libvirt.openAuth(uri, [])", {"openAuth"}),
         ("libvirt_qemu.qemuMonitorCommand(domain, '', 0)", {"qemuMonitorCommand"}),
@@ -156,3 +194,17 @@ def test_libvirts_objects_go_by_two_names() -> None:
 )
 def test_a_call_is_found_however_it_is_written(code: str, found: set[str]) -> None:
     assert calls_in(ast.parse(code)) == found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "for one in connection.listAllDomains():\n    one.info()",
+        "[one.info() for one in connection.listAllDomains()[:5]]",
+        "vm = connection.lookupByUUIDString(uuid)",
+        "(vm := connection.lookupByName(name))",
+    ],
+)
+def test_a_vm_of_another_name_is_found(code: str) -> None:
+    assert misnamed(ast.parse(code)) == [1]
+    assert misnamed(ast.parse(code.replace("one", "domain").replace("vm ", "domain "))) == []
