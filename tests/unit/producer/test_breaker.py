@@ -374,3 +374,34 @@ def test_a_hung_call_that_returns_without_its_vm_says_so() -> None:
     breaker.observe(RoundBegan(("a", "b"), 18.0), 10.0)
     assert breaker.observe(Failed(1, lost=False), 10.1) == [HungCallReturned("d", 0.1)]
     assert closed().observe(Failed(1, lost=True), 0.2) == []
+
+
+def moved_on() -> Breaker:
+    """A call that hung in "b" from 0.1 on; "b" has answered another one at 10.4."""
+    breaker = closed()
+    breaker.observe(Ticked(), 1.2)
+    assert breaker.observe(HealthCheck(held("b", 1.1)), 1.2) == [Abandon(1, "b")]
+    breaker.observe(RoundBegan(VMS, 18.0), 10.0)
+    breaker.observe(ConnectionChanged(ready=True), 10.1)
+    assert asked(breaker.observe(HealthCheck(held("b", 0.0)), 10.2)) == list("acdefgh")
+    assert asked(breaker.observe(Answered(2, frozenset("acdefgh")), 10.3)) == ["b"]
+    assert breaker.observe(Answered(3, frozenset("b")), 10.4) == [Recovered("b", 1.2)]
+    return breaker
+
+
+def test_a_call_whose_vm_has_recovered_is_in_none_that_is_known() -> None:
+    """It still counts."""
+    breaker = moved_on()
+    assert (breaker.budget.hung, breaker.budget.hung_vms()) == (1, frozenset())
+    assert breaker.observe(Answered(1, frozenset(VMS)), 10.5) == []
+    assert breaker.budget.hung == 0
+
+
+def test_a_vm_that_is_occupied_for_too_long_is_the_one_that_a_call_has_gone_on_to() -> None:
+    """But not one that cannot be asked for a moment: until the call returns, it passes through all VMs that are left."""
+    breaker = moved_on()
+    breaker.observe(RoundBegan(VMS, 28.0), 20.0)
+    assert asked(breaker.observe(HealthCheck(held("d", 0.0)), 20.1)) == list(VMS)
+    assert breaker.observe(Answered(4, frozenset("abcefgh"), frozenset("d")), 20.2) == [CheckHealth(("d",))]
+    assert Located("d", 0.1) in breaker.observe(HealthCheck(held("d", 1.1)), 20.3)
+    assert breaker.budget.hung_vms() == {"d"}
