@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
-from virtflow.producer.hung_calls.breaker_memory import CallOut, VmMonitor, chosen, located, moved_on
+from virtflow.producer.hung_calls.breaker_memory import CallOut, VmMonitor, chosen, followed, located, moved_on
 from virtflow.producer.hung_calls.breaker_types import (
     ASKS_PER_ROUND,
     AT_A_TIME_SHARE,
@@ -315,7 +315,7 @@ class Breaker:
         return found + self._check_health(unsure) if unsure else []
 
     def _mark_healthy(self, uuid: str, vm: VmMonitor) -> list[Action]:
-        moved_on(call for call in self._hung.values() if call.culprit == uuid)
+        moved_on(self._hung.values(), uuid)
         if not vm.mark_healthy():
             return []
         self.probes["answered"] += 1
@@ -344,11 +344,8 @@ class Breaker:
     def _returned(self, number: int) -> CallOut | None:
         if self._asking is not None and self._asking.number == number:
             call, self._asking = self._asking, None
-        elif (found := self._hung.pop(number, None)) is not None:
-            call = found
-        else:
-            return None
-        return call
+            return call
+        return self._hung.pop(number, None)
 
     def _checked(self, seen: HealthCheck, now: float) -> list[Action]:
         first, self._started, self._checking = not self._started, True, False
@@ -356,6 +353,7 @@ class Breaker:
         for uuid, seconds in seen.occupied.items():
             if vm := self._vms.get(uuid):
                 self._judge(vm, seconds, seen.processes.get(uuid, ""), now)
+                followed(self._hung.values(), uuid, vm, now)
                 if vm.occupied and uuid not in self.budget.hung_vms():
                     found += located(self._hung.values(), uuid, now - seconds + self.limits.stall_timeout / 2, now - seconds)
         if first:
@@ -397,7 +395,8 @@ class Breaker:
         self._asking = None
         self._ready = False  # the call keeps its connection
         self._hung[call.number] = call
-        call.since, call.left = call.began, now
+        call.since = call.entered = call.began
+        call.left = now
         if not call.culprit and len(call.uuids) == 1:
             call.culprit = call.uuids[0]
         if not call.culprit:

@@ -80,8 +80,10 @@ class CallOut:
     idle_checks: int = 0
     culprit: str = ""
     since: float = 0.0
-    """Of a hung call: when it began to ask the VMs it hangs in one of, and until when it must have got into that VM."""
+    """Of a hung call: when it began to ask the VMs it hangs in one of."""
+    entered: float = 0.0
     left: float = 0.0
+    """Between these it got into the VM that it is in; while that one is known, ``left`` is when the call was last seen to be in it."""
 
     def hangs(self, seen: HealthCheck, limits: Limits, usual: float, now: float) -> bool:
         """Whether it hangs, after a health check of its VMs, which may name its ``culprit``; else when it is checked next.
@@ -108,18 +110,29 @@ def located(hung: Iterable[CallOut], uuid: str, earliest: float = NEVER, latest:
     Where it is known, the lock was taken between ``earliest`` and ``latest``, which has to be while that call was out.
     """
     for call in hung:
-        if not call.lease.vm and uuid in call.uuids and earliest >= call.since and latest <= call.left:
+        if not call.lease.vm and uuid in call.uuids and earliest >= call.entered and latest <= call.left:
             call.culprit = uuid
             call.lease.abandon(uuid)
             return [Located(uuid, call.since)]
     return []
 
 
-def moved_on(hung: Iterable[CallOut]) -> None:
-    """The VM that these calls hung in answers again: they return now, or hang in a VM after it."""
+def followed(hung: Iterable[CallOut], uuid: str, vm: VmMonitor, now: float) -> None:
+    """What a health check of this VM says of the calls that hang in it: they still do, or it has recovered."""
+    if vm.probing:
+        moved_on(hung, uuid)
+    elif vm.occupied or vm.stopped:
+        for call in hung:
+            if call.lease.vm == uuid:
+                call.left = now
+
+
+def moved_on(hung: Iterable[CallOut], uuid: str) -> None:
+    """This VM has recovered: a call that hung in it returns now, or hangs in a VM after it."""
     for call in hung:
-        call.lease.move_on()
-        call.left = NEVER
+        if call.lease.vm == uuid:
+            call.lease.move_on()
+            call.entered, call.left = call.left, NEVER
 
 
 def chosen(choice: Choice, left: Sequence[tuple[str, VmMonitor]], batch: int, risked: int) -> tuple[str, ...]:

@@ -405,3 +405,16 @@ def test_a_vm_that_is_occupied_for_too_long_is_the_one_that_a_call_has_gone_on_t
     assert breaker.observe(Answered(4, frozenset("abcefgh"), frozenset("d")), 20.2) == [CheckHealth(("d",))]
     assert Located("d", 0.1) in breaker.observe(HealthCheck(held("d", 1.1)), 20.3)
     assert breaker.budget.hung_vms() == {"d"}
+
+
+@pytest.mark.parametrize(("since", "located"), [(8.8, []), (9.0, [Located("d", 0.1)]), (9.8, [Located("d", 0.1)])])
+def test_a_vm_that_was_occupied_while_the_call_was_in_another_one_is_not_it(since: float, located: list[Action]) -> None:
+    """The call was seen in its first VM at 9.4 for the last time; what is in the other one since before that is another client's."""
+    breaker = closed()
+    breaker.observe(Ticked(), 1.2)
+    breaker.observe(HealthCheck(held("b", 1.1)), 1.2)
+    breaker.observe(RoundBegan(VMS, 9.3), 9.3)
+    breaker.observe(HealthCheck(held("b", 9.3)), 9.4)
+    breaker.observe(RoundBegan(VMS, 18.0), 11.0)
+    actions = breaker.observe(HealthCheck(held("d", 11.0 - since)), 11.0)
+    assert [action for action in actions if isinstance(action, Located)] == located
