@@ -84,6 +84,20 @@ def test_nobody_is_skipped_indefinitely(mishaps: list[tuple[str, int]], limit: i
 
 
 @settings(max_examples=200, deadline=None)
+@given(st.lists(NUMBERS, min_size=4, max_size=20), st.integers(1, 6), st.booleans(), AT_A_TIME)
+def test_each_hung_call_is_known_to_be_where_it_is(turns: list[int], limit: int, visible: bool, most: int) -> None:  # noqa: FBT001
+    """Also one whose VM recovered, and that went on to hang in another one: some rounds later, where libvirt tells who is occupied."""
+    host = StuckHost(VMS, limit, visible=visible, most=most)
+    host.round()
+    for uuid in (host.uuids[number] for number in turns):
+        (host.thaw if uuid in host.frozen else host.freeze)(uuid)
+        for _ in range(4):
+            host.round()
+        assert host.budget.hung_vms() == {call.inside for call in host.calls if call.inside}
+        assert host.budget.hung == len(host.budget.hung_vms())
+
+
+@settings(max_examples=200, deadline=None)
 @given(st.sets(NUMBERS, max_size=VMS), st.booleans(), st.integers(2, 6), AT_A_TIME)
 def test_the_process_table_names_all_at_the_price_of_one_call(stuck: set[int], honest: bool, limit: int, most: int) -> None:  # noqa: FBT001
     """However many freeze at once: one call is lost, all of them are flagged and the others answer within two rounds."""
