@@ -15,12 +15,15 @@ from virtflow.schemas.text import safe_line, safe_lines
 THROTTLE_SECONDS: Final = 60.0
 REMEMBERED: Final = 1_000
 """Problems whose last line is remembered; beyond that the oldest are forgotten."""
+ABOUT: Final = "about"
+"""Attribute of a record: what its problem is about, such as a VM, where each has a line of its own."""
 
 
 class Throttle(logging.Filter):
     """Passes each warning or error once a minute; the next one that passes reports how many were suppressed.
 
-    Two lines are the same problem when logger and message template are equal; the arguments may differ.
+    Two lines are the same problem when logger and message template are equal; the arguments may differ. A line that must not be held
+    back for the sake of another one's says what it is about: ``extra={ABOUT: uuid}``.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,14 +31,14 @@ class Throttle(logging.Filter):
         super().__init__()
         self._clock = clock
         self._lock = threading.Lock()
-        self._passed: dict[tuple[str, str], tuple[float, int]] = {}
+        self._passed: dict[tuple[str, str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is written; sets ``held_back`` on those that are."""
         record.held_back = 0
         if record.levelno < logging.WARNING:
             return True
-        problem = (record.name, str(record.msg))
+        problem = (record.name, str(record.msg), str(getattr(record, ABOUT, "")))
         now = self._clock()
         with self._lock:
             last, held_back = self._passed.get(problem, (-THROTTLE_SECONDS, 0))

@@ -31,6 +31,7 @@ from virtflow.producer.hypervisor.qemu_processes import Processes
 from virtflow.producer.hypervisor.status_files import StatusFiles
 from virtflow.producer.source import Round
 from virtflow.producer.types import HypervisorEvent
+from virtflow.runtime.log import ABOUT
 from virtflow.runtime.settings import Settings
 from virtflow.runtime.threads import Owner
 from virtflow.schemas.records import VmSnapshot
@@ -208,7 +209,7 @@ class DaemonsSampler:
         elif found.denied and not found.sockets:
             told = f"{found.denied} places of libvirt.discover are not for this user to see, and no daemon is found: see docs/kubernetes.md"
         if told and told != self._told:
-            _LOGGER.warning("%s", told)
+            _LOGGER.warning("%s", told, extra={ABOUT: told})
         self._told = told
 
     # -- the end

@@ -43,6 +43,7 @@ from virtflow.producer.hypervisor.queries import ask_everyone, ask_monitors, che
 from virtflow.producer.records.merge import STATE, answered, monitor_groups, newest
 from virtflow.producer.records.node_health import HungCalls
 from virtflow.producer.types import Answer, Batch, HealthCheck, HypervisorEvent, Listed, Verdict, Vm
+from virtflow.runtime.log import ABOUT
 from virtflow.runtime.settings import Producer
 from virtflow.schemas.states import SHUT_OFF
 
@@ -305,13 +306,13 @@ class MonitorTier:
         return f"{vm.name if vm else 'unknown'} ({uuid})" if uuid else "a VM that nothing names yet"
 
     def _warn(self, kind: Kind, uuid: str) -> None:
-        budget = self.breaker.budget
-        _LOGGER.warning("a %s call hangs in %s: %d hung calls of at most %d on this host", kind, self.name(uuid), budget.hung, budget.limit)
+        budget, told = self.breaker.budget, "a %s call hangs in %s: %d hung calls of at most %d on this host"
+        _LOGGER.warning(told, kind, self.name(uuid), budget.hung, budget.limit, extra={ABOUT: uuid})
 
     def _say_located(self, uuid: str, seconds: float) -> None:
         budget, name = self.breaker.budget, self.name(uuid)
         told = "the VM that holds the call that has hung for %.0f s is %s: %d hung calls of at most %d on this host"
-        _LOGGER.warning(told, seconds, name, budget.hung, budget.limit)
+        _LOGGER.warning(told, seconds, name, budget.hung, budget.limit, extra={ABOUT: uuid})
 
     def _say_returned(self, uuid: str, seconds: float) -> None:
         told = "a monitor call that hung in %s has returned after %.0f s; %d hung calls are left"

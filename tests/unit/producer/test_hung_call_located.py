@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.memory_libvirt.domain import MemoryDomain
 from tests.support.simulated_host import SimulatedHost
+from virtflow.runtime.log import Throttle
 
 Make = Callable[..., SimulatedHost]
 STUCK = 4
@@ -79,3 +80,21 @@ def test_the_return_of_a_call_whose_vm_was_never_found_is_logged(make: Make, cap
         ("WARNING", "a monitor call hangs in a VM that nothing names yet: 1 hung calls of at most 1 on this host"),
         ("INFO", "a monitor call that hung in a VM that nothing has named has returned after 8 s; 0 hung calls are left"),
     ]
+
+
+def test_of_several_vms_in_one_minute_each_is_named_in_a_services_log(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """Which holds back a line a minute like another one; and not again while one VM gets stuck over and over."""
+    throttle = Throttle(clock=lambda: 0.0)
+    caplog.handler.addFilter(throttle)
+    try:
+        host = make().start()
+        host.rounds(3)
+        for number in (3, 6, 3, 6):
+            host.daemon.freeze(host.uuids[number - 1])
+            host.rounds(5)
+            host.daemon.thaw(host.uuids[number - 1])
+            host.rounds(3)
+    finally:
+        caplog.handler.removeFilter(throttle)
+    found = [text for level, text in said(caplog) if level == "WARNING" and "is vm" in text]
+    assert [text.partition(" is ")[2].partition(" ")[0] for text in found] == ["vm-3", "vm-6"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from virtflow.runtime.log import JsonFormatter, TextFormatter, Throttle, setup
+from virtflow.runtime.log import ABOUT, JsonFormatter, TextFormatter, Throttle, setup
 
 THROTTLE_SECONDS = 60.0
 
@@ -29,6 +29,18 @@ def test_a_problem_passes_once_a_minute_and_says_how_many_were_held_back() -> No
     last = record("no answer from %s", "c")
     assert throttle.filter(last)
     assert "(1 more like it held back)" in TextFormatter().format(last)
+
+
+def test_lines_about_two_things_are_two_problems() -> None:
+    """Each has its line a minute."""
+    throttle = Throttle(clock=lambda: 0.0)
+
+    def passes(about: str) -> bool:
+        line = record("a call hangs in %s", about)
+        setattr(line, ABOUT, about)
+        return throttle.filter(line)
+
+    assert [passes("a"), passes("b"), passes("a"), passes("b"), passes("c")] == [True, True, False, False, True]
 
 
 def test_information_is_never_held_back() -> None:
