@@ -1,7 +1,7 @@
 """Which libvirt calls may wait for a VM that does not answer, by libvirt version: data, with the rule that reads it. Pure.
 
-A call is believed safe only on versions between the oldest and the newest that were measured. Outside of these no call is believed safe
-that has ever taken a job of the VM (libvirt's lock on a VM), on any version. ``tests/lab/test_call_safety.py`` stops a QEMU on a real
+A call is believed safe only on versions that were measured, and between two of them on which it is safe. Outside of these no call is
+believed safe that has ever taken a job of the VM (libvirt's lock on a VM), on any version. ``tests/lab/test_call_safety.py`` stops a QEMU on a real
 libvirtd, hangs another call in it, and times every call that the producer makes: it fails when a row is wrong.
 The calls that ask for no VM, and those of the guest-agent helper, are named beside the table, so that every call in the producer's code
 has its place here: ``tests/unit/producer/test_call_table.py``.
@@ -37,7 +37,10 @@ class LibvirtCall(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Safety:
-    """From which version on a call may wait (None: on no version that was measured; 0: on all), and whether it ever took a job."""
+    """From which version on a call waits (None: on no version that was measured; 0: on all), and whether it ever took a job.
+
+    Where the first version that waits was not measured, its number is libvirt's source's word: see ``may_wait``.
+    """
 
     waits_from: int | None
     ever_took_job: bool
@@ -92,11 +95,16 @@ def judged_version(uri: str, libvirt_version: int) -> int:
 
 
 def may_wait(call: LibvirtCall, version: int) -> bool:
-    """Whether the call may wait for a VM that does not answer, on this version of libvirt (its own number, 0: unknown)."""
+    """Whether the call may wait for a VM that does not answer, on this version of libvirt (its own number, 0: unknown).
+
+    Where it waits on one version that was measured and not on the one before it, it may wait on all versions between them.
+    """
     row = TABLE[call]
     if not MEASURED[0] <= version <= MEASURED[-1]:
         return row.ever_took_job
-    return row.waits_from is not None and version >= row.waits_from
+    if row.waits_from is None:
+        return False
+    return version > max((measured for measured in MEASURED if measured < row.waits_from), default=0)
 
 
 def fill_may_wait(version: int) -> bool:
