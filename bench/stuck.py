@@ -198,7 +198,7 @@ def section(stuck: dict[str, Any]) -> list[str]:
         origin(stuck, f"scripts/bench stuck --seconds {stuck['seconds']:g}"),
         f"{load} {stuck['interval_seconds']:g} s; a scrape is given up after {stuck['scrape_limit_seconds']:g} s. Stuck VMs are stopped in the middle.",
         table(
-            ("collector", "stuck VMs", "healthy VM's age p50", "p99", "scrape, median", "longest", "captured calls left behind"),
+            ("collector", "stuck VMs", "healthy VM's age p50", "p99", "scrape, median", "longest", "hung calls left behind"),
             [
                 (
                     row["collector"],
