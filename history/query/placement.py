@@ -106,8 +106,8 @@ def _place(table: Table, row: dict[str, Any], at: float) -> Place | None:
     first, last = row["first_time"].timestamp(), row["last_time"].timestamp()
     interval = row["covered_seconds"] / row["samples"]
     gaps = last - first + interval - row["covered_seconds"]
-    if row["nodes"] != 1 or not first <= at <= last + _holds(interval) or gaps > _holds(interval):
-        return None
+    if row["nodes"] != 1 or not first <= at <= last + _holds(interval) or gaps > _holds(interval) - interval:
+        return None  # the last sample before a gap covers an interval of the silence
     state, reason = (_number(row[name]) for name in _LAST)
     if has_left(Report(row["node"], state, last, reason), None):
         return None

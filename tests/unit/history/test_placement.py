@@ -64,6 +64,19 @@ def test_without_samples_the_roll_up_answers_what_it_knows(rolled_alone: Kept, a
     assert {place.source for place in found} <= {HOURLY.name}
 
 
+@pytest.mark.parametrize(("silence", "node"), [(180, ["a"]), (240, [])])
+def test_a_roll_up_with_a_silence_longer_than_a_word_holds_does_not_know(tmp_path: Path, silence: int, node: list[str]) -> None:
+    """As the samples, which do not say where the VM was at its end."""
+    history, at = Kept(tmp_path), START + 1_800 + silence - 1
+    seen = [Seen((START + at) * SECOND, "a", "a", at + 1, 60.0, 1, 1) for at in range(0, 3_600, 60) if not 1_800 < at < 1_800 + silence]
+    history.rolled([[record(VM, each, "web") for each in seen]])
+    found = [[place.node for place in where(history.store, history.settings, VM, at)]]
+    samples = Upkept(history.store.open(SAMPLES))
+    samples.commit([], samples.opened.files())
+    found.append([place.node for place in where(history.store, history.settings, VM, at)])
+    assert found == [node, node]
+
+
 @pytest.mark.parametrize("state", [(3, 12), (5, 4)], ids=["paused (postcopy)", "shut off (migrated)"])
 def test_where_a_vm_has_left_it_is_not(tmp_path: Path, state: tuple[int, int]) -> None:
     """Also once its samples have expired: all that is known is what a migration left behind on its source."""
