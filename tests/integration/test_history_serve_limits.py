@@ -51,6 +51,19 @@ def test_beyond_a_limit_is_refused_by_name_and_within_it_answered(limit: str, hi
         assert server.read(of("vm_memory_rss_bytes", "vm-1", NOW - 3 * DAY)) == (200, "")
 
 
+def test_a_label_that_no_series_has_is_refused_told_and_counted(history: Path, tmp_path: Path) -> None:
+    """As a Prometheus with ``external_labels: {region: north}`` asks."""
+    query = of("vm_memory_rss_bytes", ".*", NOW - 3 * DAY)
+    asked = replace(query, matchers=(*query.matchers, Matcher(Match.EQUAL, "region", "north")))
+    with serving(history, tmp_path) as server:
+        for count in (1, 2):
+            status, said = server.read(asked)
+            assert status == 400
+            assert "has the label region" in said
+            assert server.value("virtflow_history_serve_unknown_labels_total") == count
+        assert "has the label region" in server.log.read_text()
+
+
 def test_an_external_label_named_like_one_of_ours_is_told_once_and_counted(history: Path, tmp_path: Path) -> None:
     """As a Prometheus with ``external_labels: {name: prom-1}`` asks: every query is answered, with nothing, whatever it wants."""
     external = Matcher(Match.EQUAL, "name", "prom-1")
