@@ -105,7 +105,7 @@ def examine(settings: Settings) -> tuple[Any, list[Finding]]:
     """Examine every daemon: what was found as if of one (the producer's ``Examined``), and findings about those that do not answer."""
     sockets, found = search(settings)
     diagnostics = part("virtflow.producer.hypervisor.diagnostics", "producer")
-    processes = part("virtflow.producer.hypervisor.qemu_processes", "producer").Processes()
+    processes = diagnostics.process_table(settings)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         each = list(pool.map(lambda opener: diagnostics.examine(settings, processes, opener), openers(settings, sockets)))
     found += unreached([(socket.path, one.problem) for socket, one in zip(sockets, each, strict=True) if one.problem])

@@ -106,7 +106,7 @@ def examine(settings: Settings, processes: Processes | None = None, opener: Open
         found.problem = f"no answer within {limit:g} s"
     else:
         found.libvirt_version = version_words(opened.libvirt_version)
-        worker.submit(EXAMINE, _looking(opened.libvirt_version, processes or Processes()))
+        worker.submit(EXAMINE, _looking(opened.libvirt_version, processes or process_table(settings)))
         answer = _awaited(inbox, limit)
         if not isinstance(answer, Returned):
             found.problem = f"connected, but a list of VMs is not answered within {limit:g} s: all of libvirtd's workers may be taken"
@@ -116,6 +116,11 @@ def examine(settings: Settings, processes: Processes | None = None, opener: Open
             _describe(found, answer.result, opened.libvirt_version, _Details(opener, limit))
         worker.retire()
     return found
+
+
+def process_table(settings: Settings) -> Processes:
+    """The host's processes. Who looks once waits longer for them than who looks each round, and less than libvirt's answer is waited for."""
+    return Processes(scan_seconds=settings.libvirt.connect_timeout_seconds / 2)
 
 
 def _awaited(inbox: Inbox, seconds: float) -> Message | None:

@@ -20,7 +20,7 @@ AGAIN_SECONDS: Final = 0.05
 WAITING: Final = "D"
 SCAN_PAUSE_SECONDS: Final = 5.0
 SCAN_SECONDS: Final = 0.5
-"""How long the command lines of a host are waited for; what is found later counts from then on."""
+"""How long the command lines of a host are waited for, from the scan's begin; what is found later counts from then on."""
 SCANS_MAX: Final = 8
 """Threads at most, each of which hangs in another process."""
 _STATE, _START_TIME = 0, 19
@@ -60,12 +60,13 @@ class _Scan(threading.Thread):
 class Processes:
     """The QEMU processes of this host by their VM's UUID. Workers' threads read it, one at a time."""
 
-    def __init__(self, root: Path = Path("/proc")) -> None:
-        """``root`` is the process table."""
+    def __init__(self, root: Path = Path("/proc"), scan_seconds: float = SCAN_SECONDS) -> None:
+        """``root`` is the process table; ``scan_seconds`` is for how long its command lines are waited for."""
         self._root = root
+        self._scan_seconds = scan_seconds
         self._lock = threading.Lock()
         self._known: dict[str, _Process] = {}
-        self._next_scan = float("-inf")
+        self._next_scan = self._until = float("-inf")
         self._scans: list[_Scan] = []
 
     def states(self, uuids: Iterable[str]) -> dict[str, str]:
@@ -74,8 +75,9 @@ class Processes:
         with self._lock:
             found = self._states(wanted)
             scan = self._begun() if len(found) < len(wanted) else None
+            until = self._until
         if scan is not None:
-            scan.join(SCAN_SECONDS)
+            scan.join(max(0.0, until - time.monotonic()))
             with self._lock:
                 found |= self._states([uuid for uuid in wanted if uuid not in found])
         if waiting := [uuid for uuid, state in found.items() if state == WAITING]:
@@ -88,10 +90,14 @@ class Processes:
         return {uuid: state for uuid in wanted if (state := self._state(uuid))}
 
     def _begun(self) -> _Scan | None:
-        """A scan that has just begun; None where the last one is too young, because a host has thousands of processes, or too many hang."""
-        if time.monotonic() < self._next_scan:
-            return None
-        self._next_scan = time.monotonic() + SCAN_PAUSE_SECONDS
+        """A scan that has just begun, by this caller or another; None where the last one is over, but too young, or where too many hang.
+
+        A host has thousands of processes, and many daemons' VMs may be looked for at one moment.
+        """
+        now = time.monotonic()
+        if now < self._next_scan:
+            return self._scans[-1] if self._scans and now < self._until else None
+        self._next_scan, self._until = now + SCAN_PAUSE_SECONDS, now + self._scan_seconds
         self._scans = [scan for scan in self._scans if scan.is_alive()]
         if len(self._scans) >= SCANS_MAX:
             return None

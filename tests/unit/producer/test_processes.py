@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +118,37 @@ def test_a_command_line_that_hangs_hides_no_other_process(tmp_path: Path) -> Non
         return len(threading.enumerate()) == began
 
     eventually("the reads return", returned)
+
+
+def test_who_looks_while_another_one_scans_waits_for_what_that_finds(tmp_path: Path) -> None:
+    """As a doctor does that looks at many daemons at one moment, each with its own VM."""
+    Entry(state="T").write(tmp_path)
+    line = tmp_path / "41" / "cmdline"
+    words = line.read_bytes()
+    line.unlink()
+    os.mkfifo(line)
+    processes = Processes(tmp_path, scan_seconds=60.0)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(processes.states, ["another"])
+        eventually("a scan is under way", lambda: any(thread.name == "process-table" for thread in threading.enumerate()))
+        second = threads.submit(processes.states, [UUID])
+        with line.open("wb") as pipe:  # opens once the scan reads it
+            pipe.write(words)
+        assert (first.result(), second.result()) == ({}, {UUID: "T"})
+
+
+def test_a_scan_that_hangs_is_waited_for_once(tmp_path: Path) -> None:
+    """For as long as its own time lasts, whoever looks meanwhile."""
+    (tmp_path / "40").mkdir()
+    os.mkfifo(tmp_path / "40" / "cmdline")
+    processes = Processes(tmp_path, scan_seconds=0.05)
+    assert processes.states([UUID]) == {}
+    joined: list[float | None] = []
+    (scan,) = processes._scans
+    scan.join = joined.append  # type: ignore[assignment, method-assign]
+    assert processes.states([UUID]) == {}
+    assert not joined
+    os.close(os.open(tmp_path / "40" / "cmdline", os.O_RDWR | os.O_NONBLOCK))
 
 
 def test_a_real_process_that_is_stopped() -> None:
