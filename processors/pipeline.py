@@ -73,6 +73,7 @@ class Pipeline:
         self._under_way: deque[_UnderWay] = deque()
         self._places = asyncio.Semaphore(in_flight)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._revocations = 0
         self._closed = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -112,17 +113,22 @@ class Pipeline:
     async def take(self, message: Message, acknowledge: Acknowledge) -> None:
         """Starts to handle a message and returns as soon as there is room for the next one.
 
-        Never returns once processing has ended: the message then stays unacknowledged.
+        Never returns once processing has ended: the message then stays unacknowledged. So does one that still waited when its partition was revoked.
         """
         await self._taken(message, acknowledge, _Step(self._snapshot_outcome, keyed_by_node=True))
 
     async def _taken(self, message: Message, acknowledge: Acknowledge, step: _Step, ready: ReadBack | None = None) -> None:
+        revocations = self._revocations
         await self._places.acquire()
         try:
             await self._ready(message, ready)
         except asyncio.CancelledError:
             self._places.release()
             raise
+        if revocations != self._revocations:
+            # It waited while partitions were revoked, and comes again, after those before it: handled now, it would be out of order.
+            self._places.release()
+            return
         try:
             outcome = None if self._closed else self._outcome(message, step)
         except InputError as error:
@@ -148,7 +154,8 @@ class Pipeline:
             await ready()
 
     def revoked(self) -> None:
-        """Partitions were revoked or assigned again: messages in flight are delivered again, here or to another process."""
+        """Partitions were revoked or assigned again: messages in flight, and those that wait, are delivered again, here or to another process."""
+        self._revocations += 1
         for entry in self._under_way:
             entry.acknowledge = None
         self._orders.forget()

@@ -20,6 +20,17 @@ FOUND: Final[dict[str, tuple[int, list[Fault]]]] = {
         118,
         [Fault("retention", 54.093, "vm.migrations/1", amount=7)],
     ),
+    "a message that waited while partitions were revoked is handled before those that come again": (
+        492,
+        [
+            Fault("crash", 32.862, "producer-node-1", amount=90),
+            Fault("crash", 35.717, "exporter-0", amount=20),
+            Fault("crash", 36.648, "processors-1", amount=64),
+            Fault("refusal", 48.213, "vm.metrics", amount=5),
+            Fault("power cut", 50.541, "producer-node-0"),
+            Fault("retention", 51.876, "vm.events/1", amount=9),
+        ],
+    ),
     "a migration is not stored after a host's clock was set back": (31, [Fault("clock jump", 48.988, "producer-node-0", amount=-200)]),
 }
 """What was wrong with the code, and the world that showed it: a seed, and the faults that were left of it."""

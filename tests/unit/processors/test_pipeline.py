@@ -22,6 +22,7 @@ from virtflow.schemas.topics import DEAD_LETTERS
 
 METRICS = OwnMetrics("processors")
 VM = "d4e232be-ede6-48cb-9c15-42cde320a1fc"
+EVENT = VmEvent(uuid=VM, node="sender", boot_id="b", sequence=1, kind="lifecycle", time=1_795_476_243.0)
 
 
 class Held:
@@ -132,6 +133,58 @@ def test_what_was_revoked_is_not_acknowledged_and_comes_again() -> None:
     run(scenario())
 
 
+def test_what_waited_when_it_was_revoked_is_not_handled_before_what_comes_again() -> None:
+    """It would be ahead of the messages that are delivered again, and those of its producer's run would look late after those of the run before."""
+
+    async def scenario() -> None:
+        broker = Held()
+        pipe, acknowledged = pipeline(broker, in_flight=1)
+        earlier, later = message(0), message(1, CODEC.encode(snapshot("n", 0, boot_id="later")))
+        await take(pipe, acknowledged, earlier)
+        waiting = asyncio.create_task(take(pipe, acknowledged, later))
+        await settle()
+        pipe.revoked()
+        await broker.let_through(0)
+        await waiting
+        assert (len(broker.batches), acknowledged) == (1, [])
+        for number, again in enumerate((earlier, later), 1):
+            await take(pipe, acknowledged, again)
+            assert broker.batches[number][0]
+            await broker.let_through(number)
+        assert acknowledged == [0, 1]
+
+    run(scenario())
+
+
+def test_an_event_that_waited_when_it_was_revoked_is_not_applied() -> None:
+    """Its partition may be another's by then: it would change migrations that are not this process's."""
+
+    async def scenario() -> None:
+        broker = Held()
+        pipe, acknowledged = pipeline(broker)
+        migrations, known = Migrations(60.0), asyncio.Event()
+        happened = Message("vm.events", 0, 0, VM.encode(), CODEC.encode(EVENT), 0.0)
+
+        async def read_back() -> None:
+            await known.wait()
+            migrations.restore({}, 0.0)
+
+        pipe.follow(migrations, read_back)
+        waiting = asyncio.create_task(pipe.take_event(happened, lambda: acknowledged.append(0)))
+        await settle()
+        pipe.revoked()
+        known.set()
+        await waiting
+        await settle()
+        assert (broker.batches, acknowledged) == ([], [])
+        await pipe.take_event(happened, lambda: acknowledged.append(0))
+        await settle()
+        await broker.let_through(0)
+        assert acknowledged == [0]
+
+    run(scenario())
+
+
 def test_a_poison_message_is_acknowledged_once_its_dead_letter_is_delivered() -> None:
     async def scenario() -> None:
         broker = Held()
@@ -213,8 +266,7 @@ def test_an_undecodable_event_is_counted_by_the_node_that_sent_the_vms_last_one(
         migrations = Migrations(60.0)
         migrations.restore({}, 0.0)
         pipe.follow(migrations, settle)
-        value = CODEC.encode(VmEvent(uuid=VM, node="sender", boot_id="b", sequence=1, kind="lifecycle", time=1_795_476_243.0))
-        for offset, event in enumerate((value, b"garbage")):
+        for offset, event in enumerate((CODEC.encode(EVENT), b"garbage")):
             await pipe.take_event(Message("vm.events", 0, offset, VM.encode(), event, 0.0), bool)
         await pipe.take_event(Message("vm.events", 0, 2, b"another", b"garbage", 0.0), bool)
         assert METRICS.value("virtflow_processors_node_undecodable_total", "sender") == 1
