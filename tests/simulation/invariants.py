@@ -182,21 +182,16 @@ def _events(world: World, checked: Counter[str]) -> None:
 
 
 def _processed(world: World, checked: Counter[str]) -> None:
-    """Every sample of a snapshot that the broker kept is among the metrics, unless it is late in its node's order."""
+    """Every sample of a snapshot that the broker kept is among the metrics, unless it was late for one of the processors."""
     made = _identities(world, METRICS)
     gone = 0
     for log in world.network.recorded(SNAPSHOTS.name):
-        seen: dict[str, Seen] = {}
         kept = {id(stored) for stored in log.kept()}
         dropped = {id(log.ever[place]) for place in log.deleted}
+        late = {id(stored) for reading in log.readings() for stored in _late(world, reading)}
         for stored, snapshot in _decoded(world, SNAPSHOTS, log.ever):
-            position = Position(snapshot.boot_id, snapshot.sequence, snapshot.part)
-            known = seen.get(snapshot.node)
-            if (fresh := freshness(known, position)) is not Freshness.NEW:
-                if known is not None and fresh is Freshness.STALE:
-                    seen[snapshot.node] = heard(known, position)
+            if id(stored) in late:
                 continue
-            seen[snapshot.node] = advance(known, position)
             missing = [vm.uuid for vm in snapshot.vms if (vm.uuid, snapshot.node, snapshot.boot_id, snapshot.sequence) not in made]
             checked["samples"] += len(snapshot.vms)
             if missing and id(stored) in kept:
@@ -207,6 +202,20 @@ def _processed(world: World, checked: Counter[str]) -> None:
     counted = world.watch.counted("processors", "virtflow_processors_missing_records_total", topic=SNAPSHOTS.name)
     if gone > counted and not _unseen_crash(world, "processors"):
         world.watch.problem(f"processors: {gone} snapshots were deleted before they were processed, {counted:.0f} were counted")
+
+
+def _late(world: World, reading: Iterable[Any]) -> Iterator[Any]:
+    """The snapshots that are late for one who has read nothing before: of two producers of a node that run at once, which one is heard depends on it."""
+    seen: dict[str, Seen] = {}
+    for stored, snapshot in _decoded(world, SNAPSHOTS, reading):
+        position = Position(snapshot.boot_id, snapshot.sequence, snapshot.part)
+        known = seen.get(snapshot.node)
+        if (fresh := freshness(known, position)) is Freshness.NEW:
+            seen[snapshot.node] = advance(known, position)
+            continue
+        if known is not None and fresh is Freshness.STALE:
+            seen[snapshot.node] = heard(known, position)
+        yield stored
 
 
 def _unseen_crash(world: World, service: str) -> bool:

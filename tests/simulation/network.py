@@ -8,7 +8,7 @@ come is given up, and hears of that late.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -52,6 +52,8 @@ class Recorded(Log):
     note: Callable[..., None] = _ignore
     """Told of each record."""
     _places: dict[int, int] = field(default_factory=dict)
+    _begins: list[tuple[list[Stored], int]] = field(default_factory=list)
+    """Where the processors began to read: what was there by then, and how many records there had ever been."""
 
     def append(self, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Headers | None, *, hidden: bool = False) -> int:
         """As a partition's."""
@@ -76,6 +78,16 @@ class Recorded(Log):
         """What was stored and is neither deleted nor lost; compaction does not count."""
         gone = self.deleted | self.lost
         return [stored for place, stored in enumerate(self.ever) if place not in gone]
+
+    def begin(self, offset: int) -> None:
+        """One of the processors takes the partition over, and reads from this offset."""
+        self._begins.append(([stored for stored in self.records if stored.offset >= offset], len(self.ever)))
+
+    def readings(self) -> Iterator[list[Stored]]:
+        """What each of the processors may have read and committed, from its beginning to that of the next."""
+        ends = [*(ever for _, ever in self._begins[1:]), len(self.ever)]
+        for (there, ever), end in zip(self._begins, ends, strict=True):
+            yield [*there, *self.ever[ever:end]]
 
 
 class Network(Cluster):

@@ -129,6 +129,8 @@ class App:
             return
         self._in_loop(self._given(ours))
         begins = [(topic, number, self._begin(topic, number)) for topic, number in ours]
+        for topic, number, begin in begins:
+            self._network.recorded(topic)[number].begin(begin)
         places = [TopicPartition(topic, number, begin if begin >= 0 else OFFSET_BEGINNING) for topic, number, begin in begins]
         client.incremental_assign(places)
 

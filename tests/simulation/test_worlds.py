@@ -35,6 +35,18 @@ FOUND: Final[dict[str, tuple[int, list[Fault]]]] = {
 }
 """What was wrong with the code, and the world that showed it: a seed, and the faults that were left of it."""
 
+TWINS: Final[dict[int, list[Fault]]] = {
+    276: [
+        Fault("rebalance", 37.865, "processors-0"),
+        Fault("twin", 39.767, "producer-node-0", 14.697),
+        Fault("broker down", 46.777, seconds=7.62),
+    ],
+    441: [Fault("twin", 23.196, "producer-node-0", 8.597), Fault("election", 26.053, "vm.nodes/0", amount=8)],
+    563: [Fault("twin", 37.989, "producer-node-0", 10.099), Fault("retention", 45.191, "vm.migrations/0", amount=3)],
+    984: [Fault("crash", 19.904, "processors-0", amount=13), Fault("twin", 23.888, "producer-node-0", 6.491)],
+}
+"""Two producers of a node run at once, and the processors begin anew meanwhile: nothing is wrong, whichever of the two they hear from then on."""
+
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_the_invariants_hold(part: int) -> None:
@@ -48,6 +60,12 @@ def test_a_fault_that_was_found_does_not_come_back(what: str) -> None:
     seed, faults = FOUND[what]
     outcome = run_seed(seed, faults)
     assert not outcome.problems, f"{what}: {report(outcome)}"
+
+
+@pytest.mark.parametrize("seed", TWINS)
+def test_either_of_two_producers_of_a_node_may_be_heard(seed: int) -> None:
+    outcome = run_seed(seed, TWINS[seed])
+    assert not outcome.problems, report(outcome)
 
 
 def test_every_kind_of_fault_is_planned() -> None:
