@@ -1,7 +1,8 @@
 """Produces results and reports when the broker has all of them.
 
 One thread polls librdkafka for its delivery reports; a batch is done when all of its reports have arrived. Failed messages are
-produced again, except those that every broker rejects.
+produced again, except those that every broker rejects. A message that is produced again comes after those that were produced meanwhile;
+in a compacted topic, where the last one of a key counts, these are therefore held back, or produced once more after it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +24,7 @@ from virtflow.runtime.kafka.clients import ClientSettings
 from virtflow.runtime.kafka.credentials import RETIRE_SECONDS
 from virtflow.runtime.kafka.librdkafka import ended
 from virtflow.schemas.errors import InputError
-from virtflow.schemas.topics import Topic
+from virtflow.schemas.topics import Cleanup, Topic
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -38,8 +39,23 @@ _REFUSED: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_M
 """Errors of messages that a broker rejects every time."""
 
 
+Place = tuple[str, bytes]
+"""A topic and a key."""
+
+
 class DeliveryFailedError(InputError):
     """The producer can't deliver to the broker any more: undelivered messages are handled again after a restart."""
+
+
+class _Turn:
+    """One delivery among those with the same keys of compacted topics: its keys, those whose messages were late, and whether it is over."""
+
+    __slots__ = ("done", "keys", "late")
+
+    def __init__(self, results: Iterable[Result]) -> None:
+        self.keys = {_place(result) for result in results if result.topic.cleanup is Cleanup.COMPACT}
+        self.late: set[Place] = set()
+        self.done = asyncio.Event()
 
 
 class _Batch:
@@ -107,6 +123,8 @@ class Delivery:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="deliver", daemon=True)
         self._names: dict[str, str] = {}
+        self._turns: dict[Place, list[_Turn]] = {}
+        """The deliveries that are under way, by the keys of compacted topics, in their order."""
         self._tally = tally
 
     def start(self) -> None:
@@ -119,7 +137,46 @@ class Delivery:
         self._thread.join()
 
     async def deliver(self, results: list[Result]) -> None:
-        """Returns when the broker has acknowledged every result; raises ``DeliveryFailedError`` when the producer is unusable."""
+        """Returns when the broker has acknowledged every result; raises ``DeliveryFailedError`` when the producer is unusable.
+
+        Of the results of one key of a compacted topic the last one of the last call is the last one there.
+        """
+        turn = _Turn(results)
+        before = self._enter(turn)
+        try:
+            if any(other.late & turn.keys for other in before):
+                await self._until_there([result for result in results if _place(result) not in turn.keys], turn)
+                results = [result for result in results if _place(result) in turn.keys]
+                for other in before:
+                    if other.late & turn.keys:
+                        await other.done.wait()
+            under_way = [other for other in before if not other.done.is_set()]
+            await self._until_there(results, turn)
+            overtaken: set[Place] = set()
+            for other in under_way:
+                await other.done.wait()
+                overtaken |= other.late & turn.keys
+            turn.late |= overtaken
+            await self._until_there([result for result in results if _place(result) in overtaken], turn)
+        finally:
+            self._leave(turn)
+
+    def _enter(self, turn: _Turn) -> list[_Turn]:
+        """The deliveries before it that are under way and have a key in common with it, in their order."""
+        before = list(dict.fromkeys(other for key in turn.keys for other in self._turns.get(key, ())))
+        for key in turn.keys:
+            self._turns.setdefault(key, []).append(turn)
+        return before
+
+    def _leave(self, turn: _Turn) -> None:
+        turn.done.set()
+        for key in turn.keys:
+            self._turns[key].remove(turn)
+            if not self._turns[key]:
+                del self._turns[key]
+
+    async def _until_there(self, results: list[Result], turn: _Turn) -> None:
+        """Produces results until the broker has them all, or has refused them for good."""
         pause, longest = RETRY_SECONDS
         while results:
             batch = await self._attempt(results)
@@ -130,6 +187,7 @@ class Delivery:
                 _LOG.error("the broker will never take a message, left out: %s", why)
             results = [result for result in results if (self._topic(result.topic), result.key) in batch.failed]
             if results:
+                turn.late |= {_place(result) for result in results} & turn.keys
                 self._tally.retries.inc(len(results))
                 _LOG.warning("%d messages were not delivered, produced again in %.1f s", len(results), pause)
                 await asyncio.sleep(pause)
@@ -192,3 +250,7 @@ class Delivery:
             return
         with self._lock:
             self._producer, self._retiring, self._purges_at = producer, False, math.inf
+
+
+def _place(result: Result) -> Place:
+    return result.topic.name, result.key

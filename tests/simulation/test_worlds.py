@@ -31,6 +31,7 @@ FOUND: Final[dict[str, tuple[int, list[Fault]]]] = {
             Fault("retention", 51.876, "vm.events/1", amount=9),
         ],
     ),
+    "a migration runs on in the topic, behind the record of its end": (402, [Fault("refusal", 45.872, "vm.migrations", amount=2)]),
     "a migration is not stored after a host's clock was set back": (31, [Fault("clock jump", 48.988, "producer-node-0", amount=-200)]),
 }
 """What was wrong with the code, and the world that showed it: a seed, and the faults that were left of it."""

@@ -106,6 +106,30 @@ class TestDelivery:
             assert deliverer.counted("delivery_retries") == 1
         assert sorted(stored(cluster, METRICS.name)) == [(b"0", b"x"), (b"1", b"x"), (b"2", b"x")]
 
+    def test_the_newest_of_a_key_is_the_last_in_a_compacted_topic(self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Although the one before it is produced again after it: it is held back, or produced once more."""
+        monkeypatch.setattr(delivery, "RETRY_SECONDS", (0.2, 0.2))
+        cluster.refuse(MIGRATIONS.name, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+
+        async def deliver(made: Delivery) -> None:
+            first = asyncio.create_task(made.deliver([Result(MIGRATIONS, b"k", b"1"), Result(MIGRATIONS, b"other", b"1")]))
+            second = asyncio.create_task(made.deliver([Result(MIGRATIONS, b"k", b"2"), Result(METRICS, b"k", b"2")]))
+            while not metrics.value("virtflow_processors_delivery_retries_total"):  # noqa: ASYNC110, nothing tells of it
+                await asyncio.sleep(0.001)
+            third = asyncio.create_task(made.deliver([Result(MIGRATIONS, b"k", b"3"), Result(METRICS, b"k", b"3")]))
+            while (b"k", b"3") not in stored(cluster, METRICS.name):  # noqa: ASYNC110, as above
+                await asyncio.sleep(0.001)
+            assert (b"k", b"3") not in stored(cluster, MIGRATIONS.name)
+            await asyncio.gather(first, second, third)
+
+        with delivering(cluster) as deliverer:
+            metrics = deliverer.metrics
+            asyncio.run(asyncio.wait_for(deliver(deliverer.delivery), SECONDS))
+            assert deliverer.delivery._turns == {}
+        of_key = [value for key, value in stored(cluster, MIGRATIONS.name) if key == b"k"]
+        assert of_key == [b"2", b"1", b"2", b"3"]
+        assert sorted(value for _, value in stored(cluster, METRICS.name)) == [b"2", b"3"]
+
     def test_a_topic_that_is_missing_is_waited_for(self, cluster: Cluster) -> None:
         cluster.delete(METRICS.name)
         with delivering(cluster) as deliverer:
