@@ -125,7 +125,8 @@ def processors(world: World, settings: Settings, stop: Stop) -> None:
     loop = Loop(world.kernel)
 
     async def main() -> None:
-        make = ProcessorsMakers(world.network.producer, world.network.consumer, world.network.admin, app_maker(world.network))
+        streams = app_maker(world.network, partial(world.watch.stream_starts, world.kernel.process))
+        make = ProcessorsMakers(world.network.producer, world.network.consumer, world.network.admin, streams)
         service = ProcessorsService(settings, stop, make)
         world.watch.processors_start(world.kernel.process, service)
         running = asyncio.get_running_loop()

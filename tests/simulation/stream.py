@@ -80,6 +80,11 @@ class App:
         await self._loop.run_in_executor(None, self._client.close)
         self._stopped.set()
 
+    def goes_on(self, topic: str, partition: int) -> int:
+        """The offset of a partition that comes next, -1 where that is not known or the partition is another's."""
+        ours = self._lineage._partitions.get((topic, partition))
+        return ours.expected if ours is not None else -1
+
     def rejoin(self) -> None:
         """Gives all partitions up and takes them again."""
         self._again = True
@@ -192,11 +197,13 @@ class App:
         self._committed |= due
 
 
-def app_maker(network: Network) -> Callable[[Settings, Path, Sink, Fence, Lineage], App]:
-    """In the place of ``build_app``."""
+def app_maker(network: Network, made: Callable[[App], object]) -> Callable[[Settings, Path, Sink, Fence, Lineage], App]:
+    """In the place of ``build_app``; ``made`` is told of each app."""
 
     def build(settings: Settings, folder: Path, sink: Sink, fence: Fence, lineage: Lineage) -> App:
         del folder
-        return App(network, settings, sink, fence, lineage)
+        app = App(network, settings, sink, fence, lineage)
+        made(app)
+        return app
 
     return build

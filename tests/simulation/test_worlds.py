@@ -10,6 +10,7 @@ from tests.simulation.faults import KINDS, Fault, plan
 from tests.simulation.minimise import minimised
 from tests.simulation.run import report, run_seed
 from tests.support.long import length
+from virtflow.processors.lineage.marks import Lineage
 
 SEEDS: Final = length(24, 2_000)
 PARTS: Final = 4
@@ -67,6 +68,21 @@ def test_a_fault_that_was_found_does_not_come_back(what: str) -> None:
 def test_either_of_two_producers_of_a_node_may_be_heard(seed: int) -> None:
     outcome = run_seed(seed, TWINS[seed])
     assert not outcome.problems, report(outcome)
+
+
+LOST_END: Final = [Fault("lost end", 47.172, "vm.events/1", amount=9)]
+"""In the world of seed 384 nothing more comes to that partition afterwards."""
+
+
+def test_a_reader_that_has_gone_back_to_a_lost_end_is_not_behind_it() -> None:
+    """What is committed stays beyond the end until something comes there, with marks by which the next reader goes back as well."""
+    outcome = run_seed(384, LOST_END)
+    assert not outcome.problems, report(outcome)
+
+
+def test_a_reader_that_stays_beyond_a_lost_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lineage, "_begin", lambda lineage, topic, partition, offset, marks: (offset, False))
+    assert any("behind its end 0" in problem for problem in run_seed(384, LOST_END).problems)
 
 
 def test_every_kind_of_fault_is_planned() -> None:

@@ -80,6 +80,8 @@ class Watch:
         self.services: dict[str, list[Any]] = {"processors": [], "history": []}
         self.processes: list[tuple[Process, Any]] = []
         """Each process with its service."""
+        self.streams: list[tuple[Process, Any]] = []
+        """What reads the processors' topics, of each process."""
         self.exporters: dict[int, Any] = {}
         self.scrapes: dict[int, Scrapes] = {}
         self._decoded: dict[bytes, Any] = {}
@@ -170,6 +172,10 @@ class Watch:
         """A run of the processors."""
         self.processes.append((process, service))
         self.services["processors"].append(service)
+
+    def stream_starts(self, process: Process, app: Any) -> None:  # noqa: ANN401, an App
+        """A run of the processors reads its topics."""
+        self.streams.append((process, app))
 
     def history_starts(self, process: Process, service: Any) -> None:  # noqa: ANN401, as above
         """A run of the history's writer."""
