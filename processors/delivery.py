@@ -24,7 +24,7 @@ from virtflow.runtime.kafka.clients import ClientSettings
 from virtflow.runtime.kafka.credentials import RETIRE_SECONDS
 from virtflow.runtime.kafka.librdkafka import ended
 from virtflow.schemas.errors import InputError
-from virtflow.schemas.topics import Cleanup, Topic
+from virtflow.schemas.topics import MIGRATIONS, Cleanup, Topic
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -113,6 +113,8 @@ class Delivery:
         """
         self._make = make
         self._renewed = renewed
+        self.stored: Callable[[Message], object] | None = None
+        """Told of each migration that the broker has acknowledged, in the thread that polls."""
         self._config = config
         self._producer = make(config)
         self._purges_at = math.inf
@@ -206,17 +208,23 @@ class Delivery:
     def _accepted(self, result: Result, batch: _Batch) -> bool:
         """Passes a result to librdkafka; False while its queue is full, and while the client is to be replaced."""
         topic = self._topic(result.topic)
+        report = partial(self._migration, batch) if result.topic is MIGRATIONS and self.stored is not None else batch.report
         try:
             with self._lock:
                 if self._retiring:
                     return False
-                self._producer.produce(topic, result.value, result.key, on_delivery=batch.report, headers=list(result.headers) or None)
+                self._producer.produce(topic, result.value, result.key, on_delivery=report, headers=list(result.headers) or None)
         except BufferError:
             return False
         except KafkaException as error:
             batch.note(error.args[0], topic, result.key)
             batch.count()
         return True
+
+    def _migration(self, batch: _Batch, error: KafkaError | None, message: Message) -> None:
+        if error is None and self.stored is not None:
+            self.stored(message)
+        batch.report(error, message)
 
     def _topic(self, topic: Topic) -> str:
         name = self._names.get(topic.name)

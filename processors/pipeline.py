@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 from virtflow.processors.dead_letters.dead_letter import Message, Result, dead_letter, reason_of
@@ -23,6 +23,7 @@ from virtflow.processors.metrics import Tally
 from virtflow.processors.migrations.state import Migrations
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, RegistryUnavailableError, UndecodableError
+from virtflow.schemas.records import VmMigration
 
 _LOG: Final = logging.getLogger("virtflow.processors")
 
@@ -98,15 +99,27 @@ class Pipeline:
         await self._taken(message, acknowledge, _Step(self._event_outcome, keyed_by_node=False), self._migrations_known)
 
     async def give_up(self, now: float, wall: float) -> None:
-        """Ends the migrations that have timed out."""
+        """Ends the migrations that have timed out; restores them first, where no event has come since the partitions were assigned."""
         if self._migrations is None or self._closed:
             return
+        if self._read_back is not None and self._migrations.assigned and not self._migrations.restored:
+            await self._read_back()
         lost = self._migrations.time_out(now, wall)
         for migration in lost:
             self._tally.migrations.labels(result=migration.result).inc()
         self._tally.migrations_running.set(self._migrations.running)
         try:
             await self._delivery.deliver(migration_results(lost, self._codec))
+        except DeliveryFailedError as error:
+            self.fail(error)
+
+    async def store_again(self, stored: Mapping[str, tuple[VmMigration, int]]) -> None:
+        """Stores the migrations that the topic has lost; ``stored`` is what it has."""
+        gone = self._migrations.missing_from(stored) if self._migrations is not None and not self._closed else []
+        if gone:
+            _LOG.warning("the broker has lost %d migrations, which are stored again", len(gone))
+        try:
+            await self._delivery.deliver(migration_results(gone, self._codec))
         except DeliveryFailedError as error:
             self.fail(error)
 
@@ -165,6 +178,7 @@ class Pipeline:
     def assigned(self, partitions: Iterable[int]) -> None:
         """The partitions of ``vm.events`` that are assigned to this process from now on."""
         if self._migrations is not None:
+            self._migrations.forget()
             self._migrations.assign(partitions)
 
     def fail(self, error: BaseException) -> None:

@@ -25,6 +25,7 @@ from virtflow.processors.lineage.marks import Lineage
 from virtflow.processors.metrics import Tally
 from virtflow.processors.migrations.restore import read_migrations
 from virtflow.processors.migrations.state import Migrations
+from virtflow.processors.migrations.stored import Stored
 from virtflow.processors.pipeline import Pipeline
 from virtflow.runtime.access.guard import Guard
 from virtflow.runtime.kafka.broker_watch import BrokerWatch
@@ -39,7 +40,8 @@ from virtflow.runtime.settings import Kafka, Settings
 from virtflow.runtime.web.server import Web, own_routes
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, RegistryUnavailableError
-from virtflow.schemas.topics import EVENTS, SNAPSHOTS
+from virtflow.schemas.records import VmMigration
+from virtflow.schemas.topics import EVENTS, MIGRATIONS, SNAPSHOTS
 
 RETRY_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 3.0
@@ -53,6 +55,10 @@ DRAIN_SECONDS: Final = STOP_SECONDS * 0.5
 LEAVE_SECONDS: Final = STOP_SECONDS * 0.2
 
 _LOG: Final = logging.getLogger("virtflow.processors")
+
+
+Read = Callable[[], dict[str, tuple[VmMigration, int]]]
+"""Reads the newest migrations of the topic, with their partitions."""
 
 
 class Makers(NamedTuple):
@@ -148,14 +154,18 @@ class Service:
         alarm = Alarm()
         credentials = Credentials(settings.kafka)
         renewed = partial(credentials.fresh, partial(_producing, settings, alarm))
+        probe = partial(Probe, lambda: make.consumer(probe_settings(settings, settings.processors.group)))
+        stored = Stored(topic_name(settings, MIGRATIONS), probe)
         delivery = Delivery(_producing(settings, alarm), partial(topic_name, settings), tally, make.producer, renewed=renewed)
-        lineage = Lineage(lambda: Probe(lambda: make.consumer(probe_settings(settings, settings.processors.group))), tally)
+        delivery.stored = stored.arrived
+        lineage = Lineage(probe, tally)
         limit = DeadLetterLimit(_dead_letter_rule(settings))
         codec = Codec(ids.ids, ids.fetch)
         pipeline = Pipeline(codec, delivery, limit, tally, settings.processors.in_flight)
         self._pipeline = pipeline
         migrations = Migrations(settings.processors.migration_silence_seconds)
-        pipeline.follow(migrations, partial(self._read_back, migrations, codec))
+        read = partial(_stored_now, settings, codec, make.consumer, stored)
+        pipeline.follow(migrations, partial(self._read_back, migrations, read))
         pipeline.look_up(lambda: asyncio.to_thread(senders, settings, codec, time.time()))
         with tempfile.TemporaryDirectory(prefix="virtflow-processors-") as folder:
             fence = Fence(settings, lambda: static_members(settings, make.admin))
@@ -163,7 +173,7 @@ class Service:
             delivery.start()
             ids.start()
             giving_up = asyncio.create_task(_give_up(pipeline))
-            looking = asyncio.create_task(_look_back(app, lineage, alarm))
+            looking = asyncio.create_task(_look_back(app, lineage, alarm, _Kept(pipeline, stored, read)))
             renewing = asyncio.create_task(_renew(app, settings.kafka))
             try:
                 if await self._there(lambda: ids.missing):
@@ -175,14 +185,17 @@ class Service:
                 ids.stop()
                 delivery.close()
 
-    async def _read_back(self, migrations: Migrations, codec: Codec) -> None:
+    async def _read_back(self, migrations: Migrations, read: Read) -> None:
         """Restores the migrations; waits a moment when the broker is unavailable."""
+        before = migrations.forgotten
         try:
-            stored = await asyncio.to_thread(read_migrations, self._settings, codec, self._make.consumer)
+            stored = await asyncio.to_thread(read)
         except (EnvironmentProblemError, RegistryUnavailableError) as error:
             _LOG.warning("waiting: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
             return
+        if migrations.forgotten != before or migrations.restored:
+            return  # read too early, or by another call as well
         migrations.restore(stored, time.monotonic())
 
     async def _stream(self, app: Any, pipeline: Pipeline) -> None:  # noqa: ANN401, faust is untyped
@@ -239,14 +252,38 @@ async def _run_app(app: Any) -> None:  # noqa: ANN401, faust is untyped
 
 
 async def _give_up(pipeline: Pipeline) -> None:
-    """Ends migrations that have timed out, periodically."""
+    """Restores migrations and ends those that have timed out, periodically."""
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         await pipeline.give_up(time.monotonic(), time.time())
 
 
-async def _look_back(app: Any, lineage: Lineage, alarm: Alarm) -> None:  # noqa: ANN401, faust is untyped
-    """Has the partitions taken over again where the broker has lost what was processed; counts what it has deleted before it was taken."""
+def _stored_now(
+    settings: Settings, codec: Codec, make: Callable[[ClientSettings], Any], stored: Stored
+) -> dict[str, tuple[VmMigration, int]]:
+    """The migrations that are in the topic."""
+    stored.forget()
+    return read_migrations(settings, codec, make, stored.has)
+
+
+class _Kept(NamedTuple):
+    """Has migrations stored again that the broker has lost."""
+
+    pipeline: Pipeline
+    stored: Stored
+    read: Read
+
+    async def look(self) -> None:
+        """Raises ``KafkaException`` or ``EnvironmentProblemError`` where the broker does not answer."""
+        if not await asyncio.to_thread(self.stored.intact):
+            await self.pipeline.store_again(await asyncio.to_thread(self.read))
+
+
+async def _look_back(app: Any, lineage: Lineage, alarm: Alarm, kept: _Kept) -> None:  # noqa: ANN401, faust is untyped
+    """Has the partitions taken over again where the broker has lost what was processed; counts what it has deleted before it was taken.
+
+    Before that migrations are stored again that it has lost: taken over they are read from the topic.
+    """
     looked = time.monotonic()
     while True:
         await asyncio.sleep(LOOK_SECONDS)
@@ -254,9 +291,10 @@ async def _look_back(app: Any, lineage: Lineage, alarm: Alarm) -> None:  # noqa:
             await asyncio.to_thread(lineage.count_missing)
             if alarm.raised or time.monotonic() - looked > LOOK_BACK_SECONDS:
                 looked, alarm.raised = time.monotonic(), False
+                await kept.look()
                 if not await asyncio.to_thread(lineage.intact):
                     app.consumer.rejoin()
-        except KafkaException as error:
+        except (KafkaException, EnvironmentProblemError, RegistryUnavailableError) as error:
             alarm.raised = True
             _LOG.warning("whether the broker has what was processed is asked again: %s", error)
 

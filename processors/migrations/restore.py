@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from virtflow.runtime.kafka.acls import READ_BACK_GROUP
 from virtflow.runtime.kafka.clients import ClientSettings, consumer_settings, topic_name
@@ -27,9 +27,12 @@ _LOG: Final = logging.getLogger("virtflow.processors")
 
 
 def read_migrations(
-    settings: Settings, codec: Codec, make: Callable[[ClientSettings], Any] = Consumer
+    settings: Settings,
+    codec: Codec,
+    make: Callable[[ClientSettings], Any] = Consumer,
+    note: Callable[[Message], object] | None = None,
 ) -> dict[str, tuple[VmMigration, int]]:
-    """Every VM's newest migration with its partition; ``make`` builds the client.
+    """Every VM's newest migration with its partition; ``make`` builds the client, and ``note`` is told of every message.
 
     Raises ``EnvironmentProblemError`` when the broker does not return it.
     """
@@ -37,7 +40,7 @@ def read_migrations(
     config = consumer_settings(settings, settings.processors.group + READ_BACK_GROUP)
     consumer = make({**config, "auto.offset.reset": "earliest", "enable.partition.eof": True})
     try:
-        return _read(consumer, name, codec)
+        return _read(consumer, name, codec, note)
     except KafkaException as error:
         why = error.args[0].str() if error.args else str(error)
         raise EnvironmentProblemError(thing="topic", value=name, why=f"can't be read back: {why}", fix="is the broker healthy?") from error
@@ -45,7 +48,7 @@ def read_migrations(
         consumer.close()
 
 
-def _read(consumer: Consumer, name: str, codec: Codec) -> dict[str, tuple[VmMigration, int]]:
+def _read(consumer: Consumer, name: str, codec: Codec, note: Callable[[Message], object] | None) -> dict[str, tuple[VmMigration, int]]:
     found: dict[str, tuple[VmMigration, int]] = {}
     partitions = [TopicPartition(name, number) for number in consumer.list_topics(name, ANSWER_SECONDS).topics[name].partitions]
     bounds = {p.partition: consumer.get_watermark_offsets(p, ANSWER_SECONDS, cached=False) for p in partitions}
@@ -66,6 +69,8 @@ def _read(consumer: Consumer, name: str, codec: Codec) -> dict[str, tuple[VmMigr
                 continue
             if problem is not None:
                 raise KafkaException(problem)
+            if note is not None:
+                note(message)
             _take(found, message.key() or b"", message.value(), message.partition() or 0, codec)
         _drop_finished(consumer, left, name)
     return found

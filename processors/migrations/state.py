@@ -19,6 +19,8 @@ class Migrations:
     def __init__(self, silence_seconds: float) -> None:
         """``silence_seconds`` is how long a running migration may go without an event."""
         self.restored = False
+        self.forgotten = 0
+        """How often it was dropped: what is read of the topic counts only if it was not dropped meanwhile."""
         self._silence = silence_seconds
         self._newest: dict[str, VmMigration] = {}
         self._last_event: dict[str, float] = {}
@@ -33,9 +35,15 @@ class Migrations:
     def forget(self) -> None:
         """Drops the state after a rebalance: other instances may have changed it."""
         self.restored = False
+        self.forgotten += 1
         self._newest.clear()
         self._last_event.clear()
         self._partitions.clear()
+
+    @property
+    def assigned(self) -> bool:
+        """Whether this instance consumes any partition."""
+        return bool(self._ours)
 
     def assign(self, partitions: Iterable[int]) -> None:
         """Sets the partitions of the events' topic that this instance consumes."""
@@ -60,6 +68,11 @@ class Migrations:
     def newest(self, uuid: str) -> VmMigration | None:
         """The VM's newest migration."""
         return self._newest.get(uuid)
+
+    def missing_from(self, stored: Mapping[str, tuple[VmMigration, int]]) -> list[VmMigration]:
+        """What the topic does not have of the VMs whose events this instance consumes, or only in an older revision: ``stored`` is what it has."""
+        ours = [migration for uuid, migration in self._newest.items() if self._partitions[uuid] in self._ours]
+        return [one for one in ours if one.uuid not in stored or stored[one.uuid][0].revision < one.revision]
 
     def time_out(self, now: float, wall: float) -> list[VmMigration]:
         """Ends the migrations without an event for too long; ``wall`` is Unix seconds."""
