@@ -33,6 +33,10 @@ FOUND: Final[dict[str, tuple[int, list[Fault]]]] = {
         ],
     ),
     "a migration runs on in the topic, behind the record of its end": (402, [Fault("refusal", 45.872, "vm.migrations", amount=2)]),
+    "a migration runs on in the topic, which has lost the record of its end": (
+        1310,
+        [Fault("election", 57.494, "vm.migrations/0", amount=3)],
+    ),
     "a migration is not stored after a host's clock was set back": (31, [Fault("clock jump", 48.988, "producer-node-0", amount=-200)]),
 }
 """What was wrong with the code, and the world that showed it: a seed, and the faults that were left of it."""

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
-from tests.support.kafka_contract.bus import Bus, Reports, code, to_the_end, wait
+from tests.support.kafka_contract.bus import Bus, Reports, code, records, to_the_end, wait
+from virtflow.runtime.kafka.lineage import mark_of
 
 PARTITIONS_OF_KEYS = {b"": 1, b"a": 4, b"k": 0, b"node-1": 2, b"00000000-0000-4000-8000-000000000001": 6, b"\xff\xfe\x80": 3}
 """Of eight, as Kafka's Java client chooses them (murmur2)."""
@@ -30,6 +31,14 @@ class Writing:
         assert reports.of(producer) == [0]
         [message] = reports.messages
         assert (message.topic(), message.partition(), message.offset(), message.key()) == (topic, 0, 0, b"k")
+
+    def test_a_report_has_the_digest_of_what_a_reader_gets(self, bus: Bus) -> None:
+        topic, producer, reports, consumer = bus.topic(), bus.producer(), Reports(), bus.consumer()
+        producer.produce(topic, b"v", b"k", on_delivery=reports)
+        assert reports.of(producer) == [0]
+        consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+        assert [mark_of(message) for message in records(to_the_end(consumer))] == [mark_of(reports.messages[0])]
+        consumer.close()
 
     def test_poll_returns_how_many_reports_it_brought(self, bus: Bus) -> None:
         topic, producer, reports = bus.topic(), bus.producer(), Reports()

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+
+from tests.support.memory_kafka import Cluster
 from tests.support.migration_events import BEGIN, UUID, Host, whole
 from virtflow.processors.dead_letters.dead_letter import Message
 from virtflow.processors.handlers import outcome_of_event
+from virtflow.processors.migrations.restore import read_migrations
 from virtflow.processors.migrations.state import Migrations
+from virtflow.processors.migrations.stored import Stored
 from virtflow.processors.migrations.transitions import TIMED_OUT
+from virtflow.processors.service import Service
+from virtflow.runtime.kafka.clients import probe_settings
+from virtflow.runtime.kafka.lineage import Probe
+from virtflow.runtime.lifecycle import Stop
+from virtflow.runtime.settings import Settings
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.records import VmMigration
 from virtflow.schemas.topics import MIGRATIONS
@@ -93,3 +106,70 @@ def test_forgetting_needs_a_new_read_back() -> None:
     found.apply(Host("a").poll(1, 1.0), 3, 0.0)
     found.forget()
     assert (found.restored, found.running) == (False, 0)
+
+
+def test_what_was_read_before_a_rebalance_does_not_count() -> None:
+    """Another instance may have stored more meanwhile."""
+    found, last = Migrations(SILENCE), VmMigration(uuid=UUID, id="m", source="a", destination="b")
+    service = Service(Settings(), Stop())
+
+    def overtaken() -> dict[str, tuple[VmMigration, int]]:
+        found.forget()
+        return {UUID: (last, 3)}
+
+    asyncio.run(service._read_back(found, overtaken))
+    assert not found.restored
+    asyncio.run(service._read_back(found, lambda: {UUID: (last, 3)}))
+    assert found.restored
+    asyncio.run(service._read_back(found, dict))
+    assert found.newest(UUID) == last
+
+
+def test_what_the_topic_has_lost_is_what_it_lacks_of_our_vms() -> None:
+    """Not what another instance has made newer, nor a VM whose events another one consumes."""
+    before = [change for event in whole(Host("a"), Host("b")) for change in known().apply(event, 3, 1.0)]
+    ours, others = known(), known((4,))
+    for found in (ours, others):
+        found.restore({UUID: (before[-1], 3)}, 1.0)
+    older, newer = replace(before[-1], revision=before[-1].revision - 1), replace(before[-1], revision=before[-1].revision + 1)
+    assert ours.missing_from({}) == ours.missing_from({UUID: (older, 3)}) == [before[-1]]
+    assert ours.missing_from({UUID: (before[-1], 3)}) == ours.missing_from({UUID: (newer, 3)}) == others.missing_from({}) == []
+
+
+def reports(cluster: Cluster, stored: Stored, *values: bytes) -> None:
+    """Stores records, and has the reports told."""
+    producer = cluster.producer({})
+    for value in values:
+        producer.produce(MIGRATIONS.name, value, b"k", on_delivery=lambda error, message: error or stored.arrived(message))
+    assert producer.flush() == 0
+
+
+@pytest.mark.parametrize("new", [0, 1, 9])
+def test_a_lost_end_of_the_topic_is_noticed(new: int) -> None:
+    """Whether or not new records have covered it, and once: when the topic was read all is well."""
+    cluster = Cluster()
+    cluster.create(MIGRATIONS.name)
+    stored = Stored(MIGRATIONS.name, lambda: Probe(lambda: cluster.consumer(probe_settings(Settings(), "g"))))
+    assert stored.intact()
+    reports(cluster, stored, *(b"%d" % number for number in range(5)))
+    assert stored.intact()
+    cluster.elect(MIGRATIONS.name, 0, 3)
+    reports(cluster, stored, *(b"new %d" % number for number in range(new)))
+    assert not stored.intact()
+    stored.forget()
+    assert read_migrations(Settings(), CODEC, cluster.consumer, stored.has) == {}
+    assert stored.intact()
+    cluster.elect(MIGRATIONS.name, 0, 2)
+    assert not stored.intact()
+
+
+def test_what_was_deleted_or_compacted_is_not_lost() -> None:
+    cluster = Cluster()
+    cluster.create(MIGRATIONS.name)
+    stored = Stored(MIGRATIONS.name, lambda: Probe(lambda: cluster.consumer(probe_settings(Settings(), "g"))))
+    reports(cluster, stored, b"1")
+    cluster.write(MIGRATIONS.name, b"k", b"another's")
+    cluster.compact(MIGRATIONS.name)
+    assert stored.intact()
+    cluster.truncate(MIGRATIONS.name, 0, -1)
+    assert stored.intact()

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.processors import CODEC, snapshot
 from virtflow.processors.dead_letters.dead_letter import Message, Result
@@ -17,7 +18,7 @@ from virtflow.processors.migrations.state import Migrations
 from virtflow.processors.pipeline import Pipeline
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.schemas.errors import EnvironmentProblemError
-from virtflow.schemas.records import VmEvent
+from virtflow.schemas.records import VmEvent, VmMigration
 from virtflow.schemas.topics import DEAD_LETTERS
 
 METRICS = OwnMetrics("processors")
@@ -271,6 +272,58 @@ def test_an_undecodable_event_is_counted_by_the_node_that_sent_the_vms_last_one(
         await pipe.take_event(Message("vm.events", 0, 2, b"another", b"garbage", 0.0), bool)
         assert METRICS.value("virtflow_processors_node_undecodable_total", "sender") == 1
         assert METRICS.value("virtflow_processors_node_undecodable_total", "other") == strangers + 1
+
+    run(scenario())
+
+
+def test_migrations_are_restored_and_time_out_without_an_event() -> None:
+    """After partitions were assigned; not where there are none."""
+
+    async def scenario() -> None:
+        broker = Held()
+        pipe, _ = pipeline(broker)
+        migrations, read = Migrations(60.0), 0
+
+        async def read_back() -> None:
+            nonlocal read
+            read += 1
+            migrations.restore({VM: (VmMigration(uuid=VM, id="m", source="a", destination="b", result="running"), 1)}, 0.0)
+
+        pipe.follow(migrations, read_back)
+        unassigned = asyncio.create_task(pipe.give_up(100.0, 1_795_476_243.0))
+        await settle()
+        await broker.let_through(0)
+        await unassigned
+        assert read == 0
+        pipe.assigned([1])
+        giving_up = asyncio.create_task(pipe.give_up(100.0, 1_795_476_243.0))
+        await settle()
+        _, ([result], _) = broker.batches
+        assert (read, CODEC.decode(result.value, VmMigration).result) == (1, "unknown")
+        await broker.let_through(1)
+        await giving_up
+        pipe.assigned([1])
+        assert not migrations.restored
+
+    run(scenario())
+
+
+def test_migrations_that_the_broker_has_lost_are_stored_again() -> None:
+    async def scenario() -> None:
+        broker = Held()
+        pipe, _ = pipeline(broker)
+        migrations = Migrations(60.0)
+        pipe.follow(migrations, settle)
+        pipe.assigned([1])
+        newest = VmMigration(uuid=VM, id="m", source="a", destination="b", result="completed", revision=2)
+        migrations.restore({VM: (newest, 1)}, 0.0)
+        again = asyncio.create_task(pipe.store_again({VM: (replace(newest, result="running", revision=1), 1)}))
+        await settle()
+        [([result], _)] = broker.batches
+        assert CODEC.decode(result.value, VmMigration).result == "completed"
+        await broker.fail(0, DeliveryFailedError("fenced"))
+        await again
+        assert isinstance(await pipe.failure, DeliveryFailedError)
 
     run(scenario())
 
