@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
+from tests.support.kafka_contract.bus import Reports
 from tests.support.memory_kafka import Cluster
 from tests.support.migration_events import BEGIN, UUID, Host, whole
 from virtflow.processors.dead_letters.dead_letter import Message
@@ -138,10 +139,13 @@ def test_what_the_topic_has_lost_is_what_it_lacks_of_our_vms() -> None:
 
 def reports(cluster: Cluster, stored: Stored, *values: bytes) -> None:
     """Stores records, and has the reports told."""
-    producer = cluster.producer({})
+    producer, found = cluster.producer({}), Reports()
     for value in values:
-        producer.produce(MIGRATIONS.name, value, b"k", on_delivery=lambda error, message: error or stored.arrived(message))
+        producer.produce(MIGRATIONS.name, value, b"k", on_delivery=found)
     assert producer.flush() == 0
+    assert not any(found.codes)
+    for message in found.messages:
+        stored.arrived(message)
 
 
 @pytest.mark.parametrize("new", [0, 1, 9])
