@@ -158,8 +158,9 @@ class Delivery:
             for other in under_way:
                 await other.done.wait()
                 overtaken |= other.late & turn.keys
-            turn.late |= overtaken
-            await self._until_there([result for result in results if _place(result) in overtaken], turn)
+            if overtaken:
+                turn.late |= overtaken
+                await self._until_there([result for result in results if _place(result) in overtaken], turn)
         finally:
             self._leave(turn)
 
