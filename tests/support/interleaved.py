@@ -10,10 +10,12 @@ import ast
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import FrameType, ModuleType, SimpleNamespace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+
+import pytest
 
 from tests.support.torn import by_instruction
 
@@ -241,6 +243,37 @@ class Shared:
         """The places that need the lock, each with a name of its own."""
         found = zip(places(self.module, self.lock), self.needs, strict=False)
         return [(f"{number}-{place}", place, need) for number, (place, (_, need)) in enumerate(found) if isinstance(need, Pair)]
+
+
+class Orders:
+    """The suite over structures that are ``shared``: each place that takes a lock is listed, right in every order, and wrong without the lock."""
+
+    shared: ClassVar[Mapping[str, Shared]]
+
+    @classmethod
+    def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:
+        """A test of each structure, or of each place in it that needs the lock."""
+        if "shared" in metafunc.fixturenames:
+            metafunc.parametrize("shared", cls.shared.values(), ids=cls.shared)
+            return
+        needed = [
+            pytest.param(shared.module, place, pair, id=f"{name}-{number}")
+            for name, shared in cls.shared.items()
+            for number, place, pair in shared.needed()
+        ]
+        metafunc.parametrize(("module", "place", "pair"), needed)
+
+    def test_every_place_that_takes_a_lock_is_listed(self, shared: Shared) -> None:
+        assert [place.function for place in places(shared.module, shared.lock)] == [function for function, _ in shared.needs]
+
+    def test_every_order_of_two_threads_is_right(self, module: ModuleType, place: Place, pair: Pair) -> None:
+        """Wherever the first one is interrupted."""
+        del place
+        assert sum(1 for _ in interleavings(pair, pair.traced or module)) > 10
+
+    def test_the_place_needs_the_lock(self, module: ModuleType, place: Place, pair: Pair) -> None:
+        """With the lock taken everywhere else, some order of the two threads has a wrong outcome."""
+        assert fails(pair, pair.traced or module, place)
 
 
 class Still:

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from types import ModuleType
 from typing import Any
 
 import libvirt
 import libvirt_qemu
 import pytest
 
-from tests.support.interleaved import Pair, Place, Shared, Still, Thing, WatchedLock, Work, fails, interleavings, places, threads_by_hand
+from tests.support.interleaved import Orders, Pair, Shared, Still, Thing, WatchedLock, Work, threads_by_hand
 from virtflow.producer.agent import queries, worker
 from virtflow.producer.agent.ipc import Ask, Beat, Command, Start
 from virtflow.producer.daemons import call_pool
@@ -340,26 +339,9 @@ SHARED = {
     ),
     "helper's pipe": Shared(worker, "_pipe", (("send", Pair(helper("_pipe"), send, send, whole_frames, traced=frames)),)),
 }
-NEEDED = [
-    pytest.param(shared.module, place, pair, id=f"{name}-{number}")
-    for name, shared in SHARED.items()
-    for number, place, pair in shared.needed()
-]
 
 
-@pytest.mark.parametrize("shared", SHARED.values(), ids=SHARED)
-def test_every_place_that_takes_a_lock_is_listed(shared: Shared) -> None:
-    assert [place.function for place in places(shared.module, shared.lock)] == [function for function, _ in shared.needs]
+class TestOrders(Orders):
+    """Of all of them."""
 
-
-@pytest.mark.parametrize(("module", "place", "pair"), NEEDED)
-def test_every_order_of_two_threads_is_right(module: ModuleType, place: Place, pair: Pair) -> None:
-    """Wherever the first one is interrupted."""
-    del place
-    assert sum(1 for _ in interleavings(pair, pair.traced or module)) > 10
-
-
-@pytest.mark.parametrize(("module", "place", "pair"), NEEDED)
-def test_the_place_needs_the_lock(module: ModuleType, place: Place, pair: Pair) -> None:
-    """With the lock taken everywhere else, some order of the two threads has a wrong outcome."""
-    assert fails(pair, pair.traced or module, place)
+    shared = SHARED

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from logging import WARNING, LogRecord
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 
-from tests.support.interleaved import Pair, Place, Shared, Thing, WatchedLock, fails, interleavings, places, threads_by_hand
+from tests.support.interleaved import Orders, Pair, Shared, Thing, WatchedLock, threads_by_hand
 from virtflow.producer.publishing import events, snapshots
 from virtflow.producer.publishing.events import EventPublisher, Pauses
 from virtflow.producer.publishing.snapshots import Publisher
@@ -163,26 +163,7 @@ SHARED = {
 }
 
 
-NEEDED = [
-    pytest.param(shared.module, place, pair, id=f"{name}-{number}")
-    for name, shared in SHARED.items()
-    for number, place, pair in shared.needed()
-]
+class TestOrders(Orders):
+    """Of all of them."""
 
-
-@pytest.mark.parametrize("shared", SHARED.values(), ids=SHARED)
-def test_every_place_that_takes_a_lock_is_listed(shared: Shared) -> None:
-    assert [place.function for place in places(shared.module, shared.lock)] == [function for function, _ in shared.needs]
-
-
-@pytest.mark.parametrize(("module", "place", "pair"), NEEDED)
-def test_every_order_of_two_threads_is_right(module: ModuleType, place: Place, pair: Pair) -> None:
-    """Wherever the first one is interrupted."""
-    del place
-    assert sum(1 for _ in interleavings(pair, pair.traced or module)) > 10
-
-
-@pytest.mark.parametrize(("module", "place", "pair"), NEEDED)
-def test_the_place_needs_the_lock(module: ModuleType, place: Place, pair: Pair) -> None:
-    """With the lock taken everywhere else, some order of the two threads has a wrong outcome."""
-    assert fails(pair, pair.traced or module, place)
+    shared = SHARED
