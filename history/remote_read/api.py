@@ -117,10 +117,7 @@ class Api:
             return _good(sorted({exported_name(name) for name in NAMES}))
         if name in self._settings.history.serve_labels:
             return _good([self._settings.history.serve_labels[name]])
-        start, end = (_moment(_bounded(asked), key) for key in ("start", "end"))
-        assert start is not None
-        assert end is not None
-        job = Values(tenant, self._settings.history.query_seconds, name, start, end, LABEL_VALUES)
+        job = Values(tenant, self._settings.history.query_seconds, name, *_bounds(asked), LABEL_VALUES)
         async with self._processes.asked(job) as frames:
             found = await frames.next()
             assert isinstance(found, Names)
@@ -160,11 +157,17 @@ async def _parameters(request: web.Request) -> dict[str, list[str]]:
     return found
 
 
+def _bounds(asked: dict[str, list[str]]) -> tuple[float, float]:
+    """From when and until when series and labels are looked for, Unix seconds."""
+    start, end = (_moment(asked, key) for key in ("start", "end"))
+    end = time.time() if end is None else end
+    return end - DAYS_BACK * 86_400 if start is None else start, end
+
+
 def _bounded(asked: dict[str, list[str]]) -> dict[str, list[str]]:
     """The parameters with a start and an end: without them the engine looks at all times there can be, which is more than is ever read."""
-    end = _moment(asked, "end")
-    end = time.time() if end is None else end
-    return {"start": [f"{end - DAYS_BACK * 86_400:.3f}"], "end": [f"{end:.3f}"], **asked}
+    start, end = _bounds(asked)
+    return {"start": [f"{start:.3f}"], "end": [f"{end:.3f}"], **asked}
 
 
 def _moment(asked: dict[str, list[str]], key: str) -> float | None:

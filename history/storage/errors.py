@@ -44,9 +44,10 @@ def translated(uri: str) -> Iterator[None]:
         raise StorageError(f"{uri}: {short(error)}") from error
     finally:
         # What the table library did not foresee, as in a damaged checkpoint, is a panic of Rust: no Exception, and of a class without a module.
-        if type(panic := sys.exception()).__name__ == "PanicException":
+        panic = sys.exception()
+        if panic is not None and type(panic).__name__ == "PanicException":
             raise StorageError(
-                f"{uri}: the table library failed: {' '.join(str(panic).split())[:300]}; `virtflow history verify` names what is damaged"
+                f"{uri}: the table library failed: {short(panic)}; `virtflow history verify` names what is damaged"
             ) from panic
 
 
