@@ -11,11 +11,12 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from virtflow.exporter.shard import EVERYTHING, Shard
 from virtflow.runtime.kafka.clients import ClientSettings
+from virtflow.runtime.kafka.librdkafka import describe_topics
 
 Key = tuple[str, int]
 """A topic's name on the broker, and a partition."""
@@ -151,8 +152,7 @@ class Partitions:
         found: set[Key] = set()
         ids: dict[str, str] = {}
         missing = []
-        asked: dict[str, Any] = self._admin.describe_topics(TopicCollection(list(self._topics)), request_timeout=ANSWER_SECONDS)
-        for topic, future in asked.items():
+        for topic, future in describe_topics(self._admin, self._topics, ANSWER_SECONDS).items():
             try:
                 described = future.result(2 * ANSWER_SECONDS)
             except KafkaException as error:

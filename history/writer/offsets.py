@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, Final
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from virtflow.history.storage.table_schemas import WRITTEN, Table
 from virtflow.runtime.kafka.clients import ClientSettings, client_settings, topic_name
+from virtflow.runtime.kafka.librdkafka import describe_topics
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.errors import EnvironmentProblemError
 
@@ -78,5 +79,4 @@ class Names:
     def _ask(self, topics: list[str]) -> dict[str, Future[Any]]:
         if self._admin is None:
             self._admin = self._make(client_settings(self._settings))
-        asked: dict[str, Future[Any]] = self._admin.describe_topics(TopicCollection(topics), request_timeout=ANSWER_SECONDS)
-        return asked
+        return describe_topics(self._admin, topics, ANSWER_SECONDS)

@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Self
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from prometheus_client import Gauge
 
 from virtflow.runtime.kafka.clients import ClientSettings, client_settings, topic_name
 from virtflow.runtime.kafka.credentials import Credentials
+from virtflow.runtime.kafka.librdkafka import describe_topics
 from virtflow.runtime.settings import Settings
 from virtflow.schemas.topics import Topic
 
@@ -136,7 +137,7 @@ class BrokerWatch:
 
         Raises ``KafkaException`` where no broker answers.
         """
-        asked: Mapping[str, Any] = self._client.describe_topics(TopicCollection(list(self._names)), request_timeout=ANSWER_SECONDS)
+        asked: Mapping[str, Any] = describe_topics(self._client, self._names, ANSWER_SECONDS)
         found: dict[str, dict[int, TopicPartition]] = {}
         for name, future in asked.items():
             try:
