@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from virtflow.runtime.lifecycle import Stop, notify, watchdog_seconds
+from virtflow.runtime.lifecycle import YOUNG_SECONDS, Cycles, Stop, notify, watchdog_seconds
 
 
 def test_stop_calls_each_subscriber_once() -> None:
@@ -55,3 +55,52 @@ def test_watchdog_is_half_of_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert watchdog_seconds() == 15.0
     monkeypatch.delenv("WATCHDOG_USEC")
     assert watchdog_seconds() is None
+
+
+def test_a_service_that_allocates_little_still_frees_its_cycles() -> None:
+    """Closed connections leave them: by numbers alone, those of hours would wait."""
+    code = (
+        "import threading, weakref; from virtflow.runtime import lifecycle\n"
+        "lifecycle.YOUNG_SECONDS = 0.01\n"
+        "lifecycle.collect_seldom()\n"
+        "class Closed: pass\n"
+        "one, freed = Closed(), threading.Event()\n"
+        "one.itself = one; weakref.finalize(one, freed.set)\n"
+        "del one; print(freed.wait(10.0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={"PYTHONPATH": ":".join(sys.path)})
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+class Collector:
+    """A garbage collector that takes its time."""
+
+    def __init__(self, seconds: float) -> None:
+        """``seconds`` for a look among all objects."""
+        self.now = 0.0
+        self.looks: list[tuple[float, int]] = []
+        self._seconds = seconds
+        self._cycles = Cycles(lambda: self.now, self)
+
+    def __call__(self, generation: int) -> None:
+        self.looks.append((self.now, generation))
+        self.now += self._seconds if generation > 1 else 0.0
+
+    def minutes(self, count: int) -> list[float]:
+        """When it looked among all objects within so many minutes."""
+        for _ in range(count):
+            self.now += YOUNG_SECONDS
+            self._cycles.look()
+        return [at for at, generation in self.looks if generation > 1]
+
+
+def test_cycles_are_looked_for_among_young_objects_each_minute_and_among_all_seldom() -> None:
+    collector = Collector(0.001)
+    assert collector.minutes(30) == pytest.approx([600.0, 1200.0, 1800.0], abs=0.1)
+    assert [generation for _, generation in collector.looks].count(1) == 27
+
+
+def test_a_look_among_very_many_objects_takes_no_larger_part_of_the_time() -> None:
+    """Half a second, in which nothing else runs, at most every 5,000."""
+    collector = Collector(0.5)
+    assert collector.minutes(120) == pytest.approx([600.0, 5640.5], abs=0.1)
