@@ -20,6 +20,10 @@ def serve(module: str, extra: str, settings: Settings) -> None:
     log.setup(settings.log.level, settings.log.format)
     stop = Stop().on_signals()
     dump_stacks_on_signal()
+    if extra != "producer":  # which lives in one heap by what starts it, and loads nothing that it has no need of
+        from virtflow.runtime.memory import one_heap
+
+        one_heap()  # before libraries begin threads
     service = part(module, extra)
     if extra != "producer":
         collect_seldom()

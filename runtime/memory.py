@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -25,6 +26,8 @@ RESERVE_BYTES: Final = 8 * MEBIBYTE
 """Left free at least: for what a service has begun."""
 RESUME_SHARE: Final = 1.25
 """The part of the reserve that has to be free again. Hardly more than all of it: an idle process may never have twice the reserve free."""
+_ARENA_MAX: Final = -8
+"""The number of ``M_ARENA_MAX`` (source: the GNU C library's malloc.h)."""
 _UNLIMITED: Final = 1 << 60
 """Limits above it mean none: version 1 of control groups reports the largest number of pages."""
 
@@ -127,6 +130,18 @@ def release() -> None:
     gc.collect()
     with suppress(OSError, AttributeError):  # not the GNU C library
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def one_heap() -> None:
+    """Has all threads allocate from one heap; to be called before there are others, and to no effect where the environment sets their number.
+
+    The GNU C library makes a heap for each thread, up to eight for each CPU, and every one keeps what its threads once needed: after
+    some faults, which start threads, twice what is in use.
+    """
+    if "MALLOC_ARENA_MAX" in os.environ or "arena_max" in os.environ.get("GLIBC_TUNABLES", ""):
+        return
+    with suppress(OSError, AttributeError):  # not the GNU C library
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
 
 
 def _groups(root: Path) -> Iterator[Group]:
