@@ -36,6 +36,7 @@ from tests.support.lab_scrape import fetch, try_scrape
 from virtflow.runtime.configuration import load
 
 PAGE: Final = RESULTS.with_suffix(".md")
+UNITS: Final = RESULTS.parents[1] / "deploy" / "systemd"
 NODES: Final = 2
 MANY: Final = 8
 RECOVERY_SECONDS: Final = 300.0
@@ -232,6 +233,12 @@ def _ended(services: Iterable[Service]) -> list[str]:
     return problems
 
 
+def unit_environment(name: str) -> dict[str, str]:
+    """The environment that a unit of systemd gives its service: what the service relies on beside its settings."""
+    lines = (UNITS / f"{name}.service").read_text().splitlines()
+    return dict(line.removeprefix("Environment=").split("=", 1) for line in lines if line.startswith("Environment="))
+
+
 @contextmanager
 def running(given: argparse.Namespace, folder: Path) -> Iterator[Soak]:
     """Everything, once it shows all VMs."""
@@ -240,7 +247,9 @@ def running(given: argparse.Namespace, folder: Path) -> Iterator[Soak]:
         share = given.vms // NODES
         guests = {node.name: node.load_paused(share, node.name) for node in lab.nodes}
         settings = {"VIRTFLOW_PRODUCER_INTERVAL_SECONDS": str(given.interval), "VIRTFLOW_PROCESSORS_INSTANCE": "first"}
-        pipeline = stack.enter_context(Pipeline(lab, folder, settings))
+        pipeline = stack.enter_context(Pipeline(lab, folder, settings, whole=False))
+        pipeline.own_settings = dict.fromkeys((node.name for node in lab.nodes), unit_environment("virtflow-producer"))
+        pipeline.start_services()
         soak = Soak(lab, guests, pipeline)
         stack.callback(soak.close)
         soak.writer.start()

@@ -40,7 +40,7 @@ def _run(found: Mapping[str, Any]) -> list[str]:
     verdict = "**Passed**: nothing below was outside of its bounds." if not problems else "**Failed**:"
     return [
         f"`{found['command']}`, begun {found['began']}, {found['hours']:.2f} hours long, seed {found['seed']}; {load}. virtflow {found['version']}; {found['machine']}.",
-        verdict if _memory_judged(found["processes"]) else f"{verdict} The run was too short to judge the growth of memory.",
+        verdict + _not_judged(found["processes"]),
         *(["\n".join(f"- {problem}" for problem in problems)] if problems else []),
         *_faults(found["faults"]),
         *_records(found["records"], found["rounds_dropped"]),
@@ -49,8 +49,9 @@ def _run(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _memory_judged(processes: Mapping[str, Mapping[str, Any]]) -> bool:
-    return all(one["slope_hours"] >= VERDICT_HOURS for one in processes.values())
+def _not_judged(processes: Mapping[str, Mapping[str, Any]]) -> str:
+    names = [name for name, one in processes.items() if one["slope_hours"] < VERDICT_HOURS]
+    return f" The run, or what its lives leave of it, was too short to judge the growth of memory of {', '.join(names)}." if names else ""
 
 
 def _faults(faults: list[Mapping[str, Any]]) -> list[str]:
@@ -127,7 +128,13 @@ def _processes(processes: Mapping[str, Mapping[str, Any]]) -> list[str]:
             f"has to be below {SLOPE_MIB_PER_HOUR:g} MiB an hour, and is judged when it comes from {VERDICT_HOURS:g} hour or more: from less, caches that fill look like growth."
         ),
         table(head, rows),
+        *_over_time(processes),
     ]
+
+
+def _over_time(processes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    rows = [(name, _ends(one["resident_mib_over_time"])) for name, one in processes.items() if one.get("resident_mib_over_time")]
+    return [table(("process", "memory MiB, every ten minutes"), rows)] if rows else []
 
 
 def _ends(values: list[float]) -> str:

@@ -18,6 +18,8 @@ from tests.support.lab_scrape import DuplicateSeriesError, Scrape, scrape
 from tests.support.watching import Watching
 
 HOUR: Final = 3600.0
+SHOWN_SECONDS: Final = 600.0
+"""How often memory is recorded: whether it grows steadily or in steps."""
 WARM_SECONDS: Final = 300.0
 """Of each process's life that no slope is made of: caches fill."""
 MORE_THREADS: Final = 5
@@ -61,6 +63,15 @@ def slope(lives: Iterable[Sequence[Footprint]], since: float, warm_seconds: floa
     return (above / below * HOUR if below else 0.0), hours
 
 
+def over_time(points: Sequence[Footprint]) -> list[float]:
+    """Resident memory (MiB) every ``SHOWN_SECONDS``, from the first look on; of the newest process where there were several."""
+    found: list[float] = []
+    for point in sorted(points, key=lambda point: point.time):
+        if point.time >= points[0].time + len(found) * SHOWN_SECONDS:
+            found.append(round(point.resident_mib, 1))
+    return found
+
+
 @dataclass
 class Processes(Watching):
     """Looks at the services' processes, and asks those that have pages for their health."""
@@ -98,6 +109,7 @@ class Processes(Watching):
             "resident_mib": [
                 round(value, 1) for value in (points[0].resident_mib, max(p.resident_mib for p in points), points[-1].resident_mib)
             ],
+            "resident_mib_over_time": over_time(points),
             "threads": [warm.threads, max(point.threads for point in points), points[-1].threads],
             "descriptors": [warm.descriptors, max(point.descriptors for point in points), points[-1].descriptors],
             "slope_mib_per_hour": round(growth, 2),

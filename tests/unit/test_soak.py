@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from bench.soak import unit_environment
 from bench.soak_page import page
 from bench.soak_plan import KINDS, REST_SECONDS, plan
 from bench.soak_records import compare
-from bench.soak_watch import Footprint, Scrapes, process_problems, slope, twice
+from bench.soak_watch import Footprint, Scrapes, over_time, process_problems, slope, twice
 from tests.support.lab_scrape import parse
 
 HOUR = 3600.0
@@ -79,6 +80,17 @@ def test_memory_that_grows_is_measured_over_all_lives_of_a_service() -> None:
     assert slope([life(0.0, 100.0, 2.0)], since=HOUR) == (0.0, 0.0)
 
 
+def test_memory_over_time_is_that_of_every_ten_minutes_over_all_lives() -> None:
+    assert (
+        over_time([*life(0.0, 100.0, 60.0), *life(HOUR + 60.0, 10.0, 0.0)])
+        == [100.0, 110.0, 120.0, 130.0, 140.0, 150.0, 160.0] + [10.0] * 6
+    )
+
+
+def test_a_producer_runs_in_the_environment_that_its_unit_gives_it() -> None:
+    assert unit_environment("virtflow-producer") == {"MALLOC_ARENA_MAX": "1"}
+
+
 def process(**changes: object) -> dict[str, dict[str, Any]]:
     calm = {
         "lives": 1,
@@ -139,7 +151,8 @@ RUN: dict[str, Any] = {
     "records": asdict(compare(ROUNDS, SENT, Counter(SENT), Counter(SENT))),
     "rounds_dropped": 0.0,
     "scrapes": Scrapes("", 20).seen(),
-    "processes": process() | {"exporter": process()["exporter"] | {"resident_mib": [80.5, 90.0, 81.0]}},
+    "processes": process()
+    | {"exporter": process()["exporter"] | {"resident_mib": [80.5, 90.0, 81.0], "resident_mib_over_time": [80.5, 90.0, 81.2]}},
     "problems": [],
     "version": "1",
     "machine": "2 CPUs",
@@ -156,11 +169,12 @@ def test_a_run_is_shown_with_what_repeats_it() -> None:
     assert "| 1 | libvirtd restarts | 3 | 4 s | 12 s |" in text
     assert "| stored twice | 0 |" in text
     assert "| exporter | 1 | 80.5, 90, 81 | 0.20 | 2.00 | 5, 9, 5 | 9, 30, 9 | 0.1 s |" in text
+    assert "| exporter | 80.5, 90, 81.2 |" in text
 
 
 def test_a_short_run_says_that_memory_was_not_judged() -> None:
     short = RUN | {"processes": {"exporter": RUN["processes"]["exporter"] | {"slope_hours": 0.1}}}
-    assert "too short to judge the growth of memory" in page(short)
+    assert "too short to judge the growth of memory of exporter." in page(short)
     assert "too short to judge the growth of memory" not in page(RUN)
 
 
