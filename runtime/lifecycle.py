@@ -26,7 +26,7 @@ LAST_SECONDS: Final = STOP_SECONDS * 0.95
 COLLECTED_AT: Final = 50_000
 """New containers after which Python looks for cycles of references; 700 by default."""
 YOUNG_SECONDS: Final = 60.0
-"""How often cycles of references are looked for among the objects that are young, however few came."""
+"""How often cycles of references are looked for among the objects that are young, however few came, and free memory is given back."""
 ALL_SECONDS: Final = 600.0
 """How often they are looked for among all objects, where that is a matter of milliseconds."""
 ALL_SHARE: Final = 1e-4
@@ -46,18 +46,22 @@ def collect_seldom() -> None:
 
     For services that create thousands of records a second. Reference counting frees all of them; the cycle collector would cost a tenth
     of the CPU and find nothing. Cycles come from elsewhere, a few hundred bytes with each connection that is closed, and would fill
-    megabytes in the hours until so many containers have come: a thread looks for them by time.
+    megabytes in the hours until so many containers have come: a thread looks for them by time. It also gives back what is free, of
+    which each burst would leave more.
     """
     gc.freeze()
     gc.set_threshold(COLLECTED_AT, 20, 50)
-    threading.Thread(target=_look_for_cycles, name="cycles", daemon=True).start()
+    threading.Thread(target=_tidy, name="memory", daemon=True).start()
 
 
-def _look_for_cycles() -> None:
+def _tidy() -> None:
+    from virtflow.runtime.memory import trim  # not above: a producer has no use for it
+
     cycles = Cycles()
     while True:
         time.sleep(YOUNG_SECONDS)
         cycles.look()
+        trim()
 
 
 class Cycles:

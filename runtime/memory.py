@@ -128,6 +128,11 @@ class Pressure:
 def release() -> None:
     """Gives memory that is free within this process back to the system, as far as the C library's allocator can."""
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """Gives back what the C library's allocator has free: it keeps it wherever something that is in use lies above it."""
     with suppress(OSError, AttributeError):  # not the GNU C library
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -72,6 +72,24 @@ def test_a_service_that_allocates_little_still_frees_its_cycles() -> None:
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
+def test_a_service_gives_back_what_a_burst_has_left_free() -> None:
+    """Below something that is in use the allocator keeps it, and a process never becomes smaller."""
+    code = (
+        "import time; from pathlib import Path; from virtflow.runtime import lifecycle\n"
+        "def resident(): return next(int(line.split()[1]) for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('RssAnon'))\n"
+        "before, burst = resident(), [bytes(2_000) for _ in range(32_000)]\n"
+        "burst = burst[::100]\n"
+        "kept = resident() - before\n"
+        "lifecycle.YOUNG_SECONDS = 0.01\n"
+        "lifecycle.collect_seldom()\n"
+        "deadline = time.monotonic() + 10.0\n"
+        "while resident() - before > kept / 2 and time.monotonic() < deadline: time.sleep(0.01)\n"
+        "print(kept > 50_000, (resident() - before) / kept < 0.5)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={"PYTHONPATH": ":".join(sys.path)})
+    assert (done.returncode, done.stdout) == (0, "True True\n"), done.stderr
+
+
 class Collector:
     """A garbage collector that takes its time."""
 
