@@ -17,7 +17,7 @@ PARTITIONS: Final = (1, 4, 16)
 PARTITIONED: Final = (20, 50)
 PARTITIONED_INTERVAL_SECONDS: Final = 1.0
 MOST_SECONDS: Final = 20.0
-WARM_SECONDS: Final = 6.0
+WARM_SECONDS: Final = 12.0
 
 
 def run(asked: Asked) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """From messages to the fleet. Where many come, samples wait for each other and are read together, into columns.
 
 Messages wait for at most ``WAIT_SECONDS``, until there are ``MOST``, or until anybody reads the fleet: a sample that a newer one of its
-VM replaces meanwhile is read no further than for its order. Where few come, where a stream of events is open, and during the
-catch-up, none waits: numpy is not loaded then. What can't be read in columns is read one by one and handed over in the order of arrival.
+VM replaces meanwhile is read no further than for its order. Where few come, or many for a moment only, where a stream of events is open, and
+during the catch-up, none waits: numpy is not loaded then. What can't be read in columns is read one by one and handed over in the order of arrival.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ FEW: Final = 200
 """Samples a second below which they do not wait any more."""
 MEASURED_SECONDS: Final = 1.0
 """For how long messages are counted at a time to say whether many come."""
+LASTING_SECONDS: Final = 20.0
+"""Over how long, by a mean that forgets, so many must have come before columns are made at all: numpy is 15 MB, for good. A small fleet's
+samples come at once after an outage of the broker."""
 ROW_SHARE: Final = 0.5
 ROW_BATCHES: Final = 60
 """Where more than that share of a batch could not be kept in columns, so many messages as there are in that many batches don't wait."""
@@ -114,7 +117,9 @@ class Intake:
         self._work: Iterator[None] = iter(())
         self._steps: dict[bytes, tuple[Step, ...] | None] = {}
         self._counted_since, self._counted = float("-inf"), 0
-        self._many = False
+        self._many = self._lasting = False
+        self._mean = 0.0
+        """Samples a second, of late."""
         self.caught_up = False
         """Whether no partition is behind."""
         self._by_rows = 0
@@ -168,14 +173,17 @@ class Intake:
 
     def _in_turns(self) -> bool:
         """Whether samples wait for each other and are read together."""
-        return self._together and self._many and self.caught_up and self._by_rows <= 0
+        return self._together and self._lasting and self._many and self.caught_up and self._by_rows <= 0
 
     def _measure(self) -> None:
-        """Says whether many messages come."""
+        """Says whether many messages come, and whether they ever did for longer."""
         now = self._clocks.now()
         elapsed = now - self._counted_since
         if elapsed >= MEASURED_SECONDS:
-            self._many = self._counted >= (FEW if self._many else LEAST) * elapsed
+            rate = self._counted / elapsed
+            self._many = rate >= (FEW if self._many else LEAST)
+            self._mean += (rate - self._mean) * min(1.0, elapsed / LASTING_SECONDS)
+            self._lasting = self._lasting or self._mean >= LEAST
             self._counted_since, self._counted = now, 0
 
     def _taking(self, waiting: list[_Waiting]) -> Iterator[None]:

@@ -78,7 +78,7 @@ class Served:
         reading = Reading("exporter", "g", 60.0, together=together)
         self.intake = Intake(self.fleet, self.codec, self.metrics, topics, Clocks(lambda: self.now, lambda: WALL), reading)
         self.intake.caught_up = True
-        self.intake._many = together
+        self.intake._many = self.intake._lasting = together
 
     def take(self, *messages: Sent) -> None:
         """Takes messages as the feed does, but for ``due``."""
