@@ -118,25 +118,24 @@ def test_nothing_waits_where_few_messages_come() -> None:
     assert served.intake.due()
 
 
-def seconds_of(served: Served, rates: Iterable[int]) -> int:
-    """So many samples in each second, and somebody who reads; how many VMs are in columns then."""
+def served_for(rates: Iterable[int]) -> Served:
+    """A fleet that has just begun and got so many samples in each second, while somebody reads."""
+    served = Served(together=True)
+    served.intake._many = served.intake._lasting = False
     for sequence, rate in enumerate(rates):
         served.now += 1.0
         served.take(*round_of(sequence, rate))
         served.intake.due()
         served.intake.settle()
-    return served.in_columns()
+    return served
 
 
 def test_a_burst_after_an_outage_makes_no_columns_and_a_load_that_lasts_does() -> None:
     """Of 200 VMs what 90 seconds have left comes in one second; a fleet of 500 samples a second has columns within a minute."""
-    burst = Served(together=True)
-    burst.intake._many = burst.intake._lasting = False
-    assert seconds_of(burst, [20] * 5 + [1_800] + [20] * 30) == 0
+    burst = served_for([20] * 5 + [1_800] + [20] * 30)
+    assert burst.in_columns() == 0
     assert burst.fleet.table is None
-    lasting = Served(together=True)
-    lasting.intake._many = lasting.intake._lasting = False
-    assert seconds_of(lasting, [500] * 45) == 500
+    assert served_for([500] * 45).in_columns() == 500
 
 
 def test_nothing_waits_during_the_catch_up_beside_a_stream_or_for_a_reader_of_all_samples() -> None:

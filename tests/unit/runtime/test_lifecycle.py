@@ -57,6 +57,13 @@ def test_watchdog_is_half_of_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert watchdog_seconds() is None
 
 
+def printed(code: str) -> str:
+    """What a process of its own prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={"PYTHONPATH": ":".join(sys.path)})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_a_service_that_allocates_little_still_frees_its_cycles() -> None:
     """Closed connections leave them: by numbers alone, those of hours would wait."""
     code = (
@@ -68,8 +75,7 @@ def test_a_service_that_allocates_little_still_frees_its_cycles() -> None:
         "one.itself = one; weakref.finalize(one, freed.set)\n"
         "del one; print(freed.wait(10.0))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={"PYTHONPATH": ":".join(sys.path)})
-    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+    assert printed(code) == "True\n"
 
 
 def test_a_service_gives_back_what_a_burst_has_left_free() -> None:
@@ -86,8 +92,7 @@ def test_a_service_gives_back_what_a_burst_has_left_free() -> None:
         "while resident() - before > kept / 2 and time.monotonic() < deadline: time.sleep(0.01)\n"
         "print(kept > 50_000, (resident() - before) / kept < 0.5)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={"PYTHONPATH": ":".join(sys.path)})
-    assert (done.returncode, done.stdout) == (0, "True True\n"), done.stderr
+    assert printed(code) == "True True\n"
 
 
 class Collector:
