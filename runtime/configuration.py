@@ -184,7 +184,7 @@ def _origins(
 def _from_file(file: Path, known: Mapping[str, Row]) -> Iterator[_Given | SettingError]:
     origin = f"file {file}"
     try:
-        document = tomllib.loads(file.read_text("utf-8"))
+        document = tomllib.loads(file.read_text("utf-8-sig"))
     except OSError as error:
         why = error.strerror or str(error)
         yield SettingError(origin=origin, key="--config", value=str(file), why=why, fix=_UNREAD)

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 HIDDEN: Final = "[REDACTED]"
+PEM: Final = "-----BEGIN"
+"""How a key begins that was written where the name of its file belongs."""
 
 CREDENTIALS: Final = frozenset(
     {
@@ -101,9 +103,11 @@ SCALARS: Final = (str, int, float, bool)
 
 
 def plain_url(value: Any) -> Any:  # noqa: ANN401, any scalar
-    """A text in which addresses have no user, no password and, of web addresses, no query; anything else as it is."""
+    """A text in which addresses have no user, no password and, of web addresses, no query; nothing of a PEM text; anything else as it is."""
     if not isinstance(value, str):
         return value
+    if PEM in value:
+        return HIDDEN
     without = ",".join(_QUERY.sub(rf"\1\2?{HIDDEN}", part) for part in value.split(","))
     return _USER.sub(f"{HIDDEN}@", without)
 

@@ -11,13 +11,15 @@ from typing import Any, Final, Self
 import msgspec
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector
 
+from virtflow.runtime.named_files import secret_of
 from virtflow.runtime.settings import Adapter
-from virtflow.schemas.errors import EnvironmentProblemError, InputError
+from virtflow.schemas.errors import EnvironmentProblemError, InputError, SettingError
 
 ANSWER_SECONDS: Final = 10.0
 """How long the API server may take for a short request."""
 HOST, PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 """What Kubernetes sets in each pod."""
+_TOKEN_SETTING: Final = "adapter.kubernetes_token_file"  # noqa: S105, its name
 
 
 class KubernetesError(InputError):
@@ -75,6 +77,8 @@ class KubernetesClient:
         try:
             headers = {**more.pop("headers"), **self._authorization()}
             answer = await self._session.request(method, self._url + path, timeout=limits, headers=headers, **more)
+        except SettingError as error:
+            raise KubernetesError(0, f"{error.key} {error.value}: {error.why}") from error
         except (ClientError, OSError, TimeoutError) as error:
             raise KubernetesError(0, f"{method} {path}: {_words(error)}") from error
         if not answer.ok:
@@ -83,7 +87,7 @@ class KubernetesClient:
         return answer
 
     def _authorization(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._token.read_text().strip()}"} if self._token else {}
+        return {"Authorization": f"Bearer {secret_of(self._token, _TOKEN_SETTING).strip()}"} if self._token else {}
 
 
 def _in_cluster() -> str:

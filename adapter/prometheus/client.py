@@ -11,15 +11,17 @@ import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 from msgspec import Struct, field
 
+from virtflow.runtime.named_files import secret_of
 from virtflow.runtime.settings import Adapter
 from virtflow.runtime.web.answers import TooLongError, body_of
-from virtflow.schemas.errors import EnvironmentProblemError, InputError
+from virtflow.schemas.errors import EnvironmentProblemError, InputError, SettingError
 
 ANSWER_SECONDS: Final = 8.0
 """How long Prometheus may take for a query: the API server waits longer for the adapter."""
 ANSWER_BYTES: Final = 64 << 20
 """Of one query: a series of one VM takes some 500 bytes."""
 PATH: Final = "/api/v1/query"
+_TOKEN_SETTING: Final = "adapter.prometheus_token_file"  # noqa: S105, its name
 
 
 class PrometheusError(InputError):
@@ -75,12 +77,14 @@ class PrometheusClient:
         assert self._session is not None
         form: dict[str, Any] = {"query": promql} | ({} if at is None else {"time": f"{at:.3f}"})
         try:
-            headers = {"Authorization": f"Bearer {self._token.read_text().strip()}"} if self._token else {}
+            headers = {"Authorization": f"Bearer {secret_of(self._token, _TOKEN_SETTING).strip()}"} if self._token else {}
             # A redirect would carry the token to another server.
             async with self._session.post(self._url, data=form, headers=headers, allow_redirects=False) as answer:
                 body = await body_of(answer, ANSWER_BYTES)
         except TooLongError as error:
             raise PrometheusError(f"Prometheus answers with more than {ANSWER_BYTES >> 20} MiB") from error
+        except SettingError as error:
+            raise PrometheusError(f"{error.key} {error.value}: {error.why}") from error
         except (ClientError, OSError, TimeoutError) as error:
             raise PrometheusError(f"Prometheus does not answer: {str(error) or type(error).__name__}") from error
         try:

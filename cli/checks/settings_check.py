@@ -227,8 +227,13 @@ def file_finding(thing: str, path: Path, *, secret: bool) -> Finding:
     try:
         mode = path.stat().st_mode
         text = path.read_bytes()
-    except OSError as error:
-        return bad("file", str(path), f"{error.strerror or error} ({thing})", f"let user {os.geteuid()} read it, or name another")
+    except (OSError, ValueError) as error:
+        return bad(
+            "file",
+            plain_url(str(path)),
+            f"{getattr(error, 'strerror', None) or 'no path of a file'} ({thing})",
+            f"let user {os.geteuid()} read it, or name another",
+        )
     shown = f"{stat.filemode(mode)} ({thing})"
     if secret and mode & stat.S_IRWXO:
         return bad("file", str(path), f"other users can use this secret: {shown}", f"chmod o= {path}")

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from virtflow.runtime.named_files import text_of, tls_of
+from virtflow.runtime.named_files import secret_of, tls_of
 from virtflow.runtime.web.client import basic, opener
 from virtflow.schemas.errors import EnvironmentProblemError, InputError, SettingError
 
@@ -71,7 +71,7 @@ def _switch(field: str) -> str:
 
 def _secret(field: str, path: str) -> str:
     try:
-        return text_of(path, field).strip()
+        return secret_of(path, field).strip()
     except SettingError as error:
         raise _unusable(field, path, error) from error
 

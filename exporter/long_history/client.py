@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct, field
 
 from virtflow.exporter.long_history.periods import Period
-from virtflow.runtime.named_files import text_of, tls_of
+from virtflow.runtime.named_files import secret_of, tls_of
 from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.settings import Exporter
 from virtflow.runtime.web.answers import TooLongError, body_of
@@ -177,10 +177,7 @@ def _tls(settings: Exporter) -> ssl.SSLContext | None:
 
 
 def _secret(path: str, key: str) -> str:
-    found = text_of(path, f"exporter.{key}").strip()
-    if not found or not found.isprintable():
-        raise _unusable(key, path, "holds no secret of one line", "write the secret into it, and nothing else")
-    return found
+    return secret_of(path, f"exporter.{key}").strip()
 
 
 def _unusable(key: str, value: str, why: str, fix: str) -> SettingError:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from virtflow.runtime.named_files import text_of
+from virtflow.runtime.named_files import secret_of
 from virtflow.runtime.secrets import plain_url, secret_in
 from virtflow.runtime.settings import History
 from virtflow.schemas.errors import SettingError
@@ -39,7 +39,7 @@ def storage_options(settings: History) -> dict[str, str]:
         ("AWS_SECRET_ACCESS_KEY", settings.s3_secret_key_file, "history.s3_secret_key_file"),
     ):
         if path:
-            options[key] = text_of(path, name).strip()
+            options[key] = secret_of(path, name).strip()
     return {**options, **_PATIENCE, "AWS_CONDITIONAL_PUT": "etag", **settings.storage}
 
 

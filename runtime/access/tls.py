@@ -10,9 +10,11 @@ from typing import Any, Final
 
 from virtflow.runtime.access.web_config import CURVES, REQUIRING, VERIFYING, TlsServer, WebConfig, openssl_suite, problem
 from virtflow.runtime.certificates import common_name, in_memory
+from virtflow.runtime.secrets import HIDDEN
 from virtflow.schemas.errors import SettingError
 
 _SECTION: Final = "tls_server_config"
+_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
 _VERSIONS: Final = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
 
@@ -45,17 +47,22 @@ def _load_own(config: WebConfig, tls: TlsServer, context: ssl.SSLContext) -> Non
         try:
             context.load_cert_chain(certificate, key, password=_no_password)
         except (ssl.SSLError, ValueError) as error:
-            raise _not_loaded(config, tls, error) from error
+            raise _not_loaded(config, tls, error, several=Path(certificate).read_text("utf-8").count(_BEGIN) > 1) from error
 
 
-def _not_loaded(config: WebConfig, tls: TlsServer, error: Exception) -> SettingError:
+def _not_loaded(config: WebConfig, tls: TlsServer, error: Exception, *, several: bool) -> SettingError:
     reason = getattr(error, "reason", "") or ""
     if reason == "KEY_VALUES_MISMATCH":
         why, fix = "is not the key of the certificate", "name the key that the certificate was made for"
-        return problem(config.path, f"{_SECTION}.key_file", tls.key_file or "[REDACTED]", why, fix)
+        if several:
+            why, fix = (
+                "is not the key of the first certificate in cert_file",
+                "write the server's certificate first, then those that signed it",
+            )
+        return problem(config.path, f"{_SECTION}.key_file", tls.key_file or HIDDEN, why, fix)
     if isinstance(error, ValueError):
         why, fix = "the key has a passphrase", "store it without one (`openssl pkey -in KEY -out NEW`), readable by this user alone"
-        return problem(config.path, f"{_SECTION}.key_file", tls.key_file or "[REDACTED]", why, fix)
+        return problem(config.path, f"{_SECTION}.key_file", tls.key_file or HIDDEN, why, fix)
     why = f"certificate and key can't be used: {(reason or str(error)).replace('_', ' ').lower()}"
     return problem(
         config.path, f"{_SECTION}.cert_file", tls.cert_file or "(inline)", why, "write both as PEM, the server's certificate first"
@@ -88,7 +95,7 @@ def _pem(config: WebConfig, inline: str, name: str, key: str) -> Iterator[str]:
 def _text(config: WebConfig, path: Path, key: str) -> str:
     try:
         return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "no PEM file"
         raise problem(config.path, key, str(path), why, "name a PEM file that this user can read") from error
 

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct, field
 
 from virtflow.runtime.named_files import text_of
+from virtflow.runtime.secrets import HIDDEN, PEM
 from virtflow.schemas.errors import EnvironmentProblemError, SettingError
 
 VERSIONS: Final = ("TLS12", "TLS13")
@@ -50,6 +51,8 @@ COSTS: Final = range(4, 32)
 _DURATION_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _SECRETS: Final = ("basic_auth_users", "tls_server_config.key")
+_QUOTED: Final = re.compile(r"(['\"]).*\1", re.DOTALL)
+_NO_KEY: Final = "there is no such key"
 
 
 class TlsServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -191,7 +194,8 @@ def _document(path: Path) -> _Document:
     except msgspec.ValidationError as error:
         key, why = _place(str(error))
         fix = "docs/secure.md lists the keys; it is the format of Prometheus' exporter-toolkit"
-        raise problem(path, key, _value(raw, key), why, fix) from error
+        # Under a name that does not exist may stand a password or a key.
+        raise problem(path, key, HIDDEN if why == _NO_KEY else _value(raw, key), why, fix) from error
 
 
 def _without_empty(raw: object) -> object:
@@ -209,8 +213,18 @@ def _parsed(path: Path, text: str) -> Any:  # noqa: ANN401, what the file holds
             thing="package", value="yaml", why="not installed", fix="install it with pip install 'virtflow[exporter]'"
         ) from error
 
+    class Twice(yaml.constructor.ConstructorError):
+        """A key is there twice."""
+
     class Strict(yaml.SafeLoader):
-        """Refuses a key that is there twice."""
+        """Refuses a key that is there twice, and says of a value that it is not what its tag or its form says."""
+
+        def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002, the library's own
+            try:
+                return super().construct_object(node, deep)
+            except (ValueError, KeyError, AttributeError, TypeError) as error:  # the library checks a value's form after its tag alone
+                why = "a value is not of the kind that its form says: write it in quotes"
+                raise yaml.constructor.ConstructorError(None, None, why, node.start_mark) from error
 
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
         found: dict[Any, Any] = {}
@@ -218,17 +232,19 @@ def _parsed(path: Path, text: str) -> Any:  # noqa: ANN401, what the file holds
         for key_node, value_node in node.value:
             key = cast("Any", loader.construct_object(key_node, deep=True))
             if key in found:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", key_node.start_mark)
+                raise Twice(None, None, f"{key!r} is there twice", key_node.start_mark)
             found[key] = loader.construct_object(value_node, deep=True)
         return found
 
     Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
     try:
         return yaml.load(text, Loader=Strict)  # noqa: S506, a safe loader
-    except (yaml.YAMLError, TypeError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1})" if mark else ""
-        why = f"no YAML: {getattr(error, 'problem', None) or error}{line}"
+        words = getattr(error, "problem", None) or getattr(error, "reason", None) or "nested too deeply"
+        # The library quotes what it stumbled over, which may be a password: `*`, `!` and `&` in front of a text mean something in YAML.
+        why = f"no YAML: {words if isinstance(error, Twice) else _QUOTED.sub(HIDDEN, words)}{line}"
         raise problem(path, "(whole file)", path.name, why, "fix that line; `promtool check web-config FILE` reads it too") from error
 
 
@@ -239,17 +255,19 @@ def _place(message: str) -> tuple[str, str]:
     key = found[1] if found else ""
     unknown = re.fullmatch(r"Object contains unknown field `([^`]*)`", why)
     if unknown:
-        return f"{key}.{unknown[1]}".lstrip("."), "there is no such key"
+        return f"{key}.{unknown[1]}".lstrip("."), _NO_KEY
     return key or "(whole file)", why
 
 
 def _value(raw: object, key: str) -> object:
     """What stands in the file at ``key``, without secrets."""
     if key.startswith(_SECRETS):
-        return "[REDACTED]"
+        return HIDDEN
     found = raw
     for step in key.split("."):
         found = found.get(step, "") if isinstance(found, dict) else ""
+    if isinstance(found, str) and PEM in found:
+        return HIDDEN
     return found if isinstance(found, str | int | float | bool) else type(found).__name__
 
 
@@ -257,6 +275,12 @@ def _tls_errors(path: Path, tls: TlsServer) -> Iterator[SettingError]:
     if not tls.enabled:
         return
     section = "tls_server_config"
+    if inside := next((name for name in ("cert_file", "key_file", "client_ca_file") if PEM in getattr(tls, name)), ""):
+        inline = inside.removesuffix("_file")
+        yield problem(
+            path, f"{section}.{inside}", HIDDEN, "is the text of a PEM file, not its name", f"write it as {inline}, or name a file"
+        )
+        return
     for inline, file in (("cert", "cert_file"), ("key", "key_file"), ("client_ca", "client_ca_file")):
         have_inline, have_file = bool(getattr(tls, inline)), bool(getattr(tls, file))
         if have_inline and have_file:
@@ -326,7 +350,7 @@ def _user_errors(path: Path, document: _Document) -> Iterator[SettingError]:
             yield problem(path, key, user, "HTTP knows no such user name", "choose a name without a colon")
         if bcrypt_cost(hashed) is None:
             fix = "make one with `htpasswd -nBC 10 USER` and write what follows the colon"
-            yield problem(path, key, "[REDACTED]", "is no bcrypt hash", fix)
+            yield problem(path, key, HIDDEN, "is no bcrypt hash", fix)
 
 
 def _rate_errors(path: Path, rate: _RateLimit) -> Iterator[SettingError]:

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Final
 
 from virtflow.runtime.certificates import Certificate, first_certificate
@@ -273,7 +272,7 @@ def server_certificate(server: str, authorities: str) -> tuple[Certificate | Non
     except ValueError:
         return None, ""
     try:
-        trusting = ssl.create_default_context(cadata=Path(authorities).read_text("ascii")) if authorities else ssl.create_default_context()
+        trusting = ssl.create_default_context(cafile=authorities or None)
     except (OSError, ValueError) as error:
         return certificate, f"{authorities} has no certificate of an authority: {error}"
     judged = _handshake(address, trusting)

@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from virtflow.runtime.named_files import text_of
+from virtflow.runtime.named_files import secret_of, text_of
 from virtflow.runtime.secrets import harmless, scrubbed
 from virtflow.runtime.settings import Kafka, Settings
 from virtflow.schemas.errors import SettingError
@@ -196,26 +196,26 @@ def password(kafka: Kafka) -> str:
     """The SASL password from its file, or "" where none is set."""
     if not kafka.sasl_password_file:
         return ""
-    return text_of(kafka.sasl_password_file, "kafka.sasl_password_file").rstrip("\n")
+    return secret_of(kafka.sasl_password_file, "kafka.sasl_password_file")
 
 
 def client_secret(kafka: Kafka) -> str:
     """The secret for the token endpoint from its file, or "" where none is set."""
     if not kafka.oauth_client_secret_file:
         return ""
-    return text_of(kafka.oauth_client_secret_file, "kafka.oauth_client_secret_file").rstrip("\n")
+    return secret_of(kafka.oauth_client_secret_file, "kafka.oauth_client_secret_file")
 
 
 def token_text(kafka: Kafka) -> str:
     """The token that lies in a file. Raises ``SettingError`` where it can't be read."""
-    return text_of(kafka.oauth_token_file, "kafka.oauth_token_file").strip()
+    return secret_of(kafka.oauth_token_file, "kafka.oauth_token_file").strip()
 
 
 def key_password(kafka: Kafka) -> str:
     """The pass phrase of the TLS key from its file, or "" where none is set."""
     if not kafka.tls_key_password_file:
         return ""
-    return text_of(kafka.tls_key_password_file, "kafka.tls_key_password_file").rstrip("\n")
+    return secret_of(kafka.tls_key_password_file, "kafka.tls_key_password_file")
 
 
 def tls_context(kafka: Kafka) -> ssl.SSLContext:
@@ -267,7 +267,7 @@ def _load_certificate(kafka: Kafka, context: ssl.SSLContext) -> None:
             key, path = "kafka.tls_key_password_file", kafka.tls_key_password_file
             why, fix = f"not the pass phrase of {kafka.tls_key_file}", "write the key's pass phrase into it"
         else:
-            why, fix = str(error), "name a certificate and its key (PEM)"
+            why, fix = str(error), "name a certificate and its key (PEM); of several certificates in the file the key's own is first"
         raise _unusable(key, path, why, fix) from error
 
 

@@ -14,7 +14,7 @@ import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Any, Final
 
-from virtflow.runtime.named_files import text_of, tls_of
+from virtflow.runtime.named_files import secret_of, tls_of
 from virtflow.runtime.secrets import plain_url
 from virtflow.runtime.settings import Registry
 from virtflow.runtime.web.client import basic, opener
@@ -109,5 +109,5 @@ class RegistryClient:
 def _authorization(registry: Registry) -> dict[str, str]:
     if not registry.username:
         return {}
-    password = text_of(registry.password_file, "registry.password_file").rstrip("\n") if registry.password_file else ""
+    password = secret_of(registry.password_file, "registry.password_file") if registry.password_file else ""
     return {"Authorization": basic(registry.username, password)}

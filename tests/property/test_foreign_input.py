@@ -20,17 +20,19 @@ from hypothesis import strategies as st
 from tests.support.command import in_process
 from virtflow.cli.checks import probes
 from virtflow.cli.checks.settings_check import contradictions
+from virtflow.cli.checks.web_check import findings
 from virtflow.cli.switches import setting, shown
 from virtflow.history.writer.dedup import Sequences
 from virtflow.history.writer.sample_batch import RawSamples
 from virtflow.history.writer.validation import Intake
+from virtflow.runtime.access.rules import read_rules
 from virtflow.runtime.configuration import rows, survey
 from virtflow.runtime.own_metrics import OwnMetrics
 from virtflow.runtime.registry.client import RegistryClient
 from virtflow.runtime.registry.schema_ids import SchemaIds
 from virtflow.runtime.secrets import harmless
 from virtflow.runtime.sections.rows import url_problem
-from virtflow.runtime.settings import History, Registry, Settings
+from virtflow.runtime.settings import History, Registry, Settings, Web
 from virtflow.schemas.avro.codec import CONFLUENT_HEADER, CONFLUENT_MAGIC, Codec
 from virtflow.schemas.errors import RegistryUnavailableError, SettingError, UndecodableError
 from virtflow.schemas.records import VmMetrics
@@ -125,6 +127,79 @@ def test_any_file_of_settings(tmp_path: Path, text: str) -> None:
     file = tmp_path / "v.toml"
     file.write_bytes(text.encode("utf-8", "surrogatepass"))
     surveyed(file, {})
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (CORPUS / "web").iterdir()))
+def test_web_configurations_of_the_corpus(name: str) -> None:
+    judged(CORPUS / "web" / name)
+
+
+def judged(file: Path) -> None:
+    """What a service does as it starts, and ``check`` before it: a file is taken, or refused with our own errors."""
+    web = Web(config_file=str(file))
+    told = list(findings(Settings(web=web), frozenset({"exporter"})))
+    refused = ""
+    try:
+        read_rules(web)
+    except SettingError as error:
+        refused = str(error)
+    refused.encode("utf-8", "backslashreplace")
+    assert not refused or not all(finding.ok for finding in told), refused
+
+
+WEB_KEYS = st.sampled_from(
+    [
+        *("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit", "headers", "interval", "burst", "X-Frame-Options"),
+        *("cert", "key", "client_ca", "cert_file", "key_file", "client_ca_file", "client_auth_type", "client_allowed_sans", "<<", "~", "1"),
+    ]
+)
+WEB_VALUES = st.sampled_from(
+    [
+        *("x", "1", "-1", "1.5", ".nan", ".inf", "true", "~", "[]", "{}", "[1]", "1e400", "1:60:99", "0o9", "0b2", "0x", "'\\0'", '"\\0"'),
+        *("2026-13-45", "2026-01-01", "2026-01-01T99:00:00Z", "9" * 5000, "!!int x", "!!float x", "!!bool x", "!!binary '*'", "!!null x"),
+        *("!!set {a}", "!!omap [a]", "!!pairs [a]", "!!timestamp x", "!!merge x", "!!seq x", "!!map [x]", "!!python/object:os.system x"),
+        *(
+            "!x",
+            "*x",
+            "&x x",
+            "&x [*x]",
+            "&x {<<: *x}",
+            '"\\ud800"',
+            '"/etc/\\0"',
+            "-----BEGIN PRIVATE KEY-----",
+            "{a: [}",
+            "|",
+            "? x",
+            "- x",
+            "%x",
+            "@x",
+        ),
+        *(
+            "TLS13",
+            "X25519",
+            "[X25519]",
+            "RequireAndVerifyClientCert",
+            "deny",
+            "1s",
+            "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi",
+        ),
+    ]
+)
+WEB_SECTION = st.lists(st.builds("  {}: {}".format, WEB_KEYS, WEB_VALUES), min_size=1, max_size=5).map(
+    lambda lines: "\n" + "\n".join(lines)
+)
+WEB_FILE = st.lists(st.builds("{}: {}".format, WEB_KEYS, WEB_SECTION | WEB_VALUES), max_size=4).map("\n".join)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(text=WEB_FILE | ANY_TEXT)
+@example(text="\ufeffrate_limit: {burst: 1}")
+@example(text="[" * 3_000)
+@example(text="basic_auth_users:\n  a: !!int x")
+def test_any_web_configuration(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "web.yml"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    judged(file)
 
 
 @given(st.dictionaries(st.sampled_from(VARIABLES), ANY_TEXT | st.binary(max_size=9).map(os.fsdecode), max_size=3))

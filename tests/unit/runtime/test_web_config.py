@@ -127,8 +127,41 @@ BAD = {
     "plain password": ("basic_auth_users: {prometheus: s3cret}", "basic_auth_users.prometheus", "no bcrypt hash", "htpasswd"),
     "colon in a name": (f"basic_auth_users: {{'a:b': '{HASH}'}}", "basic_auth_users.a:b", "no such user name", "colon"),
     "no duration": ("rate_limit: {interval: soon, burst: 1}", "rate_limit.interval", "no duration", "100ms"),
+    "no date": ("rate_limit: {interval: 2026-13-45}", "(whole file)", "not of the kind", "fix that line"),
+    "no number": ("rate_limit: {burst: !!int many}", "(whole file)", "not of the kind", "fix that line"),
+    "no truth": ("http_server_config: {http2: !!bool maybe}", "(whole file)", "not of the kind", "fix that line"),
+    "no moment": ("rate_limit: {interval: !!timestamp soon}", "(whole file)", "not of the kind", "fix that line"),
+    "a number without end": (f"rate_limit: {{burst: {'9' * 5000}}}", "(whole file)", "not of the kind", "fix that line"),
+    "key in place of its file": (
+        "tls_server_config: {cert_file: a, key_file: '-----BEGIN PRIVATE KEY-----'}",
+        "tls_server_config.key_file",
+        "not its name",
+        "write it as key",
+    ),
     "no burst": ("rate_limit: {interval: 1s}", "rate_limit.burst", "refuses every request", "1 or more"),
 }
+
+
+SECRET = "hunter2"  # noqa: S105, what must not be shown
+SAID = {
+    "an alias": f"basic_auth_users: {{prometheus: *{SECRET}}}",
+    "a tag": f"basic_auth_users: {{prometheus: !{SECRET}}}",
+    "a quote": f"basic_auth_users: {{prometheus: *{SECRET}'x}}",
+    "no name": f"basic_auth_users: {{prometheus: [{SECRET}]}}",
+    "another name": f"tls_server_config: {{private_key: {SECRET}}}",
+    "a name in capitals": f"tls_server_config: {{Key: {SECRET}}}",
+    "another section": f"password: {SECRET}",
+    "no section": f"basic_auth_users: {SECRET}",
+    "a key in place of its file": f"tls_server_config: {{cert_file: a, key_file: '-----BEGIN PRIVATE KEY----- {SECRET}'}}",
+    "a key in place of a word": f"tls_server_config: {{prefer_server_cipher_suites: '-----BEGIN PRIVATE KEY----- {SECRET}'}}",
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_an_error_does_not_repeat_what_may_be_a_secret(tmp_path: Path, name: str) -> None:
+    """A parser's own words quote what it stumbled over."""
+    _, (error, *_) = read(written(tmp_path, SAID[name]))
+    assert SECRET not in f"{error} {error.value!r} {error.why} {error.fix}"
 
 
 @pytest.mark.parametrize("name", BAD)

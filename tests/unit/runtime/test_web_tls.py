@@ -204,6 +204,18 @@ def test_keys_that_cannot_be_used(tmp_path: Path, authority: Authority, pair: Pa
     assert fix in caught.value.fix
 
 
+def test_certificates_in_another_order(tmp_path: Path, authority: Authority, pair: Pair) -> None:
+    """The authority's before the server's: it is said that the order is wrong, and not that the key is."""
+    own, above = pair.certificate.read_text(), authority.file.read_text()
+    file = tmp_path / "chain.pem"
+    file.write_text(above + own)
+    with pytest.raises(SettingError, match="first certificate in cert_file") as caught:
+        Guard(configured(tmp_path, tls(Pair(file, pair.key))))
+    assert "the server's certificate first" in caught.value.fix
+    file.write_text(own + above + pair.key.read_text())
+    assert Guard(configured(tmp_path, tls(Pair(file, file)))).context is not None
+
+
 def test_idle_connections_never_keep_a_client_out(tmp_path: Path, authority: Authority, pair: Pair) -> None:
     """More connections without a handshake than there are places: each newcomer still gets in, and the oldest of them go."""
 
