@@ -134,6 +134,31 @@ def test_an_upgrade_starts_what_runs_again_and_nothing_else(node: SystemdHost, t
     assert node.property("virtflow-exporter", "ActiveState") == "inactive"
 
 
+def test_an_upgrade_waits_for_no_broker(systemd: SystemdHost, tmp_path: Path) -> None:
+    """Services that are not ready, because the broker is away or a setting is wrong, run the new version, and apt is done."""
+    waiting = ("virtflow-processors", "virtflow-history", "virtflow-exporter@a")
+    systemd.host.write("etc/virtflow/exporter@a.toml", "[exporter]\nlisten = 'nowhere'\n")
+    systemd.run(f"systemctl enable {waiting[0]}; systemctl start --no-block {' '.join(waiting)}")
+    before = {unit: main_pid(systemd, unit) for unit in waiting[:2]}
+    newer = next_build(built_packages("bookworm")["virtflow-centre"], tmp_path)
+    (systemd.host.root / "packages" / newer.name).write_bytes(newer.read_bytes())
+    told = systemd.result(f"DEBIAN_FRONTEND=noninteractive timeout 150 dpkg --install /packages/{newer.name}")
+    assert told.returncode == 0, told.stderr
+    assert "virtflow-processors.service is not ready yet" in told.stderr
+    assert systemd.run("dpkg-query --show --showformat '${db:Status-Status}' virtflow-centre") == "installed"
+    for unit, pid in before.items():
+        systemd.until(lambda unit=unit, pid=pid: systemd.property(unit, "MainPID") not in {pid, "0"}, f"another {unit}")  # type: ignore[misc]
+    systemd.run(
+        "systemctl disable virtflow-processors; systemctl stop 'virtflow-*'; systemctl reset-failed; rm /etc/virtflow/exporter@a.toml"
+    )
+
+
+def main_pid(systemd: SystemdHost, unit: str) -> str:
+    """The process of a unit, once there is one."""
+    systemd.until(lambda: systemd.property(unit, "MainPID") != "0", f"a process of {unit}")
+    return systemd.property(unit, "MainPID")
+
+
 def test_a_purge_stops_and_forgets_what_was_enabled(node: SystemdHost) -> None:
     """Last, because it takes the package away."""
     node.run("systemctl enable virtflow-node")
