@@ -72,7 +72,9 @@ async def scrape(exporter: ExporterProcess, path: str = "/metrics") -> tuple[int
     try:
         async with (
             ClientSession(
-                connector=TCPConnector(force_close=True, ssl=exporter.context or True), timeout=ClientTimeout(total=30)
+                # A connection that is given up after its answer would wait for the server to close, and outlive the event loop.
+                connector=TCPConnector(ssl=exporter.context or True),
+                timeout=ClientTimeout(total=30),
             ) as client,
             client.get(f"{exporter.url}{path}") as answer,
         ):

@@ -95,7 +95,7 @@ async def guesses(exporter: ExporterProcess, user: str) -> AsyncIterator[Guessin
 
 async def asked(exporter: ExporterProcess, headers: dict[str, str], local: str = "127.0.0.1") -> int:
     """The status of a scrape by a new connection from an address of this host."""
-    connector = TCPConnector(force_close=True, local_addr=(local, 0))
+    connector = TCPConnector(local_addr=(local, 0))
     async with (
         ClientSession(connector=connector, timeout=ClientTimeout(total=30)) as client,
         client.get(exporter.url + "/metrics", headers=headers) as answer,

@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.support import served_exporter
-from tests.support.browser import Visit, chromium, visit
+from tests.support.browser import Visit, became, chromium, visit
 from tests.support.charts import ChartShown
 from tests.support.fleet_samples import HOSTILE, busy, lasting
 from tests.support.processors import eventually
@@ -240,7 +240,7 @@ def test_colours_follow_the_scheme(browser: Browser, served: Served) -> None:
         chart = chart_of(page)
         assert (chart.pixels(DARK) > 20, chart.pixels(LIGHT)) == (True, 0)
         page.emulate_media(color_scheme="light")
-        page.wait_for_function("matchMedia('(prefers-color-scheme: light)').matches")
+        became(page, "matchMedia('(prefers-color-scheme: light)').matches")
         assert (chart.pixels(LIGHT) > 20, chart.pixels(DARK)) == (True, 0)
 
 
@@ -250,10 +250,11 @@ def test_charts_fit_a_narrow_phone(browser: Browser, served: Served) -> None:
         page = drawn(visited, served)
         for viewport in (BROAD, NARROW):
             page.set_viewport_size(viewport)
-            page.wait_for_function(
+            became(
+                page,
                 "[...document.querySelectorAll('.axes')].every(place => {"
                 " const canvas = place.querySelector('canvas').getBoundingClientRect(), box = place.getBoundingClientRect();"
-                " return box.width > 200 && Math.abs(canvas.width - box.width) < 1.5; })"
+                " return box.width > 200 && Math.abs(canvas.width - box.width) < 1.5; })",
             )
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
             chart = chart_of(page)

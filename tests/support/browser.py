@@ -84,3 +84,17 @@ def visit(browser: Browser, url: str, **options: Any) -> Iterator[Visit]:  # noq
         assert not visited.wrong, visited.wrong
     finally:
         context.close()
+
+
+def became(page: Page, condition: str) -> None:
+    """Waits until an expression of the page is true; fails after the time that everything here has.
+
+    Playwright's own wait compiles the expression again at each look, which our pages' policy forbids from the second look on.
+    """
+    page.evaluate(
+        "() => new Promise((resolve, reject) => {"
+        f" const ends = performance.now() + {SECONDS * 1000};"
+        f" const look = () => {{ if ({condition}) resolve(); else if (performance.now() > ends) reject(new Error('never true'));"
+        " else requestAnimationFrame(look); };"
+        " look(); })"
+    )
