@@ -57,6 +57,9 @@ TESTS: Final = (
     "tests/unit/history/test_membership.py",
     "tests/unit/history/test_writer.py",
 )
+REAL_THREADS: Final = "*threads.py"
+"""Tests whose threads end by the hundred are traced apart from those that run on greenlets. While greenlet clears up after one thread, the end of
+another makes CPython 3.11 look for waiting calls at a traced function's first instruction without end."""
 MISSING: Final = 12
 """Lines that are named of each module at most."""
 
@@ -138,8 +141,12 @@ def measure(tests: tuple[str, ...] = TESTS, patterns: tuple[str, ...] = MODULES)
         data, output = f"--data-file={folder}/data", Path(folder) / "report.json"
         python = [sys.executable, "-m", "coverage"]
         modules = ",".join(str(ROOT / path) for path in wanted)
-        run = [*python, "run", data, f"--include={modules}", "--concurrency=thread,greenlet", "-m", "pytest", "-q", "-n0", *tests]
-        if subprocess.run(run, cwd=ROOT, env=environment, check=False).returncode:
+        run = [*python, "run", data, f"--include={modules}", "--append"]
+        pytest = ["-m", "pytest", "-q", "-n0"]
+        runs = [[*run, "--concurrency=thread,greenlet", *pytest, *tests, f"--ignore-glob=*/{REAL_THREADS}"]]
+        if stress := [str(path) for test in tests for path in sorted((ROOT / test).rglob(REAL_THREADS))]:
+            runs.append([*run, "--concurrency=thread", *pytest, *stress])
+        if any(subprocess.run(words, cwd=ROOT, env=environment, check=False).returncode for words in runs):
             raise SystemExit("coverage: the tests fail")
         subprocess.run([*python, "json", "-q", data, "-o", str(output)], cwd=ROOT, env=environment, check=True)
         return report_of(json.loads(output.read_text()), wanted)
