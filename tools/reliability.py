@@ -3,6 +3,7 @@
     scripts/reliability             every row of tests/faults/rows.py
     scripts/reliability 8 21        these rows; the page keeps the others
     scripts/reliability --long 3    at full length
+    scripts/reliability --from DIR  runs nothing, takes what ``scripts/test --reports DIR`` left; rows at full length are kept unless named
     scripts/reliability --page      only the page, from what was measured before
 
 The exit code is 1 where a test failed; the page says which.
@@ -37,10 +38,14 @@ def main(words: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(words)
     known = results()
     failed = False
-    if not given.page:
+    if given.source:
+        fresh, failed = _taken(given.source, [fault for fault in FAULTS if _replaceable(fault, given.rows, known)])
+        known |= fresh
+    elif not given.page:
         faults = [fault for fault in FAULTS if fault.number in (given.rows or range(1, len(FAULTS) + 1))]
         fresh, failed = _run([fault for fault in faults if arguments(fault)], long=given.long)
         known |= fresh
+    if not given.page:
         _write(RESULTS, json.dumps({number: known[number] for number in sorted(known, key=int)}, indent=1) + "\n")
     _write(PAGE, page(known))
     return 1 if failed else 0
@@ -55,8 +60,35 @@ def _parser() -> argparse.ArgumentParser:
     numbers = [fault.number for fault in FAULTS]
     parser.add_argument("rows", nargs="*", type=int, choices=[*numbers, []], metavar="ROW", help="the rows to run")
     parser.add_argument("--long", action="store_true", help="full-length faults and kills, on every release of libvirt")
+    parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help="take what scripts/test --reports DIR left")
     parser.add_argument("--page", action="store_true", help="run nothing, write the page again from what was measured before")
     return parser
+
+
+def _replaceable(fault: Fault, rows: Sequence[int], known: Mapping[str, Any]) -> bool:
+    """Whether a run of every test may write this row: one at full length says more."""
+    return fault.number in rows if rows else not known.get(str(fault.number), {}).get("long", False)
+
+
+def _taken(folder: Path, faults: Sequence[Fault]) -> tuple[dict[str, Any], bool]:
+    """As ``_run``, of a run that was: the rows of which it ran every test. Raises ``SystemExit`` where no report is there."""
+    reports = sorted(folder.glob("*.xml"))
+    if not reports:
+        raise SystemExit(f"reliability: {folder} has no report: scripts/test --reports {folder} writes them")
+    ended: dict[str, str] = {}
+    seconds: dict[str, float] = {}
+    for report in reports:
+        more, took = outcomes(report.read_text())
+        ended |= more
+        seconds |= took
+    lines = [json.loads(line) for line in (folder / "figures.jsonl").read_text().splitlines()]
+    whole = [fault for fault in faults if (names := _names(fault)) and names <= ended.keys()]
+    fresh = {str(fault.number): row(fault, ended, seconds, lines) | where() | {"long": False} for fault in whole}
+    return fresh, any("failed" in found["tests"].values() for found in fresh.values())
+
+
+def _names(fault: Fault) -> set[str]:
+    return {f"{path}::{name}" for path, tests in named_tests(fault).items() for name in tests}
 
 
 def _run(faults: Sequence[Fault], *, long: bool) -> tuple[dict[str, Any], bool]:

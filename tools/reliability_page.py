@@ -78,7 +78,7 @@ def page(found: Mapping[str, Any]) -> str:
         f"**For every fault**: {FOR_EVERY_FAULT[0].lower()}{FOR_EVERY_FAULT[1:]}",
         (
             "`scripts/reliability` runs all the tests below and writes this page with what they measured (`docs/reliability.json`); `scripts/reliability 8 21` does so for "
-            "these rows and keeps the others. A row without figures was not run by it since its tests measure something, or they measure nothing: passed is passed."
+            "these rows and keeps the others; `scripts/reliability --from DIR` takes them from a run of `scripts/test --reports DIR`. A row without figures was not run by it since its tests measure something, or they measure nothing: passed is passed."
         ),
         table(("#", "fault", "tests", "last run"), [_summary(fault, found.get(str(fault.number))) for fault in FAULTS]),
     ]

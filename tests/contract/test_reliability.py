@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.faults.rows import FAULTS, Fault
 from tests.support.figures import VARIABLE, figure
+from tools import reliability
 from tools.reliability import outcomes, row
 from tools.reliability_page import FOLDER, RESULTS, ROOT, named_tests, own_files, page, results
 
 BY_NUMBER = {fault.number: fault for fault in FAULTS}
-WITHOUT_TESTS = {22, 23, 33}
-"""Rows that may have no test yet."""
 EXAMPLE = BY_NUMBER[12]
+KNOWN: dict[str, Any] = {"tests": {}, "seconds": 1, "figures": [], "machine": "2 CPUs", "version": "1", "date": "2026-01-01", "long": False}
 TEST = "tests/faults/test_12_made_anew.py::test_two_vms_of_one_name_are_two_identities"
 
 
@@ -27,8 +28,8 @@ def test_the_rows_are_numbered_without_a_gap() -> None:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: str(fault.number))
 def test_every_row_has_tests_that_exist(fault: Fault) -> None:
     tests = named_tests(fault)
+    assert tests
     assert all(tests.values())
-    assert tests or fault.number in WITHOUT_TESTS
 
 
 @pytest.mark.parametrize("wrong", ["tests/faults/test_12_no_such_file.py", f"{TEST}_at_all"])
@@ -90,6 +91,43 @@ def test_a_row_takes_its_own_tests_and_figures(tmp_path: Path, monkeypatch: pyte
     shown = page({"12": found | {"machine": "2 CPUs", "version": "1", "date": "2026-01-01", "long": True}})
     assert "| time | 2.5 s | `test_two_vms_of_one_name_are_two_identities` |" in shown
     assert "1 failed, 2026-01-01, full length" in shown
+
+
+def test_a_run_of_every_test_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows whose tests are all in its reports, whichever layer's; what is known at full length stays, unless it was asked for."""
+    monkeypatch.setattr(reliability, "RESULTS", tmp_path / "reliability.json")
+    monkeypatch.setattr(reliability, "PAGE", tmp_path / "reliability.md")
+    monkeypatch.setattr(reliability, "results", lambda: {"2": KNOWN | {"long": True}, "12": KNOWN})
+    cases = [
+        f'<testcase classname="{path.removesuffix(".py").replace("/", ".")}" name="{name}" time="1"/>'
+        for number in (2, 12)
+        for path, names in named_tests(BY_NUMBER[number]).items()
+        for name in names
+    ]
+    for number, case in enumerate(cases):
+        (tmp_path / f"{number}.xml").write_text(f"<testsuite>{case}</testsuite>")
+    lines = tmp_path / "figures.jsonl"
+    lines.write_text(json.dumps({"row": 12, "name": "time", "value": 1.5, "unit": "s", "test": TEST}) + "\n")
+
+    def rows_after(*words: str) -> dict[str, Any]:
+        assert reliability.main(["--from", str(tmp_path), *words]) == 0
+        found: dict[str, Any] = json.loads((tmp_path / "reliability.json").read_text())
+        assert set(found) == {"2", "12"}
+        return found
+
+    found = rows_after()
+    assert found["2"] == KNOWN | {"long": True}
+    tests = named_tests(EXAMPLE).values()
+    assert found["12"]["seconds"] == sum(map(len, tests))
+    assert [one["value"] for one in found["12"]["figures"]] == [1.5]
+    assert rows_after("2")["2"]["long"] is False
+    (tmp_path / "0.xml").unlink()
+    assert rows_after("2")["2"] == KNOWN | {"long": True}
+
+
+def test_a_folder_without_a_report_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=f"{tmp_path} has no report: scripts/test --reports {tmp_path} writes them"):
+        reliability.main(["--from", str(tmp_path)])
 
 
 def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

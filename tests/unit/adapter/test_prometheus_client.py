@@ -79,7 +79,7 @@ def test_a_server_that_is_away_and_files_that_are_missing(tmp_path: Path) -> Non
 
     with pytest.raises(PrometheusError, match="does not answer"):
         asyncio.run(ask(Adapter(prometheus_url="http://127.0.0.1:1")))
-    with pytest.raises(PrometheusError, match="adapter.prometheus_token_file .*/none: No such file"):
+    with pytest.raises(PrometheusError, match=r"adapter\.prometheus_token_file .*/none: No such file"):
         asyncio.run(ask(Adapter(prometheus_url="http://127.0.0.1:1", prometheus_token_file=str(tmp_path / "none"))))
     with pytest.raises(EnvironmentProblemError, match="prometheus_ca_file"):
         PrometheusClient(Adapter(prometheus_url="https://127.0.0.1:1", prometheus_ca_file=str(tmp_path / "none")))
