@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -136,3 +137,10 @@ def test_a_module_that_the_proxy_refuses_is_told_without_its_address(monkeypatch
     reasons = refused()
     assert reasons
     assert all(reason and "http" not in reason for reason in reasons.values())
+
+
+def test_the_pages_are_those_of_the_results() -> None:
+    """A page that was written by hand, or not written again after a result was taken back, is found."""
+    results = json.loads(benchmarks.RESULTS.read_text())
+    assert benchmarks.PAGE.read_text() == benchmarks.page(results)
+    assert benchmarks.SCALE.read_text() == scale.page(results)
