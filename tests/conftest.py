@@ -20,6 +20,8 @@ os.environ.setdefault("VIRTFLOW_CHECK_THREADS", "1")
 settings.register_profile(
     "virtflow", deadline=None, max_examples=40, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow]
 )
+# For a first look at a change: every test, with fewer random examples of each.
+settings.register_profile("quick", settings.get_profile("virtflow"), max_examples=12)
 settings.register_profile("long", settings.get_profile("virtflow"), max_examples=400)
 # Enough to see that a mutant fails, without looking for the smallest example of it.
 settings.register_profile("mutation", settings.get_profile("virtflow"), max_examples=25, phases=[Phase.explicit, Phase.generate])

@@ -52,6 +52,7 @@ _DURATION_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _SECRETS: Final = ("basic_auth_users", "tls_server_config.key")
 _QUOTED: Final = re.compile(r"(['\"]).*\1", re.DOTALL)
+_HALF: Final = re.compile("[\ud800-\udfff]")
 _NO_KEY: Final = "there is no such key"
 
 
@@ -221,10 +222,13 @@ def _parsed(path: Path, text: str) -> Any:  # noqa: ANN401, what the file holds
 
         def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002, the library's own
             try:
-                return super().construct_object(node, deep)
+                found = super().construct_object(node, deep)
             except (ValueError, KeyError, AttributeError, TypeError) as error:  # the library checks a value's form after its tag alone
                 why = "a value is not of the kind that its form says: write it in quotes"
                 raise yaml.constructor.ConstructorError(None, None, why, node.start_mark) from error
+            if isinstance(found, str) and _HALF.search(found):
+                raise yaml.constructor.ConstructorError(None, None, "a text holds half of a character", node.start_mark)
+            return found
 
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
         found: dict[Any, Any] = {}

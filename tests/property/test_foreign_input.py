@@ -195,6 +195,7 @@ WEB_FILE = st.lists(st.builds("{}: {}".format, WEB_KEYS, WEB_SECTION | WEB_VALUE
 @given(text=WEB_FILE | ANY_TEXT)
 @example(text="\ufeffrate_limit: {burst: 1}")
 @example(text="[" * 3_000)
+@example(text='<<: {tls_server_config: "\\ud800"}')
 @example(text="basic_auth_users:\n  a: !!int x")
 def test_any_web_configuration(tmp_path: Path, text: str) -> None:
     file = tmp_path / "web.yml"

@@ -15,7 +15,7 @@ import pytest
 from tests.support.history_bills import KEYS, Owned, Vm, capacity, usage
 from tests.support.history_lives import FOREIGN, METRICS, Kept, Life
 from tests.support.history_truth import Row, days, hours
-from tests.support.long import length
+from tests.support.long import QUICK, length
 from virtflow.history.query.report import Report, report
 from virtflow.history.storage.table_schemas import DAILY, HOURLY, INVENTORY_ROWS, Table
 from virtflow.history.writer.dedup import Changes
@@ -23,7 +23,7 @@ from virtflow.history.writer.table_writer import TableWriter
 from virtflow.runtime.settings import History
 from virtflow.schemas.records import VmInventory
 
-LIVES: Final = 200
+LIVES: Final = 20 if QUICK else 200
 """Lives in one history: they share its commits and its upkeep."""
 HOURS: Final = length(10, 30)
 """Upkeep's time grows with the hours and not with the lives: ten of them with a midnight in the middle have all that a day has."""

@@ -1,4 +1,7 @@
-"""Whether tests run at full length: ``pytest --long`` or VIRTFLOW_TEST_LONG=1, without which faults, kills and builds are shortened."""
+"""How long tests are: at full length by ``pytest --long`` or VIRTFLOW_TEST_LONG=1, without which faults, kills and builds are shortened.
+
+With the profile ``quick`` (``scripts/test fast``) random tests try fewer examples still.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import TypeVar
 VARIABLE = "VIRTFLOW_TEST_LONG"
 LONG = os.environ.get(VARIABLE, "") not in {"", "0"}
 """Fixed once pytest is configured: tests/conftest.py sets the variable when it is given ``--long``."""
+
+QUICK = os.environ.get("VIRTFLOW_TEST_PROFILE") == "quick"
 
 Length = TypeVar("Length")
 

@@ -131,6 +131,7 @@ BAD = {
     "no number": ("rate_limit: {burst: !!int many}", "(whole file)", "not of the kind", "fix that line"),
     "no truth": ("http_server_config: {http2: !!bool maybe}", "(whole file)", "not of the kind", "fix that line"),
     "no moment": ("rate_limit: {interval: !!timestamp soon}", "(whole file)", "not of the kind", "fix that line"),
+    "half of a character": ('<<: {tls_server_config: "\\ud800"}', "(whole file)", "half of a character", "fix that line"),
     "a number without end": (f"rate_limit: {{burst: {'9' * 5000}}}", "(whole file)", "not of the kind", "fix that line"),
     "key in place of its file": (
         "tls_server_config: {cert_file: a, key_file: '-----BEGIN PRIVATE KEY-----'}",
