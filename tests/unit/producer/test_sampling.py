@@ -224,6 +224,27 @@ def test_a_hung_xml_read_delays_no_round_and_counts_when_it_comes(version: int) 
     assert stage.budget.outstanding == 0
 
 
+@pytest.mark.parametrize(
+    ("purpose", "event"),
+    [("xml", HypervisorEvent(A, "vm-01", "lifecycle", (2, 0))), ("job", HypervisorEvent(A, "vm-01", "migration_iteration", (1,)))],
+    ids=["an XML", "a poll"],
+)
+def test_a_read_of_xml_and_a_poll_may_take_twice_as_long_as_a_monitor_call(purpose: str, event: HypervisorEvent) -> None:
+    """QEMU is slow at the end of a migration: within two stall timeouts neither hangs, and after them it does."""
+    stage = healthy(Stage(TRIXIE, follows=True))
+    stage.answer("job", [])  # the search at the start
+    stage.tell(event, waiting=True)
+    stage.begin()
+    stage.answer("monitor", listed(FULL))
+    assert stage.calls(purpose) == 1
+    stage.now += 2 * STALL
+    stage.tell(Tick(), waiting=True)
+    assert stage.budget.hung == 0
+    stage.now += 0.01
+    stage.tell(Tick(), waiting=True)
+    assert stage.budget.hung_by_kind() == {Kind(purpose): 1}
+
+
 def test_xml_of_a_vm_that_may_be_stuck_is_not_read() -> None:
     """However often its events make it due; it is read once it has recovered."""
     stage = healthy(Stage(TRIXIE))
