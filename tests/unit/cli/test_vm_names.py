@@ -16,7 +16,7 @@ from tests.support.processors import eventually
 from tests.support.served_exporter import exporter_of, get, served
 from tests.support.vm_samples import status, uuid
 from virtflow.cli.main import main
-from virtflow.cli.top.vm_names import WAIT_SECONDS
+from virtflow.cli.top.vm_names import WAIT_SECONDS, VmName
 
 NAMES: Final = ("web-1", "web-2", "db-1", "web$(reboot)", "web-3;halt", "-web", "web 4", "wéb", "`web`", "web-5\nplain,web-6", "web:7", "*")
 
@@ -69,6 +69,19 @@ def test_every_option_for_a_vm_completes() -> None:
     assert len(options) >= 4
     assert {type(option.type).__name__ for option in options} == {"VmName"}
     assert isinstance(main, click.Group)
+
+
+@pytest.mark.parametrize("name", ["web-1", "w\u00e9b", "a\u00a0b", "1\u202f000", "\u6771\u4eac\u3000x", "\U0001f469\u200d\U0001f4bb"])
+def test_a_name_is_what_was_typed_whatever_the_locale(name: str) -> None:
+    """Also where the locale has no place for it: each of its bytes is then a surrogate."""
+    for typed in (name, name.encode().decode("ascii", "surrogateescape")):
+        assert VmName().convert(typed, None, None) == name
+
+
+def test_a_name_that_is_no_utf_8_is_refused() -> None:
+    done = in_process("history", "where", "now", "--vm", "web\udcff")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'web?' is no UTF-8" in done.stderr
 
 
 def test_an_exporter_that_is_away_offers_nothing() -> None:
