@@ -171,6 +171,20 @@ def test_a_call_may_stay_in_a_vm_twice_as_long_where_its_process_runs(process: s
     assert checked(breaker, 3.0, {"d": seconds}, processes) == (["d"] if hangs else [])
 
 
+@pytest.mark.parametrize(
+    ("process", "seconds", "skipped"),
+    [("", 0.999, False), ("", 1.0, True), ("S", 1.999, False), ("S", 2.0, True), ("T", 0.0, True)],
+)
+def test_a_vm_that_somebody_else_s_call_is_in_is_skipped_after_as_long(process: str, seconds: float, *, skipped: bool) -> None:
+    """Twice as long where its process runs, and at once where it is stopped."""
+    breaker = Breaker(LIMITS, CallBudget(3), Chance())
+    breaker.observe(ConnectionChanged(ready=True), 0.0)
+    breaker.observe(RoundBegan(EIGHT, 1000.0), 0.0)
+    actions = breaker.observe(HealthCheck(dict.fromkeys(EIGHT, 0.0) | {"c": seconds}, {"c": process}), 0.0)
+    assert asked(actions) == [tuple("abdefgh")] if skipped else "c" in asked(actions)[0]
+    assert breaker.suspects("c") is skipped
+
+
 def test_no_call_hangs_before_the_stall_timeout() -> None:
     """Not even in a VM whose process has stopped: another check says so in time."""
     breaker, _ = begun()
