@@ -79,8 +79,10 @@ class Connection:
         assert callback == 1
 
     def getAllDomainStats(self, groups: int, flags: int) -> list[tuple[Domain, dict[str, object]]]:  # noqa: N802, libvirt's name
-        del groups, flags
+        del flags
         self._wait("list")
+        if groups & libvirt.VIR_DOMAIN_STATS_INTERFACE:
+            self._wait("interfaces")
         return [(Domain(self, uuid), {"state.state": 1}) for uuid in (A, B)]
 
     def lookupByUUIDString(self, uuid: str) -> Domain:  # noqa: N802, libvirt's name
@@ -101,6 +103,13 @@ def connections() -> Iterator[list[Connection]]:
     yield made
     for connection in made:
         connection.over.set()
+
+
+def test_an_open_vswitch_that_is_slow_is_no_libvirtd_without_workers(connections: list[Connection], tmp_path: Path) -> None:
+    """Libvirt asks it for the numbers of vhost-user NICs, which the doctor has no use for."""
+    connections.append(Connection(11_003_000, slow={"interfaces"}))
+    found = examined(connections[0], tmp_path)
+    assert (found.problem, len(found.vms)) == ("", 2)
 
 
 def test_a_slow_look_at_qemu_costs_only_its_version(connections: list[Connection], tmp_path: Path) -> None:
