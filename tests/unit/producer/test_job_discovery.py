@@ -54,7 +54,9 @@ def test_a_status_that_has_just_been_saved_is_looked_at_twice() -> None:
     """Its job may be there a moment later."""
     vms, discovery = [vm(1)], JobDiscovery(1.0, 10.0)
     assert [bool(discovery.next_round(vms, {"vm-1": 99.5}, at)) for at in (100.0, 110.0, 120.0)] == [True, True, False]
-    assert [bool(discovery.next_round(vms, {"vm-1": 500.0}, at)) for at in (130.0, 140.0)] == [True, False], "by a clock that was set back"
+    assert [bool(discovery.next_round(vms, {"vm-1": 129.01}, at)) for at in (130.0, 140.0, 150.0)] == [True, True, False]
+    assert [bool(discovery.next_round(vms, {"vm-1": 159.0}, at)) for at in (160.0, 170.0)] == [True, False], "a second is long enough"
+    assert [bool(discovery.next_round(vms, {"vm-1": 500.0}, at)) for at in (180.0, 190.0)] == [True, False], "by a clock that was set back"
 
 
 def test_a_vm_without_a_file_has_its_turn() -> None:

@@ -9,11 +9,16 @@ import pytest
 
 from tests.support.job_answers import MOMENT, NONE, OUT, A, B, C, Refused
 from virtflow.producer.hung_calls.budget import CallBudget, Kind
-from virtflow.producer.hung_calls.job_poller import GRACE_POLLS, NEVER, SEARCH_VMS, Jobs
+from virtflow.producer.hung_calls.job_poller import NEVER, Jobs
 from virtflow.producer.hung_calls.reconnecting import Outbox, ReconnectingConnection
 from virtflow.producer.hypervisor.messages import Retire, Returned, Submit
 from virtflow.producer.types import HypervisorEvent, Polled
 from virtflow.runtime.settings import Libvirt
+
+GRACE = 2
+"""Polls without a job before it counts as gone."""
+SEARCH = 256
+"""VMs that one search asks."""
 
 
 class Vms:
@@ -123,13 +128,13 @@ def test_a_job_that_is_gone_without_a_word_is_told_after_a_grace(stage: Stage) -
     stage.at(0.0)
     stage.answer(0.1, OUT)
     stage.jobs.happened(HypervisorEvent(A, "web-1", "migration_status", ("cancelled",)), 0.5)
-    for poll in range(1, GRACE_POLLS + 1):
+    for poll in range(1, GRACE + 1):
         stage.at(float(poll) + 0.2)
         stage.answer(float(poll) + 0.2, NONE, state=(1, 6))
     assert stage.announced[-1].what == "job_gone"
     assert stage.announced[-1].detail == (1, 6, "cancelled")
     stage.at(100.0)
-    assert len(stage.submitted) == 1 + GRACE_POLLS
+    assert len(stage.submitted) == 1 + GRACE
 
 
 @pytest.mark.parametrize(("kind", "word"), [(4, "failed"), (5, "cancelled")])
@@ -137,7 +142,7 @@ def test_the_jobs_own_type_says_how_it_ended(stage: Stage, kind: int, word: str)
     stage.jobs.happened(iteration(), 0.0)
     stage.at(0.0)
     stage.answer(0.1, {**OUT, "type": kind})
-    for poll in range(1, GRACE_POLLS + 1):
+    for poll in range(1, GRACE + 1):
         stage.at(float(poll) + 0.2)
         stage.answer(float(poll) + 0.2, code=libvirt.VIR_ERR_NO_DOMAIN)
     assert stage.announced[-1].detail == (-1, -1, word)
@@ -146,7 +151,7 @@ def test_the_jobs_own_type_says_how_it_ended(stage: Stage, kind: int, word: str)
 def test_a_save_that_was_too_quick_to_be_seen_is_not_told(stage: Stage) -> None:
     """Suspended for a save: polled, nothing found, forgotten."""
     stage.jobs.happened(HypervisorEvent(A, "web-1", "lifecycle", (3, 0)), 0.0)
-    for poll in range(GRACE_POLLS):
+    for poll in range(GRACE):
         stage.at(float(poll))
         stage.answer(float(poll), NONE)
     assert stage.announced == []
@@ -187,17 +192,17 @@ def test_a_watched_vm_is_not_searched(stage: Stage) -> None:
 
 def test_a_search_is_of_so_many_vms_at_most(stage: Stage) -> None:
     """A poll of a running job waits for it no longer than that."""
-    vms = [f"00000000-0000-4000-8000-{number:012x}" for number in range(SEARCH_VMS + 1)]
+    vms = [f"00000000-0000-4000-8000-{number:012x}" for number in range(SEARCH + 1)]
     stage.jobs.look(vms)
     stage.at(0.0)
     stage.jobs.happened(iteration(A), 0.0)
-    assert stage.out == vms[:SEARCH_VMS]
+    assert stage.out == vms[:SEARCH]
     stage.found(0.1)
     stage.at(0.2)
     assert stage.out == [A]
     stage.answer(0.3, OUT)
     stage.at(0.4)
-    assert stage.out == vms[SEARCH_VMS:]
+    assert stage.out == vms[SEARCH:]
 
 
 def test_a_search_that_hangs_is_left_alone_in_its_vm(stage: Stage) -> None:
