@@ -235,10 +235,16 @@ def _interfaces(told: Iterable[_Interface], tally: _Tally) -> list[GuestInterfac
             kept = tally.first(list(_addresses(addresses, tally)), ADDRESSES)
             found[shown] = GuestInterface(name=shown, mac=_mac(mac), addresses=kept)
     # A container host has hundreds of interfaces without an address: they show nothing, and take no place of one that does.
-    first = tally.first([one for one in found.values() if one.addresses], INTERFACES)
+    # The virtual ones of its containers have a link-local address each: they take no place of one that others can reach.
+    first = tally.first(sorted((one for one in found.values() if one.addresses), key=_is_link_local), INTERFACES)
     rest = [one for one in found.values() if not one.addresses][: INTERFACES - len(first)]
     names = {one.name for one in (*first, *rest)}
     return [one for one in found.values() if one.name in names]
+
+
+def _is_link_local(interface: GuestInterface) -> bool:
+    """Whether none of its addresses can be reached from another network."""
+    return all(ipaddress.ip_address(one.address).is_link_local for one in interface.addresses)
 
 
 def _addresses(told: Iterable[tuple[object, object]], tally: _Tally) -> Iterator[GuestAddress]:

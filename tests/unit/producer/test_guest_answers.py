@@ -130,6 +130,16 @@ def test_interfaces_without_an_address_take_no_place_of_others() -> None:
     assert (len(sample.interfaces), sample.cut) == (32, 0)
 
 
+def test_interfaces_that_nobody_else_reaches_take_no_place_of_others() -> None:
+    """The virtual ones of containers have a link-local address each; a network card that was plugged in later comes behind them."""
+    info: dict[str, object] = {f"if.{n}.name": f"veth{n}" for n in range(40)}
+    info |= {f"if.{n}.addr.0.addr": f"fe80::{n + 1:x}" if n % 2 else "169.254.0.1" for n in range(40)}
+    info |= {"if.40.name": "eth1", "if.40.addr.0.addr": "fe80::ff", "if.40.addr.1.addr": "192.0.2.1", "if.41.name": "veth41"}
+    sample = sample_of(info)
+    assert [one.name for one in sample.interfaces] == [*(f"veth{n}" for n in range(31)), "eth1"]
+    assert sample.cut == 9
+
+
 def mounted(*mountpoints: str, device: str = "vda1", **more: object) -> dict[str, object]:
     info: dict[str, object] = dict(more)
     for n, mountpoint in enumerate(mountpoints):
