@@ -143,3 +143,18 @@ def test_a_question_for_versions_that_is_overdue_counts_as_hung_until_it_is_answ
     finder.found(VersionsFound("12.8.0", "10.0.6"))
     assert (budget.outstanding, budget.hung) == (0, 0)
     assert (finder.versions.libvirt, finder.versions.hypervisor) == ("12.8.0", "10.0.6")
+
+
+@pytest.mark.parametrize(("limit", "out", "asks"), [(3, 1, True), (3, 2, False), (1, 0, True), (1, 1, False)])
+def test_the_last_call_that_may_hang_is_kept_from_versions_unless_it_is_the_only_one(limit: int, out: int, *, asks: bool) -> None:
+    """Versions are not worth a round's monitors."""
+    budget, outbox = CallBudget(limit), Outbox()
+    leases = [budget.acquire(Kind.MONITOR) for _ in range(out)]
+    finder = VersionFinder(outbox, budget, timeout=5.0)
+    finder.wanted = True
+    finder.tick(0.0)
+    assert outbox.take() == ([FindVersions()] if asks else [])
+    for lease in filter(None, leases):
+        lease.release()
+    finder.tick(1.0)
+    assert outbox.take() == ([] if asks else [FindVersions()]), "asked once, as soon as there is room"

@@ -11,7 +11,7 @@ import libvirt
 import pytest
 
 from virtflow.producer.hypervisor.connection import Opener
-from virtflow.producer.hypervisor.diagnostics import examine
+from virtflow.producer.hypervisor.diagnostics import ExaminedVm, examine
 from virtflow.producer.hypervisor.qemu_processes import Processes
 from virtflow.runtime.settings import Libvirt, Settings
 
@@ -135,3 +135,8 @@ def test_xml_of_a_stuck_vm_is_read_where_that_never_waits(
     assert connections[0].read == read
     assert [vm.uuid for vm in found.vms if vm.stuck] == [A]
     assert found.hypervisor_version == "10.0.2"
+
+
+def test_a_call_of_a_second_hangs_in_a_vm_and_a_shorter_one_is_just_there() -> None:
+    """Every collector is in a VM for some milliseconds."""
+    assert [ExaminedVm(A, "vm-01", running=True, occupied_seconds=seconds).stuck for seconds in (0.0, 0.999, 1.0)] == [False, False, True]
