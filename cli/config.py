@@ -11,7 +11,7 @@ import click
 import tomlkit
 import tomlkit.items
 
-from virtflow.cli.groups import CommandGroup
+from virtflow.cli.click_parts import CommandGroup
 from virtflow.cli.output.say import say_json, say_text
 from virtflow.cli.output.table import print_table
 from virtflow.cli.switches import config_switch, json_switch, setting, shown

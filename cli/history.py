@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from virtflow.cli.groups import CommandGroup
+from virtflow.cli.click_parts import CommandGroup, Word
 from virtflow.cli.history_ask import over_time, query, report, where
 from virtflow.cli.output.progress import Progress
 from virtflow.cli.output.say import say, say_json, say_text
@@ -99,7 +99,7 @@ def verify(settings: Settings, *, as_json: bool) -> int:
 
 @history.command("forget")
 @click.option("--vm", "vms", multiple=True, type=VmName(), metavar="NAME|UUID", help="The VM, by name or UUID.")
-@click.option("--project", default="", metavar="ID", help="A project, by its id (its name where the platform has none).")
+@click.option("--project", type=Word(), default="", metavar="ID", help="A project, by its id (its name where the platform has none).")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_switch

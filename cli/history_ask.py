@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
+from virtflow.cli.click_parts import Word
 from virtflow.cli.output.plot import Curve, in_terminal
 from virtflow.cli.output.progress import Progress
 from virtflow.cli.output.rows import Units, format_switch, output_switch, raw_switch, show
@@ -80,8 +81,8 @@ class Duration(click.ParamType):
 
 
 @click.command("query")
-@click.argument("sql")
-@click.option("--project", default="", metavar="ID", help="A project, by its id (its name where the platform has none).")
+@click.argument("sql", type=Word())
+@click.option("--project", type=Word(), default="", metavar="ID", help="A project, by its id (its name where the platform has none).")
 @format_switch
 @raw_switch
 @output_switch

@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from virtflow.cli.groups import LazyGroup
+from virtflow.cli.click_parts import LazyGroup
 from virtflow.cli.output.say import say, say_text
 from virtflow.runtime import log
 from virtflow.runtime.version import version

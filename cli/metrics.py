@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from virtflow.cli.groups import CommandGroup
+from virtflow.cli.click_parts import CommandGroup
 from virtflow.cli.output.say import say_json
 from virtflow.cli.output.table import print_table
 from virtflow.cli.switches import json_switch

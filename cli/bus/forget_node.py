@@ -10,6 +10,7 @@ import click
 
 from virtflow.cli.bus.newest import Kept, key_of, learn
 from virtflow.cli.bus.tap import reading, reading_codec
+from virtflow.cli.click_parts import Word
 from virtflow.cli.output.record_text import clock
 from virtflow.cli.output.say import say, say_json
 from virtflow.cli.parts import part
@@ -28,7 +29,7 @@ SHOWN: Final = 20
 
 
 @click.command("forget-node")
-@click.argument("name", metavar="NAME")
+@click.argument("name", type=Word(), metavar="NAME")
 @settings_switches(*KAFKA, "topics.prefix")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @json_switch

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.shell_completion import CompletionItem
 
+from virtflow.cli.click_parts import Word
 from virtflow.cli.output.record_text import as_json, clock, line
 from virtflow.cli.output.say import say
 from virtflow.cli.parts import part
@@ -79,7 +80,7 @@ class Start(click.ParamType):
 @click.argument("topic", type=TopicName(), metavar="[" + "|".join(BY_NAME) + "]", required=False)
 @settings_switches(*KAFKA, "topics.prefix")
 @click.option("--vm", type=VmName(), metavar="NAME|UUID", default="", help="The VM, by name or UUID.")
-@click.option("--node", "on_node", metavar="NAME", default="", help="Only records from or about this node.")
+@click.option("--node", "on_node", type=Word(), metavar="NAME", default="", help="Only records from or about this node.")
 @click.option(
     "--from",
     "start",

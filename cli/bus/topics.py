@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from virtflow.cli.groups import CommandGroup
+from virtflow.cli.click_parts import CommandGroup, Word
 from virtflow.cli.output.say import say, say_json
 from virtflow.cli.output.table import print_table
 from virtflow.cli.parts import part
@@ -74,7 +74,7 @@ def list_topics(settings: Settings, *, as_json: bool) -> int:
 @click.option(
     "--for", "parts", multiple=True, type=click.Choice([part.value for part in Part]), help="Only what this service needs; may be repeated."
 )
-@click.option("--principal", default="", metavar="User:NAME", help="Who gets the rights, as the brokers name them.")
+@click.option("--principal", type=Word(), default="", metavar="User:NAME", help="Who gets the rights, as the brokers name them.")
 @click.option("--host", default="*", show_default=True, metavar="ADDRESS", help="The address they connect from.")
 @click.option("--apply", "wanted", is_flag=True, help="Give the rights, as a user that may alter the cluster.")
 @json_switch

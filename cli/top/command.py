@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 from msgspec.structs import replace
 
+from virtflow.cli.click_parts import Word
 from virtflow.cli.output.say import say_json, say_text
 from virtflow.cli.output.screen import interactive
 from virtflow.cli.switches import KAFKA, config_switch, json_switch, setting_options, settings_of
@@ -69,8 +70,8 @@ def access_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="TEXT",
     help="Only VMs whose name, title, UUID, project, node or flavor contains this.",
 )
-@click.option("--node", default="", metavar="NAME", help="Only VMs of this node.")
-@click.option("--project", default="", metavar="ID", help="A project, by its id (its name where the platform has none).")
+@click.option("--node", type=Word(), default="", metavar="NAME", help="Only VMs of this node.")
+@click.option("--project", type=Word(), default="", metavar="ID", help="A project, by its id (its name where the platform has none).")
 @click.option("--state", type=click.Choice(CHOICES["state"]), help="Only VMs in this state.")
 @click.option("--flag", type=click.Choice(CHOICES["flag"]), help="Only VMs with this flag.")
 @click.option("--limit", type=click.IntRange(1, LIMIT_MAXIMUM), default=20, show_default=True, help="VMs that --once prints.")

@@ -12,10 +12,10 @@ from urllib.parse import urlencode
 import click
 from click.shell_completion import CompletionItem
 
+from virtflow.cli.click_parts import Word
 from virtflow.cli.top.access import access_of_environment
 from virtflow.cli.top.client import URL, URL_VARIABLE, Client
 from virtflow.schemas.errors import InputError
-from virtflow.schemas.text import safe_line
 
 WAIT_SECONDS: Final = 0.3
 """Whoever presses Tab is not to wait: an exporter that takes longer completes nothing."""
@@ -23,22 +23,12 @@ MOST: Final = 100
 """VMs that are offered at a time."""
 PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 """Names that no shell takes for more than a word. Others are a tenant's to choose, and would be run by whoever completes them."""
-_UNREAD: Final = re.compile("[\udc80-\udcff]")
-"""Bytes of the command line that the locale has no characters for: Python hands them over as surrogates."""
 
 
-class VmName(click.ParamType):
+class VmName(Word):
     """A VM's name or UUID; whether there is one is found out by the command."""
 
     name = "vm"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401, click's
-        """The word that was typed, which is UTF-8 also where the locale is not, as a service's or a cron job's may be."""
-        word = str(value)
-        try:
-            return os.fsencode(word).decode() if _UNREAD.search(word) else word
-        except UnicodeError:
-            self.fail(f"{safe_line(word)!r} is no UTF-8", param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The VMs whose names begin so, or whose UUIDs do where a character has been typed; none where no exporter answers in time."""

@@ -78,8 +78,24 @@ def test_a_name_is_what_was_typed_whatever_the_locale(name: str) -> None:
         assert VmName().convert(typed, None, None) == name
 
 
-def test_a_name_that_is_no_utf_8_is_refused() -> None:
-    done = in_process("history", "where", "now", "--vm", "web\udcff")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("history", "where", "now", "--vm"),
+        ("history", "query", "SELECT 1", "--project"),
+        ("history", "query"),
+        ("history", "forget", "--project"),
+        ("top", "--filter"),
+        ("top", "--node"),
+        ("top", "--project"),
+        ("tap", "events", "--node"),
+        ("topics", "acls", "--principal"),
+        ("forget-node",),
+    ],
+    ids=" ".join,
+)
+def test_a_word_that_is_no_utf_8_is_refused(words: tuple[str, ...]) -> None:
+    done = in_process(*words, "web\udcff")
     assert (done.returncode, done.stdout) == (2, "")
     assert "'web?' is no UTF-8" in done.stderr
 

@@ -1,16 +1,38 @@
-"""Command groups: a command that does not exist is answered with the one that was probably meant."""
+"""What the commands need beside click's own: groups that name the command that was probably meant, and words in UTF-8 whatever the locale is."""
 
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final
 
 import click
 
+from virtflow.schemas.text import safe_line
+
 CUTOFF: Final = 0.6
 """How alike two names have to be, from 0 to 1 (source: difflib's ratio)."""
+
+
+_UNREAD: Final = re.compile("[\udc80-\udcff]")
+"""Bytes of the command line that the locale has no characters for: Python hands them over as surrogates."""
+
+
+class Word(click.ParamType):
+    """A text as it was typed, which is UTF-8 also where the locale is not, as a service's or a cron job's may be. Not for paths, which are bytes."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401, click's
+        """The text; fails where its bytes are no UTF-8."""
+        word = str(value)
+        try:
+            return os.fsencode(word).decode() if _UNREAD.search(word) else word
+        except UnicodeError:
+            self.fail(f"{safe_line(word)!r} is no UTF-8", param, ctx)
 
 
 class CommandGroup(click.Group):
