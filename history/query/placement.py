@@ -40,7 +40,10 @@ class Place:
 
 
 def where(store: Store, settings: History, vm: str, at: float) -> list[Place]:
-    """Where the VM (uuid or name) was at a Unix time, one entry per VM of that name; none where that is not known."""
+    """Where the VM (uuid or name) was at a Unix time, one entry per VM of that name; none where that is not known.
+
+    A name is that of its time: where a VM had it then, others that have it before or after are not meant.
+    """
     places = []
     for uuid in uuids_of(store, settings, [vm]):
         sampled, place = _by_samples(store, uuid, at)
@@ -48,7 +51,7 @@ def where(store: Store, settings: History, vm: str, at: float) -> list[Place]:
         place = place if sampled else _by_roll_up(store, uuid, at)
         if place is not None:
             places.append(place)
-    return places
+    return [place for place in places if place.name == vm] or places
 
 
 def _by_samples(store: Store, uuid: str, at: float) -> tuple[bool, Place | None]:

@@ -90,7 +90,7 @@ def _labelled(points: pa.Table, column: Column) -> pa.Table:
 
 
 def uuids_of(store: Store, settings: History, vms: Sequence[str]) -> list[str]:
-    """The UUIDs of VMs that were named by UUID or by name; raises ``AskedError`` where there is no VM of a name."""
+    """The UUIDs of VMs that were named by UUID or by a name that they have had at any time; raises ``AskedError`` where there is no VM of a name."""
     found = [vm for vm in vms if _is_uuid(vm)]
     for vm in vms:
         if _is_uuid(vm):
@@ -103,12 +103,13 @@ def uuids_of(store: Store, settings: History, vms: Sequence[str]) -> list[str]:
 
 
 def _of_name(store: Store, settings: History, name: str) -> list[str]:
-    for table in ("inventory", "hourly", "daily", "samples"):
-        with Query(store, settings) as query:
-            if table in query.names:
-                column: list[str] = query.run(f"SELECT DISTINCT uuid FROM {table} WHERE name = ?", [name]).column(0).to_pylist()  # noqa: S608
-                if column:
-                    return column
+    """Every VM that has had the name: each table may know of others. Samples, which are many, are asked where nobody else knows one."""
+    with Query(store, settings) as query:
+        for tables in (("inventory", "hourly", "daily"), ("samples",)):
+            parts = [f"SELECT uuid FROM {table} WHERE name = $1" for table in tables if table in query.names]  # noqa: S608, our own tables
+            found: list[str] = query.run(f"{' UNION '.join(parts)} ORDER BY uuid", [name]).column(0).to_pylist() if parts else []
+            if found:
+                return found
     return []
 
 
