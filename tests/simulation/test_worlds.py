@@ -12,7 +12,7 @@ from tests.simulation.run import report, run_seed
 from tests.support.long import length
 from virtflow.processors.lineage.marks import Lineage
 
-SEEDS: Final = length(24, 2_000)
+SEEDS: Final = length(200, 2_000)
 PARTS: Final = 4
 """Tests that share the seeds: a failure names its own."""
 FOUND: Final[dict[str, tuple[int, list[Fault]]]] = {

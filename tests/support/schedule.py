@@ -56,6 +56,7 @@ SECONDS: Final[dict[str, int]] = {
     "tests/integration/test_history_query_limits.py": 60,
     "tests/integration/test_hostile_text.py": 60,
     "tests/lab/test_history.py": 60,
+    "tests/simulation/test_worlds.py": 65,
     "tests/lab/test_recovery.py": 60,
     "tests/faults/test_03_one_vm_stuck.py": 55,
     "tests/faults/test_05_events_survive.py": 55,
