@@ -93,7 +93,9 @@ class Dice:
             f"{self._one('sum', 'count', 'max', 'min', 'group')} {self._one('by', 'without')} ({by}) ({inner})",
             f"{self._one('sum', 'count')}({inner})",
             f'count_values("found", {inner})',
-            f"{self._one('topk', 'bottomk')}(2, {inner})",
+            # Which of equal values are the least is left to the engine, so it is asked where no two are equal, and else how many.
+            f"{self._one('topk', 'bottomk')}(2, vm_cpu_seconds_total)",
+            f"count({self._one('topk', 'bottomk')}(2, {inner}))",
             f'label_replace({inner}, "copied", "$1", "{self._one(*NAMES[:-2])}", "{self._one("(.*)", "(.).*", ".*(..)")}")',
             f'label_join({inner}, "joined", "-", "{self._one(*NAMES[:-2])}", "{self._one(*NAMES[:-2])}")',
             f"({inner}) {self._one('and', 'or', 'unless')} {self._one('', 'on (uuid) ', 'ignoring (name) ', 'on () ')}({self.vector(depth + 1)})",
