@@ -308,8 +308,8 @@ class VmMigration(MigrationFields, frozen=True, gc=False, kw_only=True):
     ``id`` stays the same from its start to the next one's. ``result`` is running, completed, failed, cancelled, incomplete or unknown,
     ``operation`` and ``type`` are libvirt's words for the job, ``kind`` is pre_copy or post_copy. Moments are Unix seconds of
     the clock of the node they happened on. ``revision`` rises with each change of any of the VM's migrations: of two records
-    the higher one is newer. It begins with the time of the first event, in milliseconds, so that it does not begin again where the topic
-    loses the record. ``seen`` has the nodes of the VM's last migrations, the present ones first.
+    the higher one is newer. It is never less than the time of the event in milliseconds, so that it does not go back where the topic loses
+    records. ``seen`` has the nodes of the VM's last migrations, the present ones first.
     """
 
     uuid: str

@@ -41,27 +41,28 @@ def apply_event(current: VmMigration | None, event: VmEvent) -> Changes:
     """
     handle = _HANDLERS.get(event.kind)
     changes = handle(current, event) if handle else ()
-    revision = current.revision if current else before_first_revision(event)
+    revision = revision_before(current, event.time)
     recorded = tuple(_recorded(change, event, revision + number) for number, change in enumerate(changes, 1))
     if len(recorded) == 1 and current and _same_record(recorded[0], current):
         return ()
     return recorded
 
 
-def before_first_revision(event: VmEvent) -> int:
-    """What the revisions of a VM of which no migration is known count from: the milliseconds (Unix) of the event's time.
+def revision_before(current: VmMigration | None, moment: float) -> int:
+    """What the revisions of changes at a moment (Unix seconds) count from: the newest known one, or the moment in milliseconds.
 
-    None is known as well where the topic has lost the VM's record, and readers may still have it. A VM's record never changes a thousand
-    times a second, so what begins later is above all that went before, as long as the clocks of the VM's hosts agree about which is later.
-    It is the event's time and not the present, so that two instances that handle the same event write the same record.
+    The topic may have lost the VM's newest records, or all of them, and readers may still have them. A VM's record never changes a thousand
+    times a second, so what comes later is above all that went before, as long as the clocks of the VM's hosts agree about which is later.
+    Of an event it is its own time and not the present, so that two instances that handle the same event write the same record.
     """
-    return int(event.time * 1000)
+    of_moment = int(moment * 1000)
+    return of_moment if current is None else max(current.revision, of_moment)
 
 
 def time_out(current: VmMigration, now: float) -> VmMigration:
     """The end of a running migration without events for too long; ``now`` is Unix seconds. One that was handed over has completed."""
     result = Result.UNKNOWN if isnan(current.resumed_timestamp_seconds) else Result.COMPLETED
-    return with_convergence(replace(end_migration(current, result, TIMED_OUT, now), revision=current.revision + 1))
+    return with_convergence(replace(end_migration(current, result, TIMED_OUT, now), revision=revision_before(current, now) + 1))
 
 
 def _recorded(change: VmMigration, event: VmEvent, revision: int) -> VmMigration:

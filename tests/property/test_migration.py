@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from tests.support.migration_events import followed
 from tests.support.recorded_events import MIGRATED, recorded_events
-from virtflow.processors.migrations.reducer import apply_event, before_first_revision
+from virtflow.processors.migrations.reducer import apply_event, revision_before
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.records import VmEvent, VmMigration
 
@@ -53,7 +53,7 @@ def test_anything_may_be_missing(events: list[VmEvent], boots: int) -> None:
     for number, event in enumerate(events):
         one = replace(event, boot_id=f"{event.boot_id}-{number % (boots + 1)}")
         for change in apply_event(current, one):
-            assert change.revision == (current.revision if current else before_first_revision(one)) + 1
+            assert change.revision == revision_before(current, one.time) + 1
             assert not change.progress_ratio > 1
             codec.decode(codec.encode(change), VmMigration)
             current = change

@@ -37,6 +37,10 @@ FOUND: Final[dict[str, tuple[int, list[Fault]]]] = {
         1310,
         [Fault("election", 57.494, "vm.migrations/0", amount=3)],
     ),
+    "a migration is older than the one before it, whose newest records the broker has lost": (
+        1989,
+        [Fault("lost end", 55.902, "vm.migrations/0", amount=9)],
+    ),
     "a migration is not stored after a host's clock was set back": (31, [Fault("clock jump", 48.988, "producer-node-0", amount=-200)]),
 }
 """What was wrong with the code, and the world that showed it: a seed, and the faults that were left of it."""

@@ -27,8 +27,8 @@ def test_the_recorded_migration() -> None:
     """The lab's migration: both hosts, every moment, and the final numbers are exactly those of the completed statistics."""
     states = followed(recorded_events(MIGRATED))
     assert len({state.id for state in states}) == 1
-    first = states[0].revision
-    assert [state.revision for state in states] == list(range(first, first + len(states)))
+    revisions = [state.revision for state in states]
+    assert revisions == sorted(set(revisions))
     assert {state.result for state in states[:-2]} == {"running"}
     last = states[-1]
     assert ends(last) == ("node1", "node2", "completed")
@@ -260,7 +260,7 @@ def test_one_that_never_ends_is_given_up_and_told_right_later() -> None:
     running = followed(events[:4])[-1]
     lost = time_out(running, BEGIN + 100)
     assert (lost.result, lost.reason, lost.ended_timestamp_seconds) == ("unknown", TIMED_OUT, BEGIN + 100)
-    assert lost.revision == running.revision + 1
+    assert lost.revision > running.revision
     last = followed(events[4:], lost)[-1]
     assert (ends(last), last.ended_timestamp_seconds, last.id) == ((A, B, "completed"), BEGIN + 5.0 - 0.1, running.id)
     unknown_source = followed(_source_unknown(*hosts()))[-1]
