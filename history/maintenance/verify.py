@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from virtflow.history.maintenance.kept import Tell
-from virtflow.history.storage.delta import ACTIONS_KEY, File, Opened, Store
+from virtflow.history.storage.delta import ACTIONS_KEY, DIGEST_KEY, File, Opened, Store, digest_of
 from virtflow.history.storage.errors import StorageError
 from virtflow.history.storage.footer import damage
 from virtflow.history.storage.parquet import with_statistics
@@ -96,7 +96,18 @@ def _commit(text: bytes) -> str:
         return "is cut off: it does not say what made it"
     told = info.get(ACTIONS_KEY)
     there = sum(1 for action in actions if action.keys() & {"add", "remove", "txn"})
-    return "" if told in (None, str(there)) else f"is cut off: {there} of its {told} lines are there"
+    if told not in (None, str(there)):
+        return f"is cut off: {there} of its {told} lines are there"
+    return (
+        "" if info.get(DIGEST_KEY) in (None, _digest(actions)) else "was changed: its files and offsets are not those that were committed"
+    )
+
+
+def _digest(actions: list[dict[str, Any]]) -> str:
+    """The digest of what a commit does, by its lines."""
+    of = {kind: [action[kind] for action in actions if kind in action] for kind in ("add", "remove", "txn")}
+    added, removed = ([one.get("path") for one in of[kind]] for kind in ("add", "remove"))
+    return digest_of(added, removed, {one.get("appId"): one.get("version") for one in of["txn"]})
 
 
 def _log_fix(name: str, entries: list[str]) -> str:

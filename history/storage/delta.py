@@ -8,6 +8,7 @@ Source: the Delta transaction log protocol ("Transaction Identifiers") and its c
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -51,12 +52,21 @@ _HOUR_MICROSECONDS: Final = 3_600_000_000
 LAYOUT_KEY: Final = "virtflow.layout"
 ACTIONS_KEY: Final = "virtflow.actions"
 """How many files and names a commit changes: a log entry that was cut off at the end of a line is still JSON."""
+DIGEST_KEY: Final = "virtflow.digest"
+"""What a commit does, as a digest: an offset or a path of which a byte was changed on the disk is still an offset or a path."""
 _CONFIGURATION: Final = {
     LAYOUT_KEY: str(LAYOUT_VERSION),
     "delta.checkpointInterval": "100",
     "delta.logRetentionDuration": "interval 2 days",
     "delta.deletedFileRetentionDuration": "interval 1 days",
 }
+
+
+def digest_of(added: Iterable[str], removed: Iterable[str], numbers: Mapping[str, int]) -> str:
+    """The digest of a commit: the paths of the files that it adds and removes, and its names with their numbers."""
+    lines = [*(f"add {path}" for path in added), *(f"remove {path}" for path in removed)]
+    lines += [f"txn {name} {number}" for name, number in numbers.items()]
+    return hashlib.blake2b("\n".join(sorted(lines)).encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,11 +343,16 @@ class Opened:
         of the names, ``StorageError`` where the storage failed.
         """
         now = int(time.time() * 1000)
+        gone, added = list(removed), list(added)
         actions: list[AddAction | RemoveAction] = [
-            RemoveAction(file.path, changes, now, file.size_bytes, {"day": file.day}) for file in removed
+            RemoveAction(file.path, changes, now, file.size_bytes, {"day": file.day}) for file in gone
         ]
         actions += added
         transactions = [Transaction(name, number) for name, number in numbers.items()]
+        told = {
+            ACTIONS_KEY: str(len(actions) + len(transactions)),
+            DIGEST_KEY: digest_of([one.path for one in added], [file.path for file in gone], numbers),
+        }
         with self._forced():
             try:
                 self.delta.create_write_transaction(
@@ -346,7 +361,7 @@ class Opened:
                     self.delta.schema(),
                     ["day"],
                     commit_properties=CommitProperties(
-                        custom_metadata={**(notes or {}), ACTIONS_KEY: str(len(actions) + len(transactions))},
+                        custom_metadata={**(notes or {}), **told},
                         app_transactions=transactions,
                         max_commit_retries=20,
                     ),

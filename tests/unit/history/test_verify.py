@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -154,6 +155,25 @@ def test_what_the_log_says_wrongly_of_a_file_is_found(tmp_path: Path, there: byt
     assert whole.count(there) == 1
     entry.write_bytes(whole.replace(there, changed))
     assert damaged(history) == [file.path]
+
+
+def test_a_commit_that_does_something_else_is_named(tmp_path: Path) -> None:
+    """An offset, and a file that is taken out of the table: with one byte changed the next records are left out, or rows counted twice."""
+    history = Kept(tmp_path)
+    rows = [[record(vm_uuid(1), Seen((START + at * 60) * SECOND, "a", "run", at, 60.0, 1, 1))] for at in range(3)]
+    history.rolled(rows)
+    assert damaged(history) == []
+    changed = 0
+    for entry in sorted(tmp_path.glob("*/_delta_log/*.json")):
+        whole = entry.read_bytes()
+        for there, other in ((rb'"version":(\d)', rb'"version":7\1'), (rb'("remove":{"path":"day=\S*?)[0-9a-f](\.parquet)', rb"\1g\2")):
+            harmed = re.sub(there, other, whole, count=1)
+            if harmed != whole:
+                entry.write_bytes(harmed)
+                assert f"_delta_log/{entry.name}" in damaged(history), (entry, there)
+                entry.write_bytes(whole)
+                changed += 1
+    assert changed > 5
 
 
 @pytest.mark.parametrize("text", [b"1", b"[]", b'{"commitInfo":5}', b'{"commitInfo":{"virtflow.actions":[]}}'])
