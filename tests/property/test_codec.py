@@ -16,9 +16,9 @@ from tests.support.long import length
 from tests.support.strategies import ANY_RECORD, EXAMPLES, same
 from virtflow.schemas.avro.codec import Codec
 from virtflow.schemas.avro.primitives import LONG, TEXT, TEXTS_KEPT
-from virtflow.schemas.avro.schema import schema_of
+from virtflow.schemas.avro.schema import UnsafeSchemaError, schema_of, vet
 from virtflow.schemas.errors import Reason, UndecodableError
-from virtflow.schemas.records import RECORDS, NodeSnapshot, Record
+from virtflow.schemas.records import RECORDS, NodeHealth, NodeSnapshot, Record
 
 SINGLE_OBJECT_SIZE = 10
 
@@ -137,3 +137,72 @@ def test_a_message_above_the_brokers_limit_is_refused_unread() -> None:
     with pytest.raises(UndecodableError) as caught:
         CODEC.decode(b"\xc3\x01" + b"x" * 10_000_000, NodeSnapshot)
     assert caught.value.reason is Reason.TOO_LARGE
+
+
+HEADER = b"\0\0\0\0\x07"
+"""The registry's framing of id 7."""
+
+
+def test_only_a_whole_header_of_an_unknown_id_is_unresolved() -> None:
+    codec = Codec(fetch=lambda number: schema_of(NodeSnapshot) if number == 7 else None)
+    snapshot = CODEC.encode(EXAMPLES[0])
+    assert [codec.unresolved(data) for data in (None, b"", snapshot, HEADER[:4])] == [False] * 4
+    assert [codec.unresolved(data) for data in (HEADER, HEADER + b"x", b"\0\0\0\x07\0")] == [True] * 3
+    for data in (None, snapshot, HEADER[:4], HEADER):
+        codec.resolve(data)
+    assert [codec.unresolved(data) for data in (HEADER, b"\0\0\0\0\x08")] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason", "detail"),
+    [
+        (b"", Reason.EMPTY, "no bytes"),
+        (b"\xc3", Reason.UNKNOWN_MAGIC, "starts with 0xc3, neither 0xc301 nor 0x00"),
+        (b"\xc3\x02", Reason.UNKNOWN_MAGIC, "starts with 0xc302, neither 0xc301 nor 0x00"),
+        (b"\xc3\x01" + b"x" * 7, Reason.TRUNCATED, "9 bytes are less than a single-object header"),
+        (b"\xc3\x01" + b"x" * 8, Reason.UNKNOWN_SCHEMA, f"fingerprint {'78' * 8} is none of the shipped schemas"),
+        (HEADER[:4], Reason.TRUNCATED, "4 bytes are less than a Confluent header"),
+        (HEADER, Reason.UNKNOWN_SCHEMA, "schema id 7 is not known and no registry resolves it"),
+    ],
+)
+def test_what_is_wrong_with_a_header_is_said(data: bytes, reason: Reason, detail: str) -> None:
+    with pytest.raises(UndecodableError) as caught:
+        CODEC.decode(data, NodeSnapshot)
+    assert (caught.value.reason, caught.value.detail) == (reason, detail)
+
+
+@pytest.mark.parametrize("more", [1, 2, 9])
+def test_the_bytes_after_a_record_are_counted(more: int) -> None:
+    snapshot = NodeSnapshot(node="node", boot_id="boot", sequence=1, collected=0.0, interval=10.0, health=NodeHealth(), vms=[])
+    with pytest.raises(UndecodableError) as caught:
+        CODEC.decode(CODEC.encode(snapshot) + b"x" * more, NodeSnapshot)
+    assert caught.value.detail == f"{more} bytes after the NodeSnapshot"
+
+
+@pytest.mark.parametrize("depth", [16, 17])
+def test_a_foreign_schema_is_nested_sixteen_deep_at_most(depth: int) -> None:
+    """A record in a record: the outermost one is of depth 0."""
+    schema: Any = "long"
+    for number in range(depth):
+        schema = {"type": "record", "name": f"r{number}", "fields": [{"name": "f", "type": schema}]}
+    if depth == 16:
+        vet(schema)
+    else:
+        with pytest.raises(UnsafeSchemaError, match="nested deeper than 16"):
+            vet(schema)
+
+
+@pytest.mark.parametrize("items", [[], [{"name": "f"}], ["f"], [{"type": "long"}]], ids=str)
+def test_a_foreign_record_without_a_field_that_can_be_read_is_refused(items: list[Any]) -> None:
+    """Also within an array, where a record that takes no byte would come without end."""
+    record = {"type": "record", "name": "r", "fields": items}
+    for schema in (record, {"type": "record", "name": "o", "fields": [{"name": "f", "type": {"type": "array", "items": record}}]}):
+        with pytest.raises(UnsafeSchemaError, match="is not read"):
+            vet(schema)
+
+
+def test_names_are_kept_up_to_64_characters() -> None:
+    TEXT.clear()
+    for size in (64, 65):
+        assert TEXT["n" * size] == LONG[size] + b"n" * size
+    assert set(TEXT) == {"n" * 64}
