@@ -166,7 +166,7 @@ class Intake:
         self._codec.resolve(message.value())
 
     def made_anew(self, topic: Topic) -> None:
-        """A topic was created again. The revisions of migrations begin again in it; other records have an order of their own."""
+        """A topic was created again: what it said of migrations, which do not expire, is no longer known; other records have an order of their own."""
         self.settle()
         if topic is MIGRATIONS:
             self._fleet.migrations.forget_all()

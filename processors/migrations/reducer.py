@@ -59,10 +59,13 @@ def revision_before(current: VmMigration | None, moment: float) -> int:
     return of_moment if current is None else max(current.revision, of_moment)
 
 
-def time_out(current: VmMigration, now: float) -> VmMigration:
-    """The end of a running migration without events for too long; ``now`` is Unix seconds. One that was handed over has completed."""
+def time_out(current: VmMigration, now: float, heard: float) -> VmMigration:
+    """The end of a running migration without events since ``heard``, for too long; both are Unix seconds. One that was handed over has completed.
+
+    Whoever takes the VM over may still have to read events that came since then: what those say is newer.
+    """
     result = Result.UNKNOWN if isnan(current.resumed_timestamp_seconds) else Result.COMPLETED
-    return with_convergence(replace(end_migration(current, result, TIMED_OUT, now), revision=revision_before(current, now) + 1))
+    return with_convergence(replace(end_migration(current, result, TIMED_OUT, now), revision=revision_before(current, heard) + 1))
 
 
 def _recorded(change: VmMigration, event: VmEvent, revision: int) -> VmMigration:

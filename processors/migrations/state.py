@@ -76,8 +76,8 @@ class Migrations:
 
     def time_out(self, now: float, wall: float) -> list[VmMigration]:
         """Ends the migrations without an event for too long; ``wall`` is Unix seconds."""
-        lost = [uuid for uuid, last in self._last_event.items() if now - last > self._silence and self._partitions[uuid] in self._ours]
-        ended = [time_out(self._newest[uuid], wall) for uuid in lost]
+        silent = {uuid: now - last for uuid, last in self._last_event.items() if self._partitions[uuid] in self._ours}
+        ended = [time_out(self._newest[uuid], wall, wall - seconds) for uuid, seconds in silent.items() if seconds > self._silence]
         for migration in ended:
             self._note(migration.uuid, migration, self._partitions[migration.uuid], now)
         return ended

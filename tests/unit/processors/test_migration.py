@@ -258,22 +258,22 @@ def test_one_that_never_ends_is_given_up_and_told_right_later() -> None:
     a, b = hosts()
     events = whole(a, b)
     running = followed(events[:4])[-1]
-    lost = time_out(running, BEGIN + 100)
+    lost = time_out(running, BEGIN + 100, BEGIN + 10)
     assert (lost.result, lost.reason, lost.ended_timestamp_seconds) == ("unknown", TIMED_OUT, BEGIN + 100)
     assert lost.revision > running.revision
     last = followed(events[4:], lost)[-1]
     assert (ends(last), last.ended_timestamp_seconds, last.id) == ((A, B, "completed"), BEGIN + 5.0 - 0.1, running.id)
     unknown_source = followed(_source_unknown(*hosts()))[-1]
-    assert ends(time_out(unknown_source, BEGIN + 100)) == ("", B, "completed")
+    assert ends(time_out(unknown_source, BEGIN + 100, BEGIN + 10)) == ("", B, "completed")
     handed = followed(events[:6])[-1]
-    assert time_out(handed, BEGIN + 100).result == "completed"
+    assert time_out(handed, BEGIN + 100, BEGIN + 10).result == "completed"
 
 
 def test_a_given_up_one_that_goes_on_runs() -> None:
     """A poll after the silence: it has been running all along."""
     a, b = hosts()
     running = followed([b.lifecycle(0.1, 2, 1), a.poll(1, 1.0)])[-1]
-    back = followed([a.poll(200, 200.0)], time_out(running, BEGIN + 90))[-1]
+    back = followed([a.poll(200, 200.0)], time_out(running, BEGIN + 90, BEGIN + 10))[-1]
     assert (back.result, back.id, back.elapsed_seconds) == ("running", running.id, 200.0)
     assert isnan(back.ended_timestamp_seconds)
 

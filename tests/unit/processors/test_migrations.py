@@ -94,6 +94,20 @@ def test_revisions_never_go_back() -> None:
     assert given_up.revision > before[-1].revision
 
 
+def test_what_was_not_heard_before_giving_up_is_newer() -> None:
+    """An instance that the brokers no longer talk to gives a migration up; its successor reads what came meanwhile, and that is believed."""
+    source, destination = Host("a"), Host("b")
+    events = whole(source, destination)
+    first, second = known(), known()
+    running = [change for event in events[:4] for change in first.apply(event, 3, 1.0)][-1]
+    second.restore({UUID: (running, 3)}, 31.0)
+    heard = events[3].time
+    (given_up,) = first.time_out(1.1 + SILENCE, heard + 0.1 + SILENCE)
+    last = [change for event in events[4:] for change in second.apply(event, 3, 32.0)][-1]
+    assert (given_up.result, last.result) == ("unknown", "completed")
+    assert last.revision > given_up.revision
+
+
 def test_the_same_event_begins_with_the_same_revision() -> None:
     """Two instances that take each other for gone write the same record, so that neither hides what the other one writes next."""
     event = Host("a").poll(1.0, 1.0)
