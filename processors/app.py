@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from virtflow.processors.dead_letters.dead_letter import Message
 from virtflow.processors.instance_id import Fence, NameTakenError, instance_of
 from virtflow.processors.lineage.consumer import MarkedConsumer
 from virtflow.processors.lineage.marks import Lineage
-from virtflow.runtime.kafka.clients import OAUTHBEARER, faust_security, password, reload_tls, topic_name
+from virtflow.runtime.kafka.clients import OAUTHBEARER, faust_security, password, tls_context, topic_name
 from virtflow.runtime.settings import Kafka, Settings
 from virtflow.schemas.topics import EVENTS, SNAPSHOTS
 
@@ -65,7 +66,7 @@ def build_app(settings: Settings, folder: Path, sink: Sink, fence: Fence, lineag
     """
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    brokers, credentials = faust_security(settings)
+    brokers, credentials = credentials_of(settings)
     app = faust.App(settings.processors.group, broker=brokers, broker_credentials=credentials, **_safe(settings, folder))
     transport: Any = app.transport
     transport.Consumer = partial(MarkedConsumer, lineage)
@@ -94,14 +95,38 @@ def build_app(settings: Settings, folder: Path, sink: Sink, fence: Fence, lineag
     return app
 
 
+class NewestContext(ssl.SSLContext):
+    """The context that aiokafka is given once and for all: each connection is made with the ``newest`` one, because none can forget an authority."""
+
+    newest: ssl.SSLContext
+
+    @classmethod
+    def of(cls, context: ssl.SSLContext) -> NewestContext:
+        """One that begins with ``context``."""
+        made = cls(ssl.PROTOCOL_TLS_CLIENT)
+        made.newest = context
+        return made
+
+    def wrap_bio(self, *given: Any, **named: Any) -> ssl.SSLObject:  # noqa: ANN401, as it is
+        """What asyncio calls for each connection."""
+        return self.newest.wrap_bio(*given, **named)
+
+
+def credentials_of(settings: Settings) -> tuple[list[str], Any]:
+    """The brokers' URLs and the credentials for a faust app (None for plain text), of which ``use_credentials`` makes others."""
+    context = NewestContext.of(tls_context(settings.kafka)) if settings.kafka.security_protocol.endswith("SSL") else None
+    return faust_security(settings, context)
+
+
 def use_credentials(app: Any, kafka: Kafka) -> None:  # noqa: ANN401, faust is untyped
     """Has the app's connections from now on use the credentials as their files have them now; raises ``SettingError`` where they can't be used.
 
-    Certificate authorities are added: those that were trusted stay so until the next start.
+    What they no longer hold, as an authority that was trusted, counts no more.
     """
     credentials = app.conf.broker_credentials
     if kafka.security_protocol.endswith("SSL"):
-        reload_tls(kafka, credentials.context if kafka.security_protocol == "SSL" else credentials.ssl_context)
+        context: NewestContext = credentials.context if kafka.security_protocol == "SSL" else credentials.ssl_context
+        context.newest = tls_context(kafka)
     if not kafka.security_protocol.startswith("SASL") or kafka.sasl_mechanism == OAUTHBEARER:
         return  # tokens are asked for at each connection, with the secret as it is then
     credentials.password = password(kafka)  # for clients that are still to be made

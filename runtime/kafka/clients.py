@@ -238,15 +238,6 @@ def tls_context(kafka: Kafka) -> ssl.SSLContext:
     return context
 
 
-def reload_tls(kafka: Kafka, context: ssl.SSLContext) -> None:
-    """Has new connections with a context use the files as they are now. Raises ``SettingError`` where they can't be used: it then stays as it is."""
-    tls_context(kafka)
-    if kafka.tls_ca_file:
-        context.load_verify_locations(kafka.tls_ca_file)
-    if kafka.tls_certificate_file:
-        _load_certificate(kafka, context)
-
-
 def _load_certificate(kafka: Kafka, context: ssl.SSLContext) -> None:
     """The client's certificate and its key, of which OpenSSL would ask a terminal for the pass phrase."""
     import ssl
@@ -271,15 +262,14 @@ def _load_certificate(kafka: Kafka, context: ssl.SSLContext) -> None:
         raise _unusable(key, path, why, fix) from error
 
 
-def faust_security(settings: Settings) -> tuple[list[str], Any]:
-    """The brokers' URLs and the credentials for a faust app (None for plain text)."""
+def faust_security(settings: Settings, context: ssl.SSLContext | None) -> tuple[list[str], Any]:
+    """The brokers' URLs and the credentials for a faust app (None for plain text); ``context`` is that of TLS."""
     kafka = settings.kafka
     brokers = [f"kafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",") if server.strip()]
     if kafka.security_protocol == "PLAINTEXT":
         return brokers, None
     import faust
 
-    context = tls_context(kafka) if kafka.security_protocol.endswith("SSL") else None
     if not kafka.security_protocol.startswith("SASL"):
         return brokers, faust.SSLCredentials(context)
     if kafka.sasl_mechanism == OAUTHBEARER:

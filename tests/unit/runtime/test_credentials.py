@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
+from typing import Any
 
+import faust
 import pytest
 from msgspec.structs import replace
 
@@ -26,6 +29,7 @@ from virtflow.exporter.consumer import Feed
 from virtflow.exporter.service import Exporter
 from virtflow.history.writer import source
 from virtflow.processors import delivery
+from virtflow.processors.app import credentials_of, use_credentials
 from virtflow.processors.dead_letters.dead_letter import Result
 from virtflow.processors.delivery import Delivery
 from virtflow.processors.metrics import Tally
@@ -120,6 +124,35 @@ class TestNotice:
 def certified(authority: Authority, pair: Pair) -> Kafka:
     certificate, key = str(pair.certificate), str(pair.key)
     return Kafka(security_protocol="SSL", tls_certificate_file=certificate, tls_key_file=key, tls_ca_file=str(authority.file))
+
+
+def test_the_processors_trust_no_authority_that_was_replaced(tmp_path: Path) -> None:
+    """Connections as aiokafka makes them, to servers whose certificates are of the authority before and of the new one."""
+    before, after = (Authority(tmp_path / name) for name in ("before", "after"))
+    file = tmp_path / "authorities.pem"
+    file.write_text(before.file.read_text())
+    kafka = Kafka(security_protocol="SSL", tls_ca_file=str(file))
+    _, given = credentials_of(Settings(kafka=kafka))
+    context, app = given.context, faust.App("unused", broker_credentials=given)
+    config: Any = app.conf
+
+    async def trusted(authority: Authority) -> bool:
+        serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        pair = authority.server()
+        serving.load_cert_chain(pair.certificate, pair.key)
+        async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=serving) as server:
+            try:
+                _, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), ssl=context)
+            except ssl.SSLCertVerificationError:
+                return False
+            writer.close()
+            return True
+
+    assert [asyncio.run(trusted(one)) for one in (before, after)] == [True, False]
+    write(file, after.file.read_text())
+    use_credentials(app, kafka)
+    assert config.broker_credentials.context is context
+    assert [asyncio.run(trusted(one)) for one in (before, after)] == [False, True]
 
 
 @pytest.fixture(params=[True, False], ids=["broker answers", "broker refuses the old ones"])

@@ -130,7 +130,7 @@ def test_what_the_clients_are_given(by_endpoint: Kafka, by_file: Kafka, server: 
     assert "sasl.username" not in config
     write(tmp_path / "token", "opaque")
     assert client_settings(Settings(kafka=by_file))["oauth_cb"](None)[0] == "opaque"
-    _, credentials = faust_security(Settings(kafka=replace(by_file, security_protocol="SASL_PLAINTEXT")))
+    _, credentials = faust_security(Settings(kafka=replace(by_file, security_protocol="SASL_PLAINTEXT")), None)
     assert asyncio.run(credentials.oauth_cb.token()) == "opaque"
 
 
