@@ -41,7 +41,9 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
-UMask=0077"""
+UMask=0077
+# A core would hold the passwords.
+LimitCORE=0"""
 NO_PROCESSES: Final = "ProtectProc=invisible\nProcSubset=pid"
 ALL_PROCESSES: Final = "# Whether a QEMU hangs shows in its process's state.\nProtectProc=default\nProcSubset=all"
 

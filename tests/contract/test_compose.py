@@ -78,11 +78,12 @@ def test_settings_are_real(name: str) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_our_services_have_no_more_rights_than_they_need(name: str) -> None:
-    """Read-only root, no capability, no way to more."""
+    """Read-only root, no capability, no way to more, and no core that would hold passwords."""
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["ulimits"] == {"core": 0}
     assert "privileged" not in service
 
 

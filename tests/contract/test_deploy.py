@@ -45,6 +45,7 @@ HARDENING = {
     "ProtectHome": "true",
     "PrivateTmp": "true",
     "PrivateDevices": "true",
+    "LimitCORE": "0",
     "Type": "notify",
     "Restart": "always",
 }
