@@ -249,6 +249,9 @@ def _converted(row: Row, given: _Given) -> object:
     if row.url and converted.value and (why := url_problem(converted.value, query=row.query)):
         fix = f"write it as {row.url}" + (", and the user by settings of its own" if "user" in why else "")
         raise SettingError(origin=given.origin, key=row.path, value=harmless(row.path, given.value), why=why, fix=fix)
+    if row.path == "kafka.bootstrap_servers" and "@" in converted.value:  # which is shown, in librdkafka's words, too
+        fix = "write HOST:PORT, and the user and its password by kafka.sasl_username and kafka.sasl_password_file"
+        raise SettingError(origin=given.origin, key=row.path, value=HIDDEN, why="names a user", fix=fix)
     return converted.value
 
 

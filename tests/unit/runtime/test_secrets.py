@@ -140,6 +140,15 @@ def test_addresses_with_users_are_refused_without_them() -> None:
         assert caught.value.fix
 
 
+@pytest.mark.parametrize("servers", [f"user:{SECRET}@kafka-1:9092", f"kafka-1:9092,SASL_SSL://user:{SECRET}@kafka-2:9093"])
+def test_brokers_with_a_user_are_refused_without_it(servers: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        load(None, {"VIRTFLOW_KAFKA_BOOTSTRAP_SERVERS": servers})
+    assert caught.value.key == "kafka.bootstrap_servers"
+    assert "kafka.sasl_password_file" in caught.value.fix
+    assert SECRET not in str(caught.value)
+
+
 def test_the_registry_s_credentials_come_from_a_file(tmp_path: Path) -> None:
     """A user without a file, and a file that others can read, are said by ``check``."""
     password = tmp_path / "password"
